@@ -1,0 +1,269 @@
+"""Every knob on one page, in the order of the flow: frozen, validated, with unit and source of the default.
+
+A run is one `Config`; recipes in `jobs/recipes.py` return whole ones and `amend` changes single knobs. Nothing heavy is imported
+here, so a wrong knob is refused before any hardware is touched.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+ViTSize = Literal["tiny", "small", "base", "large", "huge"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change when any knob does."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+class VideosConfig(Section):
+    """Where the video comes from."""
+
+    uri: str = "videos"  # folder or any fsspec address: file, s3, gs
+    batch: Positive = 16  # videos per commit: what a crash costs at most, and how often the table gets a version
+
+
+class FramesConfig(Section):
+    """Which moments are looked at, and which of them are worth keeping. Thresholds: our choice, see notebooks/LOG.md."""
+
+    sampling: Literal["seconds", "keyframes", "all"] = "seconds"
+    every_s: Annotated[float, Field(gt=0)] = 1.0  # EndoViT's rate; neighbours nearer than that differ little
+    longest_side: Annotated[int, Field(ge=64)] = 1024  # px, the input side of SAM; larger frames are scaled down
+    min_side: Annotated[int, Field(ge=16)] = 64  # px of the content area; smaller ones hold no region worth a patch
+    min_sharpness: Annotated[float, Field(ge=0)] = 20.0  # variance of the Laplacian at 256 px
+    min_brightness: Share = 0.08
+    max_glare: Share = 0.20
+    min_tissue: Share = 0.30  # below: outside the body
+    min_change: Share = 0.02  # to the last kept frame; below: a near-duplicate in time
+
+
+class PatchesConfig(Section):
+    """Regions of a frame: who proposes them, which survive, how they are cut."""
+
+    proposer: Literal["sam", "medsam-lite", "crops", "regions"] = "medsam-lite"
+    sam_size: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
+    checkpoint: str = ""  # of SAM: a path, or "official" to fetch it and check its sha256
+    points_per_side: Positive = 32  # SAM's automatic masks: the original's default, like the next three
+    min_predicted_iou: Share = 0.88
+    min_stability: Share = 0.95
+    max_overlap: Share = 0.7  # IoU of two boxes; the weaker one goes
+    box_sides: tuple[float, ...] = (0.19, 0.31, 0.5)  # MedSAM's prompts as shares of the frame's shorter side: 48, 80, 128 of 256 px
+    min_area: Annotated[float, Field(ge=0, le=1)] = 0.005  # share of the frame
+    max_area: Annotated[float, Field(gt=0, le=1)] = 0.6
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.1  # of the box side, on every side: context a rebuild needs
+    per_frame: Positive = 12  # the most certain ones
+    max_side: Annotated[int, Field(ge=16)] = 512  # px; larger patches are scaled down
+    quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def leaves_room(self) -> Self:
+        if self.min_area >= self.max_area:
+            raise ValueError(f"min_area={self.min_area} leaves nothing below max_area={self.max_area}")
+        if self.proposer == "sam" and not self.checkpoint:
+            raise ValueError('proposer=sam needs patches.checkpoint: the path of a SAM checkpoint, or "official"')
+        if not self.box_sides or not all(0 < side <= 1 for side in self.box_sides):
+            raise ValueError(f"box_sides={self.box_sides} must be shares between 0 and 1")
+        return self
+
+
+class MAEConfig(Section):
+    """A masked autoencoder: the paper's settings (arXiv 2111.06377)."""
+
+    size: ViTSize = "base"
+    side: Annotated[int, Field(ge=16)] = 224  # px of the input
+    token: Annotated[int, Field(ge=2)] = 16  # px, side of one token
+    decoder_width: Positive = 512
+    decoder_depth: Positive = 8
+    decoder_heads: Positive = 16
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    norm_pix: bool = False
+
+    @model_validator(mode="after")
+    def divides(self) -> Self:
+        if self.side % self.token:
+            raise ValueError(f"side={self.side} is not a multiple of token={self.token}")
+        if self.decoder_width % self.decoder_heads:
+            raise ValueError(f"decoder_width={self.decoder_width} is not a multiple of decoder_heads={self.decoder_heads}")
+        return self
+
+
+class DifficultyConfig(Section):
+    """How hard a patch is to rebuild (OptiDEL, Eq. 4)."""
+
+    # norm_pix stays off: normalising every token cancels contrast and turns flat, noisy tokens into the hardest ones.
+    mae: MAEConfig = MAEConfig()
+    checkpoint: str = ""  # a MAE checkpoint; "": the store's own, trained by the job `probe`
+    draws: Positive = 4  # masks per patch, averaged
+    batch: Positive = 32  # patches per forward pass; fixed, so that a score does not depend on its neighbours
+    seed: int = 0
+
+
+class TrainConfig(Section):
+    """A MAE training run (facebookresearch/mae main_pretrain.py; batch and epochs: OptiDEL)."""
+
+    mae: MAEConfig = MAEConfig(norm_pix=True)
+    epochs: Positive = 100
+    batch: Positive = 16  # images per step over all workers
+    base_lr: Annotated[float, Field(gt=0)] = 1.5e-4  # lr = base_lr * batch / 256
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup_epochs: Annotated[int, Field(ge=0)] = 40
+    min_crop: Annotated[float, Field(gt=0, le=1)] = 0.2  # RandomResizedCrop
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    workers: Positive = 1  # training processes
+    checkpoint_every: Positive = 1  # epochs
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def splits(self) -> Self:
+        if self.batch % self.workers:
+            raise ValueError(f"batch={self.batch} does not split over workers={self.workers}")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs={self.warmup_epochs} leaves nothing of epochs={self.epochs}")
+        return self
+
+
+class ProbeConfig(Section):
+    """The scorer that is trained when there is no checkpoint: a small sample is enough for a first one."""
+
+    frames: Positive = 2000  # sampled from the videos, at random by seed
+    crops: Positive = 4  # random crops per frame
+    train: TrainConfig = TrainConfig(mae=MAEConfig(norm_pix=False), epochs=20, warmup_epochs=2, batch=64)
+
+
+class SelectionConfig(Section):
+    method: Literal["random", "optidel"] = "optidel"
+    budget: Annotated[float, Field(gt=0, le=1)] = 0.05  # share of the stored bytes; the papers' headline
+    seed: int = 0
+
+
+class SynthesisConfig(Section):
+    quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
+
+
+class EvaluateConfig(Section):
+    """Fine-tuning on a folder of image and mask pairs (DPT: mmsegmentation's recipe; iterations: OptiDEL)."""
+
+    uri: str = ""  # folder with images/ and masks/
+    architecture: Literal["dpt", "unet"] = "dpt"
+    encoder: str = "resnet50"  # of the unet; the DPT's is the pre-trained ViT
+    side: Annotated[int, Field(ge=32)] = 224
+    iterations: Positive = 20000
+    batch: Positive = 16
+    lr: Annotated[float, Field(gt=0)] = 6e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Annotated[int, Field(ge=0)] = 1500  # iterations
+    frozen: bool = False
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    limit: Annotated[int, Field(ge=0)] = 0  # pairs used, drawn by seed; 0: all
+    seeds: tuple[int, ...] = (0,)
+
+    @model_validator(mode="after")
+    def warms_up_in_time(self) -> Self:
+        if self.warmup >= self.iterations:
+            raise ValueError(f"warmup={self.warmup} leaves nothing of iterations={self.iterations}")
+        if not self.seeds:
+            raise ValueError("seeds is empty; one number at least")
+        return self
+
+
+class StoreConfig(Section):
+    uri: str = "store"  # folder or object store address
+
+
+class TrackingConfig(Section):
+    uri: str = ""  # of MLflow; "": a sqlite file beside the store
+    experiment: str = "endocurate"
+
+
+class ReportConfig(Section):
+    path: str = ""  # of the HTML file; "": report.html in the store's folder
+    pictures: Positive = 24  # hardest, easiest and synthetic ones each
+
+
+class Config(Section):
+    where: Literal["here", "ray"] = "ray"  # in this process, or on the Ray cluster (a local one if there is none)
+    videos: VideosConfig = VideosConfig()
+    frames: FramesConfig = FramesConfig()
+    patches: PatchesConfig = PatchesConfig()
+    difficulty: DifficultyConfig = DifficultyConfig()
+    probe: ProbeConfig = ProbeConfig()
+    store: StoreConfig = StoreConfig()
+    selection: SelectionConfig = SelectionConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    pretrain: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def probe_trains_the_scorer(self) -> Self:
+        if self.probe.train.mae != self.difficulty.mae and not self.difficulty.checkpoint:
+            raise ValueError("probe.train.mae differs from difficulty.mae, so the probe would train another model than the scorer")
+        return self
+
+
+def knobs(section: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Flat `section.knob -> value` in the order of this page."""
+    flat: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        flat.update(knobs(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else {f"{prefix}{name}": value})
+    return flat
+
+
+def amend(config: Config, changes: Sequence[str]) -> Config:
+    """`config` with every `knob=value` of `changes` (the value read as YAML); ValueError is one sentence for a person."""
+    tree = config.model_dump(mode="json")
+    for change in changes:
+        knob, equals, value = change.partition("=")
+        if not equals:
+            raise ValueError(f"{change!r} is not of the form knob=value")
+        place(tree, knob, read_value(change, value))
+    return build(tree)
+
+
+def read_value(change: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value) if value else ""
+    except yaml.YAMLError as error:
+        raise ValueError(f"{change!r}: the value cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def place(tree: dict[str, Any], knob: str, value: Any) -> None:
+    """Set one knob in the tree of all; an unknown one is refused with the nearest real ones."""
+    real = knobs(Config())
+    if knob not in real:
+        near = difflib.get_close_matches(knob, real, n=3, cutoff=0.5) or [name for name in real if name.startswith(knob.split(".")[0] + ".")]
+        raise ValueError(f"there is no knob {knob!r}; did you mean {', '.join(near)}?" if near else f"there is no knob {knob!r}; the knobs are {', '.join(real)}")
+    *path, leaf = knob.split(".")
+    for name in path:
+        tree = tree[name]
+    tree[leaf] = value
+
+
+def build(tree: dict[str, Any]) -> Config:
+    """A Config from plain data; ValueError names the knob, the value and the rule in one sentence."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("; ".join(sentence(fault) for fault in error.errors())) from error
+
+
+def sentence(fault: Any) -> str:
+    knob = ".".join(str(part) for part in fault["loc"]) or "the configuration"
+    rule = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"there is no knob {knob}"
+    return f"{knob}: {rule}" if isinstance(fault["input"], dict) else f"{knob}={fault['input']!r}: {rule}"

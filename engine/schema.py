@@ -1,0 +1,170 @@
+"""The tables as Arrow schemas; a stage declares what it reads and writes, and every batch is checked.
+
+Rows travel through the whole flow, rejected ones too: a row whose `patch_id` is null is the verdict on a frame, a row whose
+`frame_id` is null the verdict on a video, and `reason` says in one word why nothing of it was kept. Lengths are pixels, times
+milliseconds, colours 8-bit RGB, boxes `y0, x0, y1, x1` (half open).
+"""
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import pyarrow as pa
+
+VERSION = 1  # of the stored tables; a store of another version is refused with a sentence
+
+BOX = pa.list_(pa.int32(), 4)  # y0, x0, y1, x1 in pixels of the source video, half open
+
+
+def text(name: str, nullable: bool = True) -> pa.Field:
+    return pa.field(name, pa.string(), nullable)
+
+
+SOURCE = pa.schema([
+    text("uri", nullable=False),
+    pa.field("size", pa.int64(), False),  # bytes; of an image folder: their sum
+    text("modified", nullable=False),  # time stamp or etag as the file system tells it; "" where it tells none
+])
+
+VERDICT = [
+    text("reason"),  # one word or two, counted in reports; null: kept
+    text("detail"),  # the sentence behind it; never holds a path or a name
+]
+
+VIDEO = pa.schema([text("video_id", nullable=False), *SOURCE, *VERDICT])
+
+MOMENT = [
+    text("video_id", nullable=False),  # sha256 of the bytes, 32 hex digits
+    text("frame_id"),  # video_id@milliseconds; null: the row is about the whole video
+    pa.field("time_ms", pa.int64()),  # presentation time, rounded down
+    pa.field("pts", pa.int64()),  # presentation time, exact: pts * time_base seconds
+    text("time_base"),  # "1/12800"
+]
+
+QUALITY = [
+    pa.field("sharpness", pa.float32()),  # variance of the Laplacian of the grey frame scaled to 256 px
+    pa.field("brightness", pa.float32()),  # mean of the grey frame, 0 to 1
+    pa.field("glare", pa.float32()),  # share of blown-out pixels
+    pa.field("tissue", pa.float32()),  # share of pixels with the colour of mucosa
+    pa.field("change", pa.float32()),  # mean absolute difference to the last kept frame, 0 to 1
+]
+
+FRAME = pa.schema([
+    *MOMENT,
+    pa.field("content", BOX),  # the endoscope's picture inside the source frame; all else was cut
+    pa.field("frame_height", pa.int32()),  # of `image`: the content, scaled down to frames.longest_side
+    pa.field("frame_width", pa.int32()),
+    *QUALITY,
+    *VERDICT,
+    pa.field("image", pa.large_binary()),  # frame_height x frame_width x 3 RGB bytes; null when rejected
+])
+
+REGION = [
+    text("patch_id"),  # frame_id:y0,x0,y1,x1:proposer-settings; null: the row is about the whole frame
+    pa.field("box", BOX),
+    pa.field("area", pa.int64()),  # of the mask, in pixels of the source video
+    pa.field("predicted_iou", pa.float32()),  # 0 to 1, by the proposer's own head; null where it has none
+    pa.field("stability", pa.float32()),  # 0 to 1; null where the proposer has no logits
+    text("proposer"),
+    text("settings"),  # hash of the proposer's settings and weights
+    pa.field("height", pa.int32()),  # of the decoded `pixels`
+    pa.field("width", pa.int32()),
+    pa.field("bytes", pa.int32()),  # length of `pixels`: what a budget counts
+]
+
+SCORE = [
+    pa.field("difficulty", pa.float32()),  # mean squared rebuild error, see difficulty.py
+    pa.field("embedding", pa.list_(pa.float16(), 1)),  # mean patch token of the scorer; the width is the scorer's
+    text("scorer"),  # hash of the scorer's weights and settings
+]
+
+PIXELS = pa.field("pixels", pa.large_binary())  # JPEG
+CARRIED = [field for field in FRAME if field.name != "image"]
+PATCH = pa.schema([*CARRIED, *REGION, PIXELS])
+SCORED = pa.schema([*CARRIED, *REGION, *SCORE, PIXELS])
+
+# What the store keeps: the same columns, each fact once.
+FRAMES_TABLE = pa.schema([*CARRIED, pa.field("patches", pa.int32(), False)])
+
+
+def patches_table(width: int) -> pa.Schema:
+    """The stored patches for embeddings of `width` numbers."""
+    score = [SCORE[0], pa.field("embedding", pa.list_(pa.float16(), width)), SCORE[2]]
+    size = [pa.field("frame_height", pa.int32()), pa.field("frame_width", pa.int32())]
+    return pa.schema([*MOMENT, *size, *REGION, *score, PIXELS])
+
+
+VIDEOS_TABLE = pa.schema([
+    *VIDEO,
+    pa.field("frames", pa.int64(), False),  # sampled
+    pa.field("kept", pa.int64(), False),  # frames that passed the gate
+    pa.field("patches", pa.int64(), False),
+    pa.field("patches_version", pa.int64(), False),  # of the patch table that holds them: readers go by this
+    text("ingested_at", nullable=False),  # UTC, ISO 8601
+    text("fingerprint", nullable=False),  # of the configuration
+    text("commit", nullable=False),  # of the code
+])
+
+SELECTION = pa.schema([
+    text("selection_id", nullable=False),  # method and hash of the ranked patch ids
+    text("method", nullable=False),
+    pa.field("budget", pa.float64(), False),  # share of the stored bytes asked for
+    pa.field("retained", pa.float64(), False),  # share of the stored bytes taken
+    pa.field("seed", pa.int64(), False),
+    pa.field("patches_version", pa.int64(), False),
+    pa.field("rank", pa.int64(), False),  # 0 is the first choice
+    text("patch_id", nullable=False),
+    pa.field("bytes", pa.int32(), False),
+])
+
+IMAGE = pa.schema([
+    text("image_id", nullable=False),  # hash of its four patch ids
+    text("selection_id", nullable=False),
+    pa.field("position", pa.int64(), False),  # 0 holds the hardest patches
+    pa.field("patch_ids", pa.list_(pa.string()), False),  # reading order: top left, top right, bottom left, bottom right
+    pa.field("height", pa.int32(), False),
+    pa.field("width", pa.int32(), False),
+    pa.field("bytes", pa.int32(), False),
+    PIXELS,
+])
+
+
+def check(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
+    """Return `table` with the columns of `schema` in its order; ValueError names what is missing or of another type."""
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise ValueError(f"{where}: the columns {missing} are missing; found {table.column_names}")
+    for field in schema:
+        found = table.schema.field(field.name).type
+        if not same_type(field.type, found):
+            raise ValueError(f"{where}: column {field.name} is {found}, expected {field.type}")
+    return table.select(schema.names)
+
+
+def same_type(declared: pa.DataType, found: pa.DataType) -> bool:
+    """Equal, or embeddings of two widths: the width is the scorer's to choose."""
+    if pa.types.is_fixed_size_list(declared) and pa.types.is_fixed_size_list(found) and declared.list_size == 1:
+        return bool(declared.value_type == found.value_type)
+    return bool(declared == found)
+
+
+def stage(reads: pa.Schema, writes: pa.Schema) -> Callable[[type], type]:
+    """Check every table that goes into and comes out of a stage against what it declares.
+
+    The stage's `__call__` takes one table and returns one, or yields several; the wrapped one always yields tables.
+    """
+
+    def declare(work: type) -> type:
+        bare = work.__call__  # type: ignore[operator]
+
+        @wraps(bare)
+        def checked(self: Any, table: pa.Table) -> Iterator[pa.Table]:
+            made = bare(self, check(table, reads, f"into {work.__name__}"))
+            for out in [made] if isinstance(made, pa.Table) else made:
+                yield check(out, writes, f"out of {work.__name__}")
+
+        work.__call__ = checked  # type: ignore[method-assign, operator]
+        work.reads, work.writes = reads, writes  # type: ignore[attr-defined]
+        return work
+
+    return declare
