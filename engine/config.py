@@ -245,8 +245,14 @@ def place(tree: dict[str, Any], knob: str, value: Any) -> None:
     """Set one knob in the tree of all; an unknown one is refused with the nearest real ones."""
     real = knobs(Config())
     if knob not in real:
-        near = difflib.get_close_matches(knob, real, n=3, cutoff=0.5) or [name for name in real if name.startswith(knob.split(".")[0] + ".")]
-        raise ValueError(f"there is no knob {knob!r}; did you mean {', '.join(near)}?" if near else f"there is no knob {knob!r}; the knobs are {', '.join(real)}")
+        near = difflib.get_close_matches(knob, real, n=3, cutoff=0.5) or [
+            name for name in real if name.startswith(knob.split(".")[0] + ".")
+        ]
+        raise ValueError(
+            f"there is no knob {knob!r}; did you mean {', '.join(near)}?"
+            if near
+            else f"there is no knob {knob!r}; the knobs are {', '.join(real)}"
+        )
     *path, leaf = knob.split(".")
     for name in path:
         tree = tree[name]

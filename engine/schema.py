@@ -13,6 +13,8 @@ import pyarrow as pa
 
 VERSION = 1  # of the stored tables; a store of another version is refused with a sentence
 
+PATCHES_PER_IMAGE = 4  # OptiDEL: M = 4, two by two; a selection is a whole number of images
+
 BOX = pa.list_(pa.int32(), 4)  # y0, x0, y1, x1 in pixels of the source video, half open
 
 
@@ -20,11 +22,13 @@ def text(name: str, nullable: bool = True) -> pa.Field:
     return pa.field(name, pa.string(), nullable)
 
 
-SOURCE = pa.schema([
-    text("uri", nullable=False),
-    pa.field("size", pa.int64(), False),  # bytes; of an image folder: their sum
-    text("modified", nullable=False),  # time stamp or etag as the file system tells it; "" where it tells none
-])
+SOURCE = pa.schema(
+    [
+        text("uri", nullable=False),
+        pa.field("size", pa.int64(), False),  # bytes; of an image folder: their sum
+        text("modified", nullable=False),  # time stamp or etag as the file system tells it; "" where it tells none
+    ]
+)
 
 VERDICT = [
     text("reason"),  # one word or two, counted in reports; null: kept
@@ -49,15 +53,17 @@ QUALITY = [
     pa.field("change", pa.float32()),  # mean absolute difference to the last kept frame, 0 to 1
 ]
 
-FRAME = pa.schema([
-    *MOMENT,
-    pa.field("content", BOX),  # the endoscope's picture inside the source frame; all else was cut
-    pa.field("frame_height", pa.int32()),  # of `image`: the content, scaled down to frames.longest_side
-    pa.field("frame_width", pa.int32()),
-    *QUALITY,
-    *VERDICT,
-    pa.field("image", pa.large_binary()),  # frame_height x frame_width x 3 RGB bytes; null when rejected
-])
+FRAME = pa.schema(
+    [
+        *MOMENT,
+        pa.field("content", BOX),  # the endoscope's picture inside the source frame; all else was cut
+        pa.field("frame_height", pa.int32()),  # of `image`: the content, scaled down to frames.longest_side
+        pa.field("frame_width", pa.int32()),
+        *QUALITY,
+        *VERDICT,
+        pa.field("image", pa.large_binary()),  # frame_height x frame_width x 3 RGB bytes; null when rejected
+    ]
+)
 
 REGION = [
     text("patch_id"),  # frame_id:y0,x0,y1,x1:proposer-settings; null: the row is about the whole frame
@@ -86,6 +92,8 @@ SCORED = pa.schema([*CARRIED, *REGION, *SCORE, PIXELS])
 # What the store keeps: the same columns, each fact once.
 FRAMES_TABLE = pa.schema([*CARRIED, pa.field("patches", pa.int32(), False)])
 
+WRITTEN = pa.schema([*FRAMES_TABLE, text("fragment")])  # JSON of the Lance fragment; once per written fragment
+
 
 def patches_table(width: int) -> pa.Schema:
     """The stored patches for embeddings of `width` numbers."""
@@ -94,39 +102,45 @@ def patches_table(width: int) -> pa.Schema:
     return pa.schema([*MOMENT, *size, *REGION, *score, PIXELS])
 
 
-VIDEOS_TABLE = pa.schema([
-    *VIDEO,
-    pa.field("frames", pa.int64(), False),  # sampled
-    pa.field("kept", pa.int64(), False),  # frames that passed the gate
-    pa.field("patches", pa.int64(), False),
-    pa.field("patches_version", pa.int64(), False),  # of the patch table that holds them: readers go by this
-    text("ingested_at", nullable=False),  # UTC, ISO 8601
-    text("fingerprint", nullable=False),  # of the configuration
-    text("commit", nullable=False),  # of the code
-])
+VIDEOS_TABLE = pa.schema(
+    [
+        *VIDEO,
+        pa.field("frames", pa.int64(), False),  # sampled
+        pa.field("kept", pa.int64(), False),  # frames that passed the gate
+        pa.field("patches", pa.int64(), False),
+        pa.field("patches_version", pa.int64(), False),  # of the patch table that holds them: readers go by this
+        text("ingested_at", nullable=False),  # UTC, ISO 8601
+        text("fingerprint", nullable=False),  # of the configuration
+        text("commit", nullable=False),  # of the code
+    ]
+)
 
-SELECTION = pa.schema([
-    text("selection_id", nullable=False),  # method and hash of the ranked patch ids
-    text("method", nullable=False),
-    pa.field("budget", pa.float64(), False),  # share of the stored bytes asked for
-    pa.field("retained", pa.float64(), False),  # share of the stored bytes taken
-    pa.field("seed", pa.int64(), False),
-    pa.field("patches_version", pa.int64(), False),
-    pa.field("rank", pa.int64(), False),  # 0 is the first choice
-    text("patch_id", nullable=False),
-    pa.field("bytes", pa.int32(), False),
-])
+SELECTION = pa.schema(
+    [
+        text("selection_id", nullable=False),  # method and hash of the ranked patch ids
+        text("method", nullable=False),
+        pa.field("budget", pa.float64(), False),  # share of the stored bytes asked for
+        pa.field("retained", pa.float64(), False),  # share of the stored bytes taken
+        pa.field("seed", pa.int64(), False),
+        pa.field("patches_version", pa.int64(), False),
+        pa.field("rank", pa.int64(), False),  # 0 is the first choice
+        text("patch_id", nullable=False),
+        pa.field("bytes", pa.int32(), False),
+    ]
+)
 
-IMAGE = pa.schema([
-    text("image_id", nullable=False),  # hash of its four patch ids
-    text("selection_id", nullable=False),
-    pa.field("position", pa.int64(), False),  # 0 holds the hardest patches
-    pa.field("patch_ids", pa.list_(pa.string()), False),  # reading order: top left, top right, bottom left, bottom right
-    pa.field("height", pa.int32(), False),
-    pa.field("width", pa.int32(), False),
-    pa.field("bytes", pa.int32(), False),
-    PIXELS,
-])
+IMAGE = pa.schema(
+    [
+        text("image_id", nullable=False),  # hash of its four patch ids
+        text("selection_id", nullable=False),
+        pa.field("position", pa.int64(), False),  # 0 holds the hardest patches
+        pa.field("patch_ids", pa.list_(pa.string()), False),  # reading order: top left, top right, bottom left, bottom right
+        pa.field("height", pa.int32(), False),
+        pa.field("width", pa.int32(), False),
+        pa.field("bytes", pa.int32(), False),
+        PIXELS,
+    ]
+)
 
 
 def check(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
@@ -155,7 +169,7 @@ def stage(reads: pa.Schema, writes: pa.Schema) -> Callable[[type], type]:
     """
 
     def declare(work: type) -> type:
-        bare = work.__call__  # type: ignore[operator]
+        bare = work.__call__
 
         @wraps(bare)
         def checked(self: Any, table: pa.Table) -> Iterator[pa.Table]:
@@ -163,7 +177,7 @@ def stage(reads: pa.Schema, writes: pa.Schema) -> Callable[[type], type]:
             for out in [made] if isinstance(made, pa.Table) else made:
                 yield check(out, writes, f"out of {work.__name__}")
 
-        work.__call__ = checked  # type: ignore[method-assign, operator]
+        work.__call__ = checked
         work.reads, work.writes = reads, writes  # type: ignore[attr-defined]
         return work
 

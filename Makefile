@@ -1,0 +1,23 @@
+# Each target is one line that a person could type; the environment is made once and remade when its list of packages changes.
+.PHONY: demo test lint bench
+PYTHON ?= python3
+RUN = .venv/bin/python
+
+demo: .venv/ready
+	$(RUN) -m jobs demo
+
+test: .venv/ready
+	$(RUN) -m pytest
+
+lint: .venv/ready
+	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy
+
+bench: .venv/ready
+	$(RUN) -m pytest tests/bench -m bench -s
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'endocurate needs Python 3.11 or newer; set PYTHON=')"
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/python -m uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable ".[dev]"
+	touch .venv/ready

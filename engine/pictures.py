@@ -1,0 +1,20 @@
+"""Pictures as bytes and back: one codec with one setting everywhere, so that the same pixels are the same row."""
+
+import cv2
+import numpy as np
+
+
+def decode(jpeg: bytes) -> np.ndarray:
+    """RGB pixels (height, width, 3) uint8; ValueError where the bytes are no picture."""
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    if picture is None:
+        raise ValueError(f"{len(jpeg)} bytes are not a picture that can be decoded")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+
+
+def encode(image: np.ndarray, quality: int) -> bytes:
+    """RGB (height, width, 3) uint8 as JPEG."""
+    done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ValueError(f"a picture of shape {image.shape} cannot be encoded")
+    return bytes(jpeg.tobytes())

@@ -1,0 +1,130 @@
+"""Pre-train a masked autoencoder on training images: plain torch under accelerate, with or without Ray around it.
+
+What an image goes through depends on (seed, epoch, position) alone, and so does the order, so the loss curve is the same however
+many workers share a batch, and after a resume. Recipe: facebookresearch/mae main_pretrain.py.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from engine import mae, pictures
+from engine.config import TrainConfig
+
+Read = Callable[[Sequence[int]], list[bytes]]  # JPEG bytes of the images at these positions
+Report = Callable[[dict[str, float], Path | None], None]
+
+
+def fit(read: Read, count: int, config: TrainConfig, *, resume: Path | None, report: Report) -> mae.MAE:
+    """Train on the `count` images that `read` gives; returns the model, and reports every epoch's mean loss.
+
+    report(metrics, folder): folder holds the checkpoint (rank 0, every checkpoint_every epochs and the last). `resume` is such a
+    folder. ValueError for too few images, FloatingPointError for a loss that is not a number.
+    """
+    if count < config.workers:
+        raise ValueError(f"{count} training images are fewer than pretrain.workers={config.workers}: choose a larger budget")
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.precision)
+    torch.manual_seed(config.seed)
+    bare = mae.MAE(config.mae)
+    model, optimiser = accelerator.prepare(bare, optimiser_of(bare, config))
+    first = restore(resume, bare, optimiser, accelerator) if resume else 0
+    steps = math.ceil(count / config.batch)
+    for epoch in range(first, config.epochs):
+        loss = train_epoch(model, optimiser, accelerator, batches(read, count, config, epoch, accelerator), (config, epoch, steps))
+        finish_epoch(bare, optimiser, accelerator, {"epoch": epoch, "loss": loss, "lr": rate(config, epoch + 1.0)}, config, report)
+    return bare
+
+
+def train_epoch(model: Any, optimiser: Any, accelerator: Accelerator, data: Iterator[Any], when: tuple[TrainConfig, int, int]) -> float:
+    """One pass over `data`; the mean loss per image over all workers."""
+    config, epoch, steps = when
+    model.train()
+    total = torch.zeros(2, dtype=torch.float64)
+    for step, (images, noise) in enumerate(data):
+        for group in optimiser.param_groups:
+            group["lr"] = rate(config, epoch + step / steps)
+        losses, _, _ = model(images.to(accelerator.device), noise.to(accelerator.device))
+        if not torch.isfinite(losses).all():
+            raise FloatingPointError(f"the loss is not a number in epoch {epoch}, step {step}: lower base_lr={config.base_lr}")
+        accelerator.backward(losses.mean())
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        total += torch.tensor([losses.detach().double().sum().item(), len(losses)], dtype=torch.float64)
+    summed = accelerator.reduce(total.float().to(accelerator.device), reduction="sum")
+    return float(summed[0] / summed[1])
+
+
+def batches(
+    read: Read, count: int, config: TrainConfig, epoch: int, accelerator: Accelerator
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(images (b, 3, side, side), noise (b, tokens)) of this worker: every n-th image of each global batch."""
+    order = np.random.default_rng([config.seed, epoch]).permutation(count)
+    tokens = (config.mae.side // config.mae.token) ** 2
+    for start in range(0, count, config.batch):
+        together = order[start : start + config.batch]
+        together = together[
+            : len(together) - len(together) % accelerator.num_processes
+        ]  # workers take the same number, or they wait for ever
+        mine = together[accelerator.process_index :: accelerator.num_processes].tolist()
+        if mine:
+            draws = [np.random.default_rng([config.seed, epoch, position]) for position in mine]
+            views = [augment(pictures.decode(jpeg), config, rng) for jpeg, rng in zip(read(mine), draws, strict=True)]
+            yield mae.normalise(np.stack(views)), torch.from_numpy(np.stack([rng.random(tokens, dtype=np.float32) for rng in draws]))
+
+
+def augment(image: np.ndarray, config: TrainConfig, rng: np.random.Generator) -> np.ndarray:
+    """RandomResizedCrop with scale (min_crop, 1) and ratio (3/4, 4/3), then a flip: (side, side, 3) uint8."""
+    height, width = image.shape[:2]
+    area, ratio = height * width * rng.uniform(config.min_crop, 1.0), math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+    h, w = min(height, round(math.sqrt(area / ratio))), min(width, round(math.sqrt(area * ratio)))
+    y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+    view = cv2.resize(image[y : y + h, x : x + w], (config.mae.side, config.mae.side), interpolation=cv2.INTER_CUBIC)
+    return np.ascontiguousarray(view[:, ::-1] if rng.random() < 0.5 else view)
+
+
+def rate(config: TrainConfig, epoch: float) -> float:
+    """Learning rate: linear warm-up, then half a cosine to zero; base_lr counts for 256 images."""
+    peak = config.base_lr * config.batch / 256
+    if epoch < config.warmup_epochs:
+        return peak * epoch / config.warmup_epochs
+    done = (epoch - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+    return peak * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def optimiser_of(model: torch.nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with betas (0.9, 0.95); biases, norms and tokens do not decay."""
+    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    decays = [weight for name, weight in named if weight.ndim > 1 and not name.endswith("token")]
+    free = [weight for name, weight in named if weight.ndim <= 1 or name.endswith("token")]
+    groups = [{"params": decays, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate(config, 0.0), betas=(0.9, 0.95))
+
+
+def finish_epoch(
+    model: mae.MAE, optimiser: Any, accelerator: Accelerator, metrics: dict[str, float], config: TrainConfig, report: Report
+) -> None:
+    """Report the epoch on every worker, with a checkpoint from the first one when it is due."""
+    epoch = int(metrics["epoch"])
+    due = (epoch + 1) % config.checkpoint_every == 0 or epoch + 1 == config.epochs
+    with tempfile.TemporaryDirectory() as folder:
+        saved = due and accelerator.is_main_process
+        if saved:
+            mae.save(model, str(Path(folder) / "model.safetensors"))
+            state = {"epoch": epoch + 1, "fingerprint": config.fingerprint(), "optimiser": optimiser.optimizer.state_dict()}
+            torch.save(state, Path(folder) / "state.pt")
+        report(metrics, Path(folder) if saved else None)
+
+
+def restore(folder: Path, model: mae.MAE, optimiser: Any, accelerator: Accelerator) -> int:
+    """Load a checkpoint into model and optimiser; returns the epoch to go on with."""
+    state = torch.load(folder / "state.pt", map_location=accelerator.device, weights_only=True)
+    model.load_state_dict(mae.load(str(folder / "model.safetensors"), model.config).state_dict())
+    optimiser.optimizer.load_state_dict(state["optimiser"])
+    return int(state["epoch"])

@@ -1,0 +1,114 @@
+"""One MLflow run per job: what went in, how it went, what came out; the run of a restarted job is the same run.
+
+The only home of mlflow. The default is a sqlite file beside the store; a server is an address.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.config import Config, knobs
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run by its address and id: small enough to hand to a worker."""
+
+    uri: str
+    run_id: str
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log a step once: what a restarted loop repeats is not logged again."""
+        client = connect(self.uri)
+        history = {name: {point.step for point in client.get_metric_history(self.run_id, name)} for name in metrics}
+        for name, value in metrics.items():
+            if step not in history[name]:
+                client.log_metric(self.run_id, name, float(value), step=step)
+
+    def note(self, tags: Mapping[str, Any]) -> None:
+        client = connect(self.uri)
+        for name, value in tags.items():
+            client.set_tag(self.run_id, name, str(value))
+
+    def keep(self, path: str | Path) -> None:
+        """Store a file as an artifact."""
+        connect(self.uri).log_artifact(self.run_id, str(path))
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """(step, value) in order of steps."""
+        points = connect(self.uri).get_metric_history(self.run_id, metric)
+        return sorted({point.step: point.value for point in points}.items())
+
+    def end(self, status: str = "FINISHED") -> None:
+        connect(self.uri).set_terminated(self.run_id, status)
+
+
+def connect(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def address(config: Config) -> str:
+    """Where the runs of this configuration are kept; a store in a bucket keeps them in the working folder."""
+    if config.tracking.uri:
+        return config.tracking.uri
+    folder = Path.cwd() if "://" in config.store.uri else Path(config.store.uri)
+    return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+
+
+def start(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Run:
+    """The run of `job` with this `key`: the earlier one if it was interrupted, else a new one with every knob as a parameter."""
+    uri = address(config)
+    client = connect(uri)
+    experiment = experiment_of(client, config)
+    found = client.search_runs([experiment], f"tags.key = '{key}' and attributes.status = 'RUNNING'", max_results=1)
+    if found:
+        return Run(uri, found[0].info.run_id)
+    run = Run(uri, client.create_run(experiment, run_name=f"{job} {key}").info.run_id)
+    for name, value in knobs(config).items():
+        client.log_param(run.run_id, name, str(value)[:500])
+    run.note({"job": job, "key": key, "commit": code_commit(), "fingerprint": config.fingerprint(), **tags})
+    return run
+
+
+def experiment_of(client: Any, config: Config) -> str:
+    """The experiment's id; its artifacts lie beside the sqlite file, wherever the job was started."""
+    found = client.get_experiment_by_name(config.tracking.experiment)
+    if found:
+        return str(found.experiment_id)
+    uri = address(config)
+    beside = Path(uri.removeprefix("sqlite:///")).parent / "artifacts" if uri.startswith("sqlite:") else None
+    if beside:
+        beside.mkdir(parents=True, exist_ok=True)
+    return str(client.create_experiment(config.tracking.experiment, artifact_location=beside.as_uri() if beside else None))
+
+
+def runs(config: Config, job: str) -> list[dict[str, Any]]:
+    """Finished runs of a job, oldest first: {"run", "tags", "metrics"}."""
+    client = connect(address(config))
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    if not experiment:
+        return []
+    found = client.search_runs(
+        [experiment.experiment_id], f"tags.job = '{job}' and attributes.status = 'FINISHED'", order_by=["start_time ASC"]
+    )
+    return [{"run": Run(address(config), one.info.run_id), "tags": dict(one.data.tags), "metrics": dict(one.data.metrics)} for one in found]
+
+
+def code_commit() -> str:
+    """The commit of this code, with "+" where files differ from it; ENDOCURATE_COMMIT in an image that has no git."""
+    if "ENDOCURATE_COMMIT" in os.environ:
+        return os.environ["ENDOCURATE_COMMIT"]
+    here = Path(__file__).resolve().parent.parent
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+" if changed.strip() else "")

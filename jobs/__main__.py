@@ -1,0 +1,105 @@
+"""python -m jobs JOB [RECIPE | file.yaml] [knob=value ...]: one short file per job, one function call per command."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from engine.config import Config, amend, build, knobs
+from jobs.recipes import RECIPES
+
+JOBS = {
+    "demo": "simulated video through the whole chain, with a report at the end",
+    "ingest": "video in, scored patches into the store; what the ledger has is skipped",
+    "probe": "train the scorer on a random sample of the video",
+    "choose": "select patches within the budget and compose the training images",
+    "pretrain": "train a masked autoencoder on the chosen images, under Ray Train",
+    "evaluate": "fine-tune on a folder of images/ and masks/, and measure mIoU, Dice and NormDEL",
+    "query": 'SQL over the tables: query [RECIPE] store.uri=... "SELECT ..."',
+    "report": "one HTML file of what the store and its runs hold",
+}
+USAGE = "usage: python -m jobs JOB [RECIPE | file.yaml] [knob=value ...]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job; 0 when it is done, 1 when it failed on what it met, 2 when the command itself is wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help") or {"-h", "--help"} & set(words[1:]):
+        print(help_text())
+        return 0 if words else 2
+    try:
+        job, config, rest = parse(words)
+    except (ValueError, OSError) as error:
+        print(f"endocurate: {error}", file=sys.stderr)
+        return 2
+    return start(job, config, rest)
+
+
+def start(job: str, config: Config, rest: list[str]) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("jobs").setLevel(logging.INFO)
+    work = importlib.import_module(f"jobs.{job}")
+    try:
+        work.run(config, *rest)
+    except (KeyError, IndexError, NotImplementedError, RecursionError):
+        raise  # a bug, not something a person can mend
+    except (OSError, ValueError, LookupError, RuntimeError, FloatingPointError) as error:
+        print(f"endocurate {job}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"endocurate {job}: interrupted; what was committed stays, the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(words: list[str]) -> tuple[str, Config, list[str]]:
+    """The job, its configuration, and the words that are neither recipe nor knob (the SQL of a query)."""
+    job, *rest = words
+    if job not in JOBS:
+        raise ValueError(f"there is no job {job!r}; the jobs are {', '.join(JOBS)}")
+    config = Config() if job not in ("demo", "query", "report") else RECIPES["tiny"]()
+    if rest and (rest[0] in RECIPES or rest[0].endswith((".yaml", ".yml"))):
+        config = RECIPES[rest[0]]() if rest[0] in RECIPES else from_file(rest[0])
+        rest = rest[1:]
+    sql = [word for word in rest if job == "query" and " " in word.strip()]
+    if job == "query" and len(sql) != 1:
+        raise ValueError('query takes one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"')
+    known = knobs(config)
+    for word in rest:
+        if word not in sql and "=" not in word:
+            raise ValueError(f"{word!r} is no recipe ({', '.join(RECIPES)}), no .yaml file and no knob=value of the {len(known)} knobs")
+    return job, amend(config, [word for word in rest if word not in sql]), sql
+
+
+def from_file(path: str) -> Config:
+    """A Config from a YAML file: a recipe by name under `recipe`, and sections that change it."""
+    tree = yaml.safe_load(Path(path).read_text()) or {}
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} holds no sections; expected for instance 'recipe: tiny' and 'store: {{uri: store}}'")
+    recipe = tree.pop("recipe", None)
+    if recipe is not None and recipe not in RECIPES:
+        raise ValueError(f"{path}: recipe={recipe!r} is none of {', '.join(RECIPES)}")
+    started = (RECIPES[recipe]() if recipe else Config()).model_dump(mode="json")
+    return build(merged(started, tree))
+
+
+def merged(tree: dict[str, object], changes: dict[str, object]) -> dict[str, object]:
+    both = dict(tree)
+    for name, value in changes.items():
+        old = both.get(name)
+        both[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
+
+
+def help_text() -> str:
+    jobs = "\n".join(f"  {name:9} {line}" for name, line in JOBS.items())
+    recipes = "\n".join(f"  {name:9} {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items())
+    defaults = "\n".join(f"  {name}={'' if value == '' else value}" for name, value in knobs(Config()).items())
+    return f"{USAGE}\n\njobs\n{jobs}\n\nrecipes\n{recipes}\n\nknobs and their defaults (explained in engine/config.py)\n{defaults}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Train a masked autoencoder from scratch on the images of a selection, under Ray Train."""
+
+import hashlib
+import logging
+
+from engine import mae, tracking
+from engine.config import Config
+from engine.store import PatchStore
+from jobs import training
+
+log = logging.getLogger("jobs.pretrain")
+
+
+def chosen(config: Config) -> tuple[str, float]:
+    """The id of the selection that selection.* names, and the share of the stored bytes it kept."""
+    rows = PatchStore(config.store.uri).selection(config.selection.method, config.selection.budget, config.selection.seed)
+    return rows["selection_id"][0].as_py(), rows["retained"][0].as_py()
+
+
+def key(config: Config, selection_id: str) -> str:
+    """Names the model: the same selection and recipe are the same model, so a second run goes on or is done at once."""
+    return f"{selection_id}-{hashlib.sha256(config.pretrain.fingerprint().encode()).hexdigest()[:8]}"
+
+
+def address(config: Config, selection_id: str) -> str:
+    return PatchStore(config.store.uri).address(f"models/{key(config, selection_id)}.safetensors")
+
+
+def run(config: Config) -> None:
+    """Pre-train on the selection that selection.* names; its model lies under models/ in the store."""
+    store = PatchStore(config.store.uri)
+    selection_id, retained = chosen(config)
+    reader = store.reader(selection_id)
+    tags = {"selection": selection_id, "retained": retained, "images": len(reader), "images_version": reader.version}
+    record = tracking.start(config, "pretrain", key(config, selection_id), tags)
+    log.info("pre-training vit_%s on %d images of %s", config.pretrain.mae.size, len(reader), selection_id)
+    model = training.train(config, config.pretrain, reader, len(reader), f"pretrain-{key(config, selection_id)}", record)
+    mae.save(model, address(config, selection_id))
+    record.note({"model": mae.fingerprint(model)})
+    record.end()

@@ -1,0 +1,56 @@
+"""Whole configurations by name: start from one, change single knobs on the command line."""
+
+from collections.abc import Callable
+
+from engine.config import (
+    Config,
+    DifficultyConfig,
+    EvaluateConfig,
+    FramesConfig,
+    MAEConfig,
+    PatchesConfig,
+    ProbeConfig,
+    SelectionConfig,
+    TrainConfig,
+    VideosConfig,
+)
+
+
+def tiny() -> Config:
+    """Two processors, no GPU, minutes: small models, few patches; the demo and the first look at new video."""
+    mae = MAEConfig(size="tiny", side=128, token=16, decoder_width=96, decoder_depth=2, decoder_heads=3)
+    return Config(
+        videos=VideosConfig(batch=8),
+        frames=FramesConfig(longest_side=512),
+        patches=PatchesConfig(per_frame=8, max_side=256),
+        difficulty=DifficultyConfig(mae=mae, draws=4),
+        probe=ProbeConfig(frames=300, crops=4, train=TrainConfig(mae=mae, epochs=8, warmup_epochs=1, batch=64, base_lr=2e-3)),
+        selection=SelectionConfig(budget=0.25),
+        pretrain=TrainConfig(mae=mae, epochs=10, warmup_epochs=1, batch=16, base_lr=6e-3, workers=2),
+        evaluate=EvaluateConfig(side=128, iterations=60, warmup=5, batch=8, lr=5e-4, limit=120),
+    )
+
+
+def one_gpu() -> Config:
+    """One GPU of 24 GB and a few processors, a day: SAM's regions, ViT-B, the papers' settings with a shorter training."""
+    return Config(
+        patches=PatchesConfig(proposer="sam", checkpoint="official"),
+        pretrain=TrainConfig(epochs=100, batch=16, precision="bf16"),
+        evaluate=EvaluateConfig(side=224, iterations=20000, seeds=(0, 1, 2)),
+    )
+
+
+def cluster() -> Config:
+    """Ray on Kubernetes with GPU nodes: the papers' settings throughout (OptiDEL: ViT-B, batch 16, 100 epochs, four GPUs)."""
+    return Config(
+        videos=VideosConfig(batch=256),
+        patches=PatchesConfig(proposer="sam", sam_size="vit_h", checkpoint="official"),
+        probe=ProbeConfig(
+            frames=20000, train=TrainConfig(mae=MAEConfig(), epochs=50, warmup_epochs=5, batch=256, workers=4, precision="bf16")
+        ),
+        pretrain=TrainConfig(epochs=100, batch=16, workers=4, precision="bf16"),
+        evaluate=EvaluateConfig(side=224, iterations=20000, seeds=(0, 1, 2)),
+    )
+
+
+RECIPES: dict[str, Callable[[], Config]] = {"tiny": tiny, "one_gpu": one_gpu, "cluster": cluster}

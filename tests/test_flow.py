@@ -1,0 +1,154 @@
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from engine import flow, schema
+from engine.flow import Step
+
+NUMBER = pa.schema([pa.field("n", pa.int64())])
+PIECE = pa.schema([pa.field("n", pa.int64()), pa.field("part", pa.int64()), pa.field("vector", pa.list_(pa.float16(), 1))])
+
+
+@schema.stage(reads=NUMBER, writes=PIECE)
+class Split:
+    """n rows for a row n, streamed."""
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+
+    def __call__(self, numbers):
+        for n in numbers["n"].to_pylist():
+            yield pa.table(
+                {"n": [n] * n, "part": list(range(n)), "vector": pa.array([[n * self.scale]] * n, pa.list_(pa.float16(), 1))}, PIECE
+            )
+
+
+@schema.stage(reads=PIECE, writes=PIECE)
+class DropOdd:
+    def __call__(self, pieces):
+        return pieces.filter(pa.compute.equal(pa.compute.bit_wise_and(pieces["part"], 1), 0))
+
+
+@schema.stage(reads=PIECE, writes=PIECE)
+class DieOnce:
+    """Is killed in the middle of its work the first time."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = Path(mark)
+
+    def __call__(self, pieces):
+        if 5 in pieces["n"].to_pylist() and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pieces
+
+
+@schema.stage(reads=PIECE, writes=PIECE)
+class Fail:
+    def __call__(self, pieces):
+        raise ArithmeticError(f"no way with {pieces['n'][0]}")
+
+
+NUMBERS = pa.table({"n": [3, 0, 5, 1, 7]}, NUMBER)
+STEPS = [Step(Split, (2,), batch=1), Step(DropOdd, (), batch=4, cpus=0.5)]
+
+
+def rows(tables):
+    return sorted((r["n"], r["part"], r["vector"][0]) for t in tables for r in t.to_pylist())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray():
+    yield
+    flow.shut_down()
+
+
+def test_rows_are_what_the_stages_say():
+    assert rows(flow.run_here(STEPS, NUMBERS)) == [(n, part, 2.0 * n) for n in sorted([3, 5, 1, 7]) for part in range(0, n, 2)]
+
+
+def test_batches_hold_the_same_rows_and_no_more_than_asked():
+    tables = [pa.table({"n": list(range(start, start + size))}, NUMBER) for start, size in [(0, 3), (3, 0), (3, 10), (13, 1)]]
+    made = list(flow.in_batches(tables, 4))
+    assert [len(t) for t in made] == [4, 4, 4, 2]
+    assert pa.concat_tables(made)["n"].to_pylist() == list(range(14))
+
+
+def test_only_one_batch_is_decoded_ahead():
+    pulled = []
+
+    def source():
+        for n in range(5):
+            pulled.append(n)
+            yield pa.table({"n": [n]})
+
+    first = next(flow.in_batches(source(), 1))
+    assert first["n"].to_pylist() == [0]
+    assert pulled == [0]
+
+
+def test_the_same_rows_come_from_ray():
+    assert rows(flow.run_on_ray(STEPS, NUMBERS)) == rows(flow.run_here(STEPS, NUMBERS))
+
+
+def test_an_actor_that_is_killed_costs_no_row_and_doubles_none(tmp_path):
+    steps = [STEPS[0], Step(DieOnce, (str(tmp_path / "mark"),), batch=2, cpus=0.5)]
+    assert rows(flow.run_on_ray(steps, NUMBERS)) == rows(flow.run_here(STEPS[:1], NUMBERS))
+    assert (tmp_path / "mark").exists()
+
+
+def test_a_bug_in_a_stage_stops_the_run_with_its_own_words():
+    with pytest.raises(ArithmeticError, match="no way with"):
+        list(flow.run_on_ray([STEPS[0], Step(Fail, (), batch=1)], NUMBERS))
+
+
+def test_what_cannot_be_scheduled_is_refused_before_it_waits_for_ever():
+    flow.connect(1)
+    with pytest.raises(RuntimeError, match=r"needs 10001 CPUs at once and the Ray cluster has"):
+        list(flow.run_on_ray([Step(Split, (1,), batch=1, cpus=10000)], NUMBERS))
+
+
+def test_pools_at_their_widest_leave_one_processor():
+    steps = [
+        Step(Split, (), 1, cpus=1, actors=(1, 8)),
+        Step(DropOdd, (), 1, cpus=0.5, actors=(1, 8)),
+        Step(Fail, (), 1, cpus=2, actors=(1, 8)),
+    ]
+    for cpus in (4.5, 5, 8, 16, 64):
+        sizes = flow.widest(steps, cpus)
+        assert sum(size * step.cpus for size, step in zip(sizes, steps, strict=True)) + 1 <= cpus
+        assert all(step.actors[0] <= size <= step.actors[1] for size, step in zip(sizes, steps, strict=True))
+    assert flow.widest(steps, 64) == [8, 8, 8]
+
+
+def test_a_table_that_breaks_the_contract_is_named():
+    with pytest.raises(ValueError, match=r"into DropOdd: the columns \['part', 'vector'\] are missing"):
+        list(flow.run_here(STEPS[1:], NUMBERS))
+
+
+def work(folder, resume, report):
+    """A loop of four epochs whose second worker is killed once after the second."""
+    import ray.train
+
+    first = int((resume / "epoch").read_text()) + 1 if resume else 0
+    for epoch in range(first, 4):
+        rank = ray.train.get_context().get_world_rank()
+        made = Path(folder) / f"made-{rank}-{epoch}-{first}"
+        made.mkdir()
+        (made / "epoch").write_text(str(epoch))
+        report({"epoch": epoch}, made if rank == 0 else None)
+        if epoch == 1 and rank == 1 and not first:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_training_worker_is_replaced_and_the_run_goes_on_from_its_checkpoint(tmp_path):
+    last = flow.train_on_ray(partial(work, str(tmp_path)), 2, str(tmp_path / "runs"), "killed")
+    assert (last / "epoch").read_text() == "3"
+    resumed = [path.name for path in tmp_path.glob("made-0-*") if not path.name.endswith("-0")]
+    assert resumed  # it started again from a later epoch, not from the beginning
+    again = flow.train_on_ray(partial(work, str(tmp_path)), 2, str(tmp_path / "runs"), "killed")
+    assert again == last

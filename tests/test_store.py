@@ -1,0 +1,237 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from engine import schema
+from engine.query import query
+from engine.store import ImageReader, PatchStore, WriteRows
+from tests import rows
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = PatchStore(str(tmp_path / "store"))
+    made.create(rows.WIDTH)
+    return made
+
+
+def take_in(store, *ids, reason=None):
+    written = pa.concat_tables([out for video_id in ids for out in WriteRows(store.uri)(rows.scored(video_id, reason=reason))])
+    return store.commit(written, rows.videos(*ids), rows.STAMP)
+
+
+def patch_ids(store):
+    return sorted(store.patches(["patch_id"])["patch_id"].to_pylist())
+
+
+def expected(*ids):
+    return sorted(i for video_id in ids for i in rows.scored(video_id)["patch_id"].drop_null().to_pylist())
+
+
+def test_what_is_committed_is_read_back_to_the_last_byte(store):
+    take_in(store, "aa", "bb")
+    table = store.patches(["patch_id", "pixels", "embedding", "difficulty", "box"]).sort_by("patch_id")
+    reference = pa.concat_tables([rows.scored("aa"), rows.scored("bb")])
+    reference = reference.filter(pa.compute.is_valid(reference["patch_id"])).sort_by("patch_id")
+    for column in table.column_names:
+        assert table[column].to_pylist() == reference[column].to_pylist()
+
+
+def test_the_ledger_counts_frames_patches_and_reasons(store):
+    ledger = take_in(store, "aa", reason="truncated").to_pylist()
+    assert [(r["frames"], r["kept"], r["patches"], r["reason"]) for r in ledger] == [(4, 3, 6, "truncated")]
+    frames = store.open("frames").to_table().to_pylist()
+    assert [(f["time_ms"], f["reason"], f["patches"]) for f in frames] == [
+        (0, None, 2),
+        (1000, None, 2),
+        (2000, None, 2),
+        (3000, "dark", 0),
+    ]
+
+
+def test_patches_without_a_ledger_row_are_not_read_and_are_replaced_by_the_next_run(store):
+    take_in(store, "aa")
+    written = pa.concat_tables(WriteRows(store.uri)(rows.scored("bb")))
+    from lance.fragment import FragmentMetadata
+
+    left = [FragmentMetadata.from_json(text) for text in written["fragment"].drop_null().to_pylist()]
+    store.replace("patches", left, ["bb"], unclean=False)  # a run that died here
+    assert patch_ids(store) == expected("aa")
+    take_in(store, "bb")
+    assert patch_ids(store) == expected("aa", "bb")
+    assert store.open("patches").count_rows() == len(expected("aa", "bb"))
+
+
+DYING = """
+import os, signal, sys
+import pyarrow as pa
+from engine.store import PatchStore, WriteRows
+from tests import rows
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+uri, step = sys.argv[1:]
+store = PatchStore(uri)
+written = pa.concat_tables(WriteRows(uri)(rows.scored("bb")))
+if step == "after the fragments":
+    die()
+replace = PatchStore.replace
+def dying(self, table, *rest):
+    if step == f"before {table}":
+        die()
+    version = replace(self, table, *rest)
+    if step == f"after {table}":
+        die()
+    return version
+PatchStore.replace = dying
+enter = PatchStore.enter
+def entering(self, table):
+    enter(self, table)
+    if step == "after the ledger":
+        die()
+PatchStore.enter = entering
+store.commit(written, rows.videos("bb"), rows.STAMP)
+"""
+
+
+@pytest.mark.parametrize(
+    "step", ["after the fragments", "before patches", "after patches", "before frames", "after frames", "after the ledger"]
+)
+def test_a_kill_at_any_step_leaves_the_table_of_an_undisturbed_run(store, step):
+    take_in(store, "aa")
+    root = Path(__file__).resolve().parent.parent
+    died = subprocess.run(
+        [sys.executable, "-c", DYING, store.uri, step], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False
+    )
+    assert died.returncode == -signal.SIGKILL
+    assert patch_ids(store) in (expected("aa"), expected("aa", "bb"))
+    if len(store.unknown(rows.videos("bb"))):
+        take_in(store, "bb")
+    assert patch_ids(store) == expected("aa", "bb")
+    assert store.open("patches").count_rows() == 12
+    assert store.open("frames").count_rows() == 8
+    assert sorted(store.ledger()["video_id"].to_pylist()) == ["aa", "bb"]
+
+
+def test_taking_in_a_video_twice_leaves_its_rows_once(store):
+    take_in(store, "aa", "bb")
+    take_in(store, "aa")
+    assert patch_ids(store) == expected("aa", "bb")
+    assert store.open("patches").count_rows() == 12
+    assert store.open("frames").count_rows() == 8
+    assert len(store.ledger()) == 2
+
+
+def test_lost_patches_are_noticed_before_anything_is_committed(store):
+    written = pa.concat_tables(WriteRows(store.uri)(rows.scored("aa")))
+    lost = written.set_column(written.schema.get_field_index("fragment"), "fragment", pa.nulls(len(written), pa.string()))
+    with pytest.raises(ValueError, match="announced 6 patches and wrote 0"):
+        store.commit(lost, rows.videos("aa"), rows.STAMP)
+    assert patch_ids(store) == []
+    assert len(store.ledger()) == 0
+
+
+def test_a_video_without_a_verdict_never_reaches_the_ledger(store):
+    written = pa.concat_tables(WriteRows(store.uri)(rows.scored("aa")))
+    with pytest.raises(ValueError, match="bb came back without a verdict"):
+        store.commit(written, rows.videos("aa", "bb"), rows.STAMP)
+    assert len(store.ledger()) == 0
+    assert patch_ids(store) == []
+
+
+def test_a_source_is_seen_by_address_size_and_time_and_a_video_by_its_bytes(store):
+    take_in(store, "aa")
+    source = pa.Table.from_pylist(
+        [{"uri": "/in/aa.mp4", "size": 10, "modified": "1"}, {"uri": "/in/aa.mp4", "size": 11, "modified": "1"}], schema.SOURCE
+    )
+    assert store.unseen(source)["size"].to_pylist() == [11]
+    renamed = rows.videos("aa", "cc", "cc")
+    assert store.unknown(renamed)["video_id"].to_pylist() == ["cc"]
+
+
+def test_a_file_that_can_be_read_at_last_takes_the_place_of_its_refusal(store):
+    refused = rows.videos("unread-1").set_column(1, "uri", pa.array(["/in/aa.mp4"]))
+    refused = refused.set_column(4, "reason", pa.array(["unreadable"]))
+    verdict = [dict.fromkeys(rows.wide().names) | {"video_id": "unread-1", "reason": "unreadable"}]
+    store.commit(pa.concat_tables(WriteRows(store.uri)(pa.Table.from_pylist(verdict, rows.wide()))), refused, rows.STAMP)
+    assert len(store.unseen(refused.select(schema.SOURCE.names))) == 1
+    take_in(store, "aa")
+    assert store.ledger()["video_id"].to_pylist() == ["aa"]
+
+
+def test_a_store_of_another_schema_or_width_is_refused_in_a_sentence(store):
+    with pytest.raises(ValueError, match="holds embeddings of 4 numbers, the scorer makes 8"):
+        store.create(8)
+    import lance
+
+    lance.dataset(store.address("videos.lance")).replace_schema_metadata({"endocurate": "99"})
+    with pytest.raises(ValueError, match="schema version 99; this engine reads 1"):
+        store.ledger()
+
+
+def test_an_absent_table_names_the_job_that_makes_it(tmp_path):
+    with pytest.raises(LookupError, match="run the job ingest first"):
+        PatchStore(str(tmp_path)).open("patches")
+
+
+def image(selection_id, position):
+    pixels = f"{selection_id}-{position}".encode()
+    whole = {"image_id": f"i{position}", "patch_ids": ["a", "b", "c", "d"], "height": 2, "width": 2, "bytes": 3}
+    return whole | {"selection_id": selection_id, "position": position, "pixels": pixels}
+
+
+def test_training_images_are_read_by_position_also_after_another_selection_was_replaced(store):
+    for selection_id in ("x", "y", "x"):
+        made = pa.Table.from_pylist([image(selection_id, p) for p in (2, 0, 1)], schema.IMAGE)
+        assert store.save("images", selection_id, [made.slice(0, 2), made.slice(2)]) == 3
+    reader = pickle.loads(pickle.dumps(store.reader("y")))
+    assert len(reader) == 3
+    assert reader([2, 0, 2]) == [b"y-2", b"y-0", b"y-2"]
+    assert isinstance(reader, ImageReader)
+    assert store.open("images").count_rows() == 6
+
+
+def test_a_reader_keeps_the_version_it_was_made_on(store):
+    store.save("images", "x", [pa.Table.from_pylist([image("x", 0)], schema.IMAGE)])
+    reader = store.reader("x")
+    store.save("images", "x", [])
+    assert reader([0]) == [b"x-0"]
+
+
+def test_patches_are_taken_by_id_in_the_order_asked_for(store):
+    take_in(store, "aa", "bb")
+    take_in(store, "aa")  # deleted rows in between
+    version = store.complete_version()
+    wanted = expected("aa", "bb")[::-5]
+    found = store.take(store.offsets(wanted, version), ["patch_id"], version)
+    assert found["patch_id"].to_pylist() == wanted
+    with pytest.raises(KeyError):
+        store.offsets(["nobody"], version)
+
+
+def test_sql_sees_the_complete_tables_and_cannot_write(store, tmp_path):
+    take_in(store, "aa", "bb")
+    counted = query(
+        store, "SELECT video_id, count(*) AS n, avg(difficulty) AS d FROM patches GROUP BY video_id ORDER BY video_id"
+    ).to_pylist()
+    reference = {v: np.mean(rows.scored(v)["difficulty"].drop_null().to_numpy()) for v in ("aa", "bb")}
+    assert [(row["video_id"], row["n"]) for row in counted] == [("aa", 6), ("bb", 6)]
+    assert [row["d"] for row in counted] == pytest.approx(list(reference.values()))
+    for hostile in (
+        f"COPY patches TO '{tmp_path}/x.csv'",
+        "DROP VIEW patches",
+        "SELECT 1; SELECT 2",
+        f"SELECT * FROM read_text('{__file__}')",
+    ):
+        with pytest.raises(ValueError, match="query"):
+            query(store, hostile)
+    with pytest.raises(ValueError, match="nowhere"):
+        query(store, "SELECT * FROM nowhere")
