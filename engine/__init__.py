@@ -1,0 +1,33 @@
+"""endocurate: endoscopy video in, a small training set that pre-trains better out. The map, in reading order.
+
+contracts
+    schema       the tables as Arrow schemas; every batch of a stage is checked
+    config       every knob on one page, in flow order
+    theory       the equations the claims rest on
+front of the flow
+    videos       finds sources and names them by their bytes
+    content      the endoscope's picture inside the frame
+    text         burnt-in text, found by a detector
+    frames       decodes, samples, cuts, blacks out and gates
+    sam          region proposers with trained weights
+    patches      cuts regions out of frames
+    mae          the masked autoencoder, with the paper's words
+    difficulty   scores how hard a patch is to rebuild
+store
+    pictures     one JPEG codec for all
+    store        the Lance tables: patches, frames, videos, selections, images
+    query        SQL over them
+choosing and training
+    selection    ranks patches and cuts at the budget
+    synthesis    four patches become one training image
+    pretrain     the training loop
+    datasets     image and mask pairs, split without leaks
+    evaluate     fine-tunes a segmenter and measures it
+around
+    flow         runs steps here or on Ray, and loops on Ray Train
+    tracking     MLflow runs
+    report       one HTML page of it all
+    simulate     colonoscopy-like video with exact truth
+"""
+
+__version__ = "0.1.0"

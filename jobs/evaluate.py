@@ -1,0 +1,46 @@
+"""Fine-tune the pre-trained encoder on a folder of images/ and masks/, and say how good it got, beside an untrained one."""
+
+import logging
+from typing import Any
+
+from engine import datasets, evaluate, mae, theory, tracking
+from engine.config import Config
+from jobs import pretrain
+
+log = logging.getLogger("jobs.evaluate")
+
+
+def run(config: Config) -> None:
+    """Measure the model of selection.* and pretrain.* for every seed, and the same network without pre-training once."""
+    if not config.evaluate.uri:
+        raise ValueError("evaluate.uri is empty: name a folder with images/ and masks/")
+    selection_id, retained = pretrain.chosen(config)
+    path = pretrain.address(config, selection_id)
+    if not mae.exists(path):
+        raise LookupError(f"the store {config.store.uri} has no model of {selection_id} with this recipe: run the job pretrain first")
+    encoder = mae.timm_state(mae.load(path, config.pretrain.mae)) if config.evaluate.architecture == "dpt" else None
+    for seed in config.evaluate.seeds:
+        if encoder is not None:
+            measure(config, seed, encoder, {"method": config.selection.method, "selection": selection_id, "retained": retained})
+        measure(config, seed, None, {"method": "none", "selection": "", "retained": 0.0})
+
+
+def measure(config: Config, seed: int, encoder: dict[str, Any] | None, what: dict[str, Any]) -> None:
+    """One MLflow run; what was measured before with the same settings is not measured again."""
+    model = f"{what['selection']}-{config.pretrain.fingerprint()}" if encoder else f"untrained-{config.pretrain.mae.fingerprint()}"
+    key = f"{model}-{config.evaluate.fingerprint()}-{seed}"
+    if any(one["tags"].get("key") == key for one in tracking.runs(config, "evaluate")):
+        log.info("%s, seed %d: measured before", what["method"], seed)
+        return
+    split = datasets.pairs(config.evaluate.uri, config.evaluate.test_share, seed, config.evaluate.limit)
+    record = tracking.start(config, "evaluate", key, what | {"budget": config.selection.budget, "seed": seed, "pairs": len(split.train) + len(split.test)})
+    result = evaluate.evaluate(encoder, config.pretrain.mae, split, config.evaluate, seed, lambda step, loss: record.log(loss, step))
+    metrics = {"miou": result.miou, "miou_low": result.interval[0], "miou_high": result.interval[1], "dice": result.dice}
+    metrics |= {"precision": result.precision, "recall": result.recall}
+    if encoder is not None:
+        metrics["normdel"] = theory.normdel(result.miou, what["retained"])
+    record.log({f"evaluate/{name}": value for name, value in metrics.items()}, step=config.evaluate.iterations)
+    record.end()
+    log.info("%s, seed %d: mIoU %.4f, Dice %.4f on %d test images", what["method"], seed, result.miou, result.dice, len(split.test))
+
+

@@ -1,0 +1,168 @@
+"""One HTML file of what the store and its runs hold."""
+
+import logging
+import platform
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine import report, tracking
+from engine.config import Config
+from engine.report import Curve, Findings, Outcome, Picture
+from engine.store import PatchStore
+
+log = logging.getLogger("jobs.report")
+SHOWN = ["patch_id", "frame_id", "time_ms", "box", "difficulty", "pixels"]
+
+
+def address(config: Config) -> str:
+    return config.report.path or PatchStore(config.store.uri).address("report.html")
+
+
+def run(config: Config) -> None:
+    """Write the report of the store and of the MLflow runs beside it."""
+    store = PatchStore(config.store.uri)
+    ledger, frames, version = store.ledger(), store.open("frames").to_table(), store.complete_version()
+    patches = store.patches(["patch_id", "difficulty", "bytes"], version=version)
+    selections = chosen(store)
+    order = np.argsort(patches["difficulty"].to_numpy(), kind="stable")
+    findings = Findings(
+        title=f"{len(patches):,} patches from {len(ledger):,} videos",
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        provenance=provenance(config, store, ledger, version),
+        funnel=funnel(ledger, patches, selections, store),
+        reasons={"videos": reasons(ledger), "frames": reasons(frames)},
+        videos=ledger.to_pylist(),
+        difficulty=patches["difficulty"].to_numpy(),
+        chosen={method: values(patches, rows) for method, rows in selections.items()},
+        hardest=gallery(store, order[::-1][: config.report.pictures], version),
+        easiest=gallery(store, order[: config.report.pictures], version),
+        synthetic=synthetic(store, config.report.pictures),
+        curves=curves(config),
+        outcomes=outcomes(config, selections, store),
+        sources=sources(config, version),
+    )
+    report.write(findings, address(config))
+    log.info("the report is %s", address(config))
+
+
+def provenance(config: Config, store: PatchStore, ledger: pa.Table, version: int) -> dict[str, str]:
+    newest = ledger.sort_by("ingested_at").to_pylist()[-1] if len(ledger) else {}
+    settings = store.patches(["proposer", "settings", "scorer"], version=version)
+    used = {name: ", ".join(sorted(set(settings[name].to_pylist()))) for name in settings.column_names}
+    return {
+        "patch table": f"version {version}",
+        "taken in by": f"commit {newest.get('commit', '?')}, configuration {newest.get('fingerprint', '?')}",
+        "reported by": f"commit {tracking.code_commit()}",
+        "proposer": f"{used['proposer']}, settings {used['settings']}",
+        "scorer": used["scorer"],
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+
+
+def chosen(store: PatchStore) -> dict[str, pa.Table]:
+    """The newest selection of every method, by method."""
+    if not store.has("selections"):
+        return {}
+    rows = store.open("selections").to_table()
+    newest = dict(zip(rows["method"].to_pylist(), rows["selection_id"].to_pylist(), strict=True))
+    return {method: rows.filter(pa.compute.equal(rows["selection_id"], selection_id)) for method, selection_id in sorted(newest.items())}
+
+
+def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table], store: PatchStore) -> list[tuple[str, int, str]]:
+    read = ledger.filter(pa.compute.greater(ledger["frames"], 0))
+    stages = [
+        ("videos found", len(ledger), ""),
+        ("videos read", len(read), "gave at least one frame"),
+        ("frames sampled", sum(ledger["frames"].to_pylist()), ""),
+        ("frames kept", sum(ledger["kept"].to_pylist()), "passed the gate"),
+        ("patches", len(patches), f"{sum(patches['bytes'].to_pylist()):,} bytes"),
+    ]
+    largest = max(selections.values(), key=len, default=None)
+    if largest is not None:
+        stages.append(("patches selected", len(largest), f"{largest['selection_id'][0]}, {100 * largest['retained'][0].as_py():.1f}% of the bytes"))
+        stages.append(("images", store.open("images").count_rows(f"selection_id = '{largest['selection_id'][0]}'"), "four patches each"))
+    return stages
+
+
+def reasons(table: pa.Table) -> dict[str, int]:
+    return dict(Counter(reason for reason in table["reason"].to_pylist() if reason).most_common())
+
+
+def values(patches: pa.Table, rows: pa.Table) -> np.ndarray:
+    """The difficulty of what a selection chose."""
+    mine = pa.compute.is_in(patches["patch_id"], rows["patch_id"].combine_chunks())
+    return np.asarray(patches["difficulty"].filter(mine).to_numpy())
+
+
+def gallery(store: PatchStore, offsets: np.ndarray, version: int) -> list[Picture]:
+    return [
+        Picture(row["pixels"], f"difficulty {row['difficulty']:.3f}", f"{row['frame_id'][:8]}… at {row['time_ms'] / 1000:.1f} s, box {row['box']}")
+        for row in store.take(offsets, SHOWN, version).to_pylist()
+    ]
+
+
+def synthetic(store: PatchStore, count: int) -> list[Picture]:
+    """The first training images of every selection: for OptiDEL those of the hardest patches."""
+    pictures = []
+    selections = chosen(store)
+    for method, rows in selections.items():
+        reader = store.reader(rows["selection_id"][0].as_py())
+        positions = range(min(len(reader), count // len(selections)))
+        images = reader(positions) if positions else []
+        pictures += [Picture(jpeg, f"{method}, image {position}", "four patches in order of choice") for position, jpeg in enumerate(images)]
+    return pictures
+
+
+def curves(config: Config) -> list[Curve]:
+    """The loss of the scorer and of every pre-training run."""
+    made = []
+    for job in ("probe", "pretrain"):
+        for one in tracking.runs(config, job):
+            points = one["run"].curve("train/loss")
+            title = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
+            made.append(Curve(f"{title}: loss", [step for step, _ in points], [value for _, value in points], "mean squared error"))
+    return made
+
+
+def outcomes(config: Config, selections: dict[str, pa.Table], store: PatchStore) -> list[Outcome]:
+    found = []
+    for one in tracking.runs(config, "evaluate"):
+        tags, metrics = one["tags"], {name.removeprefix("evaluate/"): value for name, value in one["metrics"].items()}
+        patches, images = sizes(store, tags["selection"])
+        found.append(outcome(one, tags, metrics, patches, images))
+    return found
+
+
+def outcome(one: dict[str, Any], tags: dict[str, str], metrics: dict[str, float], patches: int, images: int) -> Outcome:
+    measured = {name: metrics[name] for name in ("miou", "miou_low", "miou_high", "dice")}
+    return Outcome(
+        method=tags["method"],
+        budget=float(tags["budget"]) if patches else 0.0,
+        retained=float(tags["retained"]),
+        patches=patches,
+        images=images,
+        normdel=metrics.get("normdel", float("nan")),
+        seed=int(tags["seed"]),
+        run=one["run"].run_id,
+        **measured,
+    )
+
+
+def sizes(store: PatchStore, selection_id: str) -> tuple[int, int]:
+    if not selection_id:
+        return 0, 0
+    where = f"selection_id = '{selection_id}'"
+    return store.open("selections").count_rows(where), store.open("images").count_rows(where)
+
+
+def sources(config: Config, version: int) -> list[tuple[str, str]]:
+    return [
+        ("videos, frames, reasons", "tables videos and frames, newest version"),
+        ("patches, difficulty", f"table patches, version {version}"),
+        ("selections and images", "tables selections and images, newest version; the newest selection of each method"),
+        ("curves, mIoU, Dice, NormDEL", f"MLflow experiment {config.tracking.experiment}, runs of the jobs probe, pretrain and evaluate"),
+    ]

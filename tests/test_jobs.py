@@ -1,0 +1,196 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import simulate
+from engine.config import amend
+from engine.store import PatchStore
+from jobs import choose, evaluate, ingest, pretrain, report
+from jobs.__main__ import JOBS, main, parse
+from jobs.recipes import tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = [
+    "where=here", "patches.proposer=crops", "patches.per_frame=4", "probe.frames=8", "probe.crops=2", "probe.train.epochs=2", "probe.train.batch=8",
+    "pretrain.epochs=2", "pretrain.workers=1", "pretrain.batch=4", "evaluate.iterations=4", "evaluate.warmup=1", "evaluate.batch=2", "selection.budget=0.5",
+    "difficulty.draws=1", "videos.batch=2",
+]  # fmt: skip
+
+
+def jobs(*words, **environment):
+    return subprocess.run([sys.executable, "-m", "jobs", *words], cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["ingest", "tiny", "patches.min_aera=1"], "there is no knob 'patches.min_aera'"),
+        (["ingest", "tiny", "patches.per_frame=none"], "patches.per_frame='none': Input should be a valid integer"),
+        (["ingest", "huge"], "'huge' is no recipe (tiny, one_gpu, cluster)"),
+        (["digest"], "there is no job 'digest'; the jobs are demo, ingest"),
+        (["ingest", "nowhere.yaml"], "No such file"),
+        (["query", "store.uri=x"], "query takes one SQL sentence in quotes"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence_and_exit_code_2(words, sentence, capsys):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_a_wrong_knob_is_refused_before_anything_heavy_is_loaded():
+    code = "import sys; from jobs.__main__ import main; main(['ingest', 'tiny', 'x=1']); sys.exit(bool({'ray', 'torch', 'lance', 'av'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_job_and_every_knob(capsys):
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in [*JOBS, "patches.per_frame=", "evaluate.seeds="])
+
+
+def test_a_yaml_file_starts_from_a_recipe_and_knobs_come_last(tmp_path):
+    (tmp_path / "a.yaml").write_text("recipe: tiny\npatches: {per_frame: 3, quality: 80}\n")
+    _, config, _ = parse(["ingest", str(tmp_path / "a.yaml"), "patches.quality=70"])
+    assert (config.patches.per_frame, config.patches.quality, config.frames.longest_side) == (3, 70, tiny().frames.longest_side)
+    (tmp_path / "b.yaml").write_text("recipe: tiny\npatches: {per_fram: 3}\n")
+    with pytest.raises(ValueError, match=r"there is no knob patches\.per_fram"):
+        parse(["ingest", str(tmp_path / "b.yaml")])
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("archive")
+    simulate.write_clips(folder / "videos", folder / "truth", 2, seconds=5.0)
+    (folder / "videos" / "empty.mp4").touch()
+    (folder / "videos" / "words.mp4").write_text("this is no video\n" * 100)
+    simulate.write_pairs(folder / "pairs", 10, side=96)
+    return folder
+
+
+def config_of(archive, store, *more):
+    knobs = [*SMALL, f"videos.uri={archive}/videos", f"evaluate.uri={archive}/pairs", f"store.uri={store}", *more]
+    return amend(tiny(), knobs)
+
+
+@pytest.fixture(scope="module")
+def filled(archive):
+    config = config_of(archive, archive / "store")
+    ingest.run(config)
+    return config
+
+
+def patch_rows(config):
+    columns = ["patch_id", "box", "area", "bytes", "pixels", "difficulty", "embedding"]
+    return PatchStore(config.store.uri).patches(columns).sort_by("patch_id")
+
+
+def test_bad_files_are_ledger_rows_with_a_reason_and_the_others_go_on(filled):
+    ledger = PatchStore(filled.store.uri).ledger().to_pylist()
+    assert sorted(row["reason"] or "" for row in ledger) == ["", "", "empty", "not a video"]
+    assert all((row["patches"] > 0) == (row["reason"] is None) for row in ledger)
+
+
+def test_what_the_ledger_has_is_not_taken_in_again(filled):
+    before = PatchStore(filled.store.uri).open("patches").version
+    ingest.run(filled)
+    assert PatchStore(filled.store.uri).open("patches").version == before
+
+
+def test_ray_makes_the_same_rows(archive, filled):
+    scorer = next((archive / "store" / "scorers").glob("*.safetensors"))
+    on_ray = config_of(archive, archive / "ray", "where=ray", f"difficulty.checkpoint={scorer}")
+    ingest.run(on_ray)
+    here, there = patch_rows(filled), patch_rows(on_ray)
+    assert here.equals(there)
+
+
+def test_a_store_that_was_killed_again_and_again_equals_an_undisturbed_one(archive, filled):
+    scorer = next((archive / "store" / "scorers").glob("*.safetensors"))
+    config = config_of(archive, archive / "killed", f"difficulty.checkpoint={scorer}", "videos.batch=1")
+    knobs = [*SMALL, f"videos.uri={archive}/videos", f"store.uri={archive}/killed", f"difficulty.checkpoint={scorer}", "videos.batch=1"]
+    for delay in (6.0, 7.0, 8.0, 9.0):
+        running = subprocess.Popen([sys.executable, "-m", "jobs", "ingest", "tiny", *knobs], cwd=ROOT, stderr=subprocess.DEVNULL)
+        try:
+            running.wait(delay)
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGKILL)
+            running.wait()
+    ingest.run(config)
+    assert patch_rows(config).equals(patch_rows(filled))
+    assert len(PatchStore(config.store.uri).ledger()) == 4
+
+
+def test_the_chain_ends_in_a_report_that_holds_the_measured_numbers(filled):
+    chosen = filled.model_copy(update={"selection": filled.selection.model_copy(update={"method": "optidel"})})
+    for job in (choose, pretrain, evaluate, report):
+        job.run(chosen)
+    page = Path(report.address(filled)).read_text()
+    from engine import tracking
+
+    measured = {one["tags"]["method"]: one["metrics"] for one in tracking.runs(filled, "evaluate")}
+    assert set(measured) == {"optidel", "none"}
+    for metrics in measured.values():
+        assert f"{100 * metrics['evaluate/miou']:.1f}" in page or f"{metrics['evaluate/miou']:.3f}" in page
+    evaluate.run(chosen)  # measured before: no new run
+    assert len(tracking.runs(filled, "evaluate")) == 2
+
+
+def test_every_training_image_leads_back_to_video_time_and_box(filled):
+    store = PatchStore(filled.store.uri)
+    choose.run(filled)
+    images = store.open("images").to_table().to_pylist()
+    known = {row["patch_id"]: row for row in store.patches(["patch_id", "video_id", "time_ms", "box"]).to_pylist()}
+    videos = set(store.ledger()["video_id"].to_pylist())
+    for image in images:
+        for patch_id in image["patch_ids"]:
+            video, rest = patch_id.split("@")
+            time_ms, box, _ = rest.split(":")
+            row = known[patch_id]
+            assert video in videos
+            assert (row["video_id"], row["time_ms"], row["box"]) == (video, int(time_ms), [int(n) for n in box.split(",")])
+
+
+def test_query_prints_rows(filled, capsys):
+    assert main(["query", f"store.uri={filled.store.uri}", "SELECT reason, count(*) AS n FROM videos GROUP BY reason ORDER BY n DESC, reason"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"reason +n", lines[0])
+    assert lines[-1] == "(3 rows)"
+    assert main(["query", f"store.uri={filled.store.uri}", "SELECT nothing FROM videos"]) == 1
+    assert "nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("videos.uri=/nowhere/at/all", "/nowhere/at/all"),
+        ("difficulty.checkpoint=/nowhere/mae.pth", "/nowhere/mae.pth"),
+        ("store.uri=/proc/store", "/proc/store"),
+        ("store.uri=s3://no-such-bucket-anywhere/x", "s3"),
+        ("patches={proposer: sam, checkpoint: /nowhere/sam.pth}", "patches"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence_and_nothing_is_half_written(archive, tmp_path, change, sentence):
+    done = jobs("ingest", "tiny", *SMALL, f"videos.uri={archive}/videos", f"store.uri={tmp_path}/store", change, AWS_EC2_METADATA_DISABLED="true")
+    assert done.returncode in (1, 2)
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("store/*.lance/data/*"))
+
+
+def test_the_ledger_keeps_no_configuration_secret_and_rows_no_path(filled):
+    store = PatchStore(filled.store.uri)
+    for table in ("patches", "frames", "selections", "images"):
+        if store.has(table):
+            text = json.dumps(store.open(table).to_table().drop_columns(["pixels"] if table in ("patches", "images") else []).to_pylist(), default=str)
+            assert "videos/" not in text
+            assert ".mp4" not in text
