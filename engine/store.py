@@ -33,8 +33,12 @@ class PatchStore:
         """Where something of the store lies: a table, a checkpoint, the report."""
         return f"{self.uri.rstrip('/')}/{name}"
 
+    def holds(self, name: str) -> bool:
+        """Whether something of that name lies in the store."""
+        return bool(filesystem(self.uri).exists(self.address(name)))
+
     def has(self, table: str) -> bool:
-        return bool(filesystem(self.uri).exists(self.address(f"{table}.lance")))
+        return self.holds(f"{table}.lance")
 
     def open(self, table: str, version: int | None = None) -> lance.LanceDataset:
         """A table as Lance sees it, the newest complete version unless told; LookupError says which job makes it."""

@@ -5,8 +5,10 @@ from typing import Any
 
 from engine import datasets, evaluate, mae, theory, tracking
 from engine.config import Config
+from engine.store import PatchStore
 from jobs import pretrain
 
+MEASURES = ("miou", "miou_low", "miou_high", "iou", "dice", "precision", "recall", "seconds")
 log = logging.getLogger("jobs.evaluate")
 
 
@@ -14,11 +16,12 @@ def run(config: Config) -> None:
     """Measure the model of selection.* and pretrain.* for every seed, and the same network without pre-training once."""
     if not config.evaluate.uri:
         raise ValueError("evaluate.uri is empty: name a folder with images/ and masks/")
+    store = PatchStore(config.store.uri)
     selection_id, retained = pretrain.chosen(config)
-    path = pretrain.address(config, selection_id)
-    if not mae.exists(path):
+    model = pretrain.model(config, selection_id)
+    if not store.holds(model):
         raise LookupError(f"the store {config.store.uri} has no model of {selection_id} with this recipe: run the job pretrain first")
-    encoder = mae.timm_state(mae.load(path, config.pretrain.mae)) if config.evaluate.architecture == "dpt" else None
+    encoder = mae.timm_state(mae.load(store.address(model), config.pretrain.mae)) if config.evaluate.architecture == "dpt" else None
     for seed in config.evaluate.seeds:
         if encoder is not None:
             measure(config, seed, encoder, {"method": config.selection.method, "selection": selection_id, "retained": retained})
@@ -33,14 +36,12 @@ def measure(config: Config, seed: int, encoder: dict[str, Any] | None, what: dic
         log.info("%s, seed %d: measured before", what["method"], seed)
         return
     split = datasets.pairs(config.evaluate.uri, config.evaluate.test_share, seed, config.evaluate.limit)
-    record = tracking.start(config, "evaluate", key, what | {"budget": config.selection.budget, "seed": seed, "pairs": len(split.train) + len(split.test)})
-    result = evaluate.evaluate(encoder, config.pretrain.mae, split, config.evaluate, seed, lambda step, loss: record.log(loss, step))
-    metrics = {"miou": result.miou, "miou_low": result.interval[0], "miou_high": result.interval[1], "dice": result.dice}
-    metrics |= {"precision": result.precision, "recall": result.recall}
+    tags = what | {"budget": config.selection.budget, "seed": seed, "pairs": len(split.train) + len(split.test)}
+    record = tracking.start(config, "evaluate", key, tags)
+    result = evaluate.evaluate(encoder, config.pretrain.mae, split, config.evaluate, seed, lambda step, metrics: record.log(metrics, step))
+    metrics = {name: getattr(result, name) for name in MEASURES}
     if encoder is not None:
         metrics["normdel"] = theory.normdel(result.miou, what["retained"])
     record.log({f"evaluate/{name}": value for name, value in metrics.items()}, step=config.evaluate.iterations)
     record.end()
     log.info("%s, seed %d: mIoU %.4f, Dice %.4f on %d test images", what["method"], seed, result.miou, result.dice, len(split.test))
-
-

@@ -22,8 +22,9 @@ def key(config: Config, selection_id: str) -> str:
     return f"{selection_id}-{hashlib.sha256(config.pretrain.fingerprint().encode()).hexdigest()[:8]}"
 
 
-def address(config: Config, selection_id: str) -> str:
-    return PatchStore(config.store.uri).address(f"models/{key(config, selection_id)}.safetensors")
+def model(config: Config, selection_id: str) -> str:
+    """The name of the model in the store."""
+    return f"models/{key(config, selection_id)}.safetensors"
 
 
 def run(config: Config) -> None:
@@ -34,7 +35,7 @@ def run(config: Config) -> None:
     tags = {"selection": selection_id, "retained": retained, "images": len(reader), "images_version": reader.version}
     record = tracking.start(config, "pretrain", key(config, selection_id), tags)
     log.info("pre-training vit_%s on %d images of %s", config.pretrain.mae.size, len(reader), selection_id)
-    model = training.train(config, config.pretrain, reader, len(reader), f"pretrain-{key(config, selection_id)}", record)
-    mae.save(model, address(config, selection_id))
-    record.note({"model": mae.fingerprint(model)})
+    trained = training.train(config, config.pretrain, reader, len(reader), f"pretrain-{key(config, selection_id)}", record)
+    training.keep(trained, store.address(model(config, selection_id)))
+    record.note({"model": mae.fingerprint(trained)})
     record.end()

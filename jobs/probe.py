@@ -18,9 +18,9 @@ from jobs import training
 log = logging.getLogger("jobs.probe")
 
 
-def address(config: Config) -> str:
-    """Where the scorer of these settings lies: beside the tables."""
-    return PatchStore(config.store.uri).address(f"scorers/{config.probe.fingerprint()}.safetensors")
+def scorer(config: Config) -> str:
+    """The name of the scorer of these settings in the store."""
+    return f"scorers/{config.probe.fingerprint()}.safetensors"
 
 
 def with_scorer(config: Config) -> Config:
@@ -28,10 +28,11 @@ def with_scorer(config: Config) -> Config:
     if config.difficulty.checkpoint:
         mae.load(config.difficulty.checkpoint, config.difficulty.mae)  # a wrong one is refused before video is read
         return config
-    if not mae.exists(address(config)):
+    store = PatchStore(config.store.uri)
+    if not store.holds(scorer(config)):
         log.info("no scorer yet: training one on a random sample first")
         run(config)
-    difficulty = config.difficulty.model_copy(update={"checkpoint": address(config)})
+    difficulty = config.difficulty.model_copy(update={"checkpoint": training.absolute(store.address(scorer(config)))})
     return config.model_copy(update={"difficulty": difficulty})
 
 
@@ -57,13 +58,14 @@ def run(config: Config) -> None:
             f"{config.videos.uri} gave {len(sample)} crops that pass the gate, too few to train a scorer: set difficulty.checkpoint"
         )
     log.info("training the scorer on %d random crops", len(sample))
-    record = tracking.start(config, "probe", config.probe.fingerprint(), {"crops": len(sample)})
-    where = PatchStore(config.store.uri).address(f"scorers/{config.probe.fingerprint()}.arrow")
+    store = PatchStore(config.store.uri)
+    where = store.address(f"scorers/{config.probe.fingerprint()}.arrow")
     with fsspec.open(where, "wb", auto_mkdir=True) as file, pa.ipc.new_file(file, sample.schema) as writer:
         writer.write_table(sample)
-    read = training.ArrowReader(where)
+    record = tracking.start(config, "probe", config.probe.fingerprint(), {"crops": len(sample)})
+    read = training.ArrowReader(training.absolute(where))
     model = training.train(config, config.probe.train, read, len(sample), f"probe-{config.probe.fingerprint()}", record)
-    mae.save(model, address(config))
+    training.keep(model, store.address(scorer(config)))
     record.end()
 
 

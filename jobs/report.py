@@ -15,7 +15,7 @@ from engine.report import Curve, Findings, Outcome, Picture
 from engine.store import PatchStore
 
 log = logging.getLogger("jobs.report")
-SHOWN = ["patch_id", "frame_id", "time_ms", "box", "difficulty", "pixels"]
+SHOWN = ["video_id", "time_ms", "box", "difficulty", "pixels"]
 
 
 def address(config: Config) -> str:
@@ -83,8 +83,9 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
     ]
     largest = max(selections.values(), key=len, default=None)
     if largest is not None:
-        stages.append(("patches selected", len(largest), f"{largest['selection_id'][0]}, {100 * largest['retained'][0].as_py():.1f}% of the bytes"))
-        stages.append(("images", store.open("images").count_rows(f"selection_id = '{largest['selection_id'][0]}'"), "four patches each"))
+        selection_id, retained = (largest[name][0].as_py() for name in ("selection_id", "retained"))
+        stages.append(("selected", len(largest), f"{selection_id}, {100 * retained:.1f}% of the bytes"))
+        stages.append(("images", sizes(store, selection_id)[1], "four patches each"))
     return stages
 
 
@@ -100,7 +101,11 @@ def values(patches: pa.Table, rows: pa.Table) -> np.ndarray:
 
 def gallery(store: PatchStore, offsets: np.ndarray, version: int) -> list[Picture]:
     return [
-        Picture(row["pixels"], f"difficulty {row['difficulty']:.3f}", f"{row['frame_id'][:8]}… at {row['time_ms'] / 1000:.1f} s, box {row['box']}")
+        Picture(
+            row["pixels"],
+            f"difficulty {row['difficulty']:.3f}",
+            f"{row['video_id'][:8]}… at {row['time_ms'] / 1000:.1f} s, box {row['box']}",
+        )
         for row in store.take(offsets, SHOWN, version).to_pylist()
     ]
 
@@ -113,7 +118,9 @@ def synthetic(store: PatchStore, count: int) -> list[Picture]:
         reader = store.reader(rows["selection_id"][0].as_py())
         positions = range(min(len(reader), count // len(selections)))
         images = reader(positions) if positions else []
-        pictures += [Picture(jpeg, f"{method}, image {position}", "four patches in order of choice") for position, jpeg in enumerate(images)]
+        pictures += [
+            Picture(jpeg, f"{method}, image {position}", "four patches in order of choice") for position, jpeg in enumerate(images)
+        ]
     return pictures
 
 

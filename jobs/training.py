@@ -75,3 +75,15 @@ class LastCheckpoint:
 
 def absolute(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).resolve())
+
+
+def keep(model: mae.MAE, uri: str) -> None:
+    """Write a model to a folder or a bucket, whole or not at all."""
+    if "://" not in uri:
+        Path(uri).parent.mkdir(parents=True, exist_ok=True)
+        mae.save(model, uri)
+        return
+    with TemporaryDirectory() as folder:
+        mae.save(model, f"{folder}/model")
+        files, place = fsspec.core.url_to_fs(uri)
+        files.put_file(f"{folder}/model", place)

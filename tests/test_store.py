@@ -235,3 +235,23 @@ def test_sql_sees_the_complete_tables_and_cannot_write(store, tmp_path):
             query(store, hostile)
     with pytest.raises(ValueError, match="nowhere"):
         query(store, "SELECT * FROM nowhere")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(tmp_path)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_is_an_error_and_the_table_stays_what_it_was(small_disk):
+    store = PatchStore(str(small_disk / "store"))
+    store.create(rows.WIDTH)
+    take_in(store, "aa")
+    with pytest.raises(OSError, match="(?i)no space left"):
+        take_in(store, *[f"v{number:03d}" for number in range(400)])
+    again = PatchStore(store.uri)
+    assert patch_ids(again) == expected("aa")
+    assert again.ledger()["video_id"].to_pylist() == ["aa"]

@@ -1,0 +1,329 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+from torchmetrics.classification import BinaryJaccardIndex, MulticlassJaccardIndex
+
+from engine import datasets, evaluate, segmenters
+from engine.config import EvaluateConfig, MAEConfig
+from engine.datasets import Pair, Split
+
+MAE = MAEConfig(size="tiny", side=96, token=16)
+QUICK = EvaluateConfig(side=64, iterations=30, warmup=3, batch=4, lr=1e-3)
+MASKS = arrays(np.bool_, (3, 6, 7))
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """Twelve pictures of 80x72 px: a reddish disc on grey noise, and its mask; the last one has no disc."""
+    root = tmp_path_factory.mktemp("shapes")
+    for part in ("images", "masks"):
+        (root / part).mkdir()
+    for number in range(12):
+        rng = np.random.default_rng(number)
+        rows, columns = np.mgrid[:72, :80]
+        mask = (rows - rng.integers(20, 52)) ** 2 + (columns - rng.integers(20, 60)) ** 2 < rng.integers(12, 20) ** 2
+        mask &= number < 11
+        image = rng.normal(110, 25, (72, 80, 3)) + mask[..., None] * np.array([-50, -30, 90])
+        cv2.imwrite(str(root / "images" / f"{number}.png"), np.clip(image, 0, 255).astype(np.uint8))
+        cv2.imwrite(str(root / "masks" / f"{number}.png"), mask.astype(np.uint8) * 255)
+    return datasets.pairs(str(root), 0.34, seed=0)
+
+
+def vit(seed: int, side: int = 96) -> Any:
+    torch.manual_seed(seed)
+    return timm.create_model("vit_tiny_patch16_224", img_size=side, num_classes=0).eval()
+
+
+def fitted(state: Mapping[str, torch.Tensor] | None, split: Split, config: EvaluateConfig, seed: int = 0) -> segmenters.Segmenter:
+    torch.manual_seed(seed)
+    model = segmenters.segmenter(state, MAE, config)
+    evaluate.train(model, split.train, config, seed, lambda step, metrics: None)
+    return model
+
+
+# Training
+
+
+def test_thirty_iterations_of_dpt_beat_the_untrained_network(shapes: Split) -> None:
+    trained = evaluate.evaluate(None, MAE, shapes, QUICK, seed=0)
+    untrained = evaluate.evaluate(None, MAE, shapes, QUICK.model_copy(update={"iterations": 1, "warmup": 0, "lr": 1e-9}), seed=0)
+    assert trained.miou > 0.7 > untrained.miou + 0.1
+    assert trained.curve[-1][1] < 0.5 * trained.curve[0][1]
+    assert trained.names == untrained.names
+    difference, low, _ = evaluate.advantage(trained, untrained)
+    assert difference == pytest.approx(trained.miou - untrained.miou)
+    assert low > 0
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_one_others(shapes: Split) -> None:
+    config = QUICK.model_copy(update={"iterations": 4})
+    state = torch.get_rng_state()
+    first, again, other = (evaluate.evaluate(None, MAE, shapes, config, seed) for seed in (3, 3, 4))
+    assert first.curve == again.curve != other.curve
+    assert np.array_equal(first.counts, again.counts)
+    assert first.examples == again.examples
+    assert torch.equal(state, torch.get_rng_state())  # the caller's own randomness goes on undisturbed
+
+
+def test_a_unet_trains_on_a_cnn(shapes: Split) -> None:
+    config = QUICK.model_copy(update={"architecture": "unet", "encoder": "resnet18"})
+    assert evaluate.evaluate(None, MAE, shapes, config, seed=0).miou > 0.7
+
+
+def test_a_result_tells_what_it_was_measured_on(shapes: Split) -> None:
+    told: list[tuple[int, dict[str, float]]] = []
+    result = evaluate.evaluate(None, "tiny", shapes, QUICK, seed=5, report=lambda step, metrics: told.append((step, metrics)))
+    assert [step for step, _ in told] == [step for step, _ in result.curve] == list(range(1, 31))
+    assert [metrics["loss"] for _, metrics in told] == [loss for _, loss in result.curve]
+    assert result.names == tuple(pair.name for pair in shapes.test)
+    assert (result.counts.sum(1) == 72 * 80).all()  # pixels of the stored mask, not of the network's input
+    assert result.interval[0] <= result.miou <= result.interval[1]
+    assert result.dice == pytest.approx(result.per_image["dice"].mean())
+    assert result.seed == 5
+
+
+def test_the_examples_are_the_best_and_the_worst_as_pictures(shapes: Split) -> None:
+    every = Split(shapes.train, (*shapes.train, *shapes.test))
+    result = evaluate.evaluate(None, MAE, every, QUICK.model_copy(update={"iterations": 10}), seed=0)
+    ranked = sorted(result.per_image["iou"])[::-1]
+    assert [example.iou for example in result.examples] == [*ranked[:3], *ranked[-3:]]
+    picture = cv2.imdecode(np.frombuffer(result.examples[0].picture, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (230, 256, 3)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_a_sentence(shapes: Split) -> None:
+    with pytest.raises(FloatingPointError, match=r"the loss is not a number at iteration \d+: lower evaluate.lr=1e\+30"):
+        evaluate.evaluate(None, MAE, shapes, QUICK.model_copy(update={"lr": 1e30, "warmup": 0}), seed=0)
+
+
+# The encoder
+
+
+def test_the_encoder_has_the_features_of_timms_vit_with_the_same_weights() -> None:
+    reference = vit(seed=1)
+    model = segmenters.segmenter(reference.state_dict(), MAE, EvaluateConfig(side=96)).eval()
+    images = torch.rand(2, 3, 96, 96)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    heard: list[torch.Tensor] = []
+    model.encoder.register_forward_hook(lambda module, given, out: heard.extend(out[0]))
+    with torch.inference_mode():
+        expected = reference.forward_intermediates((images - mean) / std, indices=[2, 5, 8, 11], intermediates_only=True)
+        model(images)
+    for found, wanted in zip(heard, expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_given_weights_change_the_features_but_not_the_new_decoder() -> None:
+    models = []
+    for state in (None, vit(seed=1).state_dict()):
+        torch.manual_seed(0)
+        models.append(segmenters.segmenter(state, MAE, EvaluateConfig(side=96)))
+    bare, loaded = models
+    images = torch.rand(1, 3, 96, 96)
+    with torch.inference_mode():
+        assert not torch.allclose(bare.encoder(images)[0][-1], loaded.encoder(images)[0][-1], atol=1e-2)
+    for name, weights in bare.network.decoder.state_dict().items():
+        assert torch.equal(weights, loaded.network.decoder.state_dict()[name])
+
+
+def test_position_embeddings_of_another_side_are_resampled_as_timm_does_it() -> None:
+    learnt = vit(seed=1, side=224)
+    model = segmenters.segmenter(learnt.state_dict(), MAE, EvaluateConfig(side=96))
+    learnt.set_input_size(img_size=96)
+    torch.testing.assert_close(model.encoder.model.pos_embed, learnt.pos_embed)
+
+
+def test_a_frozen_encoder_keeps_every_bit_while_the_decoder_learns(shapes: Split) -> None:
+    for config in (QUICK, QUICK.model_copy(update={"architecture": "unet", "encoder": "resnet18"})):
+        short = config.model_copy(update={"iterations": 3, "warmup": 0, "frozen": True})
+        torch.manual_seed(0)
+        before = segmenters.segmenter(None, MAE, short)
+        after = fitted(None, shapes, short)
+        assert all(torch.equal(old, new) for old, new in zip(*states(before.encoder, after.encoder), strict=True))
+        assert not all(torch.equal(old, new) for old, new in zip(*states(before.network.decoder, after.network.decoder), strict=True))
+
+
+def test_an_encoder_that_is_not_frozen_learns(shapes: Split) -> None:
+    config = QUICK.model_copy(update={"iterations": 3, "warmup": 0})
+    torch.manual_seed(0)
+    before, after = segmenters.segmenter(None, MAE, config), fitted(None, shapes, config)
+    changed = [not torch.equal(old, new) for old, new in zip(*states(before.encoder, after.encoder), strict=True)]
+    assert sum(changed) > 0.9 * len(changed)
+
+
+def states(*modules: torch.nn.Module) -> list[list[torch.Tensor]]:
+    return [list(module.state_dict().values()) for module in modules]
+
+
+@pytest.mark.parametrize(("token", "side"), [(8, 64), (14, 56), (16, 96), (32, 96)])
+def test_dpt_draws_a_logit_for_every_pixel_at_every_token_it_supports(token: int, side: int) -> None:
+    model = segmenters.segmenter(None, MAEConfig(size="tiny", side=side, token=token), EvaluateConfig(side=side)).eval()
+    with torch.inference_mode():
+        assert model(torch.rand(1, 3, side, side)).shape == (1, 1, side, side)
+
+
+def test_a_bare_size_means_the_tokens_of_the_paper() -> None:
+    assert [evaluate.as_mae(size).token for size in ("tiny", "base", "large", "huge")] == [16, 16, 16, 14]  # type: ignore[arg-type]
+
+
+def test_every_size_has_a_network_as_wide_as_declared() -> None:
+    for size, (name, width) in segmenters.VITS.items():
+        with torch.device("meta"):
+            assert timm.create_model(name).embed_dim == width, size
+
+
+def test_weights_of_a_classifier_are_left_out_of_a_unets_encoder() -> None:
+    torch.manual_seed(1)
+    state = timm.create_model("resnet18").state_dict()
+    model = segmenters.segmenter(state, MAE, EvaluateConfig(side=64, architecture="unet", encoder="resnet18"))
+    assert torch.equal(model.encoder.conv1.weight, state["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("lost", "added", "told"),
+    [
+        ("norm.bias", {}, "the encoder's weights lack 1 of 150 tensors, such as norm.bias"),
+        ("", {"mask_token": (1,)}, "the encoder's weights have unknown 1 of 150 tensors, such as mask_token"),
+        ("", {"cls_token": (1, 1, 384)}, r"weights cls_token have the shape \(1, 1, 384\), expected \(1, 1, 192\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(lost: str, added: dict[str, tuple[int, ...]], told: str) -> None:
+    state = {name: weights for name, weights in vit(0).state_dict().items() if name != lost}
+    with pytest.raises(ValueError, match=told):
+        segmenters.segmenter(state | {name: torch.zeros(shape) for name, shape in added.items()}, MAE, EvaluateConfig(side=96))
+
+
+@pytest.mark.parametrize(
+    ("mae", "config", "told"),
+    [
+        (MAEConfig(side=96, token=12), EvaluateConfig(side=96), "token=12 has no DPT: tokens of 8, 14, 16, 32 px do"),
+        (MAE, EvaluateConfig(side=112), "evaluate.side=112 must be a multiple of 32 for tokens of 16 px"),
+        (MAEConfig(side=224, token=14), EvaluateConfig(side=256), "evaluate.side=256 must be a multiple of 28 for tokens of 14 px"),
+        (MAE, EvaluateConfig(architecture="unet", encoder="resnet50", side=100), "evaluate.side=100 must be a multiple of 32"),
+        (MAE, EvaluateConfig(architecture="unet", encoder="resnet51"), "evaluate.encoder='resnet51' is not known; did you mean resnet"),
+        (MAE, EvaluateConfig(architecture="unet", encoder="tu-nonsense"), "evaluate.encoder='tu-nonsense' is not known"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused(mae: MAEConfig, config: EvaluateConfig, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        segmenters.segmenter(None, mae, config)
+
+
+# The recipe
+
+
+def test_norms_biases_and_embeddings_do_not_decay() -> None:
+    model = segmenters.segmenter(None, MAE, QUICK)
+    decaying, spared = (group["params"] for group in evaluate.optimiser_of(model, QUICK).param_groups)
+    embeddings = {id(model.encoder.model.pos_embed), id(model.encoder.model.cls_token)}
+    assert embeddings < {id(weights) for weights in spared}
+    assert all(weights.ndim > 1 for weights in decaying)
+    assert all(weights.ndim == 1 or id(weights) in embeddings for weights in spared)
+    assert len(decaying) + len(spared) == len(list(model.parameters()))
+
+
+def test_the_learning_rate_climbs_to_its_peak_and_falls_to_nothing() -> None:
+    config = EvaluateConfig(iterations=20, warmup=5, lr=2.0)
+    rates = [evaluate.rate(step, config) for step in range(20)]
+    assert rates[0] == pytest.approx(2e-6)
+    assert rates[5] == 2.0
+    assert rates[19] == pytest.approx(2.0 / 15)
+    np.testing.assert_allclose(np.diff(rates[:6]), 0.4, rtol=1e-5)
+    np.testing.assert_allclose(np.diff(rates[5:]), -2.0 / 15)
+
+
+@given(count=st.integers(1, 9), batch=st.integers(1, 7), seed=st.integers(0, 5))
+def test_every_image_is_seen_once_before_any_is_seen_again(count: int, batch: int, seed: int) -> None:
+    seen = [position for step in range(3 * count) for position in evaluate.turns(count, batch, seed, step)]
+    for first in range(0, len(seen) - count + 1, count):
+        assert sorted(seen[first : first + count]) == list(range(count))
+
+
+def test_the_mask_goes_where_the_image_goes() -> None:
+    masks = torch.zeros(16, 1, 64, 64)
+    masks[:, :, 10:30, 34:60] = 1
+    images, moved = evaluate.augmented(masks.expand(-1, 3, -1, -1).clone(), masks, np.random.default_rng(0))
+    assert ((images[:, :1] > 0.5) == moved.bool()).float().mean() > 0.99
+    assert len({one.numpy().tobytes() for one in moved}) == 16
+    assert moved.mean() > masks.mean()  # crops only ever zoom in
+    again, _ = evaluate.augmented(masks.expand(-1, 3, -1, -1).clone(), masks, np.random.default_rng(0))
+    assert torch.equal(images, again)
+
+
+# The scores
+
+
+@given(MASKS, MASKS)
+def test_scores_of_an_image_are_those_of_sklearn(predicted: np.ndarray, truth: np.ndarray) -> None:
+    counts = np.stack([evaluate.counted(one, other) for one, other in zip(predicted, truth, strict=True)])
+    scores = evaluate.per_image(counts)
+    references = {"iou": jaccard_score, "dice": f1_score, "precision": precision_score, "recall": recall_score}
+    for position, (drawn, real) in enumerate(zip(predicted, truth, strict=True)):
+        for name, reference in references.items():
+            empty = not drawn.any() and not real.any()
+            wanted = 1.0 if empty else reference(real.ravel(), drawn.ravel(), zero_division=0)
+            assert scores[name][position] == pytest.approx(wanted), name
+
+
+@given(MASKS, MASKS)
+def test_dice_follows_from_iou(predicted: np.ndarray, truth: np.ndarray) -> None:
+    scores = evaluate.per_image(np.stack([evaluate.counted(one, other) for one, other in zip(predicted, truth, strict=True)]))
+    np.testing.assert_allclose(scores["dice"], 2 * scores["iou"] / (1 + scores["iou"]))
+
+
+def test_the_mean_iou_is_that_of_torchmetrics_over_all_pixels_and_both_classes() -> None:
+    rng = np.random.default_rng(0)
+    predicted, truth = rng.random((5, 20, 30)) < 0.3, rng.random((5, 20, 30)) < 0.4
+    counts = np.stack([evaluate.counted(one, other) for one, other in zip(predicted, truth, strict=True)])
+    tensors = torch.from_numpy(predicted).long(), torch.from_numpy(truth).long()
+    assert evaluate.mean_iou(counts.sum(0)) == pytest.approx(float(MulticlassJaccardIndex(2, average="macro")(*tensors)))
+    assert evaluate.per_image(counts[:1])["iou"][0] == pytest.approx(float(BinaryJaccardIndex()(tensors[0][0], tensors[1][0])))
+
+
+def test_nothing_found_where_nothing_is_scores_one_and_a_false_alarm_nothing() -> None:
+    nothing, alarm = np.zeros((4, 4), bool), np.eye(4, dtype=bool)
+    scores = evaluate.per_image(
+        np.stack([evaluate.counted(nothing, nothing), evaluate.counted(alarm, nothing), evaluate.counted(nothing, alarm)])
+    )
+    assert {name: values.tolist() for name, values in scores.items()} == {
+        name: [1, 0, 0] for name in ("iou", "dice", "precision", "recall")
+    }
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    share = rng.beta(8, 3, 40_000)  # of 100 foreground pixels found, image by image
+    everyone = np.stack([100 * share, 20 * (1 - share), 100 * (1 - share), 0 * share + 500], axis=1)
+    real = float(evaluate.mean_iou(everyone.sum(0)))
+    intervals = [evaluate.bootstrap(everyone[start : start + 50], seed=start) for start in range(0, 10_000, 50)]
+    assert 0.88 < np.mean([low <= real <= high for low, high in intervals]) < 0.99
+
+
+def test_results_of_different_images_have_no_difference(shapes: Split) -> None:
+    config = QUICK.model_copy(update={"iterations": 1, "warmup": 0})
+    first = evaluate.evaluate(None, MAE, shapes, config, seed=0)
+    other = evaluate.evaluate(None, MAE, Split(shapes.test, shapes.train), config, seed=0)
+    with pytest.raises(ValueError, match="different test images"):
+        evaluate.advantage(first, other)
+
+
+def test_pictures_of_different_sizes_are_measured_in_their_own(tmp_path: Path) -> None:
+    pairs = []
+    for name, shape in (("wide", (20, 90)), ("tall", (70, 30)), ("dot", (1, 1))):
+        for part in ("image", "mask"):
+            cv2.imwrite(str(tmp_path / f"{part}-{name}.png"), np.full((*shape, 3), 255 * (part == "mask"), np.uint8))
+        pairs.append(Pair(name, tmp_path / f"image-{name}.png", tmp_path / f"mask-{name}.png"))
+    result = evaluate.evaluate(
+        None, MAE, Split(tuple(pairs), tuple(pairs)), QUICK.model_copy(update={"iterations": 1, "warmup": 0}), seed=0
+    )
+    assert result.counts.sum(1).tolist() == [1800, 2100, 1]
