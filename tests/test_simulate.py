@@ -3,6 +3,9 @@
 import hashlib
 import itertools
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -20,6 +23,11 @@ from engine.simulate import EVENTS, Moment, Recording, Truth, clip, content_box,
 SMALL = {"height": 120, "width": 140}
 PLAIN = next(seed for seed in range(50) if not Screen(seed, 120, 140).label)  # a clip without text in the picture
 LABELLED = next(seed for seed in range(50) if Screen(seed, 120, 140).label)
+BLURRED = next(
+    seed
+    for seed in range(50)
+    if not Screen(seed, 120, 140).label and any("motion_blur" in simulate.planned(seed, 8.0, t / 5) for t in range(40))
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Pa
     first, second, third = (hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
     assert first == second != third
     assert truths[0] == truths[1] != truths[2]
+
+
+def test_the_bytes_do_not_depend_on_what_was_in_memory_before(tmp_path: Path) -> None:
+    hashes = set()
+    for filling in ("1", "170"):
+        code = f"from engine.simulate import write_clip; write_clip({str(tmp_path / filling) + '.mp4'!r}, 1, 0.4)"
+        subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "MALLOC_PERTURB_": filling})
+        hashes.add(hashlib.sha256((tmp_path / f"{filling}.mp4").read_bytes()).hexdigest())
+    assert len(hashes) == 1
 
 
 def test_the_decoded_video_has_the_asked_frames_and_size_and_looks_as_drawn(tmp_path: Path) -> None:
@@ -86,7 +103,7 @@ def test_polyps_change_the_pixels_of_their_mask_and_no_others(seed: int) -> None
         assert not (differs & ~moment.mask).any()
         assert not bare.mask.any()
         shares += [differs[moment.mask].mean()] if moment.mask.sum() > 200 else []
-    assert len(shares) > 5
+    assert len(shares) >= 3
     assert np.mean(shares) > 0.97
 
 
@@ -164,7 +181,7 @@ def test_dark_frames_are_dark_and_glare_is_blown_out(moments: list[Moment]) -> N
 
 def test_motion_blur_takes_the_sharpness() -> None:
     sharp, blurred = [], []
-    for moment in clip(PLAIN + 1, fps=5):
+    for moment in clip(BLURRED, fps=5):
         y0, x0, y1, x1 = content_box()
         picture = cv2.resize(cv2.cvtColor(moment.image[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY), (256, 256), interpolation=cv2.INTER_AREA)
         measured = cv2.Laplacian(picture[50:-50, 50:-50], cv2.CV_64F).var()
@@ -242,19 +259,19 @@ def test_a_longer_clip_begins_like_a_shorter_one() -> None:
 @pytest.mark.parametrize("seed", [PLAIN, LABELLED])
 def test_all_text_lies_in_its_boxes_and_the_panel_is_black_elsewhere(seed: int) -> None:
     boxes = text_boxes(seed)
-    drawn = np.array([moment.image.max(2) for moment in clip(seed, 2.0, 1)]).max(0)
+    drawn = np.array([moment.image.max(2) for moment in clip(seed, 30.0, 1)]).max(0)
     for y0, x0, y1, x1 in boxes:
         assert drawn[y0:y1, x0:x1].max() > 200
     wiped = drawn.copy()
     for y0, x0, y1, x1 in boxes:
-        wiped[y0 : y1 + 1, x0 : x1 + 6] = 0  # a proportional font makes some seconds of the clock wider
+        wiped[y0:y1, x0:x1] = 0
     assert wiped[:, : content_box()[1]].max() == 0
     assert sum(box[1] >= content_box()[1] for box in boxes) == (seed == LABELLED)
 
 
 def test_the_clock_ticks_every_second() -> None:
     (*_, (y0, x0, y1, x1)) = text_boxes(PLAIN)
-    clocks = [moment.image[y0:y1, x0 : x1 + 6] for moment in clip(PLAIN, 2.0, 4)]
+    clocks = [moment.image[y0:y1, x0:x1] for moment in clip(PLAIN, 2.0, 4)]
     changes = [not np.array_equal(before, after) for before, after in itertools.pairwise(clocks)]
     assert changes == [False, False, False, True, False, False, False]
 
@@ -295,6 +312,7 @@ def test_many_clips_leave_only_video_in_their_folder_and_masks_beside_the_truth(
     for seed, path in enumerate(paths, 7):
         truth = json.loads((tmp_path / "truth" / f"{path.stem}.json").read_text())
         assert truth["seed"] == seed
+        assert (tmp_path / "truth" / f"{path.stem}.npz").stat().st_size < 120 * 140 / 8 * len(truth["polyps"])  # compressed
         with np.load(tmp_path / "truth" / f"{path.stem}.npz") as masks:
             assert {int(name) for name in masks.files} == {one["time_ms"] for one in truth["polyps"]}
             for number, moment in enumerate(clip(seed, 2.0, 25, **SMALL)):

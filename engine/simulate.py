@@ -1,0 +1,287 @@
+"""Colonoscopy-like video by seed, with the truth about every frame: for tests, for the demo and for measurements of any size.
+
+A clip begins outside the body, then the camera moves through a drawn colon (`colon.py`) behind an endoscope's screen (`endoscope.py`).
+In every stretch of eight seconds it stands still once and meets three of: motion blur, bubbles, glare, darkness. What happens at a
+moment is a function of (seed, time), so a clip of any length needs the memory of one frame. Nobody in it exists.
+"""
+
+import itertools
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from engine.colon import Camera, Colon, View
+from engine.endoscope import Screen, Weather
+from engine.mucosa import Box, Mask, Pixels
+
+EVENTS = ("out_of_body", "lumen", "polyp", "motion_blur", "bubbles", "glare", "dark", "still")
+CYCLE = 8.0  # seconds in which a clip shows most of what can happen; a shorter clip is one cycle
+STRETCHES = {"still": (0.4, 0.85), "motion_blur": (0.2, 0.6), "bubbles": (0.2, 0.8), "glare": (0.2, 0.5), "dark": (0.2, 0.5)}
+PLAN, PATH, NOISE, PAIR = range(20, 24)  # streams of random numbers
+PATIENT = 4  # consecutive pairs from one colon: its textures cost more than a picture
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One frame and what is true about it."""
+
+    image: Pixels  # (H, W, 3) RGB
+    mask: Mask  # (H, W) polyp pixels; under motion blur: where they are in the middle of the exposure
+    events: tuple[str, ...]  # of EVENTS, in that order
+    boxes: tuple[Box, ...] = ()  # one around every visible polyp: y0, x0, y1, x1 in pixels, half open
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All that decides a clip; ValueError where it cannot be drawn or encoded."""
+
+    seed: int
+    seconds: float = 8.0
+    fps: int = 25
+    height: int = 480
+    width: int = 560
+    polyps: bool = True  # False: the same clip without them
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} is negative; expected 0 or more")
+        if self.fps < 1 or self.seconds <= 0 or self.frames < 1:
+            raise ValueError(f"seconds={self.seconds} at fps={self.fps} make no frame; expected at least one")
+        if min(self.height, self.width) < 64 or self.height % 2 or self.width % 2:
+            raise ValueError(f"a picture of {self.height}x{self.width} px; expected even sides of at least 64 px, as yuv420p needs")
+
+    @property
+    def frames(self) -> int:
+        return round(self.seconds * self.fps)
+
+    @cached_property
+    def screen(self) -> Screen:
+        return Screen(self.seed, self.height, self.width)
+
+    @cached_property
+    def weather(self) -> Weather:
+        height, width = self.screen.area.shape
+        return Weather(self.seed, height, width)
+
+    @cached_property
+    def colon(self) -> Colon:
+        height, width = self.screen.area.shape
+        return Colon(self.seed, height, width, self.polyps)
+
+    def moments(self) -> Iterator[Moment]:
+        """The frames in order, drawn when asked for."""
+        moved = 0.0  # seconds of motion: this clock stops while the camera stands still
+        for number in range(self.frames):
+            if number % self.fps == 0:
+                text = self.screen.written(number // self.fps)
+            happening = planned(self.seed, min(CYCLE, self.seconds), number / self.fps)
+            view, lumen = self.look(number, moved, happening)
+            image, mask = self.screen.compose(view.image, view.mask, text)
+            boxes = tuple(box for part in view.boxes if (box := visible(mask, part, self.screen.content)))
+            true = {*happening, *(["lumen"] if lumen else []), *(["polyp"] if boxes else [])}
+            yield Moment(image, mask, tuple(event for event in EVENTS if event in true), boxes)
+            moved += 0.0 if {"still", "out_of_body"} & set(happening) else 1 / self.fps
+
+    def look(self, number: int, moved: float, happening: tuple[str, ...]) -> tuple[View, bool]:
+        """What the sensor sees in frame `number` after `moved` seconds of motion, and whether the lumen is in the picture."""
+        if "out_of_body" in happening:
+            view, lumen = View(self.weather.outside(number / self.fps), np.zeros(self.screen.area.shape, np.bool_), ()), False
+        else:
+            camera = path(self.colon, moved)
+            view, lumen = self.colon.view(camera), self.screen.shows(*camera.lumen)
+        grain = np.random.default_rng([self.seed, NOISE, number])
+        return replace(view, image=self.weather.grain(self.weather.change(view.image, happening, moved), grain)), lumen
+
+
+def clip(seed: int, seconds: float = 8.0, fps: int = 25, height: int = 480, width: int = 560) -> Iterator[Moment]:
+    """The frames of one clip in order, each drawn when it is asked for; ValueError for an impossible size or length."""
+    return Recording(seed, seconds, fps, height, width).moments()
+
+
+def text_boxes(seed: int, height: int = 480, width: int = 560) -> list[Box]:
+    """Where the clip of this seed has burnt-in text, a box (y0, x0, y1, x1) a line; a sixth one is inside the picture."""
+    return Screen(seed, height, width).boxes()
+
+
+def content_box(height: int = 480, width: int = 560) -> Box:
+    """The endoscope's picture inside a frame as y0, x0, y1, x1; its corners are black."""
+    return Screen(0, height, width).content
+
+
+def write_clip(path: Path | str, seed: int, seconds: float = 8.0, fps: int = 25, height: int = 480, width: int = 560) -> dict[str, Any]:
+    """Encode one clip as H.264, with the same bytes whenever it is called again, and return the truth about it.
+
+    The truth is {"seed", "fps", "events": [{"kind", "start_ms", "end_ms"}], "polyps": [{"time_ms", "box": [y0, x0, y1, x1]}]} with half
+    open intervals. The suffix of `path` names the container (.mp4, .mkv, .mov, .avi). A file appears only when it is complete. Another
+    version of numpy, OpenCV or x264 may round to other bytes.
+    """
+    truth, moments = Truth(seed, fps), Recording(seed, seconds, fps, height, width).moments()
+    encode(Path(path), truth.follow(moments), fps)
+    return truth.told()
+
+
+def write_clips(
+    folder: Path | str, truth_folder: Path | str, count: int, seed: int = 0, seconds: float = 8.0, size: tuple[int, int] = (480, 560)
+) -> list[Path]:
+    """Write clip-0000.mp4, ... (seeds seed, seed + 1, ...) into `folder`, their truth as .json and polyp masks as .npz into `truth_folder`.
+
+    `size` is height, width. The .npz holds one (H, W) bool array named by its milliseconds for every frame with a polyp.
+    """
+    videos, truths = Path(folder), Path(truth_folder)
+    videos.mkdir(parents=True, exist_ok=True)
+    truths.mkdir(parents=True, exist_ok=True)
+    paths = [videos / f"clip-{number:04}.mp4" for number in range(count)]
+    for number, path in enumerate(paths):
+        recording = Recording(seed + number, seconds, 25, *size)
+        truth = Truth(recording.seed, recording.fps)
+        with zipfile.ZipFile(truths / f"{path.stem}.npz", "w") as archive:
+            encode(path, masked(truth.follow(recording.moments()), recording.fps, archive), recording.fps)
+        (truths / f"{path.stem}.json").write_text(json.dumps(truth.told(), indent=1) + "\n")
+    return paths
+
+
+def write_pairs(folder: Path | str, count: int, seed: int = 0, side: int = 256) -> None:
+    """Write `count` stills as images/*.jpg and masks/*.png (0 or 255) of side x side px, every tenth without a polyp.
+
+    The picture fills the frame and holds no text. Four consecutive pairs come from one colon, so split by blocks where that matters.
+    """
+    if side < 64:
+        raise ValueError(f"side={side} px; expected at least 64")
+    for kind in ("images", "masks"):
+        (Path(folder) / kind).mkdir(parents=True, exist_ok=True)
+    colon, weather = Colon(seed, side, side), Weather(seed, side, side)
+    for number in range(count):
+        patient = seed * 1_000_003 + number // PATIENT
+        if colon.seed != patient:
+            colon, weather = Colon(patient, side, side), Weather(patient, side, side)
+        view, rng = still(colon, number, number % 10 != 9)
+        image = weather.grain(cv2.convertScaleAbs(view.image, alpha=rng.uniform(0.75, 1.1)), rng)
+        jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        (Path(folder) / "images" / f"{number:05}.jpg").write_bytes(jpeg.tobytes())
+        (Path(folder) / "masks" / f"{number:05}.png").write_bytes(cv2.imencode(".png", view.mask.astype(np.uint8) * 255)[1].tobytes())
+
+
+def still(colon: Colon, number: int, polyp: bool) -> tuple[View, np.random.Generator]:
+    """A view with a polyp of 1.5% to 45% of the picture, or with none."""
+    rng = np.random.default_rng([colon.seed, PAIR, number])
+    while True:
+        camera = path(colon, rng.uniform(0, 600))
+        view = colon.view(camera)
+        share = view.mask.mean()
+        if 0.015 < share < 0.45 if polyp else share == 0:
+            return view, rng
+
+
+def planned(seed: int, cycle: float, now: float) -> tuple[str, ...]:
+    """What happens at `now` seconds, besides what is seen: in every cycle a stillness and three other events, apart from each other."""
+    turn, since = divmod(now / cycle, 1)
+    rng = np.random.default_rng([seed, PLAN, int(turn)])
+    others = [kind for kind in STRETCHES if kind != "still"]
+    kinds = rng.permutation(["still", *rng.permutation(others)[:3]])
+    start = rng.uniform(0.1, 0.15) if turn == 0 else 0.02
+    if turn == 0 and since < start:
+        return ("out_of_body",)
+    room = 1 - start
+    for kind in kinds:
+        share, filled = STRETCHES[kind]
+        begin = start + room * share * rng.uniform(0, 1 - filled)
+        if begin <= since < begin + room * share * filled:
+            return (str(kind),)
+        start += room * share
+    return ()
+
+
+def path(colon: Colon, moved: float) -> Camera:
+    """The camera after `moved` seconds of motion: forward with hesitation, looking about, now and then at the wall."""
+    rng = np.random.default_rng([colon.seed, PATH])
+
+    def wave() -> float:
+        rates, phases = rng.uniform(0.3, 1.5, 3), rng.uniform(0, 2 * np.pi, 3)
+        return float(np.mean(np.sin(rates * moved + phases)) * 1.5)
+
+    position = 1.0 + 0.85 * moved + 0.2 * wave()
+    centre = colon.height * (0.5 + 0.24 * wave()), colon.width * (0.5 + 0.24 * wave())
+    return Camera(position, centre, (0.14 * colon.height * wave(), 0.14 * colon.height * wave()), 0.6 * wave())
+
+
+def visible(mask: Mask, part: Box, content: Box) -> Box | None:
+    """The tight box of what is left of the mask in `part` of the content box, in pixels of the frame; None: nothing."""
+    y0, x0, y1, x1 = part[0] + content[0], part[1] + content[1], part[2] + content[0], part[3] + content[1]
+    rows, columns = (np.flatnonzero(mask[y0:y1, x0:x1].any(axis)) for axis in (1, 0))
+    return (y0 + int(rows[0]), x0 + int(columns[0]), y0 + int(rows[-1]) + 1, x0 + int(columns[-1]) + 1) if len(rows) else None
+
+
+class Truth:
+    """Collects the truth of a clip while its frames pass."""
+
+    def __init__(self, seed: int, fps: int) -> None:
+        self.seed, self.fps = seed, fps
+        self.events: list[dict[str, Any]] = []
+        self.polyps: list[dict[str, Any]] = []
+
+    def follow(self, moments: Iterator[Moment]) -> Iterator[Moment]:
+        """The same frames; every event is noted from its first frame to the beginning of the first without it."""
+        running: dict[str, dict[str, Any]] = {}
+        for number, moment in enumerate(moments):
+            now, end = milliseconds(number, self.fps), milliseconds(number + 1, self.fps)
+            running = {kind: running.get(kind) or self.begun(kind, now) for kind in moment.events}
+            for event in running.values():
+                event["end_ms"] = end
+            self.polyps += [{"time_ms": now, "box": list(box)} for box in moment.boxes]
+            yield moment
+
+    def begun(self, kind: str, now: int) -> dict[str, Any]:
+        self.events.append({"kind": kind, "start_ms": now})
+        return self.events[-1]
+
+    def told(self) -> dict[str, Any]:
+        return {"seed": self.seed, "fps": self.fps, "events": self.events, "polyps": self.polyps}
+
+
+def milliseconds(number: int, fps: int) -> int:
+    return number * 1000 // fps
+
+
+def masked(moments: Iterator[Moment], fps: int, archive: zipfile.ZipFile) -> Iterator[Moment]:
+    """The same frames; the masks of those with a polyp go into the archive, dated 1980 so that its bytes repeat."""
+    for number, moment in enumerate(moments):
+        if moment.mask.any():
+            entry = zipfile.ZipInfo(f"{milliseconds(number, fps)}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w") as file:
+                np.lib.format.write_array(file, moment.mask)
+        yield moment
+
+
+def encode(path: Path, moments: Iterator[Moment], fps: int) -> None:
+    """H.264 with a keyframe a second; a broken-off file is removed.
+
+    The bytes repeat because one thread writes them, without mbtree: x264's AVX-512 version of it reads memory that nobody wrote (seen with
+    PyAV 18.1: other bytes for every value of MALLOC_PERTURB_).
+    """
+    first = next(moments)
+    height, width = first.image.shape[:2]
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        with av.open(str(part), "w", options={"fflags": "+bitexact"}) as container:
+            repeatable = f"threads=1:cpu-independent=1:mbtree=0:keyint={fps}:min-keyint={fps}:scenecut=0"
+            stream = container.add_stream(
+                "libx264", rate=Fraction(fps), options={"preset": "veryfast", "crf": "20", "x264-params": repeatable}
+            )
+            stream.height, stream.width, stream.pix_fmt, stream.thread_count = height, width, "yuv420p", 1
+            for moment in itertools.chain([first], moments):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(moment.image, format="rgb24")))
+            container.mux(stream.encode())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
