@@ -114,7 +114,7 @@ def train(model: Segmenter, pairs: Sequence[Pair], config: EvaluateConfig, seed:
     for step, (images, masks) in enumerate(batches(pairs, config, seed)):
         for group in optimiser.param_groups:
             group["lr"] = rate(step, config)
-        images, masks = augmented(images.to(device).float() / 255, masks.to(device).float(), np.random.default_rng((seed, step)))
+        images, masks = augmented(images.to(device).float() / 255, masks.to(device).float(), np.random.default_rng((seed, 0, step)))
         loss = F.binary_cross_entropy_with_logits(model(images), masks)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -63,6 +63,8 @@ def address(config: Config) -> str:
 def start(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Run:
     """The run of `job` with this `key`: the earlier one if it was interrupted, else a new one with every knob as a parameter."""
     uri = address(config)
+    if uri.startswith("sqlite:"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     client = connect(uri)
     experiment = experiment_of(client, config)
     found = client.search_runs([experiment], f"tags.key = '{key}' and attributes.status = 'RUNNING'", max_results=1)

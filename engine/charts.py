@@ -1,0 +1,166 @@
+"""Charts as numbers: where the ticks, the points and the bars stand, in per cent of the plot.
+
+The page draws them (`report.html`): shapes as SVG that stretches with the window, labels as text that keeps its size.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Point = tuple[int, float]
+
+BINS = 48  # of the histogram: one bar is then about as wide on a desk as a letter
+DRAWN = 400  # points of a curve: more than a chart on a phone has pixels
+
+
+def number(value: float) -> str:
+    """Four figures, whole thousands grouped."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Tick:
+    at: float  # per cent of the axis
+    label: str
+
+
+def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+    """Round numbers that enclose [low, high]: multiples of 1, 2, 2.5 or 5 times a power of ten."""
+    span = high - low or abs(high) or 1.0
+    raw = span / wanted
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [index * step for index in range(first, max(last, first + 1) + 1)]
+
+
+def axis(values: Sequence[float], low: float, high: float) -> list[Tick]:
+    return [Tick(100 * (value - low) / (high - low), number(round(value, 12))) for value in values if low <= value <= high]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A line chart; its path is drawn in a square of 100 x 100 with y downwards."""
+
+    path: str
+    x: list[Tick]
+    y: list[Tick]
+    last: tuple[int, float] | None
+    lowest: float
+    highest: float
+    broken: int  # values that are not finite, hence gaps
+
+
+def chart(name: str, steps: Sequence[int], values: Sequence[float]) -> Chart:
+    """The geometry of a curve; ValueError if it has more steps than values or fewer."""
+    if len(steps) != len(values):
+        raise ValueError(f"curve {name!r} has {len(steps)} steps and {len(values)} values, expected as many")
+    points = list(zip(steps, values, strict=True))
+    finite = [(step, value) for step, value in points if math.isfinite(value)]
+    if not finite:
+        return Chart("", [], [], None, 0, 0, len(points))
+    low, high = min(value for _, value in finite), max(value for _, value in finite)
+    rows = ticks(low, high)
+    left, right = min(steps), max(max(steps), min(steps) + 1)
+    path = line(thinned(points), (left, right), (rows[0], rows[-1]))
+    x = axis([value for value in ticks(left, right) if value == int(value)], left, right)
+    return Chart(path, x, axis(rows, rows[0], rows[-1]), finite[-1], low, high, len(points) - len(finite))
+
+
+def thinned(points: list[Point]) -> list[Point]:
+    """About `DRAWN` points: of every stretch the lowest, the highest and one gap, so that neither a spike nor a break is lost."""
+    if len(points) <= DRAWN:
+        return points
+    kept = {0, len(points) - 1}
+    for stretch in np.array_split(np.arange(len(points)), DRAWN // 2):
+        finite = [index for index in stretch.tolist() if math.isfinite(points[index][1])]
+        gaps = sorted(set(stretch.tolist()) - set(finite))
+        kept.update(gaps[:1])
+        if finite:
+            kept.update((min(finite, key=lambda index: points[index][1]), max(finite, key=lambda index: points[index][1])))
+    return [points[index] for index in sorted(kept)]
+
+
+def line(points: Sequence[Point], across: tuple[float, float], up: tuple[float, float]) -> str:
+    pieces, pen = [], "M"
+    for step, value in points:
+        if not math.isfinite(value):
+            pen = "M"
+            continue
+        x, y = 100 * (step - across[0]) / (across[1] - across[0]), 100 - 100 * (value - up[0]) / (up[1] - up[0])
+        pieces.append(f"{pen}{x:.2f} {y:.2f}" + ("h0" if pen == "M" else ""))  # h0: a lone point becomes a dot
+        pen = "L"
+    return "".join(pieces)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One bar of a histogram: where it stands and how high it is in per cent, and how much of it was chosen."""
+
+    x: float
+    width: float
+    height: float
+    chosen: float
+    told: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    method: str  # "": nothing was chosen yet
+    columns: list[Column]
+    x: list[Tick]
+    y: list[Tick]
+    patches: int
+    chosen: int
+    unscored: int
+    median: float
+    chosen_median: float | None
+    above: float | None  # the last bar holds everything from here on; None: nothing lies beyond the axis
+
+
+def histograms(difficulty: Floats, chosen: dict[str, Floats]) -> list[Histogram]:
+    """One histogram per method on the same axes, the chosen part of every bar told apart; one bare histogram before any choice."""
+    scores = np.asarray(difficulty, float)
+    scores = scores[np.isfinite(scores)]
+    if not len(scores):
+        return []
+    low, high = float(scores.min()), float(scores.max())
+    edge = min(high, 1.5 * float(np.quantile(scores, 0.99)))  # a lone outlier must not press all others into one bar
+    edge = edge if edge > low else low + (abs(low) or 1.0)
+    return [histogram(method, scores, picks, (low, edge), len(difficulty)) for method, picks in (chosen or {"": np.empty(0)}).items()]
+
+
+def histogram(method: str, scores: Floats, picks: Floats, span: tuple[float, float], patches: int) -> Histogram:
+    low, high = span
+    picks = np.asarray(picks, float)
+    picks = picks[np.isfinite(picks)]
+    edges = np.linspace(low, high, BINS + 1)
+    every, some = (np.histogram(np.clip(values, low, high), edges)[0] for values in (scores, picks))
+    rows = [value for value in ticks(0, int(every.max())) if value == int(value)]
+    columns = [
+        Column(
+            x=100 * index / BINS,
+            width=100 / BINS,
+            height=100 * float(total) / rows[-1],
+            chosen=100 * float(part) / rows[-1],
+            told=f"{number(edges[index])} to {number(edges[index + 1])}: {total:,} patches" + (f", {part:,} chosen" if method else ""),
+        )
+        for index, (total, part) in enumerate(zip(every.tolist(), some.tolist(), strict=True))
+    ]
+    return Histogram(
+        method=method,
+        columns=columns,
+        x=axis(ticks(low, high, 6), low, high),
+        y=axis(rows, 0, rows[-1]),
+        patches=len(scores),
+        chosen=len(picks),
+        unscored=patches - len(scores),
+        median=float(np.median(scores)),
+        chosen_median=float(np.median(picks)) if len(picks) else None,
+        above=high if float(scores.max()) > high else None,
+    )

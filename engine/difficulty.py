@@ -1,0 +1,136 @@
+"""Score every patch by how badly a masked autoencoder rebuilds what it was not shown (OptiDEL, arXiv 2408.07107, Eq. 4).
+
+Difficulty is the mean squared error over the removed tokens, in units of normalised pixels, averaged over several masks; the
+paper names neither the mask ratio nor the number of masks: MAE's 0.75 and four of them are our choice. `norm_pix` stays off:
+dividing every token by its own deviation cancels contrast, and flat, noisy tokens would be the hardest.
+"""
+
+import hashlib
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from engine import mae, pictures, schema
+from engine.config import DifficultyConfig
+
+Pictures = NDArray[np.uint8]  # (B, S, S, 3) RGB
+Scores = tuple[NDArray[np.float32], NDArray[np.float16]]  # (B,) difficulties and (B, D) embeddings
+
+
+@schema.stage(reads=schema.PATCH, writes=schema.SCORED)
+class ScoreDifficulty:
+    """Give every patch its difficulty, an embedding and the mark of the scorer; rows without a patch get nulls.
+
+    The embedding is the mean patch token of the unmasked patch after the last norm, scaled to length one: our choice, so that
+    MedDEL's cosine is a dot product and float16 cannot overflow. A patch is stretched to the model's square input. ValueError
+    names a patch that cannot be decoded or whose score is not finite: both are bugs, since the pixels are our own.
+    """
+
+    def __init__(self, config: DifficultyConfig, model: mae.MAE | None = None) -> None:
+        self.config = config
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = (model or load_scorer(config)).to(self.device).eval()
+        if self.model.config != config.mae:
+            raise ValueError(f"the scorer's model is {self.model.config!r}, expected difficulty.mae={config.mae!r}")
+        self.scorer = scorer_id(self.model, config)
+
+    def __call__(self, patches: pa.Table) -> pa.Table:
+        there = patches["patch_id"].is_valid()
+        ids, pixels = (patches[name].filter(there).to_pylist() for name in ("patch_id", "pixels"))
+        width, batch = self.model.norm.normalized_shape[0], self.config.batch
+        scores = [(np.zeros(0, np.float32), np.zeros((0, width), np.float16))]
+        scores += [self.score(ids[start : start + batch], pixels[start : start + batch]) for start in range(0, len(ids), batch)]
+        difficulty, embedding = (np.concatenate(part) for part in zip(*scores, strict=True))
+        return with_scores(patches, there.to_numpy(), difficulty, embedding, self.scorer)
+
+    def score(self, ids: list[str], pixels: list[bytes | None]) -> Scores:
+        """Difficulty and embedding of at most `batch` patches."""
+        side = self.config.mae.side
+        squares = np.stack([square(decoded(name, jpeg), side) for name, jpeg in zip(ids, pixels, strict=True)])
+        noise = np.stack([masks_of(name, self.config.seed, self.config.draws, self.model.tokens) for name in ids])
+        difficulty, embedding = self.measured(squares, noise)
+        for name, error, vector in zip(ids, difficulty, embedding, strict=True):
+            if not np.isfinite(error) or not np.isfinite(vector).all():
+                raise ValueError(f"patch {name} got the difficulty {error} from scorer {self.scorer}, expected finite scores")
+        return difficulty, embedding
+
+    @torch.inference_mode()
+    def measured(self, squares: Pictures, noise: NDArray[np.float32]) -> Scores:
+        """One forward pass per draw and one without a mask; `noise` is (B, draws, L)."""
+        images = mae.normalise(filled(squares, self.config.batch)).to(self.device)
+        draws = torch.from_numpy(filled(noise, self.config.batch)).to(self.device).unbind(1)
+        # By default cuDNN rounds the token embedding to TF32; float32 keeps the scores of all machines near each other.
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            errors = torch.stack([self.model(images, draw)[0].double() for draw in draws])
+            vectors = normalize(self.model.encode(images)[:, 1:].mean(1), dim=-1)
+        count = len(squares)
+        return first(errors.mean(0).float(), count), first(vectors.half(), count)
+
+
+def load_scorer(config: DifficultyConfig) -> mae.MAE:
+    if not config.checkpoint:
+        raise ValueError("difficulty.checkpoint is empty: run the job probe first, or give the path of a MAE checkpoint")
+    return mae.load(config.checkpoint, config.mae)
+
+
+def scorer_id(model: mae.MAE, config: DifficultyConfig) -> str:
+    """Twelve hex digits over all that a score depends on: weights, model settings, masks and the rule of resizing."""
+    settings = f"{mae.fingerprint(model)} draws={config.draws} seed={config.seed} area-then-bilinear"
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
+
+
+def masks_of(patch_id: str, seed: int, draws: int, tokens: int) -> NDArray[np.float32]:
+    """The noise (draws, L) whose order says which tokens are removed: a hash of seed, draw and patch_id, and of nothing else.
+
+    A hash of any length instead of a generator, because its bits are the same in every version of every library; and ranks
+    instead of numbers between 0 and 1, because no two of them are equal.
+    """
+    streams = [hashlib.shake_256(f"{seed}:{draw}:{patch_id}".encode()).digest(8 * tokens) for draw in range(draws)]
+    numbers = np.stack([np.frombuffer(stream, "<u8") for stream in streams])
+    ranks = numbers.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    return (ranks / tokens).astype(np.float32)
+
+
+def decoded(patch_id: str, jpeg: bytes | None) -> Pictures:
+    try:
+        return np.asarray(pictures.decode(jpeg or b""), np.uint8)
+    except ValueError as error:
+        raise ValueError(f"patch {patch_id}: {error}, expected the JPEG that was cut out of its frame") from error
+
+
+def square(picture: Pictures, side: int) -> Pictures:
+    """Stretched to (side, side, 3): first shrunk by area, which leaves no aliasing, then enlarged bilinearly. Our choice."""
+    height, width = picture.shape[:2]
+    shrunk = cv2.resize(picture, (min(width, side), min(height, side)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def filled(rows: NDArray[Any], batch: int) -> NDArray[Any]:
+    """`rows` with zeros behind them up to `batch`: passes of one shape, so that a score does not depend on its neighbours."""
+    return np.concatenate([rows, np.zeros((batch - len(rows), *rows.shape[1:]), rows.dtype)])
+
+
+def first(rows: Tensor, count: int) -> NDArray[Any]:
+    return rows[:count].cpu().numpy()
+
+
+def with_scores(
+    patches: pa.Table, there: NDArray[np.bool_], difficulty: NDArray[np.float32], embedding: NDArray[np.float16], scorer: str
+) -> pa.Table:
+    """The table with the columns of a score; the scores belong to the rows that are `there`, in order."""
+    absent = ~there
+    numbers = np.zeros(len(there), np.float32)
+    vectors = np.zeros((len(there), embedding.shape[1]), np.float16)
+    numbers[there], vectors[there] = difficulty, embedding
+    columns = {name: patches[name] for name in patches.column_names}
+    columns["difficulty"] = pa.array(numbers, mask=absent)
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedding.shape[1], mask=pa.array(absent))
+    columns["scorer"] = pa.array([scorer if row else None for row in there], pa.string())
+    fields = [pa.field(field.name, columns[field.name].type, field.nullable) for field in schema.SCORED]
+    return pa.Table.from_arrays([columns[field.name] for field in fields], schema=pa.schema(fields))

@@ -1,0 +1,59 @@
+"""Files wherever they lie: local paths and fsspec addresses, what a file system raises, and what is a still image."""
+
+import os
+import sys
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+RAW_NAME = "file-bytes:"  # in front of a quoted local path that is not valid text: Arrow strings hold nothing else
+STILLS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*", b"P5\n", b"P6\n")  # JPEG, PNG, BMP, TIFF, PNM
+
+
+def locate(uri: str) -> tuple[Any, str]:
+    """File system and path of an address; OSError says in one sentence that there is no such kind of address."""
+    if uri.startswith(RAW_NAME):
+        return LocalFileSystem(), os.fsdecode(unquote_to_bytes(uri.removeprefix(RAW_NAME)))
+    if "://" not in uri:
+        return LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))  # fsspec would read "::" in a name as a chain
+    try:
+        fs, path = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise OSError(f"the address {uri!r} cannot be opened: {error}") from error
+    return fs, path
+
+
+def address(fs: Any, path: str) -> str:
+    """The address by which `locate` finds the path again; local ones stay plain paths."""
+    if not isinstance(fs, LocalFileSystem):
+        return str(fs.unstrip_protocol(path))
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return RAW_NAME + quote_from_bytes(os.fsencode(path))
+    return path
+
+
+def unreadable() -> tuple[type[BaseException], ...]:
+    """What a file system raises when it cannot deliver; object stores have errors of their own beside OSError."""
+    own = {"botocore.exceptions": "BotoCoreError", "google.auth.exceptions": "GoogleAuthError", "aiohttp": "ClientError"}
+    return OSError, *(getattr(sys.modules[module], name) for module, name in own.items() if module in sys.modules)
+
+
+def is_still(fs: Any, path: str) -> bool:
+    """True for a still image, by its first bytes; what cannot be read is none."""
+    try:
+        with fs.open(path, "rb", block_size=1 << 12) as file:
+            head = file.read(16)
+    except unreadable():
+        return False
+    return bool(head.startswith(STILLS) or head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+def images_of(fs: Any, folder: str) -> list[str]:
+    """The files directly in an image folder, hidden ones left out, in the order of their names."""
+    fs.invalidate_cache(folder)
+    names = [info["name"] for info in fs.ls(folder, detail=True) if info["type"] == "file"]
+    return sorted(name for name in names if not name.rpartition("/")[2].startswith("."))

@@ -1,0 +1,83 @@
+"""Is a frame worth keeping? Its quality in five numbers (schema.QUALITY) and the verdict by the thresholds of FramesConfig.
+
+Numbers are taken on the visible picture only: what was cut or blacked out is left out of every mean. All of them are our choice;
+the variance of the Laplacian as a measure of blur is that of Pech-Pacheco et al. (ICPR 2000).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import FramesConfig
+
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+Mask = NDArray[np.bool_]
+
+SIDE = 256  # px of the longest side at which sharpness is measured, so that it does not depend on the resolution
+THUMB = 64  # px, side of the grey thumbnail by which frames are compared
+BLOWN = 240  # grey level from which a pixel is over-exposed
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The columns of schema.QUALITY, and the thumbnail by which the next frame is compared with this one."""
+
+    sharpness: float
+    brightness: float
+    glare: float
+    tissue: float
+    change: float | None  # None for the first frame: there is nothing to compare with
+    thumb: NDArray[np.float32]
+
+
+def measure(image: Image, hidden: Mask, last_kept: NDArray[np.float32] | None) -> Quality | None:
+    """The quality of an (H, W, 3) picture where `hidden` (H, W) is false; None if nothing of it is visible."""
+    small, visible = at_256(image, hidden)
+    if not visible.any():
+        return None
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    inside = cv2.erode(visible.astype(np.uint8), np.ones((5, 5), np.uint8), borderType=cv2.BORDER_REPLICATE).astype(np.bool_)
+    edges = cv2.Laplacian(grey, cv2.CV_32F)[inside]
+    thumb = cv2.resize(grey * visible, (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return Quality(
+        sharpness=float(edges.var()) if edges.size else 0.0,
+        brightness=float(grey[visible].mean() / 255),
+        glare=float((grey[visible] >= BLOWN).mean()),
+        tissue=float(mucosa(small)[visible].mean()),
+        change=None if last_kept is None else float(np.abs(thumb - last_kept).mean()),
+        thumb=thumb,
+    )
+
+
+def at_256(image: Image, hidden: Mask) -> tuple[Image, Mask]:
+    scale = SIDE / max(image.shape[:2])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    covered = cv2.resize(hidden.astype(np.float32), size, interpolation=how)
+    return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8), np.asarray(covered == 0)
+
+
+def mucosa(image: Image) -> Mask:
+    """Where a pixel has the colour of mucosa: red to yellow, and more so than pale skin, paper or metal under the same light.
+
+    Very dark pixels have no colour and count as none. Dyed mucosa does not count, so the threshold has to leave room for it.
+    """
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+    return np.asarray(((hue <= 25) | (hue >= 165)) & (saturation >= 70) & (value >= 30))
+
+
+def reason(quality: Quality, config: FramesConfig) -> tuple[str, str] | None:
+    """Why the frame is rejected, as a word and a sentence; None: it is kept. The first fault in a fixed order counts."""
+    if quality.brightness < config.min_brightness:
+        return "dark", f"brightness {quality.brightness:.3f} is below frames.min_brightness={config.min_brightness}"
+    if quality.glare > config.max_glare:
+        return "glare", f"glare {quality.glare:.3f} is above frames.max_glare={config.max_glare}"
+    if quality.tissue < config.min_tissue:
+        return "out of body", f"tissue {quality.tissue:.3f} is below frames.min_tissue={config.min_tissue}"
+    if quality.sharpness < config.min_sharpness:
+        return "blurred", f"sharpness {quality.sharpness:.1f} is below frames.min_sharpness={config.min_sharpness}"
+    if quality.change is not None and quality.change < config.min_change:
+        return "near duplicate", f"change {quality.change:.4f} to the last kept frame is below frames.min_change={config.min_change}"
+    return None

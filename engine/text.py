@@ -1,0 +1,170 @@
+"""Letters burnt into a picture, found by a text detector whose weights come with its package. Only home of `rapidocr`."""
+
+import logging
+import os
+from collections.abc import Callable
+from math import ceil
+from typing import Any, NamedTuple, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Box = tuple[int, int, int, int]  # y0, x0, y1, x1 in pixels, half open
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+Mask = NDArray[np.bool_]
+
+WORKING_SIDE = 640  # px: letters of a 1080-line picture stay letters, and the change test costs some 5 ms
+RENEWED = 30  # sampled frames after which a search is made in any case
+
+TALLEST = 0.12  # of the picture's shorter side; burnt-in lines are lower, what is taller is a fold or an instrument
+MARGIN = 0.25  # of a line's height: the detector's boxes hug the letters, whose blur and shadow reach further
+
+
+class Strokes(NamedTuple):
+    """Thin bright or dark marks: where they are, in a picture scaled by `scale`."""
+
+    map: NDArray[np.uint8]  # 0 or 1
+    scale: float
+
+
+class FindText:
+    """Find the boxes of burnt-in text in a picture; it does not read them.
+
+    PP-OCR's detector as `rapidocr` ships it (DB, arXiv 1911.08947), on one thread by default so that every process of a pool
+    costs what its resources say. Small pictures are enlarged to 736 px on the shorter side: 0.4 s on one core.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.reader = load_reader(threads)
+
+    def __call__(self, image: Image) -> list[Box]:
+        """Boxes with a small margin, inside the picture, in reading order; `image` is (H, W, 3) RGB."""
+        if min(image.shape[:2]) < 8:
+            return []  # no letter fits, and the detector refuses such sizes
+        found = self.reader(bgr(image), use_det=True, use_cls=False, use_rec=False).boxes
+        lines = [] if found is None else [corners for corners in found if line_height(corners) <= TALLEST * min(image.shape[:2])]
+        return [around(corners, image.shape[0], image.shape[1]) for corners in lines]
+
+
+class WatchText:
+    """Keep the boxes of burnt-in text up to date over the frames of one video without a search in every frame.
+
+    A search is due at the first frame, wherever letters or other strokes stand still outside the known boxes that did not at the
+    last search, and after RENEWED frames. A box found before stays while its strokes do: a search may miss what another found.
+    """
+
+    def __init__(self, find_text: Callable[[Image], list[Box]], always: list[Box]) -> None:
+        self.find_text = find_text
+        self.always = always  # hidden in every frame: what stands still over the whole video
+        self.boxes: list[Box] = []
+        self.seen: Strokes | None = None  # the strokes at the last search
+        self.age = 0
+
+    def __call__(self, image: Image, hidden: Mask, following: Strokes | None) -> list[Box]:
+        """The boxes to hide in `image`; `following` are the strokes of the next frame of the same size, None where there is none."""
+        now = strokes(image, hidden)
+        if self.seen is None or self.age >= RENEWED or self.changed(now, following):
+            found = self.find_text(filled_in(image, hidden))
+            self.boxes = found + [box for box in self.boxes if self.stays(box, now)]
+            self.seen, self.age = now, 0
+        self.age += 1
+        return [*self.always, *self.boxes]
+
+    def changed(self, now: Strokes, following: Strokes | None) -> bool:
+        """True if strokes are new, outside the known boxes, and either look like letters or stand still until the next frame."""
+        assert self.seen is not None
+        known = cv2.dilate(self.seen.map, np.ones((5, 5), np.uint8))
+        for y0, x0, y1, x1 in self.always + self.boxes:
+            known[int(y0 * now.scale) : ceil(y1 * now.scale), int(x0 * now.scale) : ceil(x1 * now.scale)] = 1
+        new = now.map & ~known & 1
+        if np.count_nonzero(letters(now.map) & new) >= 24:
+            return True
+        still = new & following.map if following is not None else new
+        return bool(cv2.boxFilter(still.astype(np.float32), -1, (41, 15), normalize=False).max() >= 40)
+
+    def stays(self, box: Box, now: Strokes) -> bool:
+        assert self.seen is not None
+        y0, x0, y1, x1 = (int(side * now.scale) for side in box)
+        before, after = self.seen.map[y0 : y1 + 1, x0 : x1 + 1], now.map[y0 : y1 + 1, x0 : x1 + 1]
+        return bool(before.any() and (before & after).sum() >= 0.5 * before.sum())
+
+
+def strokes(image: Image, hidden: Mask) -> Strokes:
+    """Marks thinner than a finger's breadth that stand 30 grey levels out of what is around them (top hat, both signs)."""
+    scale = min(1.0, WORKING_SIDE / max(image.shape[:2]))
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    size = max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale))
+    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    around_hidden = cv2.dilate(cv2.resize(hidden.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.ones((9, 9), np.uint8))
+    kernel = np.ones((11, 11), np.uint8)
+    marks = np.maximum(cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, kernel), cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, kernel))
+    return Strokes(((marks > 30) & (around_hidden == 0)).astype(np.uint8), scale)
+
+
+def letters(marks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The marks that stand in a row of four or more of one height on one line, as letters do and glare seldom does."""
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(marks, connectivity=8)
+    x, y, width, height, pixels = (boxes[:, column] for column in range(5))
+    glyph = (height >= 5) & (height <= 40) & (width <= 1.6 * height + 6) & (pixels >= 0.12 * width * height)
+    glyph[0] = False
+    some = np.flatnonzero(glyph)[:1500]  # beyond that many the picture is foam, and the table of pairs would not fit
+    bottom, tall, left = (y + height)[some], height[some], x[some]
+    on_line = np.abs(bottom[:, None] - bottom) <= 0.25 * tall[:, None] + 1
+    alike = np.abs(tall[:, None] - tall) <= 0.3 * tall[:, None] + 1
+    after = left - left[:, None]
+    in_row = (on_line & alike & (after > 0) & (after <= 6 * tall[:, None])).sum(axis=1) >= 3
+    return np.isin(labels, some[in_row]).astype(np.uint8)
+
+
+def filled_in(image: Image, hidden: Mask) -> Image:
+    """The picture with what is hidden replaced by the colours around it: a black corner on tissue looks like a letter to the search."""
+    if not hidden.any():
+        return image
+    scale = min(1.0, 64 / max(image.shape[:2]))
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    weight = cv2.resize((~hidden).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    colour = cv2.resize(image * ~hidden[..., None], size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    total, blurred = np.zeros(weight.shape, np.float32), np.zeros(colour.shape, np.float32)
+    for reach in (2, 6, 16, 40):  # near colours where there are any, farther ones elsewhere
+        share = 10.0 ** -(reach**0.5)
+        total += share * cv2.GaussianBlur(weight, (0, 0), reach)
+        blurred += share * cv2.GaussianBlur(colour, (0, 0), reach)
+    smooth = (blurred / np.maximum(total, 1e-12)[..., None]).clip(0, 255).astype(np.uint8)
+    full = cv2.resize(smooth, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return cast(Image, np.where(hidden[..., None], full, image))
+
+
+def read_text(image: Image, min_confidence: float = 0.5) -> list[str]:
+    """The lines of text in an RGB picture that are read with at least `min_confidence`; slow, meant for proofs."""
+    read = load_reader(1)(bgr(image), use_det=True, use_cls=True, use_rec=True, text_score=min_confidence)
+    return [] if read.txts is None else [str(line) for line in read.txts]
+
+
+def load_reader(threads: int) -> Any:
+    # The package logs to its own handlers at every load; a pool of actors would drown the run's log in it.
+    os.environ.setdefault("ORT_LOGGING_LEVEL", "3")
+    from rapidocr import RapidOCR
+
+    logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
+    engine = "EngineConfig.onnxruntime"
+    quiet = {"Global.log_level": "critical", f"{engine}.intra_op_num_threads": threads, f"{engine}.inter_op_num_threads": 1}
+    return RapidOCR(params=quiet)
+
+
+def bgr(image: Image) -> Image:
+    return cast(Image, np.ascontiguousarray(image[..., ::-1]))
+
+
+def line_height(corners: NDArray[np.int32]) -> float:
+    """Length of the shorter side of a four-cornered box."""
+    sides = np.linalg.norm(np.diff(corners[[0, 1, 2]].astype(np.float64), axis=0), axis=1)
+    return float(sides.min())
+
+
+def around(corners: NDArray[np.int32], height: int, width: int) -> Box:
+    """The upright box around four (x, y) corners, with the margin, cut at the picture's rim."""
+    x0, y0 = corners.min(axis=0)
+    x1, y1 = corners.max(axis=0)
+    margin = 2 + round(MARGIN * min(y1 - y0, x1 - x0))
+    return max(0, int(y0) - margin), max(0, int(x0) - margin), min(height, int(y1) + 1 + margin), min(width, int(x1) + 1 + margin)

@@ -1,0 +1,147 @@
+"""The weights of a masked autoencoder as files of three origins: ours, the official ones, Hugging Face's.
+
+Everything comes out under the official names of facebookresearch/mae; `mae.load` makes a model of it.
+"""
+
+import argparse
+import json
+import pickle
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import fsspec
+import safetensors
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+# What the two readers were seen to raise on damaged files and on files of another kind.
+UNREADABLE = (safetensors.SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, EOFError, LookupError, ValueError)
+
+# Hugging Face's ViTMAE names, old and new, as patterns, and what the official weights call them; applied in this order.
+OFFICIAL_NAMES = {
+    r"^(vit\.)?embeddings\.position_embeddings": "pos_embed",
+    r"^(vit\.)?embeddings\.patch_embeddings\.projection": "patch_embed.proj",
+    r"^(vit\.)?embeddings\.": "",
+    r"^(vit\.)?(encoder\.layer|layers)\.": "blocks.",
+    r"^(vit\.)?layernorm\.": "norm.",
+    r"^decoder\.decoder_(encoder\.layer|layers)\.": "decoder_blocks.",
+    r"^decoder\.": "",
+    r"attention\.(attention\.query|q_proj)": "attn.q",
+    r"attention\.(attention\.key|k_proj)": "attn.k",
+    r"attention\.(attention\.value|v_proj)": "attn.v",
+    r"attention\.(output\.dense|o_proj)": "attn.proj",
+    r"layernorm_before": "norm1",
+    r"layernorm_after": "norm2",
+    r"intermediate\.dense": "mlp.fc1",
+    r"(?<!attention\.)output\.dense": "mlp.fc2",
+}
+
+
+def read(path: str) -> tuple[State, dict[str, object]]:
+    """Weights under their official names, and the knobs that the file tells: all of ours, the heads of Hugging Face's."""
+    file = fetched(path) if "://" in path else weights_file(Path(path))
+    state, told = tensors(file, path)
+    if any("layernorm_before" in name for name in state):
+        return official(state), heads(file.with_name("config.json"))
+    return state, told
+
+
+def fetched(uri: str) -> Path:
+    """A copy of a file in a bucket, kept until the process ends."""
+    try:
+        return Path(fsspec.open_local(f"simplecache::{uri}"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"difficulty.checkpoint: no checkpoint at {uri}") from error
+
+
+def weights_file(path: Path) -> Path:
+    """The file itself, or the one inside a Hugging Face folder; FileNotFoundError where there is none."""
+    files = [path / name for name in ("model.safetensors", "pytorch_model.bin")] if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            return file
+    inside = ": the folder holds neither model.safetensors nor pytorch_model.bin" if path.is_dir() else ""
+    raise FileNotFoundError(f"difficulty.checkpoint: no checkpoint at {path}{inside}")
+
+
+def tensors(file: Path, path: str) -> tuple[State, dict[str, object]]:
+    """Weights of a safetensors or a torch file, told apart by content, and our knobs where it has them; none of its code is run."""
+    with file.open("rb") as stream:
+        is_safetensors = stream.read(9)[8:] == b"{"
+    try:
+        if is_safetensors:
+            with safetensors.safe_open(file, "pt") as stored:
+                state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                return state, json.loads((stored.metadata() or {}).get("mae", "{}"))
+        with torch.serialization.safe_globals([argparse.Namespace]):  # official training checkpoints carry their arguments
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise ValueError(f"the checkpoint {path} cannot be read, expected safetensors or torch weights") from error
+    state = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(weight, Tensor) for weight in state.values()):
+        raise ValueError(f"the checkpoint {path} holds something else than weights, expected names and tensors")
+    return state, {}
+
+
+def heads(file: Path) -> dict[str, object]:
+    """The numbers of heads, which weights do not tell, from a ViTMAE config.json; it leaves out what is Hugging Face's default."""
+    if not file.exists():
+        return {}
+    stored = json.loads(file.read_text())
+    return {"heads": stored.get("num_attention_heads", 12), "decoder_heads": stored.get("decoder_num_attention_heads", 16)}
+
+
+def official(state: State) -> State:
+    """Hugging Face's weights under the official names, with query, key and value in one matrix again."""
+    renamed = {}
+    for name, weight in state.items():
+        for pattern, replacement in OFFICIAL_NAMES.items():
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = weight
+    for name in [name for name in renamed if ".attn.q." in name]:
+        parts = [renamed.pop(name.replace(".q.", f".{part}."), None) for part in "qkv"]
+        renamed[name.replace(".q.", ".qkv.")] = torch.cat([part for part in parts if part is not None])
+    return renamed
+
+
+def same(found: Mapping[str, object], expected: Mapping[str, object], path: str) -> None:
+    """ValueError that names, in one sentence, everything found that is not as expected."""
+    wrong = [f"{name}={found[name]}, expected {expected.get(name)}" for name in found if found[name] != expected.get(name)]
+    if wrong:
+        raise ValueError(f"the checkpoint {path} is of another model: {'; '.join(wrong)}")
+
+
+def fits(state: State, expected: State, path: str) -> None:
+    """ValueError, in one sentence, unless names and shapes are the expected ones."""
+    if not any(name.startswith("decoder_") for name in state):
+        raise ValueError(f"the checkpoint {path} holds no decoder, expected encoder and decoder: without one no pixels are rebuilt")
+    same(architecture(state), architecture(expected), path)
+    for names, fault in ((expected.keys() - state.keys(), "lacks"), (state.keys() - expected.keys(), "holds the unexpected")):
+        if names:
+            raise ValueError(f"the checkpoint {path} {fault} {', '.join(sorted(names)[:3])} ({len(names)} weights in all)")
+    for name, weight in expected.items():
+        if state[name].shape != weight.shape:
+            raise ValueError(f"the checkpoint {path} holds {name} of shape {tuple(state[name].shape)}, expected {tuple(weight.shape)}")
+
+
+def architecture(state: State) -> dict[str, int]:
+    """What the shapes tell of a model; 0 where a weight is missing."""
+
+    def length(name: str, axis: int) -> int:
+        return (0, 0, *state[name].shape)[axis] if name in state else 0
+
+    def depth(stem: str) -> int:
+        return len({name.split(".")[1] for name in state if name.startswith(stem)})
+
+    return {
+        "width": length("cls_token", -1),
+        "depth": depth("blocks."),
+        "token": length("patch_embed.proj.weight", -1),
+        "positions": length("pos_embed", -2),
+        "decoder_width": length("mask_token", -1),
+        "decoder_depth": depth("decoder_blocks."),
+    }
