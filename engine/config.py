@@ -65,7 +65,7 @@ class PatchesConfig(Section):
     per_frame: Positive = 12  # the most certain ones
     max_side: Annotated[int, Field(ge=16)] = 512  # px; larger patches are scaled down
     quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def leaves_room(self) -> Self:
@@ -107,7 +107,7 @@ class DifficultyConfig(Section):
     checkpoint: str = ""  # a MAE checkpoint; "": the store's own, trained by the job `probe`
     draws: Positive = 4  # masks per patch, averaged
     batch: Positive = 32  # patches per forward pass; fixed, so that a score does not depend on its neighbours
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class TrainConfig(Section):
@@ -123,7 +123,7 @@ class TrainConfig(Section):
     precision: Literal["no", "bf16", "fp16"] = "no"
     workers: Positive = 1  # training processes
     checkpoint_every: Positive = 1  # epochs
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def splits(self) -> Self:
@@ -145,7 +145,7 @@ class ProbeConfig(Section):
 class SelectionConfig(Section):
     method: Literal["random", "optidel"] = "optidel"
     budget: Annotated[float, Field(gt=0, le=1)] = 0.05  # share of the stored bytes; the papers' headline
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class SynthesisConfig(Section):
@@ -167,7 +167,7 @@ class EvaluateConfig(Section):
     frozen: bool = False
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     limit: Annotated[int, Field(ge=0)] = 0  # pairs used, drawn by seed; 0: all
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
 
     @model_validator(mode="after")
     def warms_up_in_time(self) -> Self:

@@ -5,6 +5,7 @@ coloured square of a position finder beside it or over it. All thresholds are ou
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,9 +18,9 @@ Mask = NDArray[np.bool_]
 WORKING_SIDE = 512  # px: thin letters blur away when the area is looked for, and one picture costs some 10 ms
 GRID = 128  # cells along the longer side in which the clean rectangle is looked for
 PANEL_RISE = 12  # grey levels above the panel's own that noise and JPEG ringing reach
-DARKEST_PANEL, BRIGHTEST_PANEL = 8, 45  # grey levels of a panel's corner; more is picture
+DARKEST_PANEL, BRIGHTEST_PANEL = 8, 33  # grey levels: below, every camera is noise; a corner above is picture
 CLEAN_ENOUGH = 0.75  # share of the picture that a rectangle without corners must keep to be preferred
-DRAWN_PIXELS = 12  # of one colour in one piece: the dot of an i; coloured fringes of a glare spot are smaller
+DRAWN_PIXELS = 12  # the dot of an i
 MIN_PICTURE = 0.02  # share of the frame; a smaller patch of light is no picture
 
 
@@ -78,10 +79,15 @@ def panel_mask(frames: Sequence[Image]) -> Mask:
     stack = np.stack([frame.max(axis=2) for frame in frames])
     ordered = np.sort(stack, axis=0)
     light = ordered[round(0.8 * (len(frames) - 1))]  # not the maximum: one flash or start screen must not open the panel
-    rim = max(2, round(0.015 * max(light.shape)))  # a line drawn along the frame's edge does not part the panel from it
+    rim = rim_of(light)
     dark = touches_edge(cv2.medianBlur(light, 3) <= panel_level(light) + PANEL_RISE, rim)
     white = touches_edge(np.stack([frame.min(axis=2) for frame in frames]).min(axis=0) >= 250, rim)
     return np.asarray(dark | white)
+
+
+def rim_of(image: NDArray[Any]) -> int:
+    """Pixels that count as the frame's edge: a line drawn along it does not part the panel from it."""
+    return max(2, round(0.025 * max(image.shape)))
 
 
 def panel_level(light: NDArray[np.uint8]) -> int:
@@ -89,7 +95,7 @@ def panel_level(light: NDArray[np.uint8]) -> int:
     side = max(2, min(light.shape) // 40)
     corners = [light[ys, xs] for ys in (slice(side), slice(-side, None)) for xs in (slice(side), slice(-side, None))]
     levels = [int(np.median(corner)) for corner in corners]
-    return max([level for level in levels if level <= BRIGHTEST_PANEL - PANEL_RISE], default=DARKEST_PANEL)
+    return max(DARKEST_PANEL, *(level if level <= BRIGHTEST_PANEL else 0 for level in levels))
 
 
 def inset_mask(frames: Sequence[Image]) -> Mask:
@@ -112,22 +118,27 @@ def inset_mask(frames: Sequence[Image]) -> Mask:
 def overlay_mask(image: Image) -> Mask:
     """True on what software drew over a picture: boxes, outlines and letters in pure colours, and flat coloured insets.
 
-    Bright red beyond a saturation of 220 of 255, and any green, cyan, blue or magenta beyond 170, hold fewer than 300 in a
-    million pixels of tissue (Kvasir-SEG, PolypGen, five videos); a drawn line holds thousands. Its blurred rim goes with it.
+    Two marks give drawing away: an area of a hue and purity that tissue lacks, and a thin line purer than both its sides.
+    Either holds fewer than 500 in a million pixels of Kvasir-SEG, PolypGen and five videos, against 20,000 where boxes are drawn.
     """
     hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-    red = (hue <= 8) | (hue >= 172)
-    other = (hue >= 40) & (hue < 165)
-    yellow = (hue > 24) & (hue < 40)
-    seed = (value >= 200) & (saturation >= 220) & (red | yellow) | (value >= 120) & (saturation >= 170) & other
-    drawn = cv2.morphologyEx(seed.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(drawn, connectivity=8)
-    large = np.flatnonzero(boxes[:, cv2.CC_STAT_AREA] >= DRAWN_PIXELS)
-    rim = max(5, round(0.006 * max(drawn.shape)) * 2 + 1)
-    lines = cv2.dilate(np.isin(labels, large[large > 0]).astype(np.uint8), np.ones((rim, rim), np.uint8))
-    scale = min(1.0, WORKING_SIDE / max(drawn.shape))
-    insets = cv2.resize(inset_mask([shrink(image, scale)]).astype(np.uint8), drawn.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return np.asarray((lines | insets).astype(np.bool_))
+    red, other = (hue <= 8) | (hue >= 172), (hue >= 40) & (hue < 165)
+    pure = (value >= 200) & (saturation >= 220) & red | (value >= 120) & (saturation >= 170) & other
+    purity = image.max(axis=2) - image.min(axis=2)
+    side = max(7, round(0.012 * max(hue.shape)) | 1)  # wider than a drawn line
+    sharper = cv2.morphologyEx(purity, cv2.MORPH_TOPHAT, np.ones((side, side), np.uint8)) > 40
+    thin = sharper & (saturation >= 150) & (value >= 150) & (red | (hue >= 28) & (hue < 165))
+    lines = cv2.dilate(large_pieces(pure | thin), np.ones((5, 5), np.uint8))  # with their blurred rim
+    insets = inset_mask([shrink(image, min(1.0, WORKING_SIDE / max(hue.shape)))])
+    return np.asarray((lines | cv2.resize(insets.astype(np.uint8), hue.shape[::-1], interpolation=cv2.INTER_NEAREST)).astype(np.bool_))
+
+
+def large_pieces(mask: Mask) -> NDArray[np.uint8]:
+    """1 on the connected pieces of at least DRAWN_PIXELS pixels: the coloured fringe of a glare spot is smaller."""
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    large = boxes[:, cv2.CC_STAT_AREA] >= DRAWN_PIXELS
+    large[0] = False
+    return np.asarray(large[labels], np.uint8)
 
 
 def touches_edge(mask: Mask, rim: int = 1) -> Mask:
@@ -149,7 +160,7 @@ def largest_piece(mask: NDArray[np.uint8]) -> Mask:
 
 def filled(mask: Mask) -> Mask:
     """`mask` with its holes: a dark spot inside the picture is picture."""
-    return ~touches_edge(~mask)
+    return ~touches_edge(~mask, rim_of(mask))
 
 
 def inner(mask: Mask) -> Mask:
@@ -171,7 +182,7 @@ def largest_rectangle(mask: Mask) -> Box:
     cell = max(1, -(-max(mask.shape) // GRID))
     height, width = mask.shape
     padded = np.pad(mask, ((0, -height % cell), (0, -width % cell)), constant_values=True)  # a cut cell counts by what it holds
-    cells: Mask = padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell).all(axis=(1, 3))
+    cells = np.asarray(padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell).all(axis=(1, 3)))
     best: Box = (0, 0, 0, 0)
     tall = np.zeros(cells.shape[1], np.int64)  # true cells upwards from this row
     for bottom in range(1, len(cells) + 1):

@@ -36,8 +36,9 @@ class MaskDecoder(nn.Module):
         image = (image_embeddings + dense_prompt_embeddings[:1]).flatten(2).transpose(1, 2).contiguous()  # (1, hw, C)
         places = image_pe.flatten(2).transpose(1, 2).contiguous()
         which = slice(1, None) if multimask_output else slice(0, 1)
-        prompts = sparse_prompt_embeddings.split(CHUNK.get(image.device.type, 64))
-        masks, ious = zip(*(self.decode(image, places, some, which) for some in prompts), strict=True)
+        chunk = CHUNK.get(image.device.type, 64)
+        chunks = [sparse_prompt_embeddings[start : start + chunk] for start in range(0, len(sparse_prompt_embeddings), chunk)]
+        masks, ious = zip(*(self.decode(image, places, prompts, which) for prompts in chunks), strict=True)
         return fold(torch.cat(masks), *image_embeddings.shape[2:]), torch.cat(ious)
 
     def decode(self, image: Tensor, places: Tensor, prompts: Tensor, which: slice) -> tuple[Tensor, Tensor]:
@@ -98,7 +99,7 @@ def to_image(attention: Any, image: Tensor, keys: Tensor, values: Tensor) -> Ten
 
 
 def by_head(weight: Tensor, heads: int) -> Tensor:
-    return weight.unflatten(0, (heads, -1))  # (H, c, C)
+    return weight.reshape(heads, -1, weight.shape[-1])  # (H, c, C)
 
 
 def upscale(layers: Any, image: Tensor) -> Tensor:
@@ -112,10 +113,11 @@ def upscale(layers: Any, image: Tensor) -> Tensor:
 def split(convolution: Any, tokens: Tensor) -> Tensor:
     """A transposed convolution with kernel and stride 2: every token (B, N, C) becomes four (B, 4 N, c)."""
     weight = convolution.weight.permute(2, 3, 1, 0)  # (2, 2, c, C)
-    return F.linear(tokens, weight.flatten(0, 2), convolution.bias.repeat(4)).reshape(len(tokens), -1, weight.shape[2])
+    split_up = F.linear(tokens, weight.flatten(0, 2), convolution.bias.repeat(4))
+    return split_up.reshape(len(tokens), -1, weight.shape[2])
 
 
 def fold(masks: Tensor, height: int, width: int) -> Tensor:
     """Pixels (B, M, h w 2 2 2 2) of tokens split twice as pictures (B, M, 4 h, 4 w)."""
-    cells = masks.unflatten(-1, (height, width, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
+    cells = masks.reshape(*masks.shape[:2], height, width, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
     return cells.reshape(*masks.shape[:2], 4 * height, 4 * width)

@@ -49,7 +49,7 @@ def is_still(fs: Any, path: str) -> bool:
             head = file.read(16)
     except unreadable():
         return False
-    return bool(head.startswith(STILLS) or head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    return bool(head.startswith(STILLS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"))
 
 
 def images_of(fs: Any, folder: str) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine import gate, schema
 from engine.config import FramesConfig
 from engine.content import Box, Image, Mask, find_content, overlay_mask
-from engine.decode import VideoError, Moment, glimpses, sampled, stills
+from engine.decode import Moment, VideoError, glimpses, sampled, stills
 from engine.files import locate, unreadable
 from engine.text import FindText, Strokes, WatchText, filled_in, strokes
 
@@ -111,7 +111,7 @@ class View:
         always = []
         if len(like) >= 3:  # the median of moving tissue is a blur, and text that stands still is all that is sharp in it
             middle = np.median(np.stack([self.cut(image) for image in like]), axis=0).astype(np.uint8)
-            always = find_text(filled_in(middle, ~self.mask))
+            always = find_text(filled_in(middle, ~self.mask | overlay_mask(middle)))
         self.watch = WatchText(find_text, always)
         self.ahead: tuple[Image, Strokes] | None = None
 

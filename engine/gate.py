@@ -17,6 +17,7 @@ Mask = NDArray[np.bool_]
 
 SIDE = 256  # px of the longest side at which sharpness is measured, so that it does not depend on the resolution
 THUMB = 64  # px, side of the grey thumbnail by which frames are compared
+MUCOSA_SATURATION = 100  # of 255; medians: a hand 93, Kvasir-SEG 157 (first percentile 107), PolypGen 136
 BLOWN = 240  # grey level from which a pixel is over-exposed
 
 
@@ -65,7 +66,7 @@ def mucosa(image: Image) -> Mask:
     Very dark pixels have no colour and count as none. Dyed mucosa does not count, so the threshold has to leave room for it.
     """
     hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-    return np.asarray(((hue <= 25) | (hue >= 165)) & (saturation >= 70) & (value >= 30))
+    return np.asarray(((hue <= 25) | (hue >= 165)) & (saturation >= MUCOSA_SATURATION) & (value >= 30))
 
 
 def reason(quality: Quality, config: FramesConfig) -> tuple[str, str] | None:

@@ -134,7 +134,7 @@ def black_shares(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def apart(boxes: np.ndarray, max_overlap: float) -> np.ndarray:
-    """Non-maximum suppression: indices of the boxes (N, 4), strongest first, that overlap no stronger kept one by an IoU above `max_overlap`.
+    """Non-maximum suppression: indices of the boxes (N, 4), strongest first, whose IoU with every stronger kept one is at most `max_overlap`.
 
     The same box twice falls at any `max_overlap`: a patch is named by its box.
     """
@@ -169,8 +169,8 @@ def source_scale(frame: dict[str, Any]) -> np.ndarray:
 def source_box(box: np.ndarray, frame: dict[str, Any]) -> list[int]:
     """A box of the frame in whole pixels of the source video."""
     top, left = frame["content"][:2]
-    scale = np.tile(source_scale(frame), 2)
-    return [int(edge) for edge in np.round(box * scale) + [top, left, top, left]]
+    offset = np.array([top, left, top, left])
+    return [int(edge) for edge in np.round(box * np.tile(source_scale(frame), 2)) + offset]
 
 
 def measures(proposals: Proposals, index: int, frame: dict[str, Any]) -> dict[str, Any]:

@@ -22,9 +22,10 @@ MARGIN = 0.25  # of a line's height: the detector's boxes hug the letters, whose
 
 
 class Strokes(NamedTuple):
-    """Thin bright or dark marks: where they are, in a picture scaled by `scale`."""
+    """Thin bright marks of a picture scaled by `scale`, and its grey levels there."""
 
     map: NDArray[np.uint8]  # 0 or 1
+    grey: NDArray[np.uint8]
     scale: float
 
 
@@ -50,8 +51,8 @@ class FindText:
 class WatchText:
     """Keep the boxes of burnt-in text up to date over the frames of one video without a search in every frame.
 
-    A search is due at the first frame, wherever letters or other strokes stand still outside the known boxes that did not at the
-    last search, and after RENEWED frames. A box found before stays while its strokes do: a search may miss what another found.
+    A search is due at the first frame, where marks have come since the last search that stand in rows like letters or stand still
+    until the next frame, and after RENEWED frames. A box stays while its strokes do: a search may miss what another found.
     """
 
     def __init__(self, find_text: Callable[[Image], list[Box]], always: list[Box]) -> None:
@@ -72,16 +73,15 @@ class WatchText:
         return [*self.always, *self.boxes]
 
     def changed(self, now: Strokes, following: Strokes | None) -> bool:
-        """True if strokes are new, outside the known boxes, and either look like letters or stand still until the next frame."""
+        """True if marks that were not there at the last search stand in rows like letters, or stand still until the next frame."""
         assert self.seen is not None
         known = cv2.dilate(self.seen.map, np.ones((5, 5), np.uint8))
         for y0, x0, y1, x1 in self.always + self.boxes:
             known[int(y0 * now.scale) : ceil(y1 * now.scale), int(x0 * now.scale) : ceil(x1 * now.scale)] = 1
-        new = now.map & ~known & 1
+        new = now.map & (1 - known)
         if np.count_nonzero(letters(now.map) & new) >= 24:
             return True
-        still = new & following.map if following is not None else new
-        return bool(cv2.boxFilter(still.astype(np.float32), -1, (41, 15), normalize=False).max() >= 40)
+        return following is not None and bool(cv2.boxFilter(still(now, new, following), -1, (41, 15), normalize=False).max() >= 20)
 
     def stays(self, box: Box, now: Strokes) -> bool:
         assert self.seen is not None
@@ -91,15 +91,25 @@ class WatchText:
 
 
 def strokes(image: Image, hidden: Mask) -> Strokes:
-    """Marks thinner than a finger's breadth that stand 30 grey levels out of what is around them (top hat, both signs)."""
+    """Marks thinner than 11 px that are 30 grey levels brighter than what is around them (white top hat)."""
     scale = min(1.0, WORKING_SIDE / max(image.shape[:2]))
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    size = max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale))
-    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    around_hidden = cv2.dilate(cv2.resize(hidden.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.ones((9, 9), np.uint8))
-    kernel = np.ones((11, 11), np.uint8)
-    marks = np.maximum(cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, kernel), cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, kernel))
-    return Strokes(((marks > 30) & (around_hidden == 0)).astype(np.uint8), scale)
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    grey = np.asarray(cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA), np.uint8)
+    near_hidden = cv2.dilate(cv2.resize(hidden.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.ones((9, 9), np.uint8))
+    marks = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, np.ones((11, 11), np.uint8))
+    return Strokes(((marks > 30) & (near_hidden == 0)).astype(np.uint8), grey, scale)
+
+
+def still(now: Strokes, new: NDArray[np.uint8], following: Strokes) -> NDArray[np.float32]:
+    """1 on the new marks that stand, most of each, at the same place with the same grey in the next frame.
+
+    Measured one second apart: at most 18 such pixels in a window of 41 x 15 where a camera moves, 50 and more in one with text.
+    """
+    same = new & following.map & (cv2.absdiff(now.grey, following.grey) < 16)
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(now.map, connectivity=8)
+    staying = np.bincount(labels.ravel(), weights=same.ravel(), minlength=len(boxes)) >= 0.5 * boxes[:, cv2.CC_STAT_AREA]
+    staying[0] = False
+    return np.asarray(staying[labels], np.float32)
 
 
 def letters(marks: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 The only home of mlflow. The default is a sqlite file beside the store; a server is an address.
 """
 
+import logging
 import os
 import subprocess
 from collections.abc import Mapping
@@ -47,6 +48,8 @@ class Run:
 
 
 def connect(uri: str) -> Any:
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # else the first use of a file lists its database migrations
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)

@@ -5,14 +5,14 @@ import logging
 import fsspec
 import numpy as np
 import pyarrow as pa
-from engine.frames import DecodeFrames
-from engine.patches import ProposePatches
-from engine.videos import IdentifyVideos, find
 
 from engine import flow, mae, tracking
 from engine.config import Config, PatchesConfig
 from engine.flow import Step
+from engine.frames import DecodeFrames
+from engine.patches import ProposePatches
 from engine.store import PatchStore
+from engine.videos import IdentifyVideos, find
 from jobs import training
 
 log = logging.getLogger("jobs.probe")

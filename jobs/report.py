@@ -139,7 +139,7 @@ def outcomes(config: Config, selections: dict[str, pa.Table], store: PatchStore)
     found = []
     for one in tracking.runs(config, "evaluate"):
         tags, metrics = one["tags"], {name.removeprefix("evaluate/"): value for name, value in one["metrics"].items()}
-        patches, images = sizes(store, tags["selection"])
+        patches, images = sizes(store, tags.get("selection", ""))
         found.append(outcome(one, tags, metrics, patches, images))
     return found
 

@@ -1,0 +1,112 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from engine import mae
+from engine.config import EvaluateConfig, MAEConfig
+from engine.segmenters import VITS, segmenter
+
+MAE = MAEConfig(size="tiny", side=96, token=16)
+
+
+def vit(seed: int, side: int = 96) -> Any:
+    torch.manual_seed(seed)
+    return timm.create_model("vit_tiny_patch16_224", img_size=side, num_classes=0).eval()
+
+
+def test_the_encoder_has_the_features_of_timms_vit_with_the_same_weights() -> None:
+    reference = vit(seed=1)
+    model = segmenter(reference.state_dict(), MAE, EvaluateConfig(side=96)).eval()
+    images = torch.rand(2, 3, 96, 96)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    heard: list[torch.Tensor] = []
+    model.encoder.register_forward_hook(lambda module, given, out: heard.extend(out[0]))
+    with torch.inference_mode():
+        expected = reference.forward_intermediates((images - mean) / std, indices=[2, 5, 8, 11], intermediates_only=True)
+        model(images)
+    for found, wanted in zip(heard, expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_the_encoder_of_our_mae_sees_the_same_before_and_after_it_is_handed_over() -> None:
+    torch.manual_seed(2)
+    trained = mae.MAE(MAE).eval()
+    model = segmenter(mae.timm_state(trained), MAE, EvaluateConfig(side=96)).eval()
+    images = np.random.default_rng(0).integers(0, 255, (2, 96, 96, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        seen = model.encoder.model.forward_features((pixels - model.mean) / model.std)
+        torch.testing.assert_close(seen, trained.encode(mae.normalise(images)), atol=1e-5, rtol=1e-5)
+
+
+def test_given_weights_change_the_features_but_not_the_new_decoder() -> None:
+    models = []
+    for state in (None, vit(seed=1).state_dict()):
+        torch.manual_seed(0)
+        models.append(segmenter(state, MAE, EvaluateConfig(side=96)))
+    bare, loaded = models
+    images = torch.rand(1, 3, 96, 96)
+    with torch.inference_mode():
+        assert not torch.allclose(bare.encoder(images)[0][-1], loaded.encoder(images)[0][-1], atol=1e-2)
+    for name, weights in bare.network.decoder.state_dict().items():
+        assert torch.equal(weights, loaded.network.decoder.state_dict()[name])
+
+
+def test_position_embeddings_of_another_side_are_resampled_as_timm_does_it() -> None:
+    learnt = vit(seed=1, side=224)
+    model = segmenter(learnt.state_dict(), MAE, EvaluateConfig(side=96))
+    learnt.set_input_size(img_size=96)
+    torch.testing.assert_close(model.encoder.model.pos_embed, learnt.pos_embed)
+
+
+@pytest.mark.parametrize(("token", "side"), [(8, 64), (14, 56), (16, 96), (32, 96)])
+def test_dpt_draws_a_logit_for_every_pixel_at_every_token_it_supports(token: int, side: int) -> None:
+    model = segmenter(None, MAEConfig(size="tiny", side=side, token=token), EvaluateConfig(side=side)).eval()
+    with torch.inference_mode():
+        assert model(torch.rand(1, 3, side, side)).shape == (1, 1, side, side)
+
+
+def test_every_size_has_a_network_as_wide_as_declared() -> None:
+    for size, (name, width) in VITS.items():
+        with torch.device("meta"):
+            assert timm.create_model(name).embed_dim == width, size
+
+
+def test_weights_of_a_classifier_are_left_out_of_a_unets_encoder() -> None:
+    torch.manual_seed(1)
+    state = timm.create_model("resnet18").state_dict()
+    model = segmenter(state, MAE, EvaluateConfig(side=64, architecture="unet", encoder="resnet18"))
+    assert torch.equal(model.encoder.conv1.weight, state["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("lost", "added", "told"),
+    [
+        ("norm.bias", {}, "the encoder's weights lack 1 of 150 tensors, such as norm.bias"),
+        ("", {"mask_token": (1,)}, "the encoder's weights have unknown 1 of 150 tensors, such as mask_token"),
+        ("", {"cls_token": (1, 1, 384)}, r"weights cls_token have the shape \(1, 1, 384\), expected \(1, 1, 192\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(lost: str, added: dict[str, tuple[int, ...]], told: str) -> None:
+    state = {name: weights for name, weights in vit(0).state_dict().items() if name != lost}
+    with pytest.raises(ValueError, match=told):
+        segmenter(state | {name: torch.zeros(shape) for name, shape in added.items()}, MAE, EvaluateConfig(side=96))
+
+
+@pytest.mark.parametrize(
+    ("mae", "config", "told"),
+    [
+        (MAEConfig(side=96, token=12), EvaluateConfig(side=96), "token=12 has no DPT: tokens of 8, 14, 16, 32 px do"),
+        (MAE, EvaluateConfig(side=112), "evaluate.side=112 must be a multiple of 32 for tokens of 16 px"),
+        (MAEConfig(side=224, token=14), EvaluateConfig(side=256), "evaluate.side=256 must be a multiple of 28 for tokens of 14 px"),
+        (MAE, EvaluateConfig(architecture="unet", encoder="resnet50", side=100), "evaluate.side=100 must be a multiple of 32"),
+        (MAE, EvaluateConfig(architecture="unet", encoder="resnet51"), "evaluate.encoder='resnet51' is not known; did you mean resnet"),
+        (MAE, EvaluateConfig(architecture="unet", encoder="tu-nonsense"), "evaluate.encoder='tu-nonsense' is not known"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused(mae: MAEConfig, config: EvaluateConfig, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        segmenter(None, mae, config)
