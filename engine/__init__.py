@@ -6,12 +6,18 @@ contracts
     theory       the equations the claims rest on
 front of the flow
     videos       finds sources and names them by their bytes
+    files        local paths and addresses, and what their file systems raise
+    decode       the moments of a video, upright and exact in time
     content      the endoscope's picture inside the frame
     text         burnt-in text, found by a detector
+    gate         which frames are worth keeping
     frames       decodes, samples, cuts, blacks out and gates
+    proposals    what a proposer says, and two that need no weights
+    decoder      SAM's mask decoder with fewer operations
     sam          region proposers with trained weights
     patches      cuts regions out of frames
     mae          the masked autoencoder, with the paper's words
+    weights      checkpoint files of three origins
     difficulty   scores how hard a patch is to rebuild
 store
     pictures     one JPEG codec for all
@@ -22,11 +28,16 @@ choosing and training
     synthesis    four patches become one training image
     pretrain     the training loop
     datasets     image and mask pairs, split without leaks
+    segmenters   DPT and U-Net around an encoder
     evaluate     fine-tunes a segmenter and measures it
 around
     flow         runs steps here or on Ray, and loops on Ray Train
     tracking     MLflow runs
+    charts       the report's charts as numbers
     report       one HTML page of it all
+    mucosa       textures of the simulated wall
+    colon        the simulated tunnel and its polyps
+    endoscope    what the simulated instrument adds: panel, text, blur, glare
     simulate     colonoscopy-like video with exact truth
 """
 

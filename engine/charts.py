@@ -44,13 +44,28 @@ def axis(values: Sequence[float], low: float, high: float) -> list[Tick]:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """What a plot shows of the plane, drawn as a square of 100 x 100 with y downwards."""
+
+    left: float
+    right: float
+    low: float
+    high: float
+
+    def place(self, point: Point) -> tuple[float, float]:
+        x = 100 * (point[0] - self.left) / (self.right - self.left)
+        return x, 100 - 100 * (point[1] - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A line chart; its path is drawn in a square of 100 x 100 with y downwards."""
+    """A line chart; `path` and `end` are places in its `Frame`."""
 
     path: str
     x: list[Tick]
     y: list[Tick]
-    last: tuple[int, float] | None
+    last: Point | None
+    end: tuple[float, float]  # where `last` is drawn
     lowest: float
     highest: float
     broken: int  # values that are not finite, hence gaps
@@ -63,13 +78,14 @@ def chart(name: str, steps: Sequence[int], values: Sequence[float]) -> Chart:
     points = list(zip(steps, values, strict=True))
     finite = [(step, value) for step, value in points if math.isfinite(value)]
     if not finite:
-        return Chart("", [], [], None, 0, 0, len(points))
+        return Chart("", [], [], None, (0, 0), 0, 0, len(points))
     low, high = min(value for _, value in finite), max(value for _, value in finite)
     rows = ticks(low, high)
     left, right = min(steps), max(max(steps), min(steps) + 1)
-    path = line(thinned(points), (left, right), (rows[0], rows[-1]))
+    frame = Frame(left, right, rows[0], rows[-1])
     x = axis([value for value in ticks(left, right) if value == int(value)], left, right)
-    return Chart(path, x, axis(rows, rows[0], rows[-1]), finite[-1], low, high, len(points) - len(finite))
+    y = axis(rows, rows[0], rows[-1])
+    return Chart(line(thinned(points), frame), x, y, finite[-1], frame.place(finite[-1]), low, high, len(points) - len(finite))
 
 
 def thinned(points: list[Point]) -> list[Point]:
@@ -86,13 +102,13 @@ def thinned(points: list[Point]) -> list[Point]:
     return [points[index] for index in sorted(kept)]
 
 
-def line(points: Sequence[Point], across: tuple[float, float], up: tuple[float, float]) -> str:
+def line(points: Sequence[Point], frame: Frame) -> str:
     pieces, pen = [], "M"
-    for step, value in points:
-        if not math.isfinite(value):
+    for point in points:
+        if not math.isfinite(point[1]):
             pen = "M"
             continue
-        x, y = 100 * (step - across[0]) / (across[1] - across[0]), 100 - 100 * (value - up[0]) / (up[1] - up[0])
+        x, y = frame.place(point)
         pieces.append(f"{pen}{x:.2f} {y:.2f}" + ("h0" if pen == "M" else ""))  # h0: a lone point becomes a dot
         pen = "L"
     return "".join(pieces)

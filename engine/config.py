@@ -41,10 +41,10 @@ class FramesConfig(Section):
     every_s: Annotated[float, Field(gt=0)] = 1.0  # EndoViT's rate; neighbours nearer than that differ little
     longest_side: Annotated[int, Field(ge=64)] = 1024  # px, the input side of SAM; larger frames are scaled down
     min_side: Annotated[int, Field(ge=16)] = 64  # px of the content area; smaller ones hold no region worth a patch
-    min_sharpness: Annotated[float, Field(ge=0)] = 20.0  # variance of the Laplacian at 256 px
+    min_sharpness: Annotated[float, Field(ge=0)] = 10.0  # variance of the Laplacian at 256 px
     min_brightness: Share = 0.08
     max_glare: Share = 0.20
-    min_tissue: Share = 0.30  # below: outside the body
+    min_tissue: Share = 0.45  # below: outside the body
     min_change: Share = 0.02  # to the last kept frame; below: a near-duplicate in time
 
 

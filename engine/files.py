@@ -42,6 +42,13 @@ def unreadable() -> tuple[type[BaseException], ...]:
     return OSError, *(getattr(sys.modules[module], name) for module, name in own.items() if module in sys.modules)
 
 
+def is_file(info: dict[str, Any]) -> bool:
+    """True for a file and for a link to one or to nothing (which is then reported as unreadable); a pipe would block for ever."""
+    if info.get("islink"):
+        return os.path.isfile(info["name"]) or not os.path.exists(info["name"])
+    return bool(info["type"] == "file")
+
+
 def is_still(fs: Any, path: str) -> bool:
     """True for a still image, by its first bytes; what cannot be read is none."""
     try:
@@ -55,5 +62,5 @@ def is_still(fs: Any, path: str) -> bool:
 def images_of(fs: Any, folder: str) -> list[str]:
     """The files directly in an image folder, hidden ones left out, in the order of their names."""
     fs.invalidate_cache(folder)
-    names = [info["name"] for info in fs.ls(folder, detail=True) if info["type"] == "file"]
+    names = [info["name"] for info in fs.ls(folder, detail=True) if is_file(info)]
     return sorted(name for name in names if not name.rpartition("/")[2].startswith("."))

@@ -3,6 +3,7 @@
 The steps say what is done; how many processors each takes is said by the job. The order of rows is not promised: rows carry ids.
 """
 
+import logging
 import math
 import os
 import tempfile
@@ -64,17 +65,24 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
 
     A local cluster counts at least as many logical processors as the job needs: they are slots that share the machine's cores.
     """
+    # Read when ray is imported: epochs are shorter than the 2 s between two looks at the workers, every line is printed twice, and the
+    # core logs an error for every actor that has arguments (ours are small settings).
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     if ray.is_initialized():
         check_room(ray.cluster_resources(), cpus_needed, gpus_needed)
         return
+    logging.getLogger("ray").setLevel(logging.WARNING)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level="warning")
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else reaches a cluster that listens on this machine only
         slots = max(os.cpu_count() or 1, SLOTS, math.ceil(cpus_needed))
-        ray.init(num_cpus=slots, include_dashboard=False, object_store_memory=object_store_bytes(), logging_level="warning")
+        # Ray Train's cleaner asks the dashboard whether its run still lives, and complains twice a second where there is none.
+        ray.init(num_cpus=slots, include_dashboard=True, object_store_memory=object_store_bytes(), logging_level="warning")
     check_room(ray.cluster_resources(), cpus_needed, gpus_needed)
 
 
@@ -133,13 +141,13 @@ def streamed(rows: Any) -> Iterator[pa.Table]:
 
 
 def widest(steps: Sequence[Step], cpus: float) -> list[int]:
-    """The most actors of each pool such that all pools at their most leave one processor: spare ones go to the costliest last steps."""
+    """The most actors of each pool such that all pools at their most leave one processor; spare ones go where most are wanted."""
     sizes = [step.actors[0] for step in steps]
     spare = cpus - cpus_of(steps)
-    for index in sorted(range(len(steps)), key=lambda i: -steps[i].cpus):
-        more = min(steps[index].actors[1] - sizes[index], int(spare // steps[index].cpus)) if steps[index].cpus else 0
-        sizes[index] += max(0, more)
-        spare -= max(0, more) * steps[index].cpus
+    while growing := [i for i, step in enumerate(steps) if sizes[i] < step.actors[1] and step.cpus <= spare]:
+        emptiest = min(growing, key=lambda i: sizes[i] / steps[i].actors[1])
+        sizes[emptiest] += 1
+        spare -= steps[emptiest].cpus
     return sizes
 
 
@@ -159,14 +167,12 @@ def train_on_ray(work: Work, workers: int, storage: str, name: str, gpu: bool = 
     """Run a training loop on `workers` processes of Ray Train; returns the folder of the last checkpoint.
 
     A worker that dies is replaced and all go on from the last checkpoint; the same `name` in the same `storage` goes on where an
-    earlier run stopped. RuntimeError with the worker's own words when the loop fails for good.
+    earlier run stopped. A loop that fails for good raises what its worker raised.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    connect(workers + 1, workers if gpu else 0)
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    # Reports are collected every 2 s by default, which is longer than a short epoch; workers take their logs to the driver.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    connect(workers + 1, workers if gpu else 0)
     trainer = TorchTrainer(
         partial(on_worker, work),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
@@ -177,7 +183,10 @@ def train_on_ray(work: Work, workers: int, storage: str, name: str, gpu: bool = 
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    result = trainer.fit()
+    try:
+        result = trainer.fit()
+    except WorkerGroupError as error:
+        raise next(iter(error.worker_failures.values()), error) from error
     if result.checkpoint is None:
         raise RuntimeError(f"the training run {name} ended without a checkpoint")
     return Path(result.checkpoint.path)
@@ -185,6 +194,8 @@ def train_on_ray(work: Work, workers: int, storage: str, name: str, gpu: bool = 
 
 def on_worker(work: Work) -> None:
     import ray.train
+
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
 
     def report(metrics: dict[str, float], folder: Path | None) -> None:
         saved = ray.train.Checkpoint.from_directory(str(folder)) if folder else None

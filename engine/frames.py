@@ -13,9 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import gate, schema
+from engine.clip import VideoError
 from engine.config import FramesConfig
-from engine.content import Box, Image, Mask, find_content, overlay_mask
-from engine.decode import Moment, VideoError, glimpses, sampled, stills
+from engine.content import Box, Image, Mask, find_content, median, overlay_mask
+from engine.decode import Moment, glimpses, sampled, stills
 from engine.files import locate, unreadable
 from engine.text import FindText, Strokes, WatchText, filled_in, strokes
 
@@ -66,7 +67,7 @@ class DecodeFrames:
         last_kept: NDArray[np.float32] | None = None
         taken: set[int] = set()
         for now, following in with_next(moments):
-            row = {"video_id": video_id, "time_ms": now.time_ms, "pts": now.pts, "time_base": str(now.time_base)}
+            row = {"video_id": video_id, "time_ms": now.time_ms, "pts": now.pts, "time_base": now.clock}
             row["frame_id"] = f"{video_id}@{now.time_ms}"
             if now.time_ms in taken:  # its id is another frame's, so it gets one that no kept frame can have
                 yield (
@@ -110,7 +111,7 @@ class View:
         self.box, self.mask = find_content(like)
         always = []
         if len(like) >= 3:  # the median of moving tissue is a blur, and text that stands still is all that is sharp in it
-            middle = np.median(np.stack([self.cut(image) for image in like]), axis=0).astype(np.uint8)
+            middle = median([self.cut(image) for image in like])
             always = find_text(filled_in(middle, ~self.mask | overlay_mask(middle)))
         self.watch = WatchText(find_text, always)
         self.ahead: tuple[Image, Strokes] | None = None

@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 SIDE = 256  # px of the longest side at which sharpness is measured, so that it does not depend on the resolution
 THUMB = 64  # px, side of the grey thumbnail by which frames are compared
 MUCOSA_SATURATION = 100  # of 255; medians: a hand 93, Kvasir-SEG 157 (first percentile 107), PolypGen 136
-BLOWN = 240  # grey level from which a pixel is over-exposed
+BLOWN = 240  # of the middle channel: red alone is at its limit in much well-lit mucosa, red and green together show nothing
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def measure(image: Image, hidden: Mask, last_kept: NDArray[np.float32] | None) -
     return Quality(
         sharpness=float(edges.var()) if edges.size else 0.0,
         brightness=float(grey[visible].mean() / 255),
-        glare=float((grey[visible] >= BLOWN).mean()),
+        glare=float((np.median(small, axis=2)[visible] >= BLOWN).mean()),
         tissue=float(mucosa(small)[visible].mean()),
         change=None if last_kept is None else float(np.abs(thumb - last_kept).mean()),
         thumb=thumb,

@@ -134,7 +134,7 @@ def black_shares(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def apart(boxes: np.ndarray, max_overlap: float) -> np.ndarray:
-    """Non-maximum suppression: indices of the boxes (N, 4), strongest first, whose IoU with every stronger kept one is at most `max_overlap`.
+    """Indices of the boxes (N, 4), strongest first, whose IoU with every stronger kept one is at most `max_overlap`.
 
     The same box twice falls at any `max_overlap`: a patch is named by its box.
     """
@@ -174,10 +174,10 @@ def source_box(box: np.ndarray, frame: dict[str, Any]) -> list[int]:
 
 
 def measures(proposals: Proposals, index: int, frame: dict[str, Any]) -> dict[str, Any]:
-    """What the proposer said about its region; null where it says nothing."""
+    """What the proposer said about its region; null where it says nothing. SAM's IoU head may promise a little more than 1."""
     ious, stabilities = proposals.predicted_ious, proposals.stabilities
     return {
         "area": round(float(proposals.areas[index] * source_scale(frame).prod())),
-        "predicted_iou": None if ious is None else float(ious[index]),
+        "predicted_iou": None if ious is None else float(np.clip(ious[index], 0, 1)),
         "stability": None if stabilities is None else float(stabilities[index]),
     }

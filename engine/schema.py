@@ -177,7 +177,7 @@ def stage(reads: pa.Schema, writes: pa.Schema) -> Callable[[type], type]:
             for out in [made] if isinstance(made, pa.Table) else made:
                 yield check(out, writes, f"out of {work.__name__}")
 
-        work.__call__ = checked
+        work.__call__ = checked  # type: ignore[method-assign]
         work.reads, work.writes = reads, writes  # type: ignore[attr-defined]
         return work
 

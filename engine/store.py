@@ -6,6 +6,7 @@ that died in between are never read, and the next run replaces them.
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,10 @@ class PatchStore:
     """All tables of one curated archive; `uri` is a folder or an object store address."""
 
     uri: str
+
+    def __post_init__(self) -> None:
+        if "://" not in self.uri:  # workers run in folders of their own
+            object.__setattr__(self, "uri", os.path.abspath(self.uri))
 
     def address(self, name: str) -> str:
         """Where something of the store lies: a table, a checkpoint, the report."""

@@ -41,11 +41,10 @@ class FindText:
 
     def __call__(self, image: Image) -> list[Box]:
         """Boxes with a small margin, inside the picture, in reading order; `image` is (H, W, 3) RGB."""
-        if min(image.shape[:2]) < 8:
-            return []  # no letter fits, and the detector refuses such sizes
-        found = self.reader(bgr(image), use_det=True, use_cls=False, use_rec=False).boxes
+        found = self.reader(bgr(squarer(image)), use_det=True, use_cls=False, use_rec=False).boxes
         lines = [] if found is None else [corners for corners in found if line_height(corners) <= TALLEST * min(image.shape[:2])]
-        return [around(corners, image.shape[0], image.shape[1]) for corners in lines]
+        boxes = [around(corners, image.shape[0], image.shape[1]) for corners in lines]
+        return [box for box in boxes if box[0] < box[2] and box[1] < box[3]]  # not those in the repeated rows or columns
 
 
 class WatchText:
@@ -162,6 +161,16 @@ def load_reader(threads: int) -> Any:
     return RapidOCR(params=quiet)
 
 
+def squarer(image: Image) -> Image:
+    """The picture with its last rows or columns repeated until no side is under a quarter of the other, or under 32 px.
+
+    The detector enlarges the shorter side to 736 px, so a strip of 400 x 9 would take it half a minute.
+    """
+    height, width = image.shape[:2]
+    least = max(32, -(-max(height, width) // 4))
+    return np.pad(image, ((0, max(0, least - height)), (0, max(0, least - width)), (0, 0)), mode="edge")
+
+
 def bgr(image: Image) -> Image:
     return cast(Image, np.ascontiguousarray(image[..., ::-1]))
 
@@ -174,7 +183,6 @@ def line_height(corners: NDArray[np.int32]) -> float:
 
 def around(corners: NDArray[np.int32], height: int, width: int) -> Box:
     """The upright box around four (x, y) corners, with the margin, cut at the picture's rim."""
-    x0, y0 = corners.min(axis=0)
-    x1, y1 = corners.max(axis=0)
+    x0, y0, x1, y1 = (int(side) for side in (*corners.min(axis=0), *corners.max(axis=0)))
     margin = 2 + round(MARGIN * min(y1 - y0, x1 - x0))
-    return max(0, int(y0) - margin), max(0, int(x0) - margin), min(height, int(y1) + 1 + margin), min(width, int(x1) + 1 + margin)
+    return max(0, y0 - margin), max(0, x0 - margin), min(height, y1 + 1 + margin), min(width, x1 + 1 + margin)

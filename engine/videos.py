@@ -4,16 +4,18 @@ The kind of a file is told by its content, never by its name; a folder that hold
 """
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from engine import schema
 from engine.config import VideosConfig
-from engine.files import address, images_of, is_still, locate, unreadable
+from engine.files import address, images_of, is_file, is_still, locate, unreadable
 
 CHUNK = 8 << 20  # bytes per read while hashing
 
@@ -21,19 +23,21 @@ CHUNK = 8 << 20  # bytes per read while hashing
 def find(uri: str) -> pa.Table:
     """Every source at or below `uri` (file or folder; local path or fsspec address) as a table of schema.SOURCE, sorted by uri.
 
-    Hidden files and folders are left out. A folder with two or more files directly in it, all of them images, is one source.
+    Hidden files and folders are left out, and links to folders. A folder with two or more files directly in it, all of them
+    images, is one source. A folder that may not be listed is a row, too: it will be reported as unreadable.
     FileNotFoundError or OSError says in one sentence what could not be listed.
     """
     fs, root = locate(uri)
     try:
         fs.invalidate_cache()
-        found = fs.find(root, detail=True, withdirs=False) if fs.exists(root) else None
+        found, closed = listed(fs, root) if fs.exists(root) else (None, [])
     except unreadable() as error:
         raise OSError(f"videos.uri={uri!r} cannot be listed: {error or type(error).__name__}") from error
     if found is None:
         raise FileNotFoundError(f"videos.uri={uri!r} does not exist; expected a folder or a file with video")
-    files = {path: info for path, info in found.items() if info["type"] == "file" and not hidden(path, root)}
-    return pa.Table.from_pylist(sorted(rows_of(fs, files), key=lambda row: str(row["uri"])), schema.SOURCE)
+    files = {path: info for path, info in found.items() if is_file(info) and not hidden(path, root)}
+    rows = [*rows_of(fs, files), *({"uri": address(fs, path), "size": 0, "modified": ""} for path in closed if not hidden(path, root))]
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["uri"])), schema.SOURCE)
 
 
 def content_hash(uri: str) -> str:
@@ -66,6 +70,26 @@ def identified(source: dict[str, Any]) -> dict[str, Any]:
     empty = video_id == hashlib.sha256(b"").hexdigest()[:32]
     verdict = {"reason": "empty", "detail": "The file has no bytes."} if empty else {"reason": None, "detail": None}
     return {**source, "video_id": video_id, **verdict}
+
+
+def listed(fs: Any, root: str) -> tuple[dict[str, Any], list[str]]:
+    """What lies below `root` by path, and the local folders that refused to be listed: fsspec would leave them out in silence."""
+    if not isinstance(fs, LocalFileSystem) or os.path.isfile(root):
+        return fs.find(root, detail=True, withdirs=False), []
+    refused: list[OSError] = []
+    paths = [os.path.join(folder, name) for folder, _, names in os.walk(root, onerror=refused.append) for name in names]
+    closed = [str(error.filename) for error in refused]
+    if root in closed:
+        raise refused[0]
+    return {path: told(fs, path) for path in paths}, closed
+
+
+def told(fs: Any, path: str) -> dict[str, Any]:
+    """What the file system says of a path; a file it says nothing of is reported as unreadable when it is identified."""
+    try:
+        return dict(fs.info(path))
+    except OSError:
+        return {"type": "file", "size": 0}
 
 
 def hidden(path: str, root: str) -> bool:

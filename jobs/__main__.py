@@ -3,6 +3,7 @@
 import importlib
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def start(job: str, config: Config, rest: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("jobs").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")  # Ray's own helpers fork; nothing of ours reads after a fork
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries among themselves
     work = importlib.import_module(f"jobs.{job}")
     try:
         work.run(config, *rest)

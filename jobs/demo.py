@@ -9,7 +9,7 @@ from engine.config import Config
 from jobs import choose, evaluate, ingest, pretrain, report
 
 log = logging.getLogger("jobs.demo")
-CLIPS, SECONDS, PAIRS = 4, 12.0, 120
+CLIPS, SECONDS, PAIRS = 4, 8.0, 120
 METHODS = ("random", "optidel")
 
 
@@ -35,4 +35,5 @@ def placed(config: Config, folder: Path) -> Config:
     videos = config.videos.model_copy(update={"uri": str(folder / "videos")})
     store = config.store.model_copy(update={"uri": str(folder / "store")})
     pairs = config.evaluate.model_copy(update={"uri": str(folder / "pairs")})
-    return config.model_copy(update={"videos": videos, "store": store, "evaluate": pairs})
+    frames = config.frames.model_copy(update={"every_s": 0.5})  # the clips are short
+    return config.model_copy(update={"videos": videos, "frames": frames, "store": store, "evaluate": pairs})

@@ -22,7 +22,7 @@ def run(config: Config) -> None:
     if not config.evaluate.uri:
         raise ValueError("evaluate.uri is empty: name a folder with images/ and masks/")
     encoders = (
-        [pretrained(config), untrained(config)] if config.evaluate.architecture == "dpt" else [({"method": "none", "retained": 0.0}, None)]
+        [pretrained(config), untrained(config)] if config.evaluate.architecture == "dpt" else [({"method": "no pre-training", "retained": 0.0}, None)]
     )
     for seed in config.evaluate.seeds:
         for what, encoder in encoders:
@@ -43,7 +43,7 @@ def pretrained(config: Config) -> tuple[dict[str, Any], Any]:
 def untrained(config: Config) -> tuple[dict[str, Any], Any]:
     """The same encoder as it is before its first step, from the same seed."""
     torch.manual_seed(config.pretrain.seed)
-    return {"method": "none", "retained": 0.0}, mae.timm_state(mae.MAE(config.pretrain.mae))
+    return {"method": "no pre-training", "retained": 0.0}, mae.timm_state(mae.MAE(config.pretrain.mae))
 
 
 def measure(config: Config, seed: int, encoder: Any, what: dict[str, Any]) -> None:

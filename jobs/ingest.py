@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 from time import monotonic
 
 import pyarrow as pa
-from engine.difficulty import ScoreDifficulty
-from engine.frames import DecodeFrames
-from engine.patches import ProposePatches
-from engine.videos import IdentifyVideos, find
 
 from engine import flow, sam, schema, tracking
 from engine.config import Config
+from engine.difficulty import ScoreDifficulty
 from engine.flow import Step
+from engine.frames import DecodeFrames
+from engine.patches import ProposePatches
 from engine.store import PatchStore, WriteRows
+from engine.videos import IdentifyVideos, find
 from jobs import probe
 
 log = logging.getLogger("jobs.ingest")
@@ -26,9 +26,9 @@ def identify(config: Config) -> list[Step]:
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
     return [
-        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 8)),  # one video at a time; its frames stream
+        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 4)),  # one video at a time; its frames stream
         Step(ProposePatches, (config.patches,), batch=4, gpus=0.5, actors=(1, 8)),  # SAM-H needs about 8 GB: two fit a GPU
-        Step(ScoreDifficulty, (config.difficulty,), batch=64, gpus=0.25, actors=(1, 4)),  # ten times as fast as SAM
+        Step(ScoreDifficulty, (config.difficulty,), batch=64, gpus=0.25, actors=(1, 2)),  # ten times as fast as SAM
         Step(WriteRows, (store.uri,), batch=512, cpus=0.25),  # about 20 MB a fragment: few files, little memory
     ]
 

@@ -45,7 +45,7 @@ def steps(config: Config) -> list[Step]:
     crops = PatchesConfig(proposer="crops", per_frame=config.probe.crops, max_side=config.patches.max_side, seed=config.probe.train.seed)
     return [
         Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5),
-        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 8)),
+        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 4)),
         Step(ProposePatches, (crops,), batch=16, cpus=0.5),
     ]
 

@@ -22,7 +22,7 @@ def tiny() -> Config:
     return Config(
         videos=VideosConfig(batch=8),
         frames=FramesConfig(longest_side=512),
-        patches=PatchesConfig(per_frame=8, max_side=256),
+        patches=PatchesConfig(per_frame=8, max_side=256, box_sides=(0.31, 0.5)),
         difficulty=DifficultyConfig(mae=mae, draws=4),
         probe=ProbeConfig(frames=300, crops=4, train=TrainConfig(mae=mae, epochs=8, warmup_epochs=1, batch=64, base_lr=2e-3)),
         selection=SelectionConfig(budget=0.25),

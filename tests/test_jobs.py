@@ -152,7 +152,7 @@ def test_the_chain_ends_in_a_report_that_holds_the_measured_numbers(filled):
     from engine import tracking
 
     measured = {one["tags"]["method"]: one["metrics"] for one in tracking.runs(filled, "evaluate")}
-    assert set(measured) == {"optidel", "none"}
+    assert set(measured) == {"optidel", "no pre-training"}
     for metrics in measured.values():
         assert f"{100 * metrics['evaluate/miou']:.1f}" in page or f"{metrics['evaluate/miou']:.3f}" in page
     evaluate.run(chosen)  # measured before: no new run

@@ -250,7 +250,7 @@ def test_a_full_disk_is_an_error_and_the_table_stays_what_it_was(small_disk):
     store = PatchStore(str(small_disk / "store"))
     store.create(rows.WIDTH)
     take_in(store, "aa")
-    with pytest.raises(OSError, match="(?i)no space left"):
+    with pytest.raises(OSError, match=r"(?i)no space left"):
         take_in(store, *[f"v{number:03d}" for number in range(400)])
     again = PatchStore(store.uri)
     assert patch_ids(again) == expected("aa")

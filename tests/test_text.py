@@ -1,0 +1,185 @@
+"""Burnt-in text is found, kept hidden while it stays, and looked for again only when something changed."""
+
+import os
+import random
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine import decode, frames, schema, text, videos
+from engine.config import FramesConfig, VideosConfig
+from engine.text import FindText, WatchText, filled_in, read_text, strokes
+from tests.test_content import tissue
+
+DATA = Path(__file__).resolve().parent.parent / "../shared/data"
+LABEL = re.compile(r"\d+\s*[/:.\-]\s*\d+|[A-Za-z]{3,}")  # a date, a time, a number with a point, or a word
+OPEN_GATE = FramesConfig(min_sharpness=0, min_brightness=0, max_glare=1, min_tissue=0, min_change=0)
+
+
+@pytest.fixture(scope="module")
+def find_text():
+    return FindText()
+
+
+def lettered(image, words="12/05/2013 DOE", at=(20, 60), colour=(255, 255, 255)):
+    image = image.copy()
+    cv2.putText(image, words, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 1, cv2.LINE_AA)
+    return image
+
+
+def shown(image):
+    return np.zeros(image.shape[:2], bool)
+
+
+class Searches:
+    """A search that finds what it is told and counts."""
+
+    def __init__(self, *boxes):
+        self.boxes, self.count = list(boxes), 0
+
+    def __call__(self, image):
+        self.count += 1
+        return list(self.boxes)
+
+
+def test_letters_on_tissue_lie_in_the_boxes_and_can_be_read_before(find_text):
+    plain = tissue(300, 400)
+    image = lettered(plain)
+    covered = shown(image)
+    for y0, x0, y1, x1 in find_text(image):
+        covered[y0:y1, x0:x1] = True
+    assert covered[(image != plain).any(axis=2)].mean() > 0.99
+    assert any("12/05/2013" in line for line in read_text(image))
+
+
+def test_tissue_without_letters_is_left_alone(find_text):
+    assert sum(len(find_text(tissue(300, 400, seed))) for seed in range(3)) == 0
+
+
+def test_what_is_as_tall_as_no_burnt_in_line_is_no_text(find_text):
+    image = tissue(300, 400)
+    cv2.putText(image, "BIG", (60, 220), cv2.FONT_HERSHEY_SIMPLEX, 4, (255, 255, 255), 16)
+    assert find_text(image) == []
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (9, 400), (400, 9)])
+def test_a_picture_of_any_size_can_be_searched(find_text, size):
+    assert isinstance(find_text(np.full((*size, 3), 90, np.uint8)), list)
+
+
+def test_the_detector_says_nothing_of_its_own(capfd):
+    FindText()(tissue(100, 100))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_box_has_a_margin_and_stays_inside_the_picture():
+    corners = np.array([[0, 1], [50, 1], [50, 21], [0, 21]], np.int32)
+    assert text.around(corners, 24, 200) == (0, 0, 24, 58)
+
+
+def test_a_moving_picture_under_still_text_is_searched_once():
+    search = Searches((40, 10, 70, 250))
+    watch = WatchText(search, [])
+    scenes = [lettered(tissue(300, 400, seed)) for seed in range(6)]
+    for now, following in zip(scenes, [*scenes[1:], None], strict=True):
+        ahead = None if following is None else strokes(following, shown(following))
+        assert watch(now, shown(now), ahead) == [(40, 10, 70, 250)]
+    assert search.count == 1
+
+
+@pytest.mark.parametrize("lasts", [True, False], ids=["that stays", "in a single frame"])
+def test_new_text_is_searched_for_in_the_frame_in_which_it_appears(lasts):
+    plain = [tissue(300, 400, seed) for seed in range(3)]
+    written = [lettered(image, "P R E S E T  1 2", (60, 200)) for image in plain]
+    search = Searches()
+    watch = WatchText(search, [])
+    watch(plain[0], shown(plain[0]), strokes(plain[1], shown(plain[1])))
+    assert search.count == 1
+    following = written[2] if lasts else plain[2]
+    watch(written[1], shown(plain[1]), strokes(following, shown(following)))
+    assert search.count == 2
+
+
+def test_a_box_that_a_later_search_misses_stays_while_its_letters_do():
+    image = lettered(tissue(300, 400))
+    search = Searches((40, 10, 70, 250))
+    watch = WatchText(search, [])
+    watch(image, shown(image), None)
+    search.boxes = []
+    watch.age = text.RENEWED
+    assert watch(image, shown(image), None) == [(40, 10, 70, 250)]
+    watch.age = text.RENEWED
+    assert watch(tissue(300, 400), shown(image), None) == []
+    assert search.count == 3
+
+
+def test_a_search_is_renewed_after_a_while_even_if_nothing_moves():
+    search = Searches()
+    watch = WatchText(search, [])
+    image = tissue(120, 160)
+    for _ in range(2 * text.RENEWED + 1):
+        watch(image, shown(image), strokes(image, shown(image)))
+    assert search.count == 3
+
+
+def test_what_stands_still_over_the_whole_video_is_hidden_in_every_frame():
+    watch = WatchText(Searches(), [(0, 0, 10, 50)])
+    assert watch(tissue(120, 160), np.zeros((120, 160), bool), None) == [(0, 0, 10, 50)]
+
+
+def test_filling_in_changes_hidden_pixels_only_and_gives_them_the_colour_around():
+    image = tissue(200, 300)
+    hidden = shown(image)
+    hidden[50:90, 60:120] = True
+    filled = filled_in(np.where(hidden[..., None], 0, image).astype(np.uint8), hidden)
+    assert (filled[~hidden] == image[~hidden]).all()
+    assert np.abs(filled[hidden].mean(axis=0) - image[~hidden].mean(axis=0)).max() < 25
+
+
+def kept_pictures(uri):
+    identified = next(videos.IdentifyVideos(VideosConfig())(videos.find(str(uri))))
+    for table in frames.DecodeFrames(OPEN_GATE)(identified):
+        for row in schema.check(table, schema.FRAME, "here").to_pylist():
+            if row["image"] is not None:
+                yield np.frombuffer(row["image"], np.uint8).reshape(row["frame_height"], row["frame_width"], 3)
+
+
+def labels(pictures):
+    return [line for picture in pictures for line in read_text(picture) if LABEL.search(line)]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["kvasir_seg_256", "polypgen_352"])
+def test_no_date_time_or_label_is_left_in_real_images(name, tmp_path):
+    folder = DATA / "seg" / name / "images"
+    if not folder.exists():
+        pytest.skip("../shared/data is absent")
+    chosen = sorted(random.Random(11).sample(sorted(folder.iterdir()), 100))
+    for path in chosen:
+        os.symlink(path.resolve(), tmp_path / path.name)
+    before = labels(np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]) for path in chosen)
+    after = labels(kept_pictures(tmp_path))
+    print(f"{name}: {len(before)} labels before, {len(after)} after: {after}")
+    assert len(before) > 100
+    assert after == []
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_no_label_is_left_in_the_videos_with_overlay():
+    folder = DATA / "video" / "with_burnt_in_overlay"
+    if not folder.exists():
+        pytest.skip("../shared/data is absent")
+    found = 0
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            before = labels(moment.image for moment in decode.sampled(file, OPEN_GATE))
+        after = labels(kept_pictures(path))
+        print(f"{path.name}: {len(before)} labels before, {len(after)} after: {after}")
+        assert after == []
+        found += len(before)
+    assert found > 20
