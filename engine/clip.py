@@ -53,16 +53,17 @@ class Clip:
 @contextmanager
 def opened(file: Any) -> Iterator[Clip]:
     """The clip in an open binary file; VideoError says why there is none."""
+    file.seek(0)
     head, size = file.read(12), file.seek(0, 2)
     file.seek(0)
-    riff = head[:4] == b"RIFF" and size is not None and int.from_bytes(head[4:8], "little") + 8 > size
+    shorter = head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > size
     options = {"protocol_whitelist": "none"}
     try:
         container = av.open(Nameless(file), mode="r", options=options, metadata_errors="ignore", buffer_size=BLOCK)
     except av.FFmpegError as error:
         raise unopened(head) from error
     with container:
-        yield Clip(container, video_stream(container), cut=riff)
+        yield Clip(container, video_stream(container), cut=shorter)
 
 
 def unopened(head: bytes) -> VideoError:

@@ -118,10 +118,10 @@ def stamped(clip: Clip, frames: Iterator[Any]) -> Iterator[Stamped]:
 
 
 def reached(clip: Clip, wanted: int, step: int) -> Iterator[Any]:
-    """Frames from the last keyframe at or before `wanted` on, exactly as a straight decode shows them from there.
+    """Frames from a keyframe at or before `wanted` on; from `wanted` on they are those of a straight decode.
 
-    A seek may land late (it goes by decoding time), so it is repeated further back until the keyframe is early enough; frames
-    shown before that keyframe are dropped, because they were predicted from what was not decoded.
+    A seek may land late (some go by decoding time), so it is repeated further back until the keyframe is early enough. Frames
+    shown before that keyframe may be predicted from what was not decoded; they lie before `wanted`, and nobody looks at them.
     """
     for target in (wanted, wanted - step, wanted - 4 * step, clip.first):
         try:
@@ -131,8 +131,7 @@ def reached(clip: Clip, wanted: int, step: int) -> Iterator[Any]:
         frames = decoded(clip)
         head = next(frames, None)
         if head is not None and clip.entry is not None and clip.entry <= wanted:
-            entry = clip.entry
-            yield from (frame for frame in chain([head], frames) if frame.pts is None or frame.pts >= entry)
+            yield from chain([head], frames)
             return
     clip.cut = True  # what lies there cannot be reached
 

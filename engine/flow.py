@@ -15,8 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-SLOTS = 8  # logical processors of a local cluster at least: every step of an ingest gets an actor, whatever the machine
-
 
 @dataclass(frozen=True)
 class Step:
@@ -65,11 +63,9 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
 
     A local cluster counts at least as many logical processors as the job needs: they are slots that share the machine's cores.
     """
-    # Read when ray is imported: epochs are shorter than the 2 s between two looks at the workers, every line is printed twice, and the
-    # core logs an error for every actor that has arguments (ours are small settings).
+    # Read when ray is imported: epochs are shorter than the 2 s between two looks at the workers, and every line is printed twice.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     if ray.is_initialized():
@@ -80,7 +76,7 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
         ray.init(logging_level="warning")
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else reaches a cluster that listens on this machine only
-        slots = max(os.cpu_count() or 1, SLOTS, math.ceil(cpus_needed))
+        slots = max(os.cpu_count() or 1, math.ceil(cpus_needed))
         # Ray Train's cleaner asks the dashboard whether its run still lives, and complains twice a second where there is none.
         ray.init(num_cpus=slots, include_dashboard=True, object_store_memory=object_store_bytes(), logging_level="warning")
     check_room(ray.cluster_resources(), cpus_needed, gpus_needed)
@@ -119,8 +115,7 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
     rows = ray.data.from_arrow([table.slice(row, 1) for row in range(len(table))])
     for step, most in zip(steps, pools, strict=True):
         rows = rows.map_batches(
-            step.stage,
-            fn_constructor_args=step.arguments,
+            bound(step),
             batch_size=step.batch,
             batch_format="pyarrow",
             num_cpus=step.cpus,
@@ -128,6 +123,17 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
             compute=ray.data.ActorPoolStrategy(min_size=step.actors[0], max_size=most),
         )
     return streamed(rows)
+
+
+def bound(step: Step) -> type:
+    """The stage with its arguments inside: Ray cannot restart an actor whose arguments it has lost, and says so of every one that has any."""
+
+    class Bound(step.stage):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__(*step.arguments)
+
+    Bound.__name__ = Bound.__qualname__ = step.stage.__name__
+    return Bound
 
 
 def streamed(rows: Any) -> Iterator[pa.Table]:

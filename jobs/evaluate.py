@@ -22,7 +22,9 @@ def run(config: Config) -> None:
     if not config.evaluate.uri:
         raise ValueError("evaluate.uri is empty: name a folder with images/ and masks/")
     encoders = (
-        [pretrained(config), untrained(config)] if config.evaluate.architecture == "dpt" else [({"method": "no pre-training", "retained": 0.0}, None)]
+        [pretrained(config), untrained(config)]
+        if config.evaluate.architecture == "dpt"
+        else [({"method": "no pre-training", "retained": 0.0}, None)]
     )
     for seed in config.evaluate.seeds:
         for what, encoder in encoders:

@@ -27,7 +27,7 @@ def identify(config: Config) -> list[Step]:
 def steps(config: Config, store: PatchStore) -> list[Step]:
     return [
         Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 4)),  # one video at a time; its frames stream
-        Step(ProposePatches, (config.patches,), batch=4, gpus=0.5, actors=(1, 8)),  # SAM-H needs about 8 GB: two fit a GPU
+        Step(ProposePatches, (config.patches,), batch=4, gpus=0.5, actors=(2, 8)),  # here goes the time; SAM-H takes 8 GB: two fit a GPU
         Step(ScoreDifficulty, (config.difficulty,), batch=64, gpus=0.25, actors=(1, 2)),  # ten times as fast as SAM
         Step(WriteRows, (store.uri,), batch=512, cpus=0.25),  # about 20 MB a fragment: few files, little memory
     ]

@@ -99,11 +99,13 @@ def test_darkness_is_left_to_the_gate():
     assert mask.all()
 
 
+@pytest.mark.parametrize("place", [(slice(250, 335), slice(145, 230)), (slice(120, 180), slice(240, 300))], ids=["in a corner", "inside"])
 @pytest.mark.parametrize("colour", [(20, 165, 140), (95, 110, 190)])
-def test_the_inset_of_a_position_finder_is_cut(colour):
+def test_the_inset_of_a_position_finder_is_cut(colour, place):
     frame = on_panel(tissue(360, 480), shape("octagon"), 0)
-    frame[250:335, 145:230] = colour
-    assert not inside(*find_content([frame]))[250:335, 145:230].any()
+    frame[place] = colour
+    assert not inside(*find_content([frame]))[place].any()
+    assert overlay_mask(frame)[place].all()
 
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 200, 255), (250, 230, 0), (200, 0, 255)])

@@ -107,7 +107,7 @@ def test_a_bug_in_a_stage_stops_the_run_with_its_own_words():
 
 
 def test_what_cannot_be_scheduled_is_refused_before_it_waits_for_ever():
-    flow.connect(1)
+    flow.connect(8)
     with pytest.raises(RuntimeError, match=r"needs 10001 CPUs at once and the Ray cluster has"):
         list(flow.run_on_ray([Step(Split, (1,), batch=1, cpus=10000)], NUMBERS))
 
