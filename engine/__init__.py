@@ -7,6 +7,7 @@ contracts
 front of the flow
     videos       finds sources and names them by their bytes
     files        local paths and addresses, and what their file systems raise
+    clip         an open container, its best stream, and what is wrong with it
     decode       the moments of a video, upright and exact in time
     content      the endoscope's picture inside the frame
     text         burnt-in text, found by a detector
@@ -21,6 +22,7 @@ front of the flow
     difficulty   scores how hard a patch is to rebuild
 store
     pictures     one JPEG codec for all
+    ledger       what a micro-batch came to, per frame and per video
     store        the Lance tables: patches, frames, videos, selections, images
     query        SQL over them
 choosing and training

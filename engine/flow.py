@@ -126,7 +126,7 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
 
 
 def bound(step: Step) -> type:
-    """The stage with its arguments inside: Ray cannot restart an actor whose arguments it has lost, and says so of every one that has any."""
+    """The stage with its arguments inside: Ray logs an error for every actor that has arguments, because it may lose them."""
 
     class Bound(step.stage):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
