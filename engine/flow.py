@@ -16,6 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 
+SLOTS = 6  # logical processors of a local cluster at least, so that the pools of an ingest fit whatever the machine and the first job
+
+
 @dataclass(frozen=True)
 class Step:
     """A stage, what its constructor gets, and what one actor of it takes."""
@@ -76,7 +79,7 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
         ray.init(logging_level="warning")
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else reaches a cluster that listens on this machine only
-        slots = max(os.cpu_count() or 1, math.ceil(cpus_needed))
+        slots = max(os.cpu_count() or 1, SLOTS, math.ceil(cpus_needed))
         # Ray Train's cleaner asks the dashboard whether its run still lives, and complains twice a second where there is none.
         ray.init(num_cpus=slots, include_dashboard=True, object_store_memory=object_store_bytes(), logging_level="warning")
     check_room(ray.cluster_resources(), cpus_needed, gpus_needed)
@@ -111,11 +114,13 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
     pools = widest(steps, ray.cluster_resources().get("CPU", 1.0))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # the plan of every batch of videos; the job says how far it is
     context.execution_options.verbose_progress = False
     rows = ray.data.from_arrow([table.slice(row, 1) for row in range(len(table))])
     for step, most in zip(steps, pools, strict=True):
         rows = rows.map_batches(
-            bound(step),
+            step.stage,
+            fn_constructor_args=step.arguments,
             batch_size=step.batch,
             batch_format="pyarrow",
             num_cpus=step.cpus,
@@ -123,17 +128,6 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
             compute=ray.data.ActorPoolStrategy(min_size=step.actors[0], max_size=most),
         )
     return streamed(rows)
-
-
-def bound(step: Step) -> type:
-    """The stage with its arguments inside: Ray logs an error for every actor that has arguments, because it may lose them."""
-
-    class Bound(step.stage):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__(*step.arguments)
-
-    Bound.__name__ = Bound.__qualname__ = step.stage.__name__
-    return Bound
 
 
 def streamed(rows: Any) -> Iterator[pa.Table]:
@@ -176,7 +170,7 @@ def train_on_ray(work: Work, workers: int, storage: str, name: str, gpu: bool = 
     earlier run stopped. A loop that fails for good raises what its worker raised.
     """
     connect(workers + 1, workers if gpu else 0)
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
     trainer = TorchTrainer(
@@ -187,6 +181,7 @@ def train_on_ray(work: Work, workers: int, storage: str, name: str, gpu: bool = 
             storage_path=storage,
             failure_config=FailureConfig(max_failures=3),  # a killed worker is expected on spot nodes; a bug fails every time
             checkpoint_config=CheckpointConfig(num_to_keep=2),
+            logging_config=LoggingConfig(log_level="WARNING"),  # else every report of every worker is a line of the driver's log
         ),
     )
     try:
@@ -200,8 +195,6 @@ def train_on_ray(work: Work, workers: int, storage: str, name: str, gpu: bool = 
 
 def on_worker(work: Work) -> None:
     import ray.train
-
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
 
     def report(metrics: dict[str, float], folder: Path | None) -> None:
         saved = ray.train.Checkpoint.from_directory(str(folder)) if folder else None

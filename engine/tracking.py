@@ -48,10 +48,9 @@ class Run:
 
 
 def connect(uri: str) -> Any:
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # else the first use of a file lists its database migrations
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # else the first use of a file lists its database migrations
     return MlflowClient(tracking_uri=uri)
 
 

@@ -103,6 +103,18 @@ def test_new_text_is_searched_for_in_the_frame_in_which_it_appears(lasts):
     assert search.count == 2
 
 
+@pytest.mark.parametrize(("lasts", "searches"), [(True, 2), (False, 1)], ids=["that stands still", "that is gone in the next"])
+def test_a_mark_without_letters_is_searched_only_if_it_stands_still(lasts, searches):
+    plain = [tissue(300, 400, seed) for seed in range(3)]
+    marked = [cv2.rectangle(image.copy(), (60, 200), (90, 203), (255, 255, 255), -1) for image in plain]
+    search = Searches()
+    watch = WatchText(search, [])
+    watch(plain[0], shown(plain[0]), strokes(plain[1], shown(plain[1])))
+    following = (marked if lasts else plain)[2]
+    watch(marked[1], shown(plain[1]), strokes(following, shown(following)))
+    assert search.count == searches
+
+
 def test_a_box_that_a_later_search_misses_stays_while_its_letters_do():
     image = lettered(tissue(300, 400))
     search = Searches((40, 10, 70, 250))
