@@ -31,8 +31,9 @@ class Tick:
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     """Round numbers that enclose [low, high]: multiples of 1, 2, 2.5 or 5 times a power of ten."""
-    span = high - low or abs(high) or 1.0
-    raw = span / wanted
+    largest = max(abs(low), abs(high))
+    span = high - low if high - low > 1e-9 * largest else largest  # flat, as far as a float can tell
+    raw = max(span, 1e-300) / wanted if span else 1 / wanted
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -40,7 +41,17 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def axis(values: Sequence[float], low: float, high: float) -> list[Tick]:
-    return [Tick(100 * (value - low) / (high - low), number(round(value, 12))) for value in values if low <= value <= high]
+    step = values[1] - values[0] if len(values) > 1 else 1.0
+    return [Tick(100 * (value - low) / (high - low), label(value, step)) for value in values if low <= value <= high]
+
+
+def label(value: float, step: float) -> str:
+    """`value` with as many digits as tell it from its neighbours, `step` away: two from the step's first digit on, for steps of 2.5."""
+    places = 1 - math.floor(math.log10(step))
+    if places > 6:
+        return f"{value:.{max(2, places + 1 + math.floor(math.log10(abs(value))))}g}" if value else "0"
+    told = f"{value:,.{max(1, places)}f}"
+    return told.rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-
 SLOTS = 6  # logical processors of a local cluster at least, so that the pools of an ingest fit whatever the machine and the first job
 
 

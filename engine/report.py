@@ -93,16 +93,20 @@ class Findings:
 def render(findings: Findings) -> str:
     """The page as HTML; the same findings give the same page."""
     ranked = sorted(findings.outcomes, key=lambda outcome: (outcome.budget, -outcome.miou, outcome.method, outcome.seed))
-    return template().render(
-        findings=findings,
-        funnel=funnel(findings),
-        histograms=histograms(findings.difficulty, findings.chosen),
-        charts=[(curve, chart(curve.name, curve.steps, curve.values)) for curve in findings.curves],
-        outcomes=ranked,
-        reach=reach(ranked),
-        verdicts=verdicts(ranked),
-        videos=listed(findings.videos),
-        total=len(findings.videos),
+    return (
+        template()
+        .render(
+            findings=findings,
+            funnel=funnel(findings),
+            histograms=histograms(findings.difficulty, findings.chosen),
+            charts=[(curve, chart(curve.name, curve.steps, curve.values)) for curve in findings.curves],
+            outcomes=ranked,
+            reach=reach(ranked),
+            verdicts=verdicts(ranked),
+            videos=listed(findings.videos),
+            total=len(findings.videos),
+        )
+        .lstrip()
     )
 
 
@@ -176,12 +180,13 @@ def funnel(findings: Findings) -> list[tuple[str, list[Bar], int]]:
 
 def unit_bars(unit: str, stages: list[tuple[str, int, str]], reasons: dict[str, int]) -> tuple[str, list[Bar], int]:
     (name, first, note), *later = stages
-    scale = max(1, *(amount for _, amount, _ in stages)) / 100
-    bars, right = [Bar(name, first, 0, first / scale, None, note)], first
+    scale = max(1, *(amount for _, amount, _ in stages))
+    bars, right = [Bar(name, first, 0, 100 * first / scale, None, note)], first
     for reason, lost in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
-        right = max(0, right - lost)
-        bars.append(Bar(reason, lost, right / scale, min(lost / scale, 100 - right / scale), lost / first if first else None, lost=True))
-    bars += [Bar(name, amount, 0, amount / scale, amount / first if first else None, note) for name, amount, note in later]
+        right, before = max(0, right - lost), right
+        part = lost / first if first else None
+        bars.append(Bar(reason, lost, 100 * right / scale, 100 * (before - right) / scale, part, lost=True))
+    bars += [Bar(name, amount, 0, 100 * amount / scale, amount / first if first else None, note) for name, amount, note in later]
     missing = first - later[0][1] - sum(reasons.values()) if reasons and later else 0
     return unit, bars, missing
 

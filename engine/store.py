@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
 from engine import schema
+from engine.files import unreadable
 from engine.ledger import frame_rows, ledger_rows, written_rows
 
 TABLES = {"frames": schema.FRAMES_TABLE, "videos": schema.VIDEOS_TABLE, "selections": schema.SELECTION, "images": schema.IMAGE}
@@ -40,8 +41,11 @@ class PatchStore:
         return f"{self.uri.rstrip('/')}/{name}"
 
     def holds(self, name: str) -> bool:
-        """Whether something of that name lies in the store."""
-        return bool(filesystem(self.uri).exists(self.address(name)))
+        """Whether something of that name lies in the store; OSError, in one sentence, where the store is out of reach."""
+        try:
+            return bool(filesystem(self.uri).exists(self.address(name)))
+        except unreadable() as error:
+            raise OSError(f"the store {self.uri} cannot be reached: {error}") from error
 
     def has(self, table: str) -> bool:
         return self.holds(f"{table}.lance")
