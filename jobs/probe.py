@@ -5,6 +5,7 @@ import logging
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine import flow, mae, tracking
 from engine.config import Config, PatchesConfig
@@ -79,7 +80,7 @@ def sample_crops(config: Config) -> pa.Table:
     found: list[pa.Table] = []
     for start in range(0, len(shuffled), config.videos.batch):
         made = pa.concat_tables(execute(steps(config), shuffled.slice(start, config.videos.batch)))
-        found.append(made.select(["patch_id", "pixels"]).filter(pa.compute.is_valid(made["patch_id"])))
+        found.append(made.select(["patch_id", "pixels"]).filter(pc.is_valid(made["patch_id"])))
         if sum(map(len, found)) >= enough:
             break
     crops = pa.concat_tables(found).sort_by("patch_id") if found else pa.table({"patch_id": [], "pixels": []})

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine import report, tracking
 from engine.config import Config
@@ -34,7 +35,7 @@ def run(config: Config) -> None:
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         provenance=provenance(config, store, ledger, version),
         funnel=funnel(ledger, patches, selections, store),
-        reasons={"videos": reasons(ledger), "frames": reasons(frames)},
+        reasons={"videos": reasons(ledger.filter(pc.equal(ledger["frames"], 0))), "frames": reasons(frames)},
         videos=ledger.to_pylist(),
         difficulty=patches["difficulty"].to_numpy(),
         chosen={method: values(patches, rows) for method, rows in selections.items()},
@@ -69,11 +70,11 @@ def chosen(store: PatchStore) -> dict[str, pa.Table]:
         return {}
     rows = store.open("selections").to_table()
     newest = dict(zip(rows["method"].to_pylist(), rows["selection_id"].to_pylist(), strict=True))
-    return {method: rows.filter(pa.compute.equal(rows["selection_id"], selection_id)) for method, selection_id in sorted(newest.items())}
+    return {method: rows.filter(pc.equal(rows["selection_id"], selection_id)) for method, selection_id in sorted(newest.items())}
 
 
 def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table], store: PatchStore) -> list[tuple[str, int, str]]:
-    read = ledger.filter(pa.compute.greater(ledger["frames"], 0))
+    read = ledger.filter(pc.greater(ledger["frames"], 0))
     stages = [
         ("videos found", len(ledger), ""),
         ("videos read", len(read), "gave at least one frame"),
@@ -90,12 +91,13 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
 
 
 def reasons(table: pa.Table) -> dict[str, int]:
-    return dict(Counter(reason for reason in table["reason"].to_pylist() if reason).most_common())
+    """Why rows were lost; a frame without a region was kept by the gate."""
+    return dict(Counter(reason for reason in table["reason"].to_pylist() if reason and reason != "no region").most_common())
 
 
 def values(patches: pa.Table, rows: pa.Table) -> np.ndarray:
     """The difficulty of what a selection chose."""
-    mine = pa.compute.is_in(patches["patch_id"], rows["patch_id"].combine_chunks())
+    mine = pc.is_in(patches["patch_id"], rows["patch_id"].combine_chunks())
     return np.asarray(patches["difficulty"].filter(mine).to_numpy())
 
 
