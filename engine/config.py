@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ViTSize = Literal["tiny", "small", "base", "large", "huge"]
 
 
@@ -65,7 +66,7 @@ class PatchesConfig(Section):
     per_frame: Positive = 12  # the most certain ones
     max_side: Annotated[int, Field(ge=16)] = 512  # px; larger patches are scaled down
     quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def leaves_room(self) -> Self:
@@ -107,7 +108,7 @@ class DifficultyConfig(Section):
     checkpoint: str = ""  # a MAE checkpoint; "": the store's own, trained by the job `probe`
     draws: Positive = 4  # masks per patch, averaged
     batch: Positive = 32  # patches per forward pass; fixed, so that a score does not depend on its neighbours
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class TrainConfig(Section):
@@ -123,7 +124,7 @@ class TrainConfig(Section):
     precision: Literal["no", "bf16", "fp16"] = "no"
     workers: Positive = 1  # training processes
     checkpoint_every: Positive = 1  # epochs
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def splits(self) -> Self:
@@ -145,7 +146,7 @@ class ProbeConfig(Section):
 class SelectionConfig(Section):
     method: Literal["random", "optidel"] = "optidel"
     budget: Annotated[float, Field(gt=0, le=1)] = 0.05  # share of the stored bytes; the papers' headline
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class SynthesisConfig(Section):
@@ -167,7 +168,7 @@ class EvaluateConfig(Section):
     frozen: bool = False
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     limit: Annotated[int, Field(ge=0)] = 0  # pairs used, drawn by seed; 0: all
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
 
     @model_validator(mode="after")
     def warms_up_in_time(self) -> Self:
@@ -245,14 +246,11 @@ def place(tree: dict[str, Any], knob: str, value: Any) -> None:
     """Set one knob in the tree of all; an unknown one is refused with the nearest real ones."""
     real = knobs(Config())
     if knob not in real:
-        near = difflib.get_close_matches(knob, real, n=3, cutoff=0.5) or [
-            name for name in real if name.startswith(knob.split(".")[0] + ".")
-        ]
-        raise ValueError(
-            f"there is no knob {knob!r}; did you mean {', '.join(near)}?"
-            if near
-            else f"there is no knob {knob!r}; the knobs are {', '.join(real)}"
-        )
+        sections = list(dict.fromkeys(name.split(".")[0] for name in real))
+        near = difflib.get_close_matches(knob, real, n=3, cutoff=0.5)
+        near = near or [name for name in real if name.startswith(knob.split(".")[0] + ".")]
+        rest = f"did you mean {', '.join(near)}?" if near else f"knobs begin with {', '.join(sections)}: --help lists all"
+        raise ValueError(f"there is no knob {knob!r}; {rest}")
     *path, leaf = knob.split(".")
     for name in path:
         tree = tree[name]

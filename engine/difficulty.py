@@ -73,6 +73,22 @@ class ScoreDifficulty:
         return first(errors.mean(0).float(), count), first(vectors.half(), count)
 
 
+@schema.stage(reads=schema.FRAME, writes=schema.SCORED)
+class PassVerdicts:
+    """Carry the verdicts on rejected frames and videos to the store without a scorer; ValueError for a frame that was kept."""
+
+    def __init__(self, width: int) -> None:
+        self.embedding = pa.list_(pa.float16(), width)
+
+    def __call__(self, frames: pa.Table) -> pa.Table:
+        if frames["image"].null_count < len(frames):
+            raise ValueError("a frame passed the gate: it needs patches and a scorer")
+        made = frames.drop_columns(["image"])
+        for field in [field for field in schema.SCORED if field.name not in made.column_names]:
+            made = made.append_column(field.name, pa.nulls(len(made), self.embedding if field.name == "embedding" else field.type))
+        return made
+
+
 def load_scorer(config: DifficultyConfig) -> mae.MAE:
     if not config.checkpoint:
         raise ValueError("difficulty.checkpoint is empty: run the job probe first, or give the path of a MAE checkpoint")

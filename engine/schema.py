@@ -117,7 +117,7 @@ VIDEOS_TABLE = pa.schema(
 
 SELECTION = pa.schema(
     [
-        text("selection_id", nullable=False),  # method and hash of the ranked patch ids
+        text("selection_id", nullable=False),  # method and hash of the settings and the ranked patch ids
         text("method", nullable=False),
         pa.field("budget", pa.float64(), False),  # share of the stored bytes asked for
         pa.field("retained", pa.float64(), False),  # share of the stored bytes taken

@@ -59,7 +59,7 @@ def choose(columns: pa.Table, config: SelectionConfig, rng: np.random.Generator)
             f"selection.budget={config.budget} of {len(ids)} patches ({sizes.sum():,} bytes) holds no image of {GROUP} patches: "
             "take in more video or raise the budget"
         )
-    return Selection(name(config.method, ids[taken].tolist()), ids[taken].tolist(), sizes[taken], float(sizes[taken].sum() / sizes.sum()))
+    return Selection(name(config, ids[taken].tolist()), ids[taken].tolist(), sizes[taken], float(sizes[taken].sum() / sizes.sum()))
 
 
 def rank(table: pa.Table, method: str, rng: np.random.Generator) -> np.ndarray:
@@ -78,5 +78,7 @@ def within(sizes: np.ndarray, budget: float) -> int:
     return affordable - affordable % GROUP
 
 
-def name(method: str, patch_ids: list[str]) -> str:
-    return f"{method}-{hashlib.sha256(chr(10).join(patch_ids).encode()).hexdigest()[:12]}"
+def name(config: SelectionConfig, patch_ids: list[str]) -> str:
+    """Two settings that happen to choose the same patches stay two selections."""
+    content = "\n".join([config.fingerprint(), *patch_ids])
+    return f"{config.method}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import lance
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
 from engine import schema
-from engine.files import unreadable
+from engine.files import locate, unreadable
 from engine.ledger import frame_rows, ledger_rows, written_rows
 
 TABLES = {"frames": schema.FRAMES_TABLE, "videos": schema.VIDEOS_TABLE, "selections": schema.SELECTION, "images": schema.IMAGE}
@@ -34,7 +33,7 @@ class PatchStore:
 
     def __post_init__(self) -> None:
         if "://" not in self.uri:  # workers run in folders of their own
-            object.__setattr__(self, "uri", os.path.abspath(self.uri))
+            object.__setattr__(self, "uri", os.path.abspath(os.path.expanduser(self.uri)))
 
     def address(self, name: str) -> str:
         """Where something of the store lies: a table, a checkpoint, the report."""
@@ -243,7 +242,7 @@ def fragments_of(address: str, rows: pa.Table) -> list[FragmentMetadata]:
 
 
 def filesystem(uri: str) -> Any:
-    return fsspec.core.url_to_fs(uri)[0]
+    return locate(uri)[0]
 
 
 def quoted(values: Iterable[str]) -> str:

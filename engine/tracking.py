@@ -67,8 +67,7 @@ def start(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Run:
     uri = address(config)
     if uri.startswith("sqlite:"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    client = connect(uri)
-    experiment = experiment_of(client, config)
+    client, experiment = reach(config)
     found = client.search_runs([experiment], f"tags.key = '{key}' and attributes.status = 'RUNNING'", max_results=1)
     if found:
         return Run(uri, found[0].info.run_id)
@@ -77,6 +76,17 @@ def start(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Run:
         client.log_param(run.run_id, name, str(value)[:500])
     run.note({"job": job, "key": key, "commit": code_commit(), "fingerprint": config.fingerprint(), **tags})
     return run
+
+
+def reach(config: Config) -> tuple[Any, str]:
+    """A client and the experiment's id; OSError, in one sentence, where there is no such tracking server or file."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = connect(address(config))
+        return client, experiment_of(client, config)
+    except MlflowException as error:
+        raise OSError(f"tracking.uri={address(config)!r} cannot be used: {error}") from error
 
 
 def experiment_of(client: Any, config: Config) -> str:

@@ -67,10 +67,10 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
     if rest and (rest[0] in RECIPES or rest[0].endswith((".yaml", ".yml"))):
         config = RECIPES[rest[0]]() if rest[0] in RECIPES else from_file(rest[0])
         rest = rest[1:]
-    sql = [word for word in rest if job == "query" and " " in word.strip()]
+    known = knobs(config)
+    sql = [word for word in rest if job == "query" and " " in word.strip() and word.partition("=")[0] not in known]
     if job == "query" and len(sql) != 1:
         raise ValueError('query takes one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"')
-    known = knobs(config)
     for word in rest:
         if word not in sql and "=" not in word:
             raise ValueError(f"{word!r} is no recipe ({', '.join(RECIPES)}), no .yaml file and no knob=value of the {len(known)} knobs")
@@ -79,11 +79,14 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
 
 def from_file(path: str) -> Config:
     """A Config from a YAML file: a recipe by name under `recipe`, and sections that change it."""
-    tree = yaml.safe_load(Path(path).read_text()) or {}
+    try:
+        tree = yaml.safe_load(Path(path).read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds no sections; expected for instance 'recipe: tiny' and 'store: {{uri: store}}'")
     recipe = tree.pop("recipe", None)
-    if recipe is not None and recipe not in RECIPES:
+    if recipe is not None and recipe not in list(RECIPES):
         raise ValueError(f"{path}: recipe={recipe!r} is none of {', '.join(RECIPES)}")
     started = (RECIPES[recipe]() if recipe else Config()).model_dump(mode="json")
     return build(merged(started, tree))

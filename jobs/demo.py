@@ -17,7 +17,7 @@ def run(config: Config) -> None:
     """Simulate into demo/, then ingest, choose, pre-train, evaluate and report as a user would."""
     began, folder = monotonic(), Path("demo")
     config = placed(config, folder)
-    if not Path(config.videos.uri).exists():
+    if len(list((folder / "pairs" / "masks").glob("*"))) < PAIRS:  # written last: an interrupted start begins again
         log.info("simulating %d clips of %g s and %d segmentation pairs", CLIPS, SECONDS, PAIRS)
         simulate.write_clips(folder / "videos", folder / "truth", CLIPS, seconds=SECONDS)
         simulate.write_pairs(folder / "pairs", PAIRS)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from engine import flow, sam, schema, tracking
 from engine.config import Config
-from engine.difficulty import ScoreDifficulty
+from engine.difficulty import PassVerdicts, ScoreDifficulty
 from engine.flow import Step
 from engine.frames import DecodeFrames
 from engine.patches import ProposePatches
@@ -33,6 +33,15 @@ def steps(config: Config, store: PatchStore) -> list[Step]:
     ]
 
 
+def verdicts(config: Config, store: PatchStore) -> list[Step]:
+    """For video of which nothing passes the gate, before there is a scorer: what is bad goes into the ledger all the same."""
+    return [
+        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 4)),
+        Step(PassVerdicts, (probe.width(config),), batch=512, cpus=0.25),
+        Step(WriteRows, (store.uri,), batch=512, cpus=0.25),
+    ]
+
+
 def run(config: Config) -> None:
     """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
     began, store = monotonic(), PatchStore(config.store.uri)
@@ -41,13 +50,17 @@ def run(config: Config) -> None:
     log.info("%d sources are new to the ledger of %s", len(sources), store.uri)
     if not len(sources):
         return
-    config = probe.with_scorer(config)
+    try:
+        config, work = (scored := probe.with_scorer(config)), steps(scored, store)
+    except probe.TooFewCropsError as reason:
+        log.warning("%s; if no frame of these passes the gate, their verdicts are kept all the same", reason)
+        work = verdicts(config, store)
     store.create(probe.width(config))
     record = tracking.start(
         config, "ingest", f"{config.fingerprint()}-{datetime.now(UTC):%Y%m%dT%H%M%S}", {"patches_version_in": store.complete_version()}
     )
     total = pa.Table.from_pylist([], schema.VIDEOS_TABLE)
-    for rows in batches(config, store, sources):
+    for rows in batches(config, store, sources, work):
         total = pa.concat_tables([total, rows])
         progress(total, len(sources), monotonic() - began)
         record.log(counts(total) | {"ingest/seconds": monotonic() - began}, step=len(total))
@@ -55,7 +68,7 @@ def run(config: Config) -> None:
     record.end()
 
 
-def batches(config: Config, store: PatchStore, sources: pa.Table) -> Iterator[pa.Table]:
+def batches(config: Config, store: PatchStore, sources: pa.Table, work: list[Step]) -> Iterator[pa.Table]:
     """Commit `sources` batch by batch; yields the ledger rows of each."""
     execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
@@ -63,7 +76,7 @@ def batches(config: Config, store: PatchStore, sources: pa.Table) -> Iterator[pa
         found = pa.concat_tables(execute(identify(config), sources.slice(start, config.videos.batch)))
         videos = store.unknown(found.sort_by("uri"))
         if len(videos):
-            written = pa.concat_tables(execute(steps(config, store), videos))
+            written = pa.concat_tables(execute(work, videos))
             yield store.commit(written, videos, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
 
 

@@ -19,6 +19,10 @@ from jobs import training
 log = logging.getLogger("jobs.probe")
 
 
+class TooFewCropsError(ValueError):
+    """The video gave too few crops to train a scorer on."""
+
+
 def scorer(config: Config) -> str:
     """The name of the scorer of these settings in the store."""
     return f"scorers/{config.probe.fingerprint()}.safetensors"
@@ -55,7 +59,7 @@ def run(config: Config) -> None:
     """Train a scorer for `config` and store it; a later ingest of the same settings uses it."""
     sample = sample_crops(config)
     if len(sample) < config.probe.train.workers:
-        raise ValueError(
+        raise TooFewCropsError(
             f"{config.videos.uri} gave {len(sample)} crops that pass the gate, too few to train a scorer: set difficulty.checkpoint"
         )
     log.info("training the scorer on %d random crops", len(sample))

@@ -16,7 +16,8 @@ def run(config: Config, sql: str) -> None:
 
 def as_text(rows: pa.Table) -> str:
     """A table with a header, numbers to the right, and the number of rows below."""
-    cells = [[cell(value) for value in row.values()] for row in rows.to_pylist()]
+    columns = [[cell(value) for value in column.to_pylist()] for column in rows.columns]
+    cells = [list(row) for row in zip(*columns, strict=True)]
     widths = [max(map(len, column)) for column in zip(rows.column_names, *cells, strict=True)]
     numeric = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in rows.schema]
     lines = [rows.column_names, ["-" * width for width in widths], *cells]
@@ -31,5 +32,5 @@ def cell(value: object) -> str:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
-    text = text.replace("\n", "\\n")
+    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)  # a terminal would obey the others
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"

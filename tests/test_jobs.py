@@ -114,6 +114,15 @@ def test_bad_files_are_ledger_rows_with_a_reason_and_the_others_go_on(filled):
     assert all((row["patches"] > 0) == (row["reason"] is None) for row in ledger)
 
 
+def test_a_folder_of_nothing_but_bad_files_still_fills_the_ledger(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "empty.mp4").touch()
+    (tmp_path / "videos" / "words.mp4").write_text("this is no video\n" * 100)
+    config = config_of(tmp_path, tmp_path / "store")
+    ingest.run(config)
+    assert sorted(PatchStore(config.store.uri).ledger()["reason"].to_pylist()) == ["empty", "not a video"]
+
+
 def test_what_the_ledger_has_is_not_taken_in_again(filled):
     before = PatchStore(filled.store.uri).open("patches").version
     ingest.run(filled)
