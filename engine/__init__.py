@@ -3,6 +3,7 @@
 contracts
     schema       the tables as Arrow schemas; every batch of a stage is checked
     config       every knob on one page, in flow order
+    knobs        lists, changes and refuses knobs by name
     theory       the equations the claims rest on
 front of the flow
     videos       finds sources and names them by their bytes
@@ -31,6 +32,7 @@ choosing and training
     pretrain     the training loop
     datasets     image and mask pairs, split without leaks
     segmenters   DPT and U-Net around an encoder
+    scores       mIoU and Dice from counts of pixels, and their intervals
     evaluate     fine-tunes a segmenter and measures it
 around
     flow         runs steps here or on Ray, and loops on Ray Train

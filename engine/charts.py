@@ -6,6 +6,7 @@ The page draws them (`report.html`): shapes as SVG that stretches with the windo
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Point = tuple[int, float]
+Stage = tuple[str, int, str]  # name, count, note
 
+UNITS = ("videos", "frames", "patches", "images")  # what the stages of a funnel count, in the order of the flow
 BINS = 48  # of the histogram: one bar is then about as wide on a desk as a letter
 DRAWN = 400  # points of a curve: more than a chart on a phone has pixels
 
@@ -126,6 +129,24 @@ def line(points: Sequence[Point], frame: Frame) -> str:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A dot on its interval; `start`, `width` and `dot` are per cent of the axis."""
+
+    start: float
+    width: float
+    dot: float
+
+
+def intervals(measured: Sequence[tuple[float, float, float]], *through: float) -> tuple[list[Interval], list[Tick]]:
+    """Every (value, low, high) on one axis of round numbers that reaches `through` too, so that they can be compared by eye."""
+    places = [*through, *(place for row in measured for place in row)]
+    rows = ticks(min(places), max(places))
+    left, span = rows[0], rows[-1] - rows[0]
+    drawn = [Interval(100 * (low - left) / span, 100 * (high - low) / span, 100 * (value - left) / span) for value, low, high in measured]
+    return drawn, axis(rows, rows[0], rows[-1])
+
+
+@dataclass(frozen=True)
 class Column:
     """One bar of a histogram: where it stands and how high it is in per cent, and how much of it was chosen."""
 
@@ -191,3 +212,43 @@ def histogram(method: str, scores: Floats, picks: Floats, span: tuple[float, flo
         chosen_median=float(np.median(picks)) if len(picks) else None,
         above=high if float(scores.max()) > high else None,
     )
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One line of the funnel; `start` and `width` are per cent of the longest bar of its unit."""
+
+    label: str
+    count: int
+    start: float
+    width: float
+    share: float | None  # of the unit's first stage; None: it is that stage, or that one is empty
+    note: str = ""
+    lost: bool = False
+
+
+def funnel(stages: Sequence[Stage], reasons: dict[str, dict[str, int]]) -> list[tuple[str, list[Bar], int]]:
+    """Per unit its bars: the first stage, what was lost from its right end inwards, the stages that remain.
+
+    The third value says by how many the reasons miss the difference they should explain: negative when they explain too much.
+    """
+    units, unit = [], ""
+    for name, *_ in stages:
+        first = name.split()[0].lower() if name.split() else ""
+        unit = first if first in UNITS else unit or first
+        units.append(unit)
+    grouped = groupby(zip(units, stages, strict=True), key=lambda pair: pair[0])
+    return [unit_bars(unit, [stage for _, stage in pairs], reasons.get(unit, {})) for unit, pairs in grouped]
+
+
+def unit_bars(unit: str, stages: list[Stage], reasons: dict[str, int]) -> tuple[str, list[Bar], int]:
+    (name, first, note), *later = stages
+    scale = max(1, *(amount for _, amount, _ in stages))
+    bars, right = [Bar(name, first, 0, 100 * first / scale, None, note)], first
+    for reason, lost in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
+        right, before = max(0, right - lost), right
+        part = lost / first if first else None
+        bars.append(Bar(reason, lost, 100 * right / scale, 100 * (before - right) / scale, part, lost=True))
+    bars += [Bar(name, amount, 0, 100 * amount / scale, amount / first if first else None, note) for name, amount, note in later]
+    missing = first - later[0][1] - sum(reasons.values()) if reasons and later else 0
+    return unit, bars, missing

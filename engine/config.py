@@ -1,22 +1,22 @@
 """Every knob on one page, in the order of the flow: frozen, validated, with unit and source of the default.
 
-A run is one `Config`; recipes in `jobs/recipes.py` return whole ones and `amend` changes single knobs. Nothing heavy is imported
+A run is one `Config`; recipes in `jobs/recipes.py` return whole ones, `knobs.amend` changes single knobs. Nothing heavy is imported
 here, so a wrong knob is refused before any hardware is touched.
 """
 
-import difflib
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Address = Annotated[str, Field(min_length=1)]  # a folder or file, local or any fsspec address
 ViTSize = Literal["tiny", "small", "base", "large", "huge"]
+# Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
+DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
 
 
 class Section(BaseModel):
@@ -31,7 +31,7 @@ class Section(BaseModel):
 class VideosConfig(Section):
     """Where the video comes from."""
 
-    uri: str = "videos"  # folder or any fsspec address: file, s3, gs
+    uri: Address = "videos"  # folder or any fsspec address: file, s3, gs
     batch: Positive = 16  # videos per commit: what a crash costs at most, and how often the table gets a version
 
 
@@ -48,6 +48,12 @@ class FramesConfig(Section):
     min_tissue: Share = 0.45  # below: outside the body
     min_change: Share = 0.02  # to the last kept frame; below: a near-duplicate in time
 
+    @model_validator(mode="after")
+    def leaves_room(self) -> Self:
+        if self.min_side > self.longest_side:
+            raise ValueError(f"min_side={self.min_side} leaves nothing of frames scaled down to longest_side={self.longest_side}")
+        return self
+
 
 class PatchesConfig(Section):
     """Regions of a frame: who proposes them, which survive, how they are cut."""
@@ -59,7 +65,8 @@ class PatchesConfig(Section):
     min_predicted_iou: Share = 0.88
     min_stability: Share = 0.95
     max_overlap: Share = 0.7  # IoU of two boxes; the weaker one goes
-    box_sides: tuple[float, ...] = (0.19, 0.31, 0.5)  # MedSAM's prompts as shares of the frame's shorter side: 48, 80, 128 of 256 px
+    # MedSAM's prompts as shares of the frame's shorter side: 48, 80, 128 of 256 px.
+    box_sides: tuple[Annotated[float, Field(ge=0.02, le=1)], ...] = (0.19, 0.31, 0.5)
     min_area: Annotated[float, Field(ge=0, le=1)] = 0.005  # share of the frame
     max_area: Annotated[float, Field(gt=0, le=1)] = 0.6
     margin: Annotated[float, Field(ge=0, le=1)] = 0.1  # of the box side, on every side: context a rebuild needs
@@ -74,8 +81,8 @@ class PatchesConfig(Section):
             raise ValueError(f"min_area={self.min_area} leaves nothing below max_area={self.max_area}")
         if self.proposer == "sam" and not self.checkpoint:
             raise ValueError('proposer=sam needs patches.checkpoint: the path of a SAM checkpoint, or "official"')
-        if not self.box_sides or not all(0 < side <= 1 for side in self.box_sides):
-            raise ValueError(f"box_sides={self.box_sides} must be shares between 0 and 1")
+        if not self.box_sides:
+            raise ValueError("box_sides is empty; one share of the frame's shorter side at least")
         return self
 
 
@@ -97,7 +104,21 @@ class MAEConfig(Section):
             raise ValueError(f"side={self.side} is not a multiple of token={self.token}")
         if self.decoder_width % self.decoder_heads:
             raise ValueError(f"decoder_width={self.decoder_width} is not a multiple of decoder_heads={self.decoder_heads}")
+        if self.decoder_width % 4:
+            raise ValueError(f"decoder_width={self.decoder_width} is not a multiple of 4: sine and cosine of two axes share it")
+        if not 0 < self.visible < self.tokens:
+            raise ValueError(f"mask_ratio={self.mask_ratio} leaves {self.visible} of {self.tokens} tokens visible, expected some, not all")
         return self
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image."""
+        return (self.side // self.token) ** 2
+
+    @property
+    def visible(self) -> int:
+        """Tokens that are left visible: rounded down, as the official code does."""
+        return int(self.tokens * (1 - self.mask_ratio))
 
 
 class DifficultyConfig(Section):
@@ -176,16 +197,26 @@ class EvaluateConfig(Section):
             raise ValueError(f"warmup={self.warmup} leaves nothing of iterations={self.iterations}")
         if not self.seeds:
             raise ValueError("seeds is empty; one number at least")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds} names one twice")
+        return self
+
+    @model_validator(mode="after")
+    def is_a_local_folder(self) -> Self:
+        if "://" in self.uri.removeprefix("file://"):
+            raise ValueError(f"uri={self.uri!r} must be a local folder with images/ and masks/")
+        if self.architecture == "unet" and self.side % 32:
+            raise ValueError(f"side={self.side} must be a multiple of 32 for a U-Net")
         return self
 
 
 class StoreConfig(Section):
-    uri: str = "store"  # folder or object store address
+    uri: Address = "store"  # folder or object store address
 
 
 class TrackingConfig(Section):
     uri: str = ""  # of MLflow; "": a sqlite file beside the store
-    experiment: str = "endocurate"
+    experiment: Address = "endocurate"
 
 
 class ReportConfig(Section):
@@ -214,60 +245,16 @@ class Config(Section):
             raise ValueError("probe.train.mae differs from difficulty.mae, so the probe would train another model than the scorer")
         return self
 
-
-def knobs(section: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Flat `section.knob -> value` in the order of this page."""
-    flat: dict[str, Any] = {}
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        flat.update(knobs(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else {f"{prefix}{name}": value})
-    return flat
+    @model_validator(mode="after")
+    def evaluates_what_is_pretrained(self) -> Self:
+        if self.evaluate.architecture == "dpt":
+            check_dpt(self.pretrain.mae.token, self.evaluate.side)
+        return self
 
 
-def amend(config: Config, changes: Sequence[str]) -> Config:
-    """`config` with every `knob=value` of `changes` (the value read as YAML); ValueError is one sentence for a person."""
-    tree = config.model_dump(mode="json")
-    for change in changes:
-        knob, equals, value = change.partition("=")
-        if not equals:
-            raise ValueError(f"{change!r} is not of the form knob=value")
-        place(tree, knob, read_value(change, value))
-    return build(tree)
-
-
-def read_value(change: str, value: str) -> Any:
-    try:
-        return yaml.safe_load(value) if value else ""
-    except yaml.YAMLError as error:
-        raise ValueError(f"{change!r}: the value cannot be read ({str(error).splitlines()[0]})") from error
-
-
-def place(tree: dict[str, Any], knob: str, value: Any) -> None:
-    """Set one knob in the tree of all; an unknown one is refused with the nearest real ones."""
-    real = knobs(Config())
-    if knob not in real:
-        sections = list(dict.fromkeys(name.split(".")[0] for name in real))
-        near = difflib.get_close_matches(knob, real, n=3, cutoff=0.5)
-        near = near or [name for name in real if name.startswith(knob.split(".")[0] + ".")]
-        rest = f"did you mean {', '.join(near)}?" if near else f"knobs begin with {', '.join(sections)}: --help lists all"
-        raise ValueError(f"there is no knob {knob!r}; {rest}")
-    *path, leaf = knob.split(".")
-    for name in path:
-        tree = tree[name]
-    tree[leaf] = value
-
-
-def build(tree: dict[str, Any]) -> Config:
-    """A Config from plain data; ValueError names the knob, the value and the rule in one sentence."""
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise ValueError("; ".join(sentence(fault) for fault in error.errors())) from error
-
-
-def sentence(fault: Any) -> str:
-    knob = ".".join(str(part) for part in fault["loc"]) or "the configuration"
-    rule = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        return f"there is no knob {knob}"
-    return f"{knob}: {rule}" if isinstance(fault["input"], dict) else f"{knob}={fault['input']!r}: {rule}"
+def check_dpt(token: int, side: int) -> None:
+    """ValueError where a DPT on tokens of `token` px cannot take images of `side` px."""
+    if token not in DPT_SIDES:
+        raise ValueError(f"token={token} has no DPT: tokens of {', '.join(map(str, DPT_SIDES))} px do")
+    if side % DPT_SIDES[token]:
+        raise ValueError(f"evaluate.side={side} must be a multiple of {DPT_SIDES[token]} for tokens of {token} px")

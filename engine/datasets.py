@@ -53,10 +53,21 @@ def split(groups: list[list[Pair]], wanted: int) -> Split:
     return Split(tuple(sorted([*train, *groups[-1]])), tuple(sorted(test)))
 
 
+def fingerprint(pairs: Split) -> str:
+    """Twelve hex digits that change with any byte of any image or mask, with a name, and with who trains and who is tested."""
+    told = hashlib.sha256()
+    for part, some in zip(Split._fields, pairs, strict=True):
+        for pair in some:
+            contents = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (pair.image, pair.mask))
+            told.update("\n".join([part, pair.name, *contents, ""]).encode())
+    return told.hexdigest()[:12]
+
+
 def folder(uri: str) -> Path:
-    root = Path(uri.removeprefix("file://"))
-    if not uri or "://" in str(uri).removeprefix("file://"):
-        raise ValueError(f"evaluate.uri={uri!r} must be a local folder with images/ and masks/")
+    """The local folder of that name; ValueError or FileNotFoundError where it is not one with images/ and masks/."""
+    if not uri:
+        raise ValueError("evaluate.uri is empty: name a folder with images/ and masks/")
+    root = Path(uri.removeprefix("file://")).expanduser()
     for part in (root, root / "images", root / "masks"):
         if not part.is_dir():
             raise FileNotFoundError(f"evaluate.uri={uri}: there is no folder {part}; expected one with images/ and masks/")

@@ -53,7 +53,7 @@ class ScoreDifficulty:
         """Difficulty and embedding of at most `batch` patches."""
         side = self.config.mae.side
         squares = np.stack([square(decoded(name, jpeg), side) for name, jpeg in zip(ids, pixels, strict=True)])
-        noise = np.stack([masks_of(name, self.config.seed, self.config.draws, self.model.tokens) for name in ids])
+        noise = np.stack([masks_of(name, self.config.seed, self.config.draws, self.config.mae.tokens) for name in ids])
         difficulty, embedding = self.measured(squares, noise)
         for name, error, vector in zip(ids, difficulty, embedding, strict=True):
             if not np.isfinite(error) or not np.isfinite(vector).all():

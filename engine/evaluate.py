@@ -23,6 +23,7 @@ from torch import Tensor
 from engine import datasets, pictures
 from engine.config import EvaluateConfig, MAEConfig, ViTSize
 from engine.datasets import Pair, Split
+from engine.scores import Marks, bootstrap, counted, mean_iou, per_image
 from engine.segmenters import Segmenter, segmenter
 
 Report = Callable[[int, dict[str, float]], None]  # iterations done, {"loss", "lr"}; about a hundred times a run
@@ -30,13 +31,14 @@ Report = Callable[[int, dict[str, float]], None]  # iterations done, {"loss", "l
 MEMORY = 2**30  # bytes of decoded training pairs kept: 5,000 at 224 px
 AHEAD = 3  # batches read while one is trained on
 CROP = (0.5, 1.0)  # of the area; mmsegmentation zooms by 0.5 to 2 and crops. Our choice, like both flips: a colon has no up
-DRAWS = 1000  # of the bootstrap
 
 
 class Example(NamedTuple):
     name: str
     iou: float  # of the foreground
-    picture: bytes  # JPEG, longest side 256; the truth is outlined in blue, the prediction in yellow
+    image: np.ndarray  # (H, W, 3) uint8 RGB, as stored
+    truth: np.ndarray  # (H, W) bool, like the next
+    drawn: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,8 @@ class Result:
     dice: float
     precision: float
     recall: float
-    names: tuple[str, ...]  # of the test images, in the order of the arrays
+    marks: Marks  # the test images and, in their order, (N, 4) int64 pixels: true and false positive, false and true negative
     per_image: dict[str, np.ndarray]  # iou, dice, precision, recall: (N,) float64
-    counts: np.ndarray  # (N, 4) int64: true positive, false positive, false negative, true negative pixels
     curve: tuple[tuple[int, float], ...]  # iterations done, mean loss since the entry before
     examples: tuple[Example, ...]  # the best three, then the worst three; fewer of a small test part
     seed: int
@@ -89,9 +90,8 @@ def evaluate(
         miou=float(mean_iou(counts.sum(0))),
         interval=bootstrap(counts, seed),
         **{name: float(values.mean()) for name, values in scores.items()},
-        names=tuple(pair.name for pair in split.test),
+        marks=Marks(tuple(pair.name for pair in split.test), counts),
         per_image=scores,
-        counts=counts,
         curve=tuple(curve),
         examples=tuple(examples(model, split.test, scores["iou"], config)),
         seed=seed,
@@ -210,75 +210,20 @@ def drawn_masks(model: Segmenter, pairs: Sequence[Pair], config: EvaluateConfig)
             yield pair, cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) > 0
 
 
-def counted(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(4,) pixels: true positive, false positive, false negative, true negative."""
-    return np.array([(predicted & truth).sum(), (predicted & ~truth).sum(), (~predicted & truth).sum(), (~predicted & ~truth).sum()])
-
-
-def per_image(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """IoU, Dice, precision and recall of the foreground for counts (N, 4).
-
-    Nothing to find and nothing found scores 1 in all four; otherwise a score without a denominator is 0. So Dice = 2 IoU / (1 + IoU),
-    and Dice is the harmonic mean of precision and recall, always.
-    """
-    hit, false, missed, _ = counts.T
-    empty = hit + false + missed == 0
-    return {
-        "iou": share(hit, hit + false + missed, empty),
-        "dice": share(2 * hit, 2 * hit + false + missed, empty),
-        "precision": share(hit, hit + false, empty),
-        "recall": share(hit, hit + missed, empty),
-    }
-
-
-def mean_iou(counts: np.ndarray) -> np.ndarray:
-    """The mean IoU of background and foreground for counts (..., 4); a class that neither has nor is given a pixel scores 1."""
-    hit, false, missed, rest = np.moveaxis(counts, -1, 0)
-    classes = [share(inside, inside + false + missed, inside + false + missed == 0) for inside in (hit, rest)]
-    return np.asarray(np.mean(classes, axis=0))
-
-
-def share(part: np.ndarray, whole: np.ndarray, perfect: np.ndarray) -> np.ndarray:
-    return np.asarray(np.where(perfect, 1.0, part / np.maximum(whole, 1)))
-
-
-def bootstrap(counts: np.ndarray, seed: int) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mIoU: percentiles over DRAWS test parts drawn from the images (N, 4) with replacement."""
-    low, high = np.percentile(mean_iou(redrawn(len(counts), seed) @ counts), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def advantage(first: Result, second: Result, seed: int = 0) -> tuple[float, float, float]:
-    """The mIoU of `first` over `second` and its 95 % interval by a paired bootstrap; ValueError for different test images.
-
-    Both see the same images, so this is sharper than comparing two intervals.
-    """
-    if first.names != second.names:
-        raise ValueError("the two results are of different test images, so their difference means nothing")
-    times = redrawn(len(first.names), seed)
-    low, high = np.percentile(mean_iou(times @ first.counts) - mean_iou(times @ second.counts), [2.5, 97.5])
-    return first.miou - second.miou, float(low), float(high)
-
-
-def redrawn(count: int, seed: int) -> np.ndarray:
-    """(DRAWS, count): how often each of `count` images is in each drawn test part."""
-    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=DRAWS)
-
-
 def examples(model: Segmenter, pairs: Sequence[Pair], iou: np.ndarray, config: EvaluateConfig) -> Iterator[Example]:
     """The three best and the three worst of the test part (never one twice), best first."""
     order = [int(position) for position in np.argsort(-iou, kind="stable")]
     shown = order if len(order) <= 6 else [*order[:3], *order[-3:]]
-    for position, (pair, drawn_mask) in zip(shown, drawn_masks(model, [pairs[place] for place in shown], config), strict=True):
-        yield Example(pair.name, float(iou[position]), overlay(datasets.image_of(pair), datasets.truth(pair), drawn_mask))
+    for position, (pair, drawn) in zip(shown, drawn_masks(model, [pairs[place] for place in shown], config), strict=True):
+        yield Example(pair.name, float(iou[position]), datasets.image_of(pair), datasets.truth(pair), drawn)
 
 
-def overlay(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> bytes:
-    """The image as JPEG, longest side 256, with the outline of the truth in blue and of the prediction in yellow."""
+def overlay(image: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> bytes:
+    """The image as JPEG, longest side 256, with the outline of the truth in blue and of the drawn mask in yellow."""
     zoom = 256 / max(image.shape[:2])
     size = tuple(max(1, round(length * zoom)) for length in image.shape[1::-1])
     canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    for mask, colour in ((truth, (0, 170, 255)), (predicted, (255, 220, 0))):
+    for mask, colour in ((truth, (0, 170, 255)), (drawn, (255, 220, 0))):
         small = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         outlines, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, outlines, -1, colour, 2)

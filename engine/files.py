@@ -2,6 +2,8 @@
 
 import os
 import sys
+import uuid
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -34,6 +36,26 @@ def address(fs: Any, path: str) -> str:
     except UnicodeEncodeError:
         return RAW_NAME + quote_from_bytes(os.fsencode(path))
     return path
+
+
+def put(content: bytes, uri: str) -> None:
+    """Write a file at a path or address, whole or not at all: a reader sees the old one or the new one, never a part.
+
+    Object stores show an object only once it is complete; on a disk the file is written beside its place and renamed. OSError where the
+    place cannot be written.
+    """
+    fs, place = locate(uri)
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(place, content)
+        return
+    target = Path(place)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        part.write_bytes(content)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def unreadable() -> tuple[type[BaseException], ...]:

@@ -68,6 +68,9 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
     # Read when ray is imported: epochs are shorter than the 2 s between two looks at the workers, and every line is printed twice.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    # Ray's core says at every pool, as an error, that its constructor's arguments lie in the object store; they do, and it can restart.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of libraries among themselves, in every worker anew
     import ray
 
     if ray.is_initialized():
@@ -113,8 +116,7 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
     pools = widest(steps, ray.cluster_resources().get("CPU", 1.0))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)  # the plan of every batch of videos; the job says how far it is
-    context.execution_options.verbose_progress = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # else the plan of every batch of videos; the job says how far it is
     rows = ray.data.from_arrow([table.slice(row, 1) for row in range(len(table))])
     for step, most in zip(steps, pools, strict=True):
         rows = rows.map_batches(
@@ -194,6 +196,8 @@ def train_on_ray(work: Work, workers: int, storage: str, name: str, gpu: bool = 
 
 def on_worker(work: Work) -> None:
     import ray.train
+
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # else every report is told twice
 
     def report(metrics: dict[str, float], folder: Path | None) -> None:
         saved = ray.train.Checkpoint.from_directory(str(folder)) if folder else None

@@ -6,9 +6,7 @@ blocks are timm's. B images, L tokens each, S pixels a side, p pixels a token's 
 
 import hashlib
 import json
-import os
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import safetensors.torch
@@ -18,7 +16,7 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from engine import weights
+from engine import files, weights
 from engine.config import MAEConfig
 
 SIZES = {
@@ -40,8 +38,6 @@ class MAE(nn.Module):
         width, depth, heads = SIZES[config.size]
         narrow = config.decoder_width
         self.config = config
-        self.tokens = (config.side // config.token) ** 2
-        self.visible = visible_tokens(self.tokens, config.mask_ratio)
         layer_norm = partial(nn.LayerNorm, eps=1e-6)
         block = partial(Block, mlp_ratio=4, qkv_bias=True, norm_layer=layer_norm)
 
@@ -74,7 +70,7 @@ class MAE(nn.Module):
         return self.transform(self.embed(images))
 
     def forward_encoder(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        visible, mask, ids_restore = random_masking(self.embed(images), noise, self.visible)
+        visible, mask, ids_restore = random_masking(self.embed(images), noise, self.config.visible)
         return self.transform(visible), mask, ids_restore
 
     def embed(self, images: Tensor) -> Tensor:
@@ -125,14 +121,6 @@ class MAE(nn.Module):
                 nn.init.zeros_(module.bias)
 
 
-def visible_tokens(tokens: int, mask_ratio: float) -> int:
-    """How many of `tokens` stay visible: rounded down, as the official code does; ValueError if none or all would."""
-    visible = int(tokens * (1 - mask_ratio))
-    if not 0 < visible < tokens:
-        raise ValueError(f"mask_ratio={mask_ratio} leaves {visible} of {tokens} tokens visible, expected at least one and not all")
-    return visible
-
-
 def random_masking(tokens: Tensor, noise: Tensor, visible: int) -> tuple[Tensor, Tensor, Tensor]:
     """The `visible` tokens of smallest noise (B, visible, D), the mask (B, L), 1 where removed, and ids_restore (B, L).
 
@@ -178,8 +166,6 @@ def positions(width: int, grid: int) -> Tensor:
 
     The class token comes first and has the position zero.
     """
-    if width % 4:
-        raise ValueError(f"a token width of {width} is not a multiple of 4, which sine and cosine of two axes need")
     omega = 10000.0 ** -(np.arange(width // 4) / (width // 4))
     axis = np.arange(grid)[:, None] * omega  # (grid, width / 4)
     waves = np.concatenate([np.sin(axis), np.cos(axis)], axis=1)
@@ -215,15 +201,10 @@ def stored_config(config: MAEConfig) -> str:
     return json.dumps(config.model_dump(mode="json"), sort_keys=True)
 
 
-def save(model: MAE, path: str) -> None:
-    """Write weights and config as safetensors, whole or not at all: a crash leaves the file that was there before."""
+def save(model: MAE, uri: str) -> None:
+    """Write weights and config as safetensors to a path or address, whole or not at all: a crash leaves the file that was there before."""
     state = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    unfinished = Path(f"{path}.{os.getpid()}.unfinished")
-    try:
-        unfinished.write_bytes(safetensors.torch.save(state, {"mae": stored_config(model.config)}))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    files.put(safetensors.torch.save(state, {"mae": stored_config(model.config)}), uri)
 
 
 def load(path: str, config: MAEConfig) -> MAE:

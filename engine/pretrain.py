@@ -66,17 +66,16 @@ def batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(images (b, 3, side, side), noise (b, tokens)) of this worker: every n-th image of each global batch."""
     order = np.random.default_rng([config.seed, epoch]).permutation(count)
-    tokens = (config.mae.side // config.mae.token) ** 2
     for start in range(0, count, config.batch):
         together = order[start : start + config.batch]
-        together = together[
-            : len(together) - len(together) % accelerator.num_processes
-        ]  # workers take the same number, or they wait for ever
+        # Workers take the same number, or they wait for ever.
+        together = together[: len(together) - len(together) % accelerator.num_processes]
         mine = together[accelerator.process_index :: accelerator.num_processes].tolist()
         if mine:
             draws = [np.random.default_rng([config.seed, epoch, position]) for position in mine]
             views = [augment(pictures.decode(jpeg), config, rng) for jpeg, rng in zip(read(mine), draws, strict=True)]
-            yield mae.normalise(np.stack(views)), torch.from_numpy(np.stack([rng.random(tokens, dtype=np.float32) for rng in draws]))
+            noise = np.stack([rng.random(config.mae.tokens, dtype=np.float32) for rng in draws])
+            yield mae.normalise(np.stack(views)), torch.from_numpy(noise)
 
 
 def augment(image: np.ndarray, config: TrainConfig, rng: np.random.Generator) -> np.ndarray:

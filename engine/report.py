@@ -6,26 +6,22 @@ browser. Of the ledger's rows only the columns of `LEDGER` are shown, so no path
 """
 
 import base64
-import math
-import os
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.resources import files
+from dataclasses import dataclass, field, replace
+from importlib import resources
 from itertools import groupby
-from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import fsspec
 import jinja2
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 
-from engine.charts import Floats, chart, histograms, number
+from engine import files
+from engine.charts import Floats, Interval, Tick, chart, funnel, histograms, intervals, number
 
-UNITS = ("videos", "frames", "patches", "images")  # what the stages of a funnel count, in the order of the flow
 LEDGER = ("video_id", "reason", "detail", "frames", "kept", "patches")
 LISTED = 100  # videos; beyond that a page is no longer looked at, and `query` is the better tool
+FOUND = 0.01  # of the foreground; a network that recalls less draws "all background"
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One evaluated training set; mIoU with its interval, Dice and NormDEL are fractions, `run` is the MLflow run id."""
+    """One evaluated training set; `retained` 0 is a baseline without pre-training, which belongs to every budget of its comparison.
 
+    `comparison` says what makes outcomes comparable: data, settings of the evaluation, recipe of the pre-training. Scores are fractions:
+    mIoU with its interval, the foreground's IoU and Dice as means over the test images, `recall` as the share of all its pixels that was
+    found. `run` is the MLflow run id.
+    """
+
+    comparison: str
     method: str
     budget: float
     retained: float
@@ -59,17 +61,42 @@ class Outcome:
     miou: float
     miou_low: float
     miou_high: float
+    iou: float
     dice: float
+    recall: float
     normdel: float
     seed: int
     run: str
+    examples: list[Picture] = field(default_factory=list)  # test images, best first: the truth outlined in blue, the prediction in yellow
+
+    @property
+    def found_nothing(self) -> bool:
+        return self.recall < FOUND
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """The mIoU of `method` over `other` on the same test images, with the 95 % interval of a paired bootstrap over these."""
+
+    comparison: str
+    budget: float
+    method: str
+    other: str
+    seeds: int
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def beyond_chance(self) -> bool:
+        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
 class Findings:
     """Everything the page tells; only the title and the time are a must, what is missing is said to be missing.
 
-    A stage of the funnel is (name, count, note); its first word is what it counts, one of `UNITS`, and a name that begins otherwise
+    A stage of the funnel is (name, count, note); its first word is what it counts, one of `charts.UNITS`, and a name that begins otherwise
     ("selected") counts what the stage before it counts. `reasons` is reason -> count of what was rejected, per unit.
     """
 
@@ -87,22 +114,20 @@ class Findings:
     synthetic: list[Picture] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    advantages: list[Advantage] = field(default_factory=list)  # of two methods that both have outcomes there
     sources: list[tuple[str, str]] = field(default_factory=list)  # a number of the page, and where it came from
 
 
 def render(findings: Findings) -> str:
-    """The page as HTML; the same findings give the same page."""
-    ranked = sorted(findings.outcomes, key=lambda outcome: (outcome.budget, -outcome.miou, outcome.method, outcome.seed))
+    """The page as HTML; the same findings give the same page. ValueError for findings that contradict themselves."""
     return (
         template()
         .render(
             findings=findings,
-            funnel=funnel(findings),
+            funnel=funnel(findings.funnel, findings.reasons),
             histograms=histograms(findings.difficulty, findings.chosen),
             charts=[(curve, chart(curve.name, curve.steps, curve.values)) for curve in findings.curves],
-            outcomes=ranked,
-            reach=reach(ranked),
-            verdicts=verdicts(ranked),
+            comparisons=comparisons(findings),
             videos=listed(findings.videos),
             total=len(findings.videos),
         )
@@ -111,30 +136,14 @@ def render(findings: Findings) -> str:
 
 
 def write(findings: Findings, path: str) -> None:
-    """Put the page at `path`, a file or any fsspec address; a reader sees the old page or the new one, never a part of one.
-
-    Object stores show an object only once it is complete; on a disk the page is written beside its place and then renamed.
-    OSError where the place cannot be written; nothing is left behind.
-    """
-    page = render(findings).encode()
-    system, place = fsspec.core.url_to_fs(path)
-    if not isinstance(system, LocalFileSystem):
-        system.pipe_file(place, page)
-        return
-    target = Path(place)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        part.write_bytes(page)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    """Put the page at `path`, a file or any fsspec address; a reader sees the old page or the new one, never a part of one."""
+    files.put(render(findings).encode(), path)
 
 
 def template() -> jinja2.Template:
-    source = files("engine").joinpath("report.html").read_text(encoding="utf-8")
+    source = resources.files("engine").joinpath("report.html").read_text(encoding="utf-8")
     world = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    world.filters.update(count=count, share=share, number=number, embedded=embedded)
+    world.filters.update(count=count, share=share, number=number, embedded=embedded, seeds=seeds, score="{:z.3f}".format)
     return world.from_string(source)
 
 
@@ -152,70 +161,118 @@ def embedded(jpeg: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One line of the funnel; `start` and `width` are per cent of the longest bar of its unit."""
+class Comparison:
+    """Outcomes that may be laid side by side, and what they say."""
 
-    label: str
-    count: int
-    start: float
-    width: float
-    share: float | None  # of the unit's first stage; None: it is that stage, or that one is empty
-    note: str = ""
-    lost: bool = False
-
-
-def funnel(findings: Findings) -> list[tuple[str, list[Bar], int]]:
-    """Per unit its bars: the first stage, what was lost from its right end inwards, the stages that remain.
-
-    The third value says by how many the reasons miss the difference they should explain: negative when they explain too much.
-    """
-    units, unit = [], ""
-    for name, *_ in findings.funnel:
-        first = name.split()[0].lower() if name.split() else ""
-        unit = first if first in UNITS else unit or first
-        units.append(unit)
-    grouped = groupby(zip(units, findings.funnel, strict=True), key=lambda pair: pair[0])
-    return [unit_bars(unit, [stage for _, stage in pairs], findings.reasons.get(unit, {})) for unit, pairs in grouped]
+    name: str
+    verdicts: list[str]
+    budgets: list[tuple[str, list[tuple[Outcome, Interval]]]]  # the best first; the baselines, of every budget, stand last
+    axis: list[Tick]  # of the mIoU
+    advantages: list[tuple[Advantage, Interval]]
+    differences: list[Tick]
+    shown: list[tuple[str, Outcome]]  # whose examples are shown
 
 
-def unit_bars(unit: str, stages: list[tuple[str, int, str]], reasons: dict[str, int]) -> tuple[str, list[Bar], int]:
-    (name, first, note), *later = stages
-    scale = max(1, *(amount for _, amount, _ in stages))
-    bars, right = [Bar(name, first, 0, 100 * first / scale, None, note)], first
-    for reason, lost in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
-        right, before = max(0, right - lost), right
-        part = lost / first if first else None
-        bars.append(Bar(reason, lost, 100 * right / scale, 100 * (before - right) / scale, part, lost=True))
-    bars += [Bar(name, amount, 0, 100 * amount / scale, amount / first if first else None, note) for name, amount, note in later]
-    missing = first - later[0][1] - sum(reasons.values()) if reasons and later else 0
-    return unit, bars, missing
+def comparisons(findings: Findings) -> list[Comparison]:
+    """One per `comparison`, in the order of the outcomes; ValueError for an advantage over what has no outcome to compare with."""
+    rows = sorted(findings.outcomes, key=lambda row: (standing(row), -row.miou, row.method, row.seed))
+    for one in findings.advantages:
+        known = {row.method for row in rows if row.comparison == one.comparison and (row.retained == 0 or row.budget == one.budget)}
+        if not {one.method, one.other} <= known:
+            raise ValueError(f"{one} compares methods without an outcome there: expected two of {sorted(known)}")
+    advantages = sorted(findings.advantages, key=lambda one: one.budget)
+    names = dict.fromkeys(row.comparison for row in findings.outcomes)
+    return [
+        compared(name, [row for row in rows if row.comparison == name], [one for one in advantages if one.comparison == name])
+        for name in names
+    ]
 
 
-def reach(outcomes: Sequence[Outcome]) -> tuple[float, float]:
-    """The common scale of the intervals, in steps of 0.05, so that they can be compared by eye."""
-    if not outcomes:
-        return 0.0, 1.0
-    low = math.floor(20 * min(outcome.miou_low for outcome in outcomes)) / 20
-    high = math.ceil(20 * max(outcome.miou_high for outcome in outcomes)) / 20
-    return low, max(high, low + 0.05)
+def compared(name: str, outcomes: list[Outcome], advantages: list[Advantage]) -> Comparison:
+    """`outcomes` and `advantages` in the order in which they are shown."""
+    drawn, ticks = intervals([(row.miou, row.miou_low, row.miou_high) for row in outcomes])
+    pairs = list(zip(outcomes, drawn, strict=True))
+    gains, differences = intervals([(one.difference, one.low, one.high) for one in advantages], 0)
+    return Comparison(
+        name=name,
+        verdicts=verdicts(outcomes, advantages),
+        budgets=[(where(rows[0][0]), rows) for _, group in groupby(pairs, key=lambda pair: standing(pair[0])) if (rows := list(group))],
+        axis=ticks,
+        advantages=list(zip(advantages, gains, strict=True)),
+        differences=differences,
+        shown=shown(outcomes),
+    )
 
 
-def verdicts(outcomes: Sequence[Outcome]) -> list[str]:
-    """Per budget one sentence on which method is ahead, and whether the intervals allow to say so."""
-    return [verdict(budget, list(rows)) for budget, rows in groupby(outcomes, key=lambda outcome: outcome.budget)]
+def standing(outcome: Outcome) -> tuple[bool, float]:
+    """Sorts by budget, with the baselines last."""
+    return (True, 0.0) if outcome.retained == 0 else (False, outcome.budget)
 
 
-def verdict(budget: float, outcomes: list[Outcome]) -> str:
-    methods = sorted({outcome.method for outcome in outcomes})
-    rows = {method: [outcome for outcome in outcomes if outcome.method == method] for method in methods}
-    mean = {method: sum(row.miou for row in rows[method]) / len(rows[method]) for method in methods}
-    first, *others = sorted(methods, key=lambda method: -mean[method])
-    told = f"At a budget of {share(budget)}, {first} reaches {mean[first]:.3f} mIoU"
+def where(outcome: Outcome) -> str:
+    return "without pre-training" if outcome.retained == 0 else f"at a budget of {share(outcome.budget)}"
+
+
+def shown(outcomes: list[Outcome]) -> list[tuple[str, Outcome]]:
+    """Of every method at every budget the lowest seed that has examples, with its title."""
+    first: dict[tuple[tuple[bool, float], str], Outcome] = {}
+    for row in sorted(outcomes, key=lambda row: (standing(row), row.method, row.seed)):
+        if row.examples:
+            first.setdefault((standing(row), row.method), row)
+    return [(row.method + (f", budget {share(row.budget)}" if row.retained else "") + f", seed {row.seed}", row) for row in first.values()]
+
+
+def verdicts(outcomes: list[Outcome], advantages: list[Advantage]) -> list[str]:
+    """Per budget one sentence on which method is ahead, and whether that may be chance; the baselines take part in each."""
+    baselines = [row for row in outcomes if row.retained == 0]
+    groups = groupby((row for row in outcomes if row.retained), key=lambda row: row.budget)
+    told = [
+        verdict(where(rows[0]), rows + baselines, [one for one in advantages if one.budget == budget])
+        for budget, group in groups
+        if (rows := list(group))
+    ]
+    return told or [verdict(where(baselines[0]), baselines, advantages)]
+
+
+def verdict(place: str, outcomes: list[Outcome], advantages: list[Advantage]) -> str:
+    place = place[0].upper() + place[1:]
+    if all(row.found_nothing for row in outcomes):
+        return f"{place}, no network found any foreground, so the comparison says nothing."
+    mean = means(outcomes)
+    first, *others = mean
+    told = f"{place}, {first} reaches {mean[first]:.3f} mIoU" + "".join(f", {method} {mean[method]:.3f}" for method in others)
     if not others:
-        return f"{told}; no other method was evaluated at this budget."
-    apart = min(row.miou_low for row in rows[first]) > max(row.miou_high for row in rows[others[0]])
-    rest = ", ".join(f"{method} {mean[method]:.3f}" for method in others)
-    return f"{told}, {rest}; " + ("the intervals do not overlap." if apart else "the intervals overlap, so the difference may be chance.")
+        return f"{told}; there is no other method to compare with."
+    measured = [one for one in advantages if first in (one.method, one.other)] or advantages
+    if measured:
+        return f"{told}. Paired over the same test images, {'; '.join(map(lead, measured))}."
+    doubt = "do not overlap" if apart(outcomes, first, others[0]) else "overlap, so the difference may be chance"
+    return f"{told}; the intervals {doubt}."
+
+
+def means(outcomes: list[Outcome]) -> dict[str, float]:
+    """The mIoU of every method, a mean over its seeds; the best first."""
+    methods = sorted({row.method for row in outcomes})
+    mean = {method: fmean(row.miou for row in outcomes if row.method == method) for method in methods}
+    return dict(sorted(mean.items(), key=lambda pair: -pair[1]))
+
+
+def apart(outcomes: list[Outcome], first: str, second: str) -> bool:
+    """Every interval of `first` lies above every interval of `second`."""
+    return min(row.miou_low for row in outcomes if row.method == first) > max(row.miou_high for row in outcomes if row.method == second)
+
+
+def lead(one: Advantage) -> str:
+    """Who is ahead of whom by how much, and whether that may be chance, as a clause."""
+    if one.difference < 0:
+        one = replace(one, method=one.other, other=one.method, difference=-one.difference, low=-one.high, high=-one.low)
+    gap = f"ahead of {one.other} by {one.difference:.3f} mIoU" if one.difference else f"level with {one.other}"
+    interval = f"95 % interval {one.low:z.3f} to {one.high:z.3f}, {seeds(one.seeds)}"
+    return f"{one.method} is {gap} ({interval}), which " + ("is not chance by this test" if one.beyond_chance else "may be chance")
+
+
+def seeds(many: int) -> str:
+    return "1 seed" if many == 1 else f"{many} seeds"
 
 
 def listed(videos: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from engine.config import EvaluateConfig, MAEConfig
+from engine.config import EvaluateConfig, MAEConfig, check_dpt
 
 VITS = {
     "tiny": ("vit_tiny_patch16_224", 192),
@@ -24,8 +24,6 @@ VITS = {
     "large": ("vit_large_patch16_224", 1024),
     "huge": ("vit_huge_patch14_224", 1280),
 }
-# Token side -> what the image side must be a multiple of: the coarsest of DPT's four maps has to come out whole.
-MULTIPLES = {8: 32, 14: 28, 16: 32, 32: 32}
 CLASSIFIERS = ("head.", "fc.", "fc_norm.")  # of checkpoints trained on labels: no part of the encoder
 
 
@@ -65,7 +63,7 @@ def segmenter(state: Mapping[str, Tensor] | None, mae: MAEConfig, config: Evalua
     `state` is named as timm's VisionTransformer (DPT) or as smp's encoder (U-Net). Position embeddings of another image side are
     resampled. ValueError, one sentence, for an unknown encoder, a side or token the network cannot take, or weights that do not fit.
     """
-    network = dpt(mae, config.side) if config.architecture == "dpt" else unet(config.encoder, config.side)
+    network = dpt(mae, config.side) if config.architecture == "dpt" else unet(config.encoder)
     if state is not None:
         load(network.encoder.model if config.architecture == "dpt" else network.encoder, state)
     return Segmenter(network, config.frozen)
@@ -73,7 +71,7 @@ def segmenter(state: Mapping[str, Tensor] | None, mae: MAEConfig, config: Evalua
 
 def dpt(mae: MAEConfig, side: int) -> Any:
     """DPT (arXiv 2103.13413) with mmsegmentation's widths for ViT-B; smaller ViTs keep the proportions (our choice: five times faster)."""
-    check_side(mae, side)
+    check_dpt(mae.token, side)
     name, width = VITS[mae.size]
     widths = (width // 8, width // 4, width // 2, width)
     fused = min(256, width // 3)
@@ -93,21 +91,12 @@ def dpt(mae: MAEConfig, side: int) -> Any:
     return network
 
 
-def check_side(mae: MAEConfig, side: int) -> None:
-    if mae.token not in MULTIPLES:
-        raise ValueError(f"token={mae.token} has no DPT: tokens of {', '.join(map(str, MULTIPLES))} px do")
-    if side % MULTIPLES[mae.token]:
-        raise ValueError(f"evaluate.side={side} must be a multiple of {MULTIPLES[mae.token]} for tokens of {mae.token} px")
-
-
-def unet(encoder: str, side: int) -> Any:
+def unet(encoder: str) -> Any:
     """U-Net (arXiv 1505.04597) as of smp, on any of its encoders, or on one of timm's as tu-NAME."""
     known = smp.encoders.get_encoder_names()
     if encoder not in known and not (encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))):
         near = difflib.get_close_matches(encoder, known, n=3, cutoff=0.3) or known[:3]
         raise ValueError(f"evaluate.encoder={encoder!r} is not known; did you mean {', '.join(near)}?")
-    if side % 32:
-        raise ValueError(f"evaluate.side={side} must be a multiple of 32 for a U-Net")
     return smp.Unet(encoder, encoder_weights=None)
 
 

@@ -151,10 +151,21 @@ class PatchStore:
 
     # -- choosing -----------------------------------------------------------------------------------------------------------
 
-    def save(self, table: str, selection_id: str, batches: Iterable[pa.Table]) -> int:
-        """Write the rows of one selection into `selections` or `images` in one commit, in place of earlier ones; returns their number."""
+    def save(self, selection: pa.Table, images: Iterable[pa.Table]) -> int:
+        """Write a selection and its images in place of earlier ones of its id; returns the number of images.
+
+        The selection's rows go first and come last, so whoever finds them finds all their images, whenever this was interrupted.
+        """
+        mine = f"selection_id = {quoted([selection['selection_id'][0].as_py()])}"
+        for table in ("selections", "images"):
+            self.open(table).delete(mine)
+        count = self.append("images", images)
+        self.append("selections", [selection])
+        return count
+
+    def append(self, table: str, batches: Iterable[pa.Table]) -> int:
+        """Add rows in one commit; returns their number."""
         target = self.open(table)
-        target.delete(f"selection_id = {quoted([selection_id])}")
         fragments = [fragment for batch in batches for fragment in fragments_of(target.uri, schema.check(batch, TABLES[table], table))]
         if fragments:
             lance.LanceDataset.commit(target.uri, lance.LanceOperation.Append(fragments), read_version=target.version)

@@ -6,12 +6,15 @@ The only home of mlflow. The default is a sqlite file beside the store; a server
 import logging
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from engine.config import Config, knobs
+from engine.config import Config
+from engine.knobs import flat
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,28 @@ class Run:
         for name, value in tags.items():
             client.set_tag(self.run_id, name, str(value))
 
-    def keep(self, path: str | Path) -> None:
-        """Store a file as an artifact."""
-        connect(self.uri).log_artifact(self.run_id, str(path))
+    def keep(self, name: str, content: bytes) -> None:
+        """Store an artifact under `name`, which may have folders."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            connect(self.uri).log_artifacts(self.run_id, folder)
+
+    def kept(self, name: str) -> bytes:
+        """An artifact of `keep`; LookupError where there is none."""
+        from mlflow.exceptions import MlflowException
+
+        with TemporaryDirectory() as folder:
+            try:
+                return Path(connect(self.uri).download_artifacts(self.run_id, name, folder)).read_bytes()
+            except (MlflowException, OSError) as error:
+                raise LookupError(f"the MLflow run {self.run_id} keeps no {name}") from error
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """(step, value) in order of steps."""
         points = connect(self.uri).get_metric_history(self.run_id, metric)
         return sorted({point.step: point.value for point in points}.items())
-
-    def end(self, status: str = "FINISHED") -> None:
-        connect(self.uri).set_terminated(self.run_id, status)
 
 
 def connect(uri: str) -> Any:
@@ -62,26 +76,51 @@ def address(config: Config) -> str:
     return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
 
 
-def start(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Run:
-    """The run of `job` with this `key`: the earlier one if it was interrupted, else a new one with every knob as a parameter."""
-    uri = address(config)
-    if uri.startswith("sqlite:"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def running(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Iterator[Run]:
+    """The run of `job` with this `key`: an earlier one that did not finish, else a new one with every knob as a parameter.
+
+    It ends FINISHED, FAILED where an exception leaves the block, or KILLED where a person interrupted it.
+    """
+    run = resumed(config, job, key) or started(config, job, key, tags)
+    client, status = connect(run.uri), "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        client.set_terminated(run.run_id, status)
+
+
+def resumed(config: Config, job: str, key: str) -> Run | None:
+    """The newest run of this key that began and did not finish, running again."""
     client, experiment = reach(config)
-    found = client.search_runs([experiment], f"tags.key = '{key}' and attributes.status = 'RUNNING'", max_results=1)
-    if found:
-        return Run(uri, found[0].info.run_id)
-    run = Run(uri, client.create_run(experiment, run_name=f"{job} {key}").info.run_id)
-    for name, value in knobs(config).items():
-        client.log_param(run.run_id, name, str(value)[:500])
-    run.note({"job": job, "key": key, "commit": code_commit(), "fingerprint": config.fingerprint(), **tags})
-    return run
+    unfinished = f"tags.job = '{job}' and tags.key = '{key}' and attributes.status != 'FINISHED'"
+    found = client.search_runs([experiment], unfinished, max_results=1)
+    if not found:
+        return None
+    client.update_run(found[0].info.run_id, status="RUNNING")
+    return Run(address(config), found[0].info.run_id)
+
+
+def started(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Run:
+    from mlflow.entities import Param
+
+    client, experiment = reach(config)
+    told = {"job": job, "key": key, "commit": code_commit(), "fingerprint": config.fingerprint(), **tags}
+    made = client.create_run(experiment, run_name=f"{job} {key}", tags={name: str(value) for name, value in told.items()})
+    client.log_batch(made.info.run_id, params=[Param(name, str(value)[:500]) for name, value in flat(config).items()])
+    return Run(address(config), made.info.run_id)
 
 
 def reach(config: Config) -> tuple[Any, str]:
     """A client and the experiment's id; OSError, in one sentence, where there is no such tracking server or file."""
     from mlflow.exceptions import MlflowException
 
+    if (uri := address(config)).startswith("sqlite:"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     try:
         client = connect(address(config))
         return client, experiment_of(client, config)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from engine.config import Config, amend, build, knobs
+from engine.config import Config
+from engine.knobs import amend, build, flat
+from jobs import places
 from jobs.recipes import RECIPES
 
 JOBS = {
@@ -33,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     try:
         job, config, rest = parse(words)
+        places.check(job, config)
     except (ValueError, OSError) as error:
         print(f"endocurate: {error}", file=sys.stderr)
         return 2
@@ -67,7 +70,7 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
     if rest and (rest[0] in RECIPES or rest[0].endswith((".yaml", ".yml"))):
         config = RECIPES[rest[0]]() if rest[0] in RECIPES else from_file(rest[0])
         rest = rest[1:]
-    known = knobs(config)
+    known = flat(config)
     sql = [word for word in rest if job == "query" and " " in word.strip() and word.partition("=")[0] not in known]
     if job == "query" and len(sql) != 1:
         raise ValueError('query takes one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"')
@@ -78,9 +81,9 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
 
 
 def from_file(path: str) -> Config:
-    """A Config from a YAML file: a recipe by name under `recipe`, and sections that change it."""
+    """A Config from a YAML file: a recipe by name under `recipe`, and sections that change it; values as they are written."""
     try:
-        tree = yaml.safe_load(Path(path).read_text()) or {}
+        tree = yaml.load(Path(path).read_text(), yaml.BaseLoader) or {}  # "precision: no" is a word, and 2024 may be a folder
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
@@ -103,7 +106,7 @@ def merged(tree: dict[str, object], changes: dict[str, object]) -> dict[str, obj
 def help_text() -> str:
     jobs = "\n".join(f"  {name:9} {line}" for name, line in JOBS.items())
     recipes = "\n".join(f"  {name:9} {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items())
-    defaults = "\n".join(f"  {name}={'' if value == '' else value}" for name, value in knobs(Config()).items())
+    defaults = "\n".join(f"  {name}={'' if value == '' else value}" for name, value in flat(Config()).items())
     return f"{USAGE}\n\njobs\n{jobs}\n\nrecipes\n{recipes}\n\nknobs and their defaults (explained in engine/config.py)\n{defaults}"
 
 

@@ -24,11 +24,10 @@ def run(config: Config) -> None:
     if not len(columns):
         raise LookupError(f"the store {store.uri} holds no patches: run the job ingest on video that passes the gate")
     chosen = selection.choose(columns, config.selection, np.random.default_rng(config.selection.seed))
-    record = tracking.start(config, "choose", chosen.selection_id, {"selection": chosen.selection_id, "patches_version": version})
-    store.save("selections", chosen.selection_id, [chosen.rows(config.selection, version)])
-    images = store.save("images", chosen.selection_id, compose(config, store, chosen, version))
-    record.log({"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}, step=0)
-    record.end()
+    tags = {"selection": chosen.selection_id, "patches_version": version}
+    with tracking.running(config, "choose", chosen.selection_id, tags) as record:
+        images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
+        record.log({"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}, step=0)
     log.info(
         "%s: %d of %d patches, %.1f%% of the stored bytes, %d images",
         chosen.selection_id, len(chosen.patch_ids), len(columns), 100 * chosen.retained, images,

@@ -1,17 +1,34 @@
 """Fine-tune the pre-trained encoder on a folder of images/ and masks/, and say how good it got, beside an untrained one."""
 
+import json
 import logging
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from engine import datasets, evaluate, mae, theory, tracking
 from engine.config import Config
+from engine.datasets import Split
+from engine.evaluate import Result
 from engine.store import PatchStore
+from engine.text import FindText
 from jobs import pretrain
 
 MEASURES = ("miou", "iou", "dice", "precision", "recall", "seconds")
+UNTRAINED = "no pre-training"
 log = logging.getLogger("jobs.evaluate")
+
+
+class Contender(NamedTuple):
+    """An encoder that is measured, and what it was trained on."""
+
+    method: str
+    selection: str  # "": none
+    retained: float  # share of the stored bytes
+    weights: str  # their fingerprint
+    encoder: Mapping[str, Any] | None  # None: random weights
 
 
 def run(config: Config) -> None:
@@ -19,49 +36,77 @@ def run(config: Config) -> None:
 
     A MAE pre-trains the ViT of a DPT; the CNN of a U-Net is measured from random weights, as the baseline it is.
     """
-    if not config.evaluate.uri:
-        raise ValueError("evaluate.uri is empty: name a folder with images/ and masks/")
-    encoders = (
-        [pretrained(config), untrained(config)]
-        if config.evaluate.architecture == "dpt"
-        else [({"method": "no pre-training", "retained": 0.0}, None)]
-    )
+    cnn = Contender(UNTRAINED, "", 0.0, "random", None)
+    contenders = [pretrained(config), untrained(config)] if config.evaluate.architecture == "dpt" else [cnn]
     for seed in config.evaluate.seeds:
-        for what, encoder in encoders:
-            measure(config, seed, encoder, what)
+        split = datasets.pairs(config.evaluate.uri, config.evaluate.test_share, seed, config.evaluate.limit)
+        for contender in contenders:
+            measure(config, seed, split, contender)
 
 
-def pretrained(config: Config) -> tuple[dict[str, Any], Any]:
-    """The encoder that pre-training left in the store, and what it was trained on."""
+def pretrained(config: Config) -> Contender:
+    """The encoder that pre-training left in the store."""
     store = PatchStore(config.store.uri)
     selection_id, retained = pretrain.chosen(config)
-    model = pretrain.model(config, selection_id)
-    if not store.holds(model):
+    name = pretrain.model(config, selection_id)
+    if not store.holds(name):
         raise LookupError(f"the store {config.store.uri} has no model of {selection_id} with this recipe: run the job pretrain first")
-    encoder = mae.timm_state(mae.load(store.address(model), config.pretrain.mae))
-    return {"method": config.selection.method, "selection": selection_id, "retained": retained}, encoder
+    model = mae.load(store.address(name), config.pretrain.mae)
+    return Contender(config.selection.method, selection_id, retained, mae.fingerprint(model), mae.timm_state(model))
 
 
-def untrained(config: Config) -> tuple[dict[str, Any], Any]:
+def untrained(config: Config) -> Contender:
     """The same encoder as it is before its first step, from the same seed."""
     torch.manual_seed(config.pretrain.seed)
-    return {"method": "no pre-training", "retained": 0.0}, mae.timm_state(mae.MAE(config.pretrain.mae))
+    model = mae.MAE(config.pretrain.mae)
+    return Contender(UNTRAINED, "", 0.0, mae.fingerprint(model), mae.timm_state(model))
 
 
-def measure(config: Config, seed: int, encoder: Any, what: dict[str, Any]) -> None:
-    """One MLflow run; what was measured before with the same settings is not measured again."""
-    model = f"{what.get('selection', 'untrained')}-{config.pretrain.fingerprint()}"
-    key = f"{model}-{config.evaluate.fingerprint()}-{seed}"
-    if any(one["tags"].get("key") == key for one in tracking.runs(config, "evaluate")):
-        log.info("%s, seed %d: measured before", what["method"], seed)
+def measure(config: Config, seed: int, split: Split, contender: Contender) -> None:
+    """One MLflow run; what was measured before with the same weights, data and settings is not measured again."""
+    data = datasets.fingerprint(split)
+    key = f"{contender.method}-{contender.selection}-{contender.weights}-{data}-{settings(config)}-{seed}"
+    if any(one["tags"]["key"] == key for one in tracking.runs(config, "evaluate")):
+        log.info("%s, seed %d: measured before", contender.method, seed)
         return
-    split = datasets.pairs(config.evaluate.uri, config.evaluate.test_share, seed, config.evaluate.limit)
-    tags = what | {"budget": config.selection.budget, "seed": seed, "pairs": len(split.train) + len(split.test)}
-    record = tracking.start(config, "evaluate", key, tags)
-    result = evaluate.evaluate(encoder, config.pretrain.mae, split, config.evaluate, seed, lambda step, metrics: record.log(metrics, step))
-    metrics = {name: getattr(result, name) for name in MEASURES} | {"miou_low": result.interval[0], "miou_high": result.interval[1]}
-    if what["retained"]:
-        metrics["normdel"] = theory.normdel(result.miou, what["retained"])
-    record.log({f"evaluate/{name}": value for name, value in metrics.items()}, step=config.evaluate.iterations)
-    record.end()
-    log.info("%s, seed %d: mIoU %.4f, Dice %.4f on %d test images", what["method"], seed, result.miou, result.dice, len(split.test))
+    tags = {name: getattr(contender, name) for name in ("method", "selection", "retained", "weights")}
+    tags |= {"budget": config.selection.budget, "seed": seed, "data": data, "comparison": comparison(config, split)}
+    with tracking.running(config, "evaluate", key, tags) as record:
+        result = evaluate.evaluate(
+            contender.encoder, config.pretrain.mae, split, config.evaluate, seed, lambda step, metrics: record.log(metrics, step)
+        )
+        record.log({f"evaluate/{name}": value for name, value in metrics_of(result, contender).items()}, config.evaluate.iterations)
+        keep(record, result)
+    log.info("%s, seed %d: mIoU %.4f, Dice %.4f on %d test images", contender.method, seed, result.miou, result.dice, len(split.test))
+
+
+def settings(config: Config) -> str:
+    """Names how it is measured, whatever the folder is called and whichever seeds are run."""
+    return config.evaluate.model_copy(update={"uri": "", "seeds": (0,)}).fingerprint()
+
+
+def comparison(config: Config, split: Split) -> str:
+    """What results have in common that may stand side by side."""
+    how, data = config.evaluate, Path(config.evaluate.uri.removeprefix("file://")).resolve().name
+    network = f"DPT on vit_{config.pretrain.mae.size}" if how.architecture == "dpt" else f"U-Net on {how.encoder}"
+    return (
+        f"{data}: {len(split.train)} images trained, {len(split.test)} tested · {network}, {how.side} px, {how.iterations} iterations · "
+        f"evaluate {settings(config)}, pretrain {config.pretrain.fingerprint()}"
+    )
+
+
+def metrics_of(result: Result, contender: Contender) -> dict[str, float]:
+    metrics = {name: float(getattr(result, name)) for name in MEASURES}
+    metrics |= {"miou_low": result.interval[0], "miou_high": result.interval[1]}
+    return metrics | ({"normdel": theory.normdel(result.miou, contender.retained)} if contender.retained else {})
+
+
+def keep(record: tracking.Run, result: Result) -> None:
+    """Counts of every test image, and the best and worst as pictures; letters burnt into them are blacked out first."""
+    find_text = FindText()
+    for number, example in enumerate(result.examples):
+        for y0, x0, y1, x1 in find_text(example.image):
+            example.image[y0:y1, x0:x1] = 0
+        record.keep(f"examples/{number}.jpg", evaluate.overlay(example.image, example.truth, example.drawn))
+    told = {"names": result.marks.names, "counts": result.marks.counts.tolist(), "examples": [one.iou for one in result.examples]}
+    record.keep("tested.json", json.dumps(told).encode())

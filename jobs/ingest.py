@@ -1,7 +1,7 @@
 """Video in, scored patches into the store: what the ledger has is skipped, bad files become ledger rows with a reason."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -18,6 +18,7 @@ from engine.videos import IdentifyVideos, find
 from jobs import probe
 
 log = logging.getLogger("jobs.ingest")
+PATIENCE = 10.0  # seconds without a word
 
 
 def identify(config: Config) -> list[Step]:
@@ -44,7 +45,7 @@ def verdicts(config: Config, store: PatchStore) -> list[Step]:
 
 def run(config: Config) -> None:
     """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
-    began, store = monotonic(), PatchStore(config.store.uri)
+    store = PatchStore(config.store.uri)
     sam.check(config.patches)
     sources = store.unseen(find(config.videos.uri))
     log.info("%d sources are new to the ledger of %s", len(sources), store.uri)
@@ -56,40 +57,61 @@ def run(config: Config) -> None:
         log.warning("%s; if no frame of these passes the gate, their verdicts are kept all the same", reason)
         work = verdicts(config, store)
     store.create(probe.width(config))
-    record = tracking.start(
-        config, "ingest", f"{config.fingerprint()}-{datetime.now(UTC):%Y%m%dT%H%M%S}", {"patches_version_in": store.complete_version()}
-    )
-    total = pa.Table.from_pylist([], schema.VIDEOS_TABLE)
-    for rows in batches(config, store, sources, work):
-        total = pa.concat_tables([total, rows])
-        progress(total, len(sources), monotonic() - began)
-        record.log(counts(total) | {"ingest/seconds": monotonic() - began}, step=len(total))
-    record.note({"patches_version_out": store.complete_version()})
-    record.end()
+    with tracking.running(config, "ingest", config.fingerprint(), {"patches_version_in": store.complete_version()}) as record:
+        progress = Progress(len(sources))
+        for rows in batches(config, store, sources, work, progress):
+            progress.took_in(rows)
+            record.log({f"ingest/{name}": value for name, value in progress.counts().items()}, step=len(store.ledger()))
+        record.note({"patches_version_out": store.complete_version()})
 
 
-def batches(config: Config, store: PatchStore, sources: pa.Table, work: list[Step]) -> Iterator[pa.Table]:
+def batches(config: Config, store: PatchStore, sources: pa.Table, work: list[Step], progress: "Progress") -> Iterator[pa.Table]:
     """Commit `sources` batch by batch; yields the ledger rows of each."""
     execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
     for start in range(0, len(sources), config.videos.batch):
-        found = pa.concat_tables(execute(identify(config), sources.slice(start, config.videos.batch)))
-        videos = store.unknown(found.sort_by("uri"))
+        some = sources.slice(start, config.videos.batch)
+        videos = store.unknown(pa.concat_tables(execute(identify(config), some)).sort_by("uri"))
+        progress.copies += len(some) - len(videos)
         if len(videos):
-            written = pa.concat_tables(execute(work, videos))
+            written = pa.concat_tables(progress.follow(execute(work, videos)))
             yield store.commit(written, videos, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
 
 
-def counts(ledger: pa.Table) -> dict[str, float]:
-    sums = {f"ingest/{name}": float(sum(ledger[name].to_pylist())) for name in ("frames", "kept", "patches")}
-    return sums | {"ingest/videos": float(len(ledger)), "ingest/refused": float(len(ledger) - ledger["reason"].null_count)}
+class Progress:
+    """Says how far an ingest is: after every commit, and every PATIENCE seconds in between."""
 
+    def __init__(self, expected: int) -> None:
+        self.expected, self.began, self.said, self.copies = expected, monotonic(), monotonic(), 0
+        self.ledger = pa.Table.from_pylist([], schema.VIDEOS_TABLE)
 
-def progress(ledger: pa.Table, expected: int, seconds: float) -> None:
-    done = counts(ledger)
-    left = seconds / max(len(ledger), 1) * (expected - len(ledger))
-    log.info(
-        "%d of %d videos, %d with a reason · %d frames, %d kept · %d patches · %.1f frames/s · about %d s left",
-        len(ledger), expected, done["ingest/refused"], done["ingest/frames"], done["ingest/kept"], done["ingest/patches"],
-        done["ingest/frames"] / seconds, left,
-    )  # fmt: skip
+    def follow(self, written: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """The same rows; tells of those that are not committed yet."""
+        frames = patches = 0
+        for rows in written:
+            frames, patches = frames + rows["frame_id"].drop_null().length(), patches + sum(rows["patches"].to_pylist())
+            if monotonic() - self.said > PATIENCE:
+                self.say(f"{self.done} of {self.expected} videos · in this batch so far {frames} frames, {patches} patches")
+            yield rows
+
+    def took_in(self, rows: pa.Table) -> None:
+        """Tell of a commit."""
+        self.ledger = pa.concat_tables([self.ledger, rows])
+        counts, seconds = self.counts(), monotonic() - self.began
+        left = seconds / self.done * (self.expected - self.done)
+        self.say(
+            f"{self.done} of {self.expected} videos, {counts['refused']} with a reason · {counts['frames']} frames, "
+            f"{counts['kept']} kept · {counts['patches']} patches · {counts['frames'] / seconds:.1f} frames/s · about {left:.0f} s left"
+        )
+
+    @property
+    def done(self) -> int:
+        return len(self.ledger) + self.copies
+
+    def counts(self) -> dict[str, int]:
+        sums = {name: int(sum(self.ledger[name].to_pylist())) for name in ("frames", "kept", "patches")}
+        return sums | {"videos": len(self.ledger), "refused": len(self.ledger) - self.ledger["reason"].null_count}
+
+    def say(self, text: str) -> None:
+        self.said = monotonic()
+        log.info(text)

@@ -33,9 +33,8 @@ def run(config: Config) -> None:
     selection_id, retained = chosen(config)
     reader = store.reader(selection_id)
     tags = {"selection": selection_id, "retained": retained, "images": len(reader), "images_version": reader.version}
-    record = tracking.start(config, "pretrain", key(config, selection_id), tags)
     log.info("pre-training vit_%s on %d images of %s", config.pretrain.mae.size, len(reader), selection_id)
-    trained = training.train(config, config.pretrain, reader, len(reader), f"pretrain-{key(config, selection_id)}", record)
-    training.keep(trained, store.address(model(config, selection_id)))
-    record.note({"model": mae.fingerprint(trained)})
-    record.end()
+    with tracking.running(config, "pretrain", key(config, selection_id), tags) as record:
+        trained = training.train(config, config.pretrain, reader, len(reader), f"pretrain-{key(config, selection_id)}", record)
+        mae.save(trained, store.address(model(config, selection_id)))
+        record.note({"model": mae.fingerprint(trained)})

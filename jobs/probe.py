@@ -1,14 +1,17 @@
 """Train the scorer on a random sample of the video: what the method needs before it can say which patches are hard."""
 
+import hashlib
 import logging
+from collections.abc import Iterator
+from math import ceil
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine import flow, mae, tracking
-from engine.config import Config, PatchesConfig
+from engine import flow, mae, schema, tracking
+from engine.config import Config, FramesConfig, PatchesConfig
 from engine.flow import Step
 from engine.frames import DecodeFrames
 from engine.patches import ProposePatches
@@ -17,6 +20,8 @@ from engine.videos import IdentifyVideos, find
 from jobs import training
 
 log = logging.getLogger("jobs.probe")
+PER_VIDEO = 50  # frames of one video while there are others to draw from
+NO_CROPS = schema.PATCH.empty_table().select(["patch_id", "pixels"])
 
 
 class TooFewCropsError(ValueError):
@@ -46,11 +51,34 @@ def width(config: Config) -> int:
     return int(mae.SIZES[config.difficulty.mae.size][0])
 
 
-def steps(config: Config) -> list[Step]:
+class SampleFrames:
+    """Decode videos and keep of each the `count` frames whose hash with the seed is smallest: an even draw, whatever the order."""
+
+    def __init__(self, config: FramesConfig, count: int, seed: int) -> None:
+        self.decode, self.count, self.seed = DecodeFrames(config), count, seed
+
+    def __call__(self, videos: pa.Table) -> Iterator[pa.Table]:
+        for row in range(len(videos)):
+            drawn = pa.Table.from_pylist([], schema.FRAME)
+            for frames in self.decode(videos.slice(row, 1)):
+                drawn = self.smallest(pa.concat_tables([drawn, frames.filter(kept(frames))]))
+            yield drawn
+
+    def smallest(self, frames: pa.Table) -> pa.Table:
+        lots = [hashlib.sha256(f"{self.seed}:{frame_id}".encode()).digest() for frame_id in frames["frame_id"].to_pylist()]
+        return frames.take(pa.array(sorted(range(len(lots)), key=lots.__getitem__)[: self.count], pa.int64()))
+
+
+def kept(frames: pa.Table) -> pa.Array:
+    return pc.and_(pc.is_valid(frames["frame_id"]), pc.is_null(frames["reason"]))
+
+
+def steps(config: Config, sources: int) -> list[Step]:
     crops = PatchesConfig(proposer="crops", per_frame=config.probe.crops, max_side=config.patches.max_side, seed=config.probe.train.seed)
+    each = max(PER_VIDEO, ceil(config.probe.frames / max(sources, 1)))
     return [
         Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5),
-        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 4)),
+        Step(SampleFrames, (config.frames, each, config.probe.train.seed), batch=1, actors=(1, 4)),
         Step(ProposePatches, (crops,), batch=16, cpus=0.5),
     ]
 
@@ -67,26 +95,27 @@ def run(config: Config) -> None:
     where = store.address(f"scorers/{config.probe.fingerprint()}.arrow")
     with fsspec.open(where, "wb", auto_mkdir=True) as file, pa.ipc.new_file(file, sample.schema) as writer:
         writer.write_table(sample)
-    record = tracking.start(config, "probe", config.probe.fingerprint(), {"crops": len(sample)})
     read = training.ArrowReader(training.absolute(where))
-    model = training.train(config, config.probe.train, read, len(sample), f"probe-{config.probe.fingerprint()}", record)
-    training.keep(model, store.address(scorer(config)))
-    record.end()
+    with tracking.running(config, "probe", config.probe.fingerprint(), {"crops": len(sample)}) as record:
+        model = training.train(config, config.probe.train, read, len(sample), f"probe-{config.probe.fingerprint()}", record)
+        mae.save(model, store.address(scorer(config)))
 
 
 def sample_crops(config: Config) -> pa.Table:
-    """Random crops (column pixels) of at most probe.frames frames, drawn evenly from videos in a random order by seed."""
-    sources = find(config.videos.uri)
-    rng = np.random.default_rng(config.probe.train.seed)
+    """At most probe.frames * probe.crops random crops (column pixels), in the order of their ids.
+
+    Videos are read in a random order until there are enough; of each are taken evenly drawn frames, so that a long one does not crowd
+    out the others. In memory are the frames of one video at most per process, and the crops.
+    """
+    sources, rng = find(config.videos.uri), np.random.default_rng(config.probe.train.seed)
     shuffled = sources.take(pa.array(rng.permutation(len(sources))))
     execute = flow.run_on_ray if config.where == "ray" else flow.run_here
-    enough = config.probe.frames * config.probe.crops
-    found: list[pa.Table] = []
+    enough, found = config.probe.frames * config.probe.crops, [NO_CROPS]
     for start in range(0, len(shuffled), config.videos.batch):
-        made = pa.concat_tables(execute(steps(config), shuffled.slice(start, config.videos.batch)))
-        found.append(made.select(["patch_id", "pixels"]).filter(pc.is_valid(made["patch_id"])))
+        made = execute(steps(config, len(sources)), shuffled.slice(start, config.videos.batch))
+        found += [table.select(NO_CROPS.schema.names).filter(pc.is_valid(table["patch_id"])) for table in made]
         if sum(map(len, found)) >= enough:
             break
-    crops = pa.concat_tables(found).sort_by("patch_id") if found else pa.table({"patch_id": [], "pixels": []})
+    crops = pa.concat_tables(found).sort_by("patch_id")
     chosen = np.sort(rng.permutation(len(crops))[:enough])
     return crops.take(pa.array(chosen)).select(["pixels"]).combine_chunks()

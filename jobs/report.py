@@ -4,7 +4,6 @@ import logging
 import platform
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +11,9 @@ import pyarrow.compute as pc
 
 from engine import report, tracking
 from engine.config import Config
-from engine.report import Curve, Findings, Outcome, Picture
+from engine.report import Curve, Findings, Picture
 from engine.store import PatchStore
+from jobs import results
 
 log = logging.getLogger("jobs.report")
 SHOWN = ["video_id", "time_ms", "box", "difficulty", "pixels"]
@@ -29,6 +29,7 @@ def run(config: Config) -> None:
     ledger, frames, version = store.ledger(), store.open("frames").to_table(), store.complete_version()
     patches = store.patches(["patch_id", "difficulty", "bytes"], version=version)
     selections = chosen(store)
+    evaluated = results.outcomes(config, store)
     order = np.argsort(patches["difficulty"].to_numpy(), kind="stable")
     findings = Findings(
         title=f"{len(patches):,} patches from {len(ledger):,} videos",
@@ -43,7 +44,8 @@ def run(config: Config) -> None:
         easiest=gallery(store, order[: config.report.pictures], version),
         synthetic=synthetic(store, config.report.pictures),
         curves=curves(config),
-        outcomes=outcomes(config, selections, store),
+        outcomes=[outcome for outcome, _ in evaluated],
+        advantages=results.advantages(evaluated),
         sources=sources(config, version),
     )
     report.write(findings, address(config))
@@ -86,7 +88,7 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
     if largest is not None:
         selection_id, retained = (largest[name][0].as_py() for name in ("selection_id", "retained"))
         stages.append(("selected", len(largest), f"{selection_id}, {100 * retained:.1f}% of the bytes"))
-        stages.append(("images", sizes(store, selection_id)[1], "four patches each"))
+        stages.append(("images", results.sizes(store, selection_id)[1], "four patches each"))
     return stages
 
 
@@ -135,37 +137,6 @@ def curves(config: Config) -> list[Curve]:
             title = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
             made.append(Curve(f"{title}: loss", [step for step, _ in points], [value for _, value in points], "mean squared error"))
     return made
-
-
-def outcomes(config: Config, selections: dict[str, pa.Table], store: PatchStore) -> list[Outcome]:
-    found = []
-    for one in tracking.runs(config, "evaluate"):
-        tags, metrics = one["tags"], {name.removeprefix("evaluate/"): value for name, value in one["metrics"].items()}
-        patches, images = sizes(store, tags.get("selection", ""))
-        found.append(outcome(one, tags, metrics, patches, images))
-    return found
-
-
-def outcome(one: dict[str, Any], tags: dict[str, str], metrics: dict[str, float], patches: int, images: int) -> Outcome:
-    measured = {name: metrics[name] for name in ("miou", "miou_low", "miou_high", "dice")}
-    return Outcome(
-        method=tags["method"],
-        budget=float(tags["budget"]),
-        retained=float(tags["retained"]),
-        patches=patches,
-        images=images,
-        normdel=metrics.get("normdel", float("nan")),
-        seed=int(tags["seed"]),
-        run=one["run"].run_id,
-        **measured,
-    )
-
-
-def sizes(store: PatchStore, selection_id: str) -> tuple[int, int]:
-    if not selection_id:
-        return 0, 0
-    where = f"selection_id = '{selection_id}'"
-    return store.open("selections").count_rows(where), store.open("images").count_rows(where)
 
 
 def sources(config: Config, version: int) -> list[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """One training run, in this process or on Ray Train, with its curve in MLflow: what probe and pretrain share."""
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ import fsspec
 import pyarrow as pa
 import torch
 
-from engine import flow, mae, pretrain, tracking
+from engine import files, flow, mae, pretrain, tracking
 from engine.config import Config, TrainConfig
 from engine.store import PatchStore
 
-log = logging.getLogger("jobs.training")
+CHECKPOINT = ("model.safetensors", "state.pt")  # in the order in which they are written
 
 
 class ArrowReader:
@@ -39,15 +38,20 @@ class ArrowReader:
 
 def train(config: Config, recipe: TrainConfig, read: pretrain.Read, count: int, name: str, record: tracking.Run) -> mae.MAE:
     """The trained model; the run goes on where an earlier one of this `name` stopped."""
-    work = partial(fit, read, count, recipe, record)
+    work, runs = partial(fit, read, count, recipe, record), absolute(PatchStore(config.store.uri).address("runs"))
     if config.where == "ray":
-        storage = PatchStore(config.store.uri).address("runs")
-        folder = flow.train_on_ray(work, recipe.workers, absolute(storage), name, gpu=torch.cuda.is_available())
-        return mae.load(str(folder / "model.safetensors"), recipe.mae)
-    with TemporaryDirectory() as scratch:
-        last = LastCheckpoint(Path(scratch))
-        work(None, last.take)
-        return mae.load(str(last.folder / "model.safetensors"), recipe.mae)
+        folder = str(flow.train_on_ray(work, recipe.workers, runs, name, gpu=torch.cuda.is_available()))
+    else:
+        folder = train_here(work, f"{runs}/{name}-here")
+    return mae.load(f"{folder}/model.safetensors", recipe.mae)
+
+
+def train_here(work: flow.Work, runs: str) -> str:
+    """The same in this process; the address of the last checkpoint."""
+    checkpoints = Checkpoints(runs)
+    with TemporaryDirectory() as folder:
+        work(checkpoints.newest(Path(folder)), checkpoints.take)
+    return f"{runs}/{checkpoints.epochs()[-1]}"
 
 
 def fit(read: pretrain.Read, count: int, recipe: TrainConfig, record: tracking.Run, resume: Path | None, report: pretrain.Report) -> None:
@@ -62,28 +66,38 @@ def fit(read: pretrain.Read, count: int, recipe: TrainConfig, record: tracking.R
     pretrain.fit(read, count, recipe, resume=resume, report=tell)
 
 
-@dataclass
-class LastCheckpoint:
-    """Keeps a copy of the newest checkpoint of a loop that runs here."""
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a loop that runs here, a folder for each epoch at `uri`; only the newest stays."""
 
-    folder: Path
+    uri: str
+
+    def epochs(self) -> list[str]:
+        """The complete ones, oldest first: `state.pt` is written last."""
+        fs, root = files.locate(self.uri)
+        fs.invalidate_cache()
+        return sorted(found.split("/")[-2] for found in fs.glob(f"{root}/epoch-*/state.pt"))
+
+    def newest(self, folder: Path) -> Path | None:
+        """A copy of the newest in `folder`; None before the first."""
+        if not (epochs := self.epochs()):
+            return None
+        fs, root = files.locate(self.uri)
+        for name in CHECKPOINT:
+            fs.get_file(f"{root}/{epochs[-1]}/{name}", str(folder / name))
+        return folder
 
     def take(self, metrics: dict[str, float], made: Path | None) -> None:
-        for file in made.iterdir() if made else []:
-            (self.folder / file.name).write_bytes(file.read_bytes())
+        if made is None:
+            return
+        outdated, epoch = self.epochs(), f"epoch-{int(metrics['epoch']):05}"
+        for name in CHECKPOINT:
+            files.put((made / name).read_bytes(), f"{self.uri}/{epoch}/{name}")
+        fs, root = files.locate(self.uri)
+        for earlier in outdated:
+            if earlier != epoch:
+                fs.rm(f"{root}/{earlier}", recursive=True)
 
 
 def absolute(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).resolve())
-
-
-def keep(model: mae.MAE, uri: str) -> None:
-    """Write a model to a folder or a bucket, whole or not at all."""
-    if "://" not in uri:
-        Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        mae.save(model, uri)
-        return
-    with TemporaryDirectory() as folder:
-        mae.save(model, f"{folder}/model")
-        files, place = fsspec.core.url_to_fs(uri)
-        files.put_file(f"{folder}/model", place)

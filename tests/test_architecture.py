@@ -14,7 +14,7 @@ JOBS = sorted((ROOT / "jobs").glob("*.py"))
 TOOLS = {"pictures", "files", "clip", "decode", "content", "text", "gate", "proposals", "decoder", "sam", "weights", "mae", "segmenters"}
 LAYERS = [
     {"schema", "config", "theory"},
-    TOOLS | {"datasets", "charts", "ledger", "store", "tracking", "mucosa", "colon", "endoscope"},
+    TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "mucosa", "colon", "endoscope"},
     {"videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report", "query", "simulate"},
     {"flow"},
 ]

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import Config, amend, build, knobs
+from engine.config import Config
+from engine.knobs import amend, build, flat
 from jobs.recipes import RECIPES
 
 
@@ -13,17 +14,25 @@ from jobs.recipes import RECIPES
         ("patches=3", "there is no knob 'patches'; did you mean patches."),
         ("selection.budget=2", "selection.budget=2: Input should be less than or equal to 1"),
         ("selection.budget=0", "selection.budget=0: Input should be greater than 0"),
-        ("selection.budget=.nan", "selection.budget=nan: Input should be a finite number"),
-        ("selection.method=best", "selection.method='best': Input should be 'random' or 'optidel'"),
+        ("selection.budget=nan", "selection.budget=nan: Input should be a finite number"),
+        ("selection.method=best", "selection.method=best: Input should be 'random' or 'optidel'"),
         ("pretrain.workers=3", "pretrain: batch=16 does not split over workers=3"),
         ("pretrain.mae.side=225", "pretrain.mae: side=225 is not a multiple of token=16"),
         ("patches.min_area=0.9", "patches: min_area=0.9 leaves nothing below max_area=0.6"),
         ("patches.proposer=sam", "patches: proposer=sam needs patches.checkpoint"),
         ("probe.train.mae.size=large", "probe.train.mae differs from difficulty.mae"),
-        ("patches.per_frame=many", "patches.per_frame='many': Input should be a valid integer"),
+        ("patches.per_frame=many", "patches.per_frame=many: Input should be a valid integer"),
         ("evaluate.seeds=[]", "evaluate: seeds is empty"),
         ("just words", "'just words' is not of the form knob=value"),
-        ("store.uri=[", "'store.uri=[': the value cannot be read"),
+        ("store.uri=", "store.uri='': String should have at least 1 character"),
+        ("pretrain.epochs=true", "pretrain.epochs=true: Input should be a valid integer"),
+        ("evaluate.side=100", "evaluate.side=100 must be a multiple of 32 for tokens of 16 px"),
+        ("evaluate.uri=s3://bucket/pairs", "evaluate: uri='s3://bucket/pairs' must be a local folder"),
+        ("evaluate.seeds=1,1", "evaluate: seeds=(1, 1) names one twice"),
+        ("patches.box_sides=[1e-9]", "patches.box_sides.0=1e-9: Input should be greater than or equal to 0.02"),
+        ("frames.min_side=2000", "frames: min_side=2000 leaves nothing of frames scaled down to longest_side=1024"),
+        ("pretrain.mae.mask_ratio=0.999", "pretrain.mae: mask_ratio=0.999 leaves 0 of 196 tokens visible"),
+        ("pretrain.mae.decoder_width=66", "pretrain.mae: decoder_width=66 is not a multiple of decoder_heads=16"),
     ],
 )
 def test_a_wrong_knob_is_refused_with_knob_value_and_rule(change, sentence):
@@ -33,9 +42,14 @@ def test_a_wrong_knob_is_refused_with_knob_value_and_rule(change, sentence):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(("word", "value"), [("videos.uri=2024", "2024"), ("videos.uri=*.mp4", "*.mp4"), ("pretrain.precision=no", "no")])
+def test_a_word_is_taken_as_it_is_written(word, value):
+    assert flat(amend(Config(), [word]))[word.partition("=")[0]] == value
+
+
 def test_changes_reach_their_knob_and_no_other():
-    changed = knobs(amend(Config(), ["patches.per_frame=3", "evaluate.seeds=[1, 2]", "store.uri=s3://bucket/a=b"]))
-    differing = {name: value for name, value in changed.items() if value != knobs(Config())[name]}
+    changed = flat(amend(Config(), ["patches.per_frame=3", "evaluate.seeds=[1, 2]", "store.uri=s3://bucket/a=b"]))
+    differing = {name: value for name, value in changed.items() if value != flat(Config())[name]}
     assert differing == {"patches.per_frame": 3, "evaluate.seeds": (1, 2), "store.uri": "s3://bucket/a=b"}
 
 

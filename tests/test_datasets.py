@@ -1,4 +1,3 @@
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import datasets
 from engine.datasets import Pair, load, pairs, truth
 
 KVASIR = Path("../shared/data/seg/kvasir_seg_256")
@@ -173,10 +173,22 @@ def test_a_bad_folder_is_refused_with_one_sentence(ten: Path, spoil: Callable[[P
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("uri", ["", "s3://bucket/polyps"])
-def test_what_is_no_local_folder_is_refused(uri: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"evaluate.uri={uri!r} must be a local folder")):
-        pairs(uri, 0.2, seed=0)
+def test_no_folder_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"evaluate\.uri is empty"):
+        pairs("", 0.2, seed=0)
+
+
+def test_the_fingerprint_changes_with_any_byte_a_name_and_the_split(ten: Path) -> None:
+    assert datasets.fingerprint(pairs(str(ten), 0.2, seed=0)) == datasets.fingerprint(pairs(str(ten), 0.2, seed=0))
+    assert len({datasets.fingerprint(pairs(str(ten), 0.2, seed=seed)) for seed in range(6)}) > 1
+    seen = {datasets.fingerprint(pairs(str(ten), 0.2, seed=0))}
+    image = next((ten / "images").iterdir())
+    image.write_bytes(image.read_bytes() + b"\0")  # the same picture, another byte
+    seen.add(datasets.fingerprint(pairs(str(ten), 0.2, seed=0)))
+    mask = next((ten / "masks").iterdir())
+    mask.write_bytes(mask.read_bytes() + b"\0")
+    seen.add(datasets.fingerprint(pairs(str(ten), 0.2, seed=0)))
+    assert len(seen) == 3
 
 
 def test_one_pair_is_too_few(ten: Path) -> None:

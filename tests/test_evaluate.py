@@ -7,17 +7,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
-from torchmetrics.classification import BinaryJaccardIndex, MulticlassJaccardIndex
 
-from engine import datasets, evaluate, segmenters
+from engine import datasets, evaluate, scores, segmenters
 from engine.config import EvaluateConfig, MAEConfig
 from engine.datasets import Pair, Split
 
 MAE = MAEConfig(size="tiny", side=96, token=16)
 QUICK = EvaluateConfig(side=64, iterations=30, warmup=3, batch=4, lr=1e-3)
-MASKS = arrays(np.bool_, (3, 6, 7))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +48,8 @@ def test_thirty_iterations_of_dpt_beat_the_untrained_network(shapes: Split) -> N
     untrained = evaluate.evaluate(None, MAE, shapes, QUICK.model_copy(update={"iterations": 1, "warmup": 0, "lr": 1e-9}), seed=0)
     assert trained.miou > 0.7 > untrained.miou + 0.1
     assert trained.curve[-1][1] < 0.5 * trained.curve[0][1]
-    assert trained.names == untrained.names
-    difference, low, _ = evaluate.advantage(trained, untrained)
+    assert trained.marks.names == untrained.marks.names
+    difference, low, _ = scores.advantage([trained.marks], [untrained.marks])
     assert difference == pytest.approx(trained.miou - untrained.miou)
     assert low > 0
 
@@ -63,8 +59,8 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(shapes: Spl
     state = torch.get_rng_state()
     first, again, other = (evaluate.evaluate(None, MAE, shapes, config, seed) for seed in (3, 3, 4))
     assert first.curve == again.curve != other.curve
-    assert np.array_equal(first.counts, again.counts)
-    assert first.examples == again.examples
+    assert np.array_equal(first.marks.counts, again.marks.counts)
+    assert all(np.array_equal(one.drawn, two.drawn) for one, two in zip(first.examples, again.examples, strict=True))
     assert torch.equal(state, torch.get_rng_state())  # the caller's own randomness goes on undisturbed
 
 
@@ -78,8 +74,8 @@ def test_a_result_tells_what_it_was_measured_on(shapes: Split) -> None:
     result = evaluate.evaluate(None, "tiny", shapes, QUICK, seed=5, report=lambda step, metrics: told.append((step, metrics)))
     assert [step for step, _ in told] == [step for step, _ in result.curve] == list(range(1, 31))
     assert [metrics["loss"] for _, metrics in told] == [loss for _, loss in result.curve]
-    assert result.names == tuple(pair.name for pair in shapes.test)
-    assert (result.counts.sum(1) == 72 * 80).all()  # pixels of the stored mask, not of the network's input
+    assert result.marks.names == tuple(pair.name for pair in shapes.test)
+    assert (result.marks.counts.sum(1) == 72 * 80).all()  # pixels of the stored mask, not of the network's input
     assert result.interval[0] <= result.miou <= result.interval[1]
     assert result.dice == pytest.approx(result.per_image["dice"].mean())
     assert result.seed == 5
@@ -90,7 +86,9 @@ def test_the_examples_are_the_best_and_the_worst_as_pictures(shapes: Split) -> N
     result = evaluate.evaluate(None, MAE, every, QUICK.model_copy(update={"iterations": 10}), seed=0)
     ranked = sorted(result.per_image["iou"])[::-1]
     assert [example.iou for example in result.examples] == [*ranked[:3], *ranked[-3:]]
-    picture = cv2.imdecode(np.frombuffer(result.examples[0].picture, np.uint8), cv2.IMREAD_COLOR)
+    best = next(example for example in result.examples if example.truth.any())
+    assert best.iou == pytest.approx((best.truth & best.drawn).sum() / (best.truth | best.drawn).sum())
+    picture = cv2.imdecode(np.frombuffer(evaluate.overlay(best.image, best.truth, best.drawn), np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (230, 256, 3)
 
 
@@ -166,61 +164,12 @@ def test_the_mask_goes_where_the_image_goes() -> None:
     assert torch.equal(images, again)
 
 
-# The scores
-
-
-@given(MASKS, MASKS)
-def test_scores_of_an_image_are_those_of_sklearn(predicted: np.ndarray, truth: np.ndarray) -> None:
-    counts = np.stack([evaluate.counted(one, other) for one, other in zip(predicted, truth, strict=True)])
-    scores = evaluate.per_image(counts)
-    references = {"iou": jaccard_score, "dice": f1_score, "precision": precision_score, "recall": recall_score}
-    for position, (drawn, real) in enumerate(zip(predicted, truth, strict=True)):
-        for name, reference in references.items():
-            empty = not drawn.any() and not real.any()
-            wanted = 1.0 if empty else reference(real.ravel(), drawn.ravel(), zero_division=0)
-            assert scores[name][position] == pytest.approx(wanted), name
-
-
-@given(MASKS, MASKS)
-def test_dice_follows_from_iou(predicted: np.ndarray, truth: np.ndarray) -> None:
-    scores = evaluate.per_image(np.stack([evaluate.counted(one, other) for one, other in zip(predicted, truth, strict=True)]))
-    np.testing.assert_allclose(scores["dice"], 2 * scores["iou"] / (1 + scores["iou"]))
-
-
-def test_the_mean_iou_is_that_of_torchmetrics_over_all_pixels_and_both_classes() -> None:
-    rng = np.random.default_rng(0)
-    predicted, truth = rng.random((5, 20, 30)) < 0.3, rng.random((5, 20, 30)) < 0.4
-    counts = np.stack([evaluate.counted(one, other) for one, other in zip(predicted, truth, strict=True)])
-    tensors = torch.from_numpy(predicted).long(), torch.from_numpy(truth).long()
-    assert evaluate.mean_iou(counts.sum(0)) == pytest.approx(float(MulticlassJaccardIndex(2, average="macro")(*tensors)))
-    assert evaluate.per_image(counts[:1])["iou"][0] == pytest.approx(float(BinaryJaccardIndex()(tensors[0][0], tensors[1][0])))
-
-
-def test_nothing_found_where_nothing_is_scores_one_and_a_false_alarm_nothing() -> None:
-    nothing, alarm = np.zeros((4, 4), bool), np.eye(4, dtype=bool)
-    scores = evaluate.per_image(
-        np.stack([evaluate.counted(nothing, nothing), evaluate.counted(alarm, nothing), evaluate.counted(nothing, alarm)])
-    )
-    assert {name: values.tolist() for name, values in scores.items()} == {
-        name: [1, 0, 0] for name in ("iou", "dice", "precision", "recall")
-    }
-
-
-def test_the_interval_covers_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    share = rng.beta(8, 3, 40_000)  # of 100 foreground pixels found, image by image
-    everyone = np.stack([100 * share, 20 * (1 - share), 100 * (1 - share), 0 * share + 500], axis=1)
-    real = float(evaluate.mean_iou(everyone.sum(0)))
-    intervals = [evaluate.bootstrap(everyone[start : start + 50], seed=start) for start in range(0, 10_000, 50)]
-    assert 0.88 < np.mean([low <= real <= high for low, high in intervals]) < 0.99
-
-
 def test_results_of_different_images_have_no_difference(shapes: Split) -> None:
     config = QUICK.model_copy(update={"iterations": 1, "warmup": 0})
     first = evaluate.evaluate(None, MAE, shapes, config, seed=0)
     other = evaluate.evaluate(None, MAE, Split(shapes.test, shapes.train), config, seed=0)
     with pytest.raises(ValueError, match="different test images"):
-        evaluate.advantage(first, other)
+        scores.advantage([first.marks], [other.marks])
 
 
 def test_pictures_of_different_sizes_are_measured_in_their_own(tmp_path: Path) -> None:
@@ -232,4 +181,4 @@ def test_pictures_of_different_sizes_are_measured_in_their_own(tmp_path: Path) -
     result = evaluate.evaluate(
         None, MAE, Split(tuple(pairs), tuple(pairs)), QUICK.model_copy(update={"iterations": 1, "warmup": 0}), seed=0
     )
-    assert result.counts.sum(1).tolist() == [1800, 2100, 1]
+    assert result.marks.counts.sum(1).tolist() == [1800, 2100, 1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine import simulate
-from engine.config import amend
+from engine.knobs import amend
 from engine.store import PatchStore
 from jobs import choose, evaluate, ingest, pretrain, report
 from jobs.__main__ import JOBS, main, parse

@@ -358,7 +358,7 @@ def test_the_fingerprint_knows_every_weight_and_setting():
 )
 def test_an_impossible_model_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        mae.MAE(TINY.model_copy(update=changes))
+        MAEConfig(**(TINY.model_dump() | changes))
 
 
 def test_pictures_and_noise_of_another_shape_are_refused():

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import report
-from engine.report import Curve, Findings, Outcome, Picture
+from engine import charts, report
+from engine.report import Advantage, Curve, Findings, Outcome, Picture
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)> & \u202e {{ 7 * 7 }}'
@@ -21,7 +21,7 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__(convert_charrefs=True)
-        self.open, self.found, self.text = [], [], ""
+        self.open, self.found, self.text, self.rows = [], [], "", []
         self.feed(html)
         self.close()
         assert not self.open
@@ -31,6 +31,10 @@ class Page(HTMLParser):
         assert len(dict(attributes)) == len(attributes), f"an attribute is given twice in <{tag}>"
         if tag not in VOID:
             self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
 
     def handle_startendtag(self, tag, attributes):
         self.found.append((tag, dict(attributes)))
@@ -41,6 +45,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += " " if {"style", "title"} & set(self.open) else data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
 
     def all(self, tag):
         return [attributes for name, attributes in self.found if name == tag]
@@ -48,14 +54,52 @@ class Page(HTMLParser):
     def words(self):
         return " ".join(self.text.split())
 
+    def table(self):
+        """The rows of all tables, without the blanks around and inside a cell that HTML does not show."""
+        return [[" ".join(cell.split()) for cell in row] for row in self.rows]
+
 
 def jpeg(seed=0, height=40, width=60):
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
     return cv2.imencode(".jpg", pixels)[1].tobytes()
 
 
-def outcome(method="optidel", miou=0.6712, spread=0.01, budget=0.05, seed=0):
-    return Outcome(method, budget, 0.0499, 405, 102, miou, miou - spread, miou + spread, 0.7814, 0.6567, seed, "8c1d7e0a")
+KVASIR = "kvasir_seg: 24 of 120 images tested · DPT at 96 px, 80 iterations · data 3f2a91, settings ab12"
+
+
+def outcome(method="optidel", miou=0.6712, **changes):
+    spread = changes.pop("spread", 0.01)
+    made = Outcome(
+        comparison=KVASIR,
+        method=method,
+        budget=0.05,
+        retained=0.0499,
+        patches=405,
+        images=102,
+        miou=miou,
+        miou_low=miou - spread,
+        miou_high=miou + spread,
+        iou=0.4321,
+        dice=0.7814,
+        recall=0.5432,
+        normdel=0.6567,
+        seed=0,
+        run="8c1d7e0a",
+    )
+    return replace(made, **changes)
+
+
+def baseline(miou=0.5512, **changes):
+    return replace(outcome("no pre-training", miou, retained=0.0, patches=0, images=0, run="ba5e11ne"), **changes)
+
+
+def advantage(difference=0.0161, low=-0.0041, high=0.0272, **changes):
+    return replace(Advantage(KVASIR, 0.05, "optidel", "random", 3, difference, low, high), **changes)
+
+
+def verdicts(outcomes, advantages=()):
+    (comparison,) = report.comparisons(Findings("t", "now", outcomes=list(outcomes), advantages=list(advantages)))
+    return comparison.verdicts
 
 
 def full():
@@ -91,7 +135,12 @@ def full():
         picked={"optidel": [Picture(jpeg(3), "rank 0")]},
         synthetic=[Picture(jpeg(4, 64, 64), "image 1", "patches 1 to 4")],
         curves=[Curve("optidel: loss", [0, 100, 200], [0.9, 0.4, 0.3217], "mean squared error")],
-        outcomes=[outcome(), outcome("random", 0.6551)],
+        outcomes=[
+            outcome(examples=[Picture(jpeg(5), "IoU 0.83"), Picture(jpeg(6), "IoU 0.02")]),
+            outcome("random", 0.6551),
+            baseline(examples=[Picture(jpeg(7), "IoU 0.41")]),
+        ],
+        advantages=[advantage()],
         sources=[("difficulty", "table patches, version 12")],
     )
 
@@ -129,6 +178,7 @@ def test_every_picture_is_on_the_page_byte_for_byte_and_is_described():
     findings = full()
     shown = Page(report.render(findings)).all("img")
     pictures = [*findings.hardest, *findings.easiest, *findings.picked["optidel"], *findings.synthetic]
+    pictures += [picture for row in findings.outcomes for picture in row.examples]
     assert [image["src"] for image in shown] == [report.embedded(picture.jpeg) for picture in pictures]
     assert all(picture.caption in image["alt"] for picture, image in zip(pictures, shown, strict=True))
 
@@ -172,14 +222,15 @@ def test_hostile_text_stays_text_wherever_it_comes_in():
         {HOSTILE: [picture]},
         [picture],
         [Curve(HOSTILE, [0, 1], [1.0, 2.0], HOSTILE)],
-        [replace(outcome(HOSTILE), run=HOSTILE), outcome("random")],
+        [outcome(HOSTILE, run=HOSTILE, comparison=HOSTILE, examples=[picture]), outcome("random", comparison=HOSTILE)],
+        [advantage(comparison=HOSTILE, method=HOSTILE)],
         [(HOSTILE, HOSTILE)],
     )
     page = Page(report.render(findings))
     assert not page.all("script")
     assert all("onerror" not in attributes for _, attributes in page.found)
-    assert len(page.all("img")) == 4
-    assert page.text.count(HOSTILE) >= 20
+    assert len(page.all("img")) == 5
+    assert page.text.count(HOSTILE) >= 27
     assert "49" not in page.words()
 
 
@@ -193,7 +244,7 @@ def test_the_same_findings_give_the_same_page():
 
 
 def test_losses_step_down_from_the_first_stage_to_the_second():
-    (_, bars, missing) = report.funnel(full())[1]
+    (_, bars, missing) = charts.funnel(full().funnel, full().reasons)[1]
     assert [bar.label for bar in bars] == ["frames sampled", "blurred", "dark", "frames kept"]
     assert bars[1].start + bars[1].width == pytest.approx(100)
     assert bars[2].start + bars[2].width == pytest.approx(bars[1].start)
@@ -215,7 +266,7 @@ def test_no_bar_leaves_its_track(stages, lost):
     findings = Findings(
         "t", "now", funnel=[(name, amount, "") for name, amount in stages], reasons={"videos": {"empty": lost}, "frames": {"dark": lost}}
     )
-    for _, bars, _ in report.funnel(findings):
+    for _, bars, _ in charts.funnel(findings.funnel, findings.reasons):
         assert all(bar.start >= 0 and bar.width >= 0 and bar.start + bar.width <= 100 + 1e-6 for bar in bars)
 
 
@@ -229,19 +280,148 @@ def test_only_the_first_hundred_videos_are_listed_with_the_rejected_first():
 
 
 def test_a_verdict_says_whether_the_intervals_overlap():
-    near, far = report.verdicts([outcome(), outcome("random", 0.6551), outcome(budget=0.25), outcome("random", 0.6, budget=0.25)])
+    near, far = verdicts([outcome(), outcome("random", 0.6551), outcome(budget=0.25), outcome("random", 0.6, budget=0.25)])
     assert near == "At a budget of 5 %, optidel reaches 0.671 mIoU, random 0.655; the intervals overlap, so the difference may be chance."
     assert far.endswith("random 0.600; the intervals do not overlap.")
 
 
 def test_a_verdict_averages_seeds_and_takes_their_widest_interval():
-    (told,) = report.verdicts([outcome(miou=0.7), outcome(miou=0.6, seed=1), outcome("random", 0.61)])
+    (told,) = verdicts([outcome(miou=0.7), outcome(miou=0.6, seed=1), outcome("random", 0.61)])
     assert "optidel reaches 0.650 mIoU, random 0.610; the intervals overlap" in told
 
 
 def test_a_single_method_is_compared_with_nothing():
-    (told,) = report.verdicts([outcome()])
-    assert told.endswith("no other method was evaluated at this budget.")
+    assert verdicts([outcome()]) == ["At a budget of 5 %, optidel reaches 0.671 mIoU; there is no other method to compare with."]
+
+
+def test_baselines_alone_are_compared_with_each_other():
+    (told,) = verdicts([baseline(), baseline(0.7, method="random weights")])
+    assert told == "Without pre-training, random weights reaches 0.700 mIoU, no pre-training 0.551; the intervals do not overlap."
+
+
+def test_a_baseline_is_listed_once_and_takes_part_at_every_budget():
+    findings = replace(full(), advantages=[], outcomes=[outcome(), outcome(miou=0.69, budget=0.25), baseline(budget=0.25)])
+    words, rows = Page(report.render(findings)).words(), Page(report.render(findings)).table()
+    assert "At a budget of 5 %, optidel reaches 0.671 mIoU, no pre-training 0.551;" in words
+    assert "At a budget of 25 %, optidel reaches 0.690 mIoU, no pre-training 0.551;" in words
+    heads = [row[0] for row in rows if len(row) in (1, 12)]
+    assert heads == ["method", "at a budget of 5 %", "optidel", "at a budget of 25 %", "optidel", "without pre-training", "no pre-training"]
+
+
+def test_what_was_measured_differently_is_never_laid_side_by_side():
+    other = [outcome(miou=0.9, comparison="polypgen"), outcome("lookalike", 0.8, comparison="polypgen")]
+    here, there = report.comparisons(Findings("t", "now", outcomes=[outcome(), outcome("random", 0.6), *other]))
+    assert [here.name, there.name] == [KVASIR, "polypgen"]
+    assert [len(here.verdicts), len(there.verdicts)] == [1, 1]
+    assert "lookalike" not in here.verdicts[0]
+    assert "optidel reaches 0.671 mIoU, random 0.600" in here.verdicts[0]
+    assert "optidel reaches 0.900 mIoU, lookalike 0.800" in there.verdicts[0]
+    assert {row.comparison for _, rows in here.budgets for row, _ in rows} == {KVASIR}
+
+
+def test_a_row_tells_every_score():
+    row = next(row for row in Page(report.render(full())).table() if row[0] == "optidel")
+    scores = ["0.432", "0.781", "0.543", "0.657"]
+    assert row == ["optidel", "4.99 %", "405", "102", "0.671 0.661\u20130.681", "", *scores, "0", "8c1d7e0a"]
+
+
+def test_the_dots_of_the_table_stand_at_the_miou_on_the_axis_that_is_labelled():
+    (comparison,) = report.comparisons(full())
+    low, high = (float(comparison.axis[end].label) for end in (0, -1))
+    pairs = [pair for _, rows in comparison.budgets for pair in rows]
+    assert [row.method for row, _ in pairs] == ["optidel", "random", "no pre-training"]
+    for row, drawn in pairs:
+        places = np.array([drawn.start, drawn.dot, drawn.start + drawn.width]) / 100 * (high - low) + low
+        assert places == pytest.approx([row.miou_low, row.miou, row.miou_high])
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (advantage(), "optidel is ahead of random by 0.016 mIoU (95 % interval -0.004 to 0.027, 3 seeds), which may be chance."),
+        (advantage(low=0.002, seeds=1), "by 0.016 mIoU (95 % interval 0.002 to 0.027, 1 seed), which is not chance by this test."),
+        (advantage(-0.02, -0.03, -0.01), "random is ahead of optidel by 0.020 mIoU (95 % interval 0.010 to 0.030, 3 seeds), which is not"),
+        (advantage(-0.02, -0.03, 0.0), "random is ahead of optidel by 0.020 mIoU (95 % interval 0.000 to 0.030, 3 seeds), which may be"),
+        (advantage(0.0, -0.01, 0.01), "optidel is level with random (95 % interval -0.010 to 0.010, 3 seeds), which may be chance."),
+    ],
+)
+def test_a_paired_advantage_takes_the_place_of_overlapping_intervals(made, told):
+    (verdict,) = verdicts([outcome(), outcome("random", 0.6551)], [made])
+    assert verdict.startswith("At a budget of 5 %, optidel reaches 0.671 mIoU, random 0.655. Paired over the same test images, ")
+    assert told in verdict
+    assert "overlap" not in verdict
+
+
+def test_an_advantage_speaks_at_its_budget_only_and_the_first_method_comes_first():
+    rows = [outcome(), outcome("random", 0.65), outcome(budget=0.25), outcome("random", 0.65, budget=0.25), baseline()]
+    pairs = [advantage(), advantage(0.1, 0.08, 0.12, method="random", other="no pre-training"), advantage(other="no pre-training")]
+    small, large = verdicts(rows, pairs)
+    assert "random is ahead" not in small  # drawn below; the verdict is about the first method
+    assert re.findall(r"optidel is ahead of ([\w -]+) by", small) == ["random", "no pre-training"]
+    assert large.endswith("no pre-training 0.551; the intervals do not overlap.")
+
+
+def test_an_advantage_over_what_was_not_evaluated_is_a_bug():
+    with pytest.raises(ValueError, match=r"budget=0\.25.*expected two of \['no pre-training'\]"):
+        report.render(replace(full(), advantages=[advantage(budget=0.25)]))
+
+
+def test_advantages_stand_beside_a_zero_line_in_proportion():
+    pairs = [advantage(), advantage(-0.05, -0.08, -0.02, other="no pre-training")]
+    html = report.render(replace(full(), advantages=pairs))
+    zero = float(re.search(r"--zero:([\d.]+)%", html)[1])
+    found = re.findall(r"left:([\d.]+)%;width:([\d.]+)%.*?\s*<b style=\"left:([\d.]+)%", html.split("<h4>Difference")[1])
+    places = np.array(found, float)
+    expected = np.array([[one.low, one.high, one.difference] for one in pairs])
+    drawn = np.c_[places[:, 0], places[:, 0] + places[:, 1], places[:, 2]] - zero
+    assert np.allclose(drawn / drawn[1, 2], expected / expected[1, 2], atol=0.01)
+    words = Page(html).words()
+    assert "optidel over random budget 5 %, 3 seeds +0.016 -0.004 to 0.027 may be chance" in words
+    assert "optidel over no pre-training budget 5 %, 3 seeds -0.050 -0.080 to -0.020 not chance" in words
+
+
+@given(st.lists(st.tuples(*[st.floats(-1, 1)] * 3).map(sorted), min_size=1, max_size=6))
+def test_no_interval_leaves_its_axis(triples):
+    drawn, ticks = charts.intervals([(value, low, high) for low, value, high in triples], 0)
+    for one in drawn:
+        assert -1e-6 <= one.start <= one.dot + 1e-6
+        assert one.dot <= one.start + one.width + 1e-6 <= 100 + 2e-6
+    assert "0" in [tick.label for tick in ticks]
+
+
+def test_networks_that_found_nothing_are_told_and_not_compared():
+    blind = [outcome(recall=0.0099), outcome("random", 0.6, recall=0.0), baseline(recall=0.0)]
+    told = "At a budget of 5 %, no network found any foreground, so the comparison says nothing."
+    assert verdicts(blind, [advantage()]) == [told]
+    assert "optidel reaches" in verdicts([*blind[:2], baseline(recall=0.01)])[0]
+
+
+def test_examples_are_of_the_lowest_seed_of_every_method_and_budget_in_their_order():
+    def shown(*captions):
+        return [Picture(jpeg(len(caption)), caption) for caption in captions]
+
+    rows = [
+        outcome(seed=1, examples=shown("IoU 0.11")),
+        outcome(seed=0, examples=shown("IoU 0.90", "IoU 0.07")),
+        outcome(budget=0.25, examples=shown("IoU 0.80")),
+        outcome("random"),
+        baseline(examples=shown("IoU 0.30")),
+    ]
+    page = Page(report.render(Findings("t", "now", outcomes=rows)))
+    assert [image["alt"] for image in page.all("img")] == [
+        "Test image as segmented by optidel, budget 5 %, seed 0, IoU 0.90",
+        "Test image as segmented by optidel, budget 5 %, seed 0, IoU 0.07",
+        "Test image as segmented by optidel, budget 25 %, seed 0, IoU 0.80",
+        "Test image as segmented by no pre-training, seed 0, IoU 0.30",
+    ]
+    assert page.words().count("outline of the truth") == 1
+
+
+def test_without_examples_or_advantages_nothing_is_said_of_them():
+    words = Page(report.render(Findings("t", "now", outcomes=[outcome()]))).words()
+    assert "Test images" not in words
+    assert "outline" not in words
+    assert "Difference in" not in words
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

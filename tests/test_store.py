@@ -188,10 +188,30 @@ def image(selection_id, position):
     return whole | {"selection_id": selection_id, "position": position, "pixels": pixels}
 
 
+def chosen(selection_id):
+    columns = {"selection_id": selection_id, "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 1}
+    return pa.Table.from_pylist([columns | {"rank": rank, "patch_id": f"p{rank}", "bytes": 3} for rank in range(4)], schema.SELECTION)
+
+
+def test_a_selection_that_was_interrupted_anywhere_is_not_there_and_the_next_try_mends_it(store):
+    def dying():
+        yield pa.Table.from_pylist([image("x", 0)], schema.IMAGE)
+        raise OSError("disk full")
+
+    store.save(chosen("x"), [pa.Table.from_pylist([image("x", p) for p in (0, 1)], schema.IMAGE)])
+    with pytest.raises(OSError, match="disk full"):
+        store.save(chosen("x"), dying())
+    with pytest.raises(LookupError, match="run the job choose"):
+        store.selection("random", 0.5, 0)
+    store.save(chosen("x"), [pa.Table.from_pylist([image("x", 0)], schema.IMAGE)])
+    assert len(store.selection("random", 0.5, 0)) == 4
+    assert len(store.reader("x")) == 1
+
+
 def test_training_images_are_read_by_position_also_after_another_selection_was_replaced(store):
     for selection_id in ("x", "y", "x"):
         made = pa.Table.from_pylist([image(selection_id, p) for p in (2, 0, 1)], schema.IMAGE)
-        assert store.save("images", selection_id, [made.slice(0, 2), made.slice(2)]) == 3
+        assert store.save(chosen(selection_id), [made.slice(0, 2), made.slice(2)]) == 3
     reader = pickle.loads(pickle.dumps(store.reader("y")))
     assert len(reader) == 3
     assert reader([2, 0, 2]) == [b"y-2", b"y-0", b"y-2"]
@@ -200,9 +220,9 @@ def test_training_images_are_read_by_position_also_after_another_selection_was_r
 
 
 def test_a_reader_keeps_the_version_it_was_made_on(store):
-    store.save("images", "x", [pa.Table.from_pylist([image("x", 0)], schema.IMAGE)])
+    store.save(chosen("x"), [pa.Table.from_pylist([image("x", 0)], schema.IMAGE)])
     reader = store.reader("x")
-    store.save("images", "x", [])
+    store.save(chosen("x"), [])
     assert reader([0]) == [b"x-0"]
 
 

@@ -1,5 +1,9 @@
+import contextlib
+
+import pytest
+
 from engine import tracking
-from engine.config import amend
+from engine.knobs import amend, flat
 from jobs.recipes import tiny
 
 
@@ -8,28 +12,55 @@ def config(tmp_path):
 
 
 def test_a_run_keeps_every_knob_and_a_step_is_logged_once(tmp_path):
-    (tmp_path / "store").mkdir()
-    run = tracking.start(config(tmp_path), "pretrain", "k", {"selection": "s"})
-    run.log({"loss": 1.0}, 0)
-    run.log({"loss": 0.5}, 1)
-    again = tracking.start(config(tmp_path), "pretrain", "k", {})  # the job died and was started again
-    assert again == run
-    again.log({"loss": 0.4}, 1)
-    again.log({"loss": 0.3}, 2)
+    run = dying_run(tmp_path)
+    assert status(run) == "FAILED"
+    with tracking.running(config(tmp_path), "pretrain", "k", {}) as again:  # the job was started again
+        assert again == run
+        assert status(run) == "RUNNING"
+        again.log({"loss": 0.4}, 1)
+        again.log({"loss": 0.3}, 2)
     assert run.curve("loss") == [(0, 1.0), (1, 0.5), (2, 0.3)]
-    again.end()
     found = tracking.runs(config(tmp_path), "pretrain")
     assert [one["tags"]["selection"] for one in found] == ["s"]
     stored = tracking.connect(run.uri).get_run(run.run_id).data.params
-    assert stored["patches.per_frame"] == "8"
+    assert stored == {name: str(value) for name, value in flat(config(tmp_path)).items()}
     assert len(tracking.connect(run.uri).get_metric_history(run.run_id, "loss")) == 3
 
 
+def dying_run(tmp_path):
+    runs = []
+    with contextlib.suppress(OSError), tracking.running(config(tmp_path), "pretrain", "k", {"selection": "s"}) as run:
+        runs.append(run)
+        run.log({"loss": 1.0}, 0)
+        run.log({"loss": 0.5}, 1)
+        raise OSError("died")
+    return runs[0]
+
+
+def status(run):
+    return tracking.connect(run.uri).get_run(run.run_id).info.status
+
+
 def test_a_finished_run_is_not_reopened(tmp_path):
-    (tmp_path / "store").mkdir()
-    first = tracking.start(config(tmp_path), "choose", "k", {})
-    first.end()
-    assert tracking.start(config(tmp_path), "choose", "k", {}).run_id != first.run_id
+    with tracking.running(config(tmp_path), "choose", "k", {}) as first:
+        pass
+    with tracking.running(config(tmp_path), "choose", "k", {}) as second:
+        assert second != first
+
+
+def test_a_run_that_a_person_stops_is_said_to_be_killed(tmp_path):
+    with pytest.raises(KeyboardInterrupt), tracking.running(config(tmp_path), "choose", "k", {}) as run:
+        raise KeyboardInterrupt
+    assert status(run) == "KILLED"
+
+
+def test_what_is_kept_comes_back_wherever_it_is_asked_for(tmp_path, monkeypatch):
+    with tracking.running(config(tmp_path), "evaluate", "k", {}) as run:
+        run.keep("examples/0.jpg", b"picture")
+    monkeypatch.chdir("/")
+    assert run.kept("examples/0.jpg") == b"picture"
+    with pytest.raises(LookupError, match=r"keeps no examples/1\.jpg"):
+        run.kept("examples/1.jpg")
 
 
 def test_runs_of_a_bucket_go_to_the_working_folder_and_a_server_is_taken_at_its_word(tmp_path, monkeypatch):

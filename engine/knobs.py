@@ -1,0 +1,75 @@
+"""Knobs by name: listed, changed and refused in sentences for a person."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from engine.config import Config
+
+
+def flat(section: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """`section.knob -> value`, in the order of config.py."""
+    found: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else {f"{prefix}{name}": value})
+    return found
+
+
+def amend(config: Config, changes: Sequence[str]) -> Config:
+    """`config` with every `knob=value` of `changes`; ValueError is one sentence for a person.
+
+    A value is taken as it is written, so that a path like 2024 or *.mp4 stays one; a list is written with commas, in brackets or not.
+    """
+    tree = config.model_dump(mode="json")
+    for change in changes:
+        knob, equals, value = change.partition("=")
+        if not equals:
+            raise ValueError(f"{change!r} is not of the form knob=value")
+        place(tree, knob, value)
+    return build(tree)
+
+
+def place(tree: dict[str, Any], knob: str, value: str) -> None:
+    """Set one knob in the tree of all; an unknown one is refused with the nearest real ones."""
+    real = flat(Config())
+    if knob not in real:
+        sections = list(dict.fromkeys(name.split(".")[0] for name in real))
+        near = difflib.get_close_matches(knob, real, n=3, cutoff=0.5)
+        near = near or [name for name in real if name.startswith(knob.split(".")[0] + ".")]
+        rest = f"did you mean {', '.join(near)}?" if near else f"knobs begin with {', '.join(sections)}: --help lists all"
+        raise ValueError(f"there is no knob {knob!r}; {rest}")
+    *path, leaf = knob.split(".")
+    for name in path:
+        tree = tree[name]
+    tree[leaf] = listed(value) if isinstance(real[knob], tuple) else value
+
+
+def listed(value: str) -> list[str]:
+    inside = value.strip().removeprefix("[").removesuffix("]")
+    return [part.strip() for part in inside.split(",")] if inside.strip() else []
+
+
+def build(tree: dict[str, Any]) -> Config:
+    """A Config from plain data; ValueError names the knob, the value and the rule in one sentence."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("; ".join(sentence(fault) for fault in error.errors())) from error
+
+
+def sentence(fault: Any) -> str:
+    knob = ".".join(str(part) for part in fault["loc"])
+    rule: str = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"there is no knob {knob}"
+    if not knob:
+        return rule  # of several sections: the rule names its knobs
+    return f"{knob}: {rule}" if isinstance(fault["input"], dict) else f"{knob}={written(fault['input'])}: {rule}"
+
+
+def written(value: object) -> str:
+    """A value as a person wrote it, on one line."""
+    return value if isinstance(value, str) and value.isprintable() and value else repr(value)

@@ -1,0 +1,45 @@
+"""What a job needs to find before it begins, looked for before anything heavy is loaded; addresses of buckets are the job's own matter."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine import datasets
+from engine.config import Config
+from jobs.recipes import tiny
+
+BEFORE = {"choose": "ingest", "pretrain": "choose", "evaluate": "pretrain", "query": "ingest", "report": "ingest"}
+
+
+def check(job: str, config: Config) -> None:
+    """ValueError or OSError, one sentence, for a local path that is not there, or a knob that the job cannot heed."""
+    if job == "demo":
+        only_its_own(config)
+    if job in ("ingest", "probe") and is_missing(config.videos.uri):
+        raise ValueError(f"videos.uri={config.videos.uri!r} does not exist; expected a folder or a file with video")
+    if job == "evaluate":
+        datasets.folder(config.evaluate.uri)
+    if job in BEFORE and is_missing(f"{config.store.uri}/videos.lance"):
+        raise ValueError(f"store.uri={config.store.uri!r} holds no store of endocurate: run the job {BEFORE[job]} first, or name another")
+    for knob, path in weights(job, config):
+        if is_missing(path):
+            raise ValueError(f"{knob}={path!r} does not exist; expected a checkpoint")
+
+
+def is_missing(uri: str) -> bool:
+    return "://" not in uri and not Path(uri).expanduser().exists()
+
+
+def only_its_own(config: Config) -> None:
+    """The demo makes its own video, pairs and store; to ignore an address in silence would be a lie."""
+    usual = tiny()
+    for knob in ("videos", "store", "evaluate"):
+        if (named := getattr(config, knob).uri) != getattr(usual, knob).uri:
+            raise ValueError(f"{knob}.uri={named!r}: demo works in its own folder on simulated video; for yours begin with the job ingest")
+
+
+def weights(job: str, config: Config) -> Iterator[tuple[str, str]]:
+    """The checkpoints that the job would load, by knob."""
+    if job == "ingest" and config.patches.proposer == "sam" and config.patches.checkpoint != "official":
+        yield "patches.checkpoint", config.patches.checkpoint
+    if job == "ingest" and config.difficulty.checkpoint:
+        yield "difficulty.checkpoint", config.difficulty.checkpoint

@@ -1,0 +1,67 @@
+"""What the evaluations came to: every network with its scores, and who is ahead of whom on the same test images."""
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+
+from engine import scores, tracking
+from engine.config import Config
+from engine.report import Advantage, Outcome, Picture
+from engine.scores import Marks
+from engine.store import PatchStore
+
+
+def outcomes(config: Config, store: PatchStore) -> list[tuple[Outcome, Marks]]:
+    """Every evaluated network, with what it scored on every test image."""
+    found = []
+    for one in tracking.runs(config, "evaluate"):
+        told = json.loads(one["run"].kept("tested.json"))
+        marks = Marks(tuple(told["names"]), np.array(told["counts"]))
+        found.append((outcome(one, marks, examples(one["run"], told["examples"]), sizes(store, one["tags"]["selection"])), marks))
+    return found
+
+
+def outcome(one: dict[str, Any], marks: Marks, shown: list[Picture], size: tuple[int, int]) -> Outcome:
+    tags, metrics = one["tags"], {name.removeprefix("evaluate/"): value for name, value in one["metrics"].items()}
+    hit, _, missed, _ = marks.counts.sum(0)
+    return Outcome(
+        comparison=tags["comparison"],
+        method=tags["method"],
+        budget=float(tags["budget"]),
+        retained=float(tags["retained"]),
+        **{name: metrics[name] for name in ("miou", "miou_low", "miou_high", "iou", "dice")},
+        recall=float(hit / max(hit + missed, 1)),
+        normdel=metrics.get("normdel", float("nan")),
+        patches=size[0],
+        images=size[1],
+        seed=int(tags["seed"]),
+        run=one["run"].run_id,
+        examples=shown,
+    )
+
+
+def examples(run: tracking.Run, ious: list[float]) -> list[Picture]:
+    return [Picture(run.kept(f"examples/{number}.jpg"), f"IoU {iou:.2f}") for number, iou in enumerate(ious)]
+
+
+def advantages(found: list[tuple[Outcome, Marks]]) -> list[Advantage]:
+    """Every method over every other at the same budget, on the test images and seeds that both have."""
+    made = []
+    for comparison, budget in sorted({(one.comparison, one.budget) for one, _ in found if one.retained}):
+        mine = [(one, marks) for one, marks in found if one.comparison == comparison and (one.budget == budget or not one.retained)]
+        scored = {(one.method, one.seed): marks for one, marks in mine}
+        for method, other in itertools.combinations(sorted({one.method for one, _ in mine}), 2):
+            seeds = sorted({seed for name, seed in scored if name == method} & {seed for name, seed in scored if name == other})
+            if seeds:
+                first, second = ([scored[name, seed] for seed in seeds] for name in (method, other))
+                made.append(Advantage(comparison, budget, method, other, len(seeds), *scores.advantage(first, second)))
+    return made
+
+
+def sizes(store: PatchStore, selection_id: str) -> tuple[int, int]:
+    if not selection_id:
+        return 0, 0
+    where = f"selection_id = '{selection_id}'"
+    return store.open("selections").count_rows(where), store.open("images").count_rows(where)

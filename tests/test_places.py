@@ -1,0 +1,34 @@
+import pytest
+
+from engine.knobs import amend
+from jobs import places
+from jobs.recipes import tiny
+
+
+@pytest.mark.parametrize(
+    ("job", "knobs", "sentence"),
+    [
+        ("ingest", ["videos.uri=/nowhere"], r"videos\.uri='/nowhere' does not exist"),
+        (
+            "ingest",
+            ["videos.uri=.", "patches.proposer=sam", "patches.checkpoint=/no.pth"],
+            r"patches\.checkpoint='/no\.pth' does not exist",
+        ),
+        ("ingest", ["videos.uri=.", "difficulty.checkpoint=/no.pth"], r"difficulty\.checkpoint='/no\.pth' does not exist"),
+        ("evaluate", [], r"evaluate\.uri is empty"),
+        ("evaluate", ["evaluate.uri=/nowhere"], r"there is no folder /nowhere; expected one with images/ and masks/"),
+        ("choose", ["store.uri=/nowhere"], r"store\.uri='/nowhere' holds no store of endocurate: run the job ingest first"),
+        ("pretrain", ["store.uri=."], r"run the job choose first"),
+        ("demo", ["store.uri=mine"], r"store\.uri='mine': demo works in its own folder"),
+        ("demo", ["videos.uri=mine"], r"videos\.uri='mine': demo works in its own folder"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_the_job_begins(job, knobs, sentence):
+    with pytest.raises((ValueError, OSError), match=sentence):
+        places.check(job, amend(tiny(), knobs))
+
+
+def test_buckets_and_what_a_job_does_not_read_are_left_to_it():
+    places.check("ingest", amend(tiny(), ["videos.uri=s3://bucket/videos", "store.uri=/not/yet"]))
+    places.check("ingest", amend(tiny(), ["videos.uri=.", "patches.proposer=crops", "patches.checkpoint=/no.pth"]))
+    places.check("demo", tiny())

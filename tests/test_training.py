@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+
+from engine import pictures
+from engine.config import MAEConfig, TrainConfig
+from engine.knobs import amend
+from jobs import training
+from jobs.recipes import tiny
+
+MAE = MAEConfig(size="tiny", side=32, token=8, decoder_width=32, decoder_depth=1, decoder_heads=2, norm_pix=True)
+RECIPE = TrainConfig(mae=MAE, epochs=4, warmup_epochs=1, batch=4, base_lr=1e-2)
+
+
+class Noise:
+    """Eight pictures of noise; reading fails for good after `lives` batches."""
+
+    def __init__(self, lives):
+        self.lives = lives
+
+    def __call__(self, positions):
+        if self.lives == 0:
+            raise OSError("the disk is gone")
+        self.lives -= 1
+        return [pictures.encode(np.random.default_rng(p).integers(0, 255, (40, 40, 3), np.uint8), 95) for p in positions]
+
+
+class Curve:
+    def __init__(self):
+        self.losses = {}
+
+    def log(self, metrics, step):
+        self.losses.setdefault(step, []).append(metrics["train/loss"])
+
+
+def config(folder):
+    return amend(tiny(), ["where=here", f"store.uri={folder}/store"])
+
+
+def train(folder, curve, lives=-1):
+    return training.train(config(folder), RECIPE, Noise(lives), 8, "run", curve)
+
+
+def test_a_run_that_died_goes_on_where_it_was_and_ends_in_the_same_model(tmp_path):
+    whole, broken = Curve(), Curve()
+    undisturbed = train(tmp_path / "a", whole)
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(tmp_path / "b", broken, lives=5)  # two batches an epoch: it dies in the third
+    assert list(broken.losses) == [0, 1]
+    model = train(tmp_path / "b", broken)
+    assert broken.losses == whole.losses  # every epoch once
+    assert all(torch.equal(one, other) for one, other in zip(undisturbed.state_dict().values(), model.state_dict().values(), strict=True))
+    assert [path.name for path in (tmp_path / "b/store/runs/run-here").iterdir()] == ["epoch-00003"]  # the disk does not fill up
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = train(tmp_path, Curve())
+    again = Curve()
+    model = train(tmp_path, again, lives=0)
+    assert not again.losses
+    assert all(torch.equal(one, other) for one, other in zip(first.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("place", ["{}/runs", "memory://bucket/{}/runs"])
+def test_half_a_checkpoint_is_none(tmp_path, place):
+    checkpoints = training.Checkpoints(place.format(tmp_path))
+    made, copy = tmp_path / "made", tmp_path / "copy"
+    for folder in (made, copy):
+        folder.mkdir()
+    (made / "model.safetensors").write_bytes(b"weights of epoch 1")
+    with pytest.raises(FileNotFoundError):
+        checkpoints.take({"epoch": 1}, made)  # state.pt is not there: as after a crash between the two
+    assert checkpoints.newest(copy) is None
+    (made / "state.pt").write_bytes(b"state of epoch 1")
+    checkpoints.take({"epoch": 1}, made)
+    assert checkpoints.newest(copy) == copy
+    assert (copy / "state.pt").read_bytes() == b"state of epoch 1"
