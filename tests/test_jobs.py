@@ -45,7 +45,7 @@ def jobs(*words, **environment):
     ("words", "sentence"),
     [
         (["ingest", "tiny", "patches.min_aera=1"], "there is no knob 'patches.min_aera'"),
-        (["ingest", "tiny", "patches.per_frame=none"], "patches.per_frame='none': Input should be a valid integer"),
+        (["ingest", "tiny", "patches.per_frame=none"], "patches.per_frame=none: Input should be a valid integer"),
         (["ingest", "huge"], "'huge' is no recipe (tiny, one_gpu, cluster)"),
         (["digest"], "there is no job 'digest'; the jobs are demo, ingest"),
         (["ingest", "nowhere.yaml"], "No such file"),
