@@ -3,7 +3,8 @@
 import duckdb
 import pyarrow as pa
 
-from engine.store import PatchStore, sql_views
+from engine.store import PatchStore
+from engine.store.views import views
 
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
@@ -13,11 +14,11 @@ def query(store: PatchStore, sql: str) -> pa.Table:
 
     ValueError, in one sentence, for SQL that does not parse, names what is not there, or does anything but read.
     """
-    views = sql_views(store)
-    if not views:
+    found = views(store)
+    if not found:
         raise LookupError(f"the store {store.uri} has no tables yet: run the job ingest first")
     with duckdb.connect() as connection:
-        for name, view in views.items():
+        for name, view in found.items():
             connection.register(name, view)
         connection.execute("SET enable_external_access=false")  # no files, no network: the tables are all there is
         connection.execute("SET lock_configuration=true")

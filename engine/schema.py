@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-VERSION = 1  # of the stored tables; a store of another version is refused with a sentence
+VERSION = 2  # of the stored tables; the job maintain migrates older ones, a newer one is refused with a sentence
 
 PATCHES_PER_IMAGE = 4  # OptiDEL: M = 4, two by two; a selection is a whole number of images
 
@@ -125,6 +125,7 @@ SELECTION = pa.schema(
         pa.field("patches_version", pa.int64(), False),
         pa.field("rank", pa.int64(), False),  # 0 is the first choice
         text("patch_id", nullable=False),
+        pa.field("weight", pa.float64(), False),  # how often it counts in a training set; 1 where the method weighs nothing
         pa.field("bytes", pa.int32(), False),
     ]
 )
@@ -139,6 +140,27 @@ IMAGE = pa.schema(
         pa.field("width", pa.int32(), False),
         pa.field("bytes", pa.int32(), False),
         PIXELS,
+    ]
+)
+
+
+# What was done to the store that is no intake: who asked what and when, for the audit. `subject` is an id, never a path.
+JOURNAL = pa.schema(
+    [
+        text("at", nullable=False),  # UTC, ISO 8601
+        text("job", nullable=False),
+        text("subject", nullable=False),
+        text("detail", nullable=False),  # JSON
+        text("commit", nullable=False),  # of the code
+    ]
+)
+
+LOCKS = pa.schema(
+    [
+        # With this mark Lance lets only one of many insert the same name; without it each of them does.
+        pa.field("name", pa.string(), False, metadata={"lance-schema:unenforced-primary-key": "true"}),
+        text("owner", nullable=False),  # host/process/random
+        pa.field("until", pa.float64(), False),  # seconds since 1970; later it is anybody's
     ]
 )
 

@@ -39,7 +39,7 @@ class Selection:
             "patches_version": patches_version,
         }
         columns: dict[str, Any] = {name: [value] * count for name, value in same.items()}
-        columns |= {"rank": list(range(count)), "patch_id": self.patch_ids, "bytes": self.sizes.tolist()}
+        columns |= {"rank": list(range(count)), "patch_id": self.patch_ids, "weight": [1.0] * count, "bytes": self.sizes.tolist()}
         return pa.table(columns, schema.SELECTION)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ENGINE = sorted((ROOT / "engine").glob("*.py"))
+ENGINE = sorted((ROOT / "engine").rglob("*.py"))
+
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 TOOLS = {"pictures", "files", "clip", "decode", "content", "text", "gate", "proposals", "decoder", "sam", "weights", "mae", "segmenters"}
@@ -50,15 +51,20 @@ def engine_modules(path):
             yield module.split(".")[1]
 
 
+def module_of(path):
+    """The noun of a file: its own name, or that of the package it is a part of."""
+    return path.stem if path.parent.name == "engine" else path.parent.name
+
+
 def layer(name):
     found = [index for index, names in enumerate(LAYERS) if name in names]
     assert found, f"engine/{name}.py stands in no layer"
     return found[0]
 
 
-@pytest.mark.parametrize("path", [p for p in ENGINE if p.stem != "__init__"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in ENGINE if module_of(p) != "__init__"], ids=lambda p: f"{module_of(p)}.{p.stem}")
 def test_imports_run_downhill(path):
-    mine = layer(path.stem)
+    mine = layer(module_of(path))
     for other in engine_modules(path):
         assert layer(other) <= mine, f"{path.stem} imports {other} above it"
         assert layer(other) < mine or mine == 1, f"{path.stem} imports its neighbour {other}"
@@ -71,7 +77,7 @@ def test_the_engine_knows_no_jobs(path):
 
 @pytest.mark.parametrize("library", HOMES)
 def test_a_heavy_library_has_one_home(library):
-    users = {path.stem for path in [*ENGINE, *JOBS] if any(module.split(".")[0] == library for module, _ in imported(path))}
+    users = {module_of(path) for path in [*ENGINE, *JOBS] if any(module.split(".")[0] == library for module, _ in imported(path))}
     assert users <= HOMES[library]
 
 
@@ -103,4 +109,4 @@ def test_no_catch_all_hides_a_bug():
 
 def test_the_map_of_the_engine_names_every_module():
     text = (ROOT / "engine" / "__init__.py").read_text()
-    assert not [path.stem for path in ENGINE if path.stem != "__init__" and f"{path.stem} " not in text]
+    assert not [path for path in ENGINE if module_of(path) != "__init__" and f"{module_of(path)} " not in text]

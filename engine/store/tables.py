@@ -1,0 +1,131 @@
+"""The Lance tables under one address: opened, created, and what the ledger vouches for."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lance
+import pyarrow as pa
+from lance.fragment import FragmentMetadata, write_fragments
+
+from engine import schema
+from engine.files import locate, unreadable
+
+TABLES = {
+    "frames": schema.FRAMES_TABLE,
+    "videos": schema.VIDEOS_TABLE,
+    "selections": schema.SELECTION,
+    "images": schema.IMAGE,
+    "journal": schema.JOURNAL,
+    "locks": schema.LOCKS,
+}
+MAKERS = {"selections": "choose", "images": "choose"}  # which job makes a table; the others: ingest
+COMPLETE = "complete"  # the tag of the newest version of the patch table that is complete, where it is newer than the ledger's
+ROWS_PER_FILE = 50_000  # about 1 GB of pixels: the rewrite of one file stays small
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All tables of one curated archive; `uri` is a folder or an object store address."""
+
+    uri: str
+
+    def __post_init__(self) -> None:
+        if "://" not in self.uri:  # workers run in folders of their own
+            object.__setattr__(self, "uri", os.path.abspath(os.path.expanduser(self.uri)))
+
+    def address(self, name: str) -> str:
+        """Where something of the store lies: a table, a checkpoint, the report."""
+        return f"{self.uri.rstrip('/')}/{name}"
+
+    def holds(self, name: str) -> bool:
+        """Whether something of that name lies in the store; OSError, in one sentence, where the store is out of reach."""
+        try:
+            return bool(filesystem(self.uri).exists(self.address(name)))
+        except unreadable() as error:
+            raise OSError(f"the store {self.uri} cannot be reached: {error}") from error
+
+    def has(self, table: str) -> bool:
+        return self.holds(f"{table}.lance")
+
+    def open(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
+        """A table as Lance sees it, the newest version unless told; LookupError says which job makes it."""
+        if not self.has(table):
+            raise LookupError(f"the store {self.uri} has no table {table} yet: run the job {MAKERS.get(table, 'ingest')} first")
+        dataset = self.lance(table, version)
+        found = schema_version(dataset)
+        if found != schema.VERSION:
+            older = "run the job maintain, which migrates it" if found < schema.VERSION else "use a newer engine"
+            raise ValueError(f"the table {table} of {self.uri} has schema version {found}, this engine reads {schema.VERSION}: {older}")
+        return dataset
+
+    def lance(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
+        """The same without a look at the schema's version; OSError, in one sentence, for a table that is damaged."""
+        try:
+            return lance.dataset(self.address(f"{table}.lance"), version=version)
+        except (ValueError, OSError) as error:
+            at = "" if version is None else f" at version {version}"
+            raise OSError(f"the table {table} of {self.uri} cannot be opened{at}: {first_line(error)}") from error
+
+    def create(self, width: int) -> None:
+        """Make the tables that do not exist yet, for embeddings of `width` numbers; ValueError where the store has another width."""
+        filesystem(self.uri).makedirs(self.uri, exist_ok=True)
+        for name, columns in {"patches": schema.patches_table(width), **TABLES}.items():
+            if not self.has(name):
+                marked = columns.with_metadata({"endocurate": str(schema.VERSION)})
+                lance.write_dataset(marked.empty_table(), self.address(f"{name}.lance"), enable_stable_row_ids=True)
+        found = self.open("patches").schema.field("embedding").type.list_size
+        if found != width:
+            raise ValueError(f"the store {self.uri} holds embeddings of {found} numbers, the scorer makes {width}: use another store")
+
+    def ledger(self) -> pa.Table:
+        """One row per video that was taken in, refused or forgotten; empty before the first run."""
+        return self.open("videos").to_table() if self.has("videos") else schema.VIDEOS_TABLE.empty_table()
+
+    def complete_version(self) -> int:
+        """The newest version of the patch table whose every row belongs to a video in the ledger; readers open this one.
+
+        It is the ledger's, or the one that upkeep tagged since; 1, the empty table, before the first commit.
+        """
+        versions = self.open("videos").to_table(columns=["patches_version"])["patches_version"]
+        tagged = self.open("patches").tags.list().get(COMPLETE, {"version": 1})["version"]
+        return int(max([*versions.to_pylist(), tagged]))
+
+    def patches(self, columns: Sequence[str], where: str | None = None, version: int | None = None) -> pa.Table:
+        """Columns of the complete patches; `where` is a Lance filter."""
+        return self.open("patches", version or self.complete_version()).to_table(columns=list(columns), filter=where)
+
+    def append(self, table: str, batches: Iterable[pa.Table]) -> int:
+        """Add rows to a table other than `patches` in one commit; returns their number."""
+        target = self.open(table)
+        fragments = [fragment for batch in batches for fragment in fragments_of(target.uri, schema.check(batch, TABLES[table], table))]
+        if fragments:
+            lance.LanceDataset.commit(target.uri, lance.LanceOperation.Append(fragments), read_version=target.version)
+        return sum(fragment.num_rows for fragment in fragments)
+
+
+def schema_version(dataset: lance.LanceDataset) -> int:
+    told = (dataset.schema.metadata or {}).get(b"endocurate", b"0").decode()
+    return int(told) if told.isdigit() else 0
+
+
+def fragments_of(address: str, rows: pa.Table) -> list[FragmentMetadata]:
+    """Rows as files of a table that nobody sees before they are committed."""
+    if not len(rows):
+        return []
+    return list(write_fragments(rows, address, mode="append", max_rows_per_file=ROWS_PER_FILE))
+
+
+def filesystem(uri: str) -> Any:
+    return locate(uri)[0]
+
+
+def quoted(values: Iterable[str]) -> str:
+    """Strings as a list in a Lance filter."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+
+
+def first_line(error: BaseException) -> str:
+    """What a Lance error says, without the place in its source."""
+    return str(error).splitlines()[0].split(", rust/")[0] if str(error) else type(error).__name__
