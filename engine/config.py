@@ -214,6 +214,26 @@ class StoreConfig(Section):
     uri: Address = "store"  # folder or object store address
 
 
+class LookupConfig(Section):
+    """What `nearest` and `hardest` give back."""
+
+    k: Positive = 10  # rows
+    where: str = ""  # a Lance filter, as in "difficulty > 0.5 AND time_ms < 60000"
+
+
+class OutputConfig(Section):
+    """How rows are given to a person or to another program."""
+
+    format: Literal["table", "json", "parquet"] = "table"
+    path: str = ""  # "": the terminal
+
+    @model_validator(mode="after")
+    def fits_a_terminal(self) -> Self:
+        if self.format == "parquet" and not self.path:
+            raise ValueError("format=parquet needs output.path: a terminal cannot show it")
+        return self
+
+
 class TrackingConfig(Section):
     uri: str = ""  # of MLflow; "": a sqlite file beside the store
     experiment: Address = "endocurate"
@@ -232,6 +252,8 @@ class Config(Section):
     difficulty: DifficultyConfig = DifficultyConfig()
     probe: ProbeConfig = ProbeConfig()
     store: StoreConfig = StoreConfig()
+    lookup: LookupConfig = LookupConfig()
+    output: OutputConfig = OutputConfig()
     selection: SelectionConfig = SelectionConfig()
     synthesis: SynthesisConfig = SynthesisConfig()
     pretrain: TrainConfig = TrainConfig()

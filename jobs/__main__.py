@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,9 +22,13 @@ JOBS = {
     "choose": "select patches within the budget and compose the training images",
     "pretrain": "train a masked autoencoder on the chosen images, under Ray Train",
     "evaluate": "fine-tune on a folder of images/ and masks/, and measure mIoU, Dice and NormDEL",
-    "query": 'SQL over the tables: query [RECIPE] store.uri=... "SELECT ..."',
+    "query": 'SQL over the tables: query store.uri=... "SELECT ..."',
     "report": "one HTML file of what the store and its runs hold",
 }
+SUBJECTS = {  # jobs that are asked about something, and what
+    "query": 'one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"',
+}
+KNOB = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 USAGE = "usage: python -m jobs JOB [RECIPE | file.yaml] [knob=value ...]"
 
 
@@ -62,22 +67,23 @@ def start(job: str, config: Config, rest: list[str]) -> int:
 
 
 def parse(words: list[str]) -> tuple[str, Config, list[str]]:
-    """The job, its configuration, and the words that are neither recipe nor knob (the SQL of a query)."""
+    """The job, its configuration, and the words that are neither recipe nor knob: what the job is asked about."""
     job, *rest = words
     if job not in JOBS:
         raise ValueError(f"there is no job {job!r}; the jobs are {', '.join(JOBS)}")
-    config = Config() if job not in ("demo", "query", "report") else RECIPES["tiny"]()
+    config = Config() if job not in (*SUBJECTS, "demo", "report") else RECIPES["tiny"]()
     if rest and (rest[0] in RECIPES or rest[0].endswith((".yaml", ".yml"))):
         config = RECIPES[rest[0]]() if rest[0] in RECIPES else from_file(rest[0])
         rest = rest[1:]
-    known = flat(config)
-    sql = [word for word in rest if job == "query" and " " in word.strip() and word.partition("=")[0] not in known]
-    if job == "query" and len(sql) != 1:
-        raise ValueError('query takes one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"')
+    asked = [word for word in rest if not KNOB.match(word)] if job in SUBJECTS else []
+    if job in SUBJECTS and len(asked) != 1:
+        raise ValueError(f"{job} takes {SUBJECTS[job]}")
     for word in rest:
-        if word not in sql and "=" not in word:
-            raise ValueError(f"{word!r} is no recipe ({', '.join(RECIPES)}), no .yaml file and no knob=value of the {len(known)} knobs")
-    return job, amend(config, [word for word in rest if word not in sql]), sql
+        if word not in asked and "=" not in word:
+            raise ValueError(
+                f"{word!r} is no recipe ({', '.join(RECIPES)}), no .yaml file and no knob=value of the {len(flat(config))} knobs"
+            )
+    return job, amend(config, [word for word in rest if word not in asked]), asked
 
 
 def from_file(path: str) -> Config:
