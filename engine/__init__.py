@@ -25,10 +25,13 @@ store
     pictures     one JPEG codec for all
     ledger       what a micro-batch came to, per frame and per video
     store        the Lance tables: patches, frames, videos, selections, images
-    query        SQL over them
+    sql          SQL over tables, read-only
+    explain      from a patch, frame, image, selection or video back to its cause and on to its use
 choosing and training
     selection    ranks patches and cuts at the budget
     synthesis    four patches become one training image
+    rebuild      training images made again from their rows, and compared
+    loader       training images in order, read and decoded ahead
     pretrain     the training loop
     datasets     image and mask pairs, split without leaks
     segmenters   DPT and U-Net around an encoder

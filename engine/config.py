@@ -214,6 +214,22 @@ class StoreConfig(Section):
     uri: Address = "store"  # folder or object store address
 
 
+class UpkeepConfig(Section):
+    """What `maintain` does to a store that is in use."""
+
+    keep_hours: Annotated[float, Field(gt=0)] = 24.0  # an old version, and a file of a dead run, stays: longer than a reader takes
+    file_bytes: Positive = 2**28  # smaller files are merged up to that: one is in memory at a time, and a deletion rewrites one
+    round_bytes: Positive = 2**29  # merged while an ingest beside it waits to commit: about two seconds on a disk
+    index_rows: Positive = 100_000  # from here on a filter by index is faster than reading the column
+    vector_rows: Positive = 100_000  # from here on comparing with every vector takes more than 0.1 s
+
+    @model_validator(mode="after")
+    def holds_a_file(self) -> Self:
+        if self.round_bytes < self.file_bytes:
+            raise ValueError(f"round_bytes={self.round_bytes} is less than one file of file_bytes={self.file_bytes}")
+        return self
+
+
 class LookupConfig(Section):
     """What `nearest` and `hardest` give back."""
 
@@ -252,6 +268,7 @@ class Config(Section):
     difficulty: DifficultyConfig = DifficultyConfig()
     probe: ProbeConfig = ProbeConfig()
     store: StoreConfig = StoreConfig()
+    upkeep: UpkeepConfig = UpkeepConfig()
     lookup: LookupConfig = LookupConfig()
     output: OutputConfig = OutputConfig()
     selection: SelectionConfig = SelectionConfig()

@@ -6,7 +6,8 @@ many workers share a batch, and after a resume. Recipe: facebookresearch/mae mai
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from engine import mae, pictures
+from engine import loader, mae, pictures
 from engine.config import TrainConfig
+from engine.loader import Key, Read
 
-Read = Callable[[Sequence[int]], list[bytes]]  # JPEG bytes of the images at these positions
 Report = Callable[[dict[str, float], Path | None], None]
 
 
@@ -65,17 +66,16 @@ def batches(
     read: Read, count: int, config: TrainConfig, epoch: int, accelerator: Accelerator
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(images (b, 3, side, side), noise (b, tokens)) of this worker: every n-th image of each global batch."""
-    order = np.random.default_rng([config.seed, epoch]).permutation(count)
-    for start in range(0, count, config.batch):
-        together = order[start : start + config.batch]
-        # Workers take the same number, or they wait for ever.
-        together = together[: len(together) - len(together) % accelerator.num_processes]
-        mine = together[accelerator.process_index :: accelerator.num_processes].tolist()
-        if mine:
-            draws = [np.random.default_rng([config.seed, epoch, position]) for position in mine]
-            views = [augment(pictures.decode(jpeg), config, rng) for jpeg, rng in zip(read(mine), draws, strict=True)]
-            noise = np.stack([rng.random(config.mae.tokens, dtype=np.float32) for rng in draws])
-            yield mae.normalise(np.stack(views)), torch.from_numpy(noise)
+    share = loader.Share(count, config.batch, config.seed, accelerator.process_index, accelerator.num_processes)
+    for seen in loader.load(read, partial(see, config), share, epoch):
+        views, noise = zip(*seen, strict=True)
+        yield mae.normalise(np.stack(views)), torch.from_numpy(np.stack(noise))
+
+
+def see(config: TrainConfig, jpeg: bytes, key: Key) -> tuple[np.ndarray, np.ndarray]:
+    """What is seen of an image in an epoch: its augmented view (side, side, 3) uint8, and the noise (tokens,) that masks it."""
+    rng = np.random.default_rng([config.seed, *key])
+    return augment(pictures.decode(jpeg), config, rng), rng.random(config.mae.tokens, dtype=np.float32)
 
 
 def augment(image: np.ndarray, config: TrainConfig, rng: np.random.Generator) -> np.ndarray:

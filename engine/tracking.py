@@ -141,15 +141,34 @@ def experiment_of(client: Any, config: Config) -> str:
 
 
 def runs(config: Config, job: str) -> list[dict[str, Any]]:
-    """Finished runs of a job, oldest first: {"run", "tags", "metrics"}."""
-    client = connect(address(config))
-    experiment = client.get_experiment_by_name(config.tracking.experiment)
-    if not experiment:
-        return []
-    found = client.search_runs(
-        [experiment.experiment_id], f"tags.job = '{job}' and attributes.status = 'FINISHED'", order_by=["start_time ASC"]
-    )
-    return [{"run": Run(address(config), one.info.run_id), "tags": dict(one.data.tags), "metrics": dict(one.data.metrics)} for one in found]
+    """Finished runs of a job, oldest first: {"run", "tags", "params", "metrics", "status"}."""
+    return [one for one in begun(config, job) if one["status"] == "FINISHED"]
+
+
+def begun(config: Config, job: str) -> list[dict[str, Any]]:
+    """All runs of a job, whatever became of them, as `runs` tells them; OSError, in one sentence, where they are out of reach."""
+    if (uri := address(config)).startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return []  # to look would make the file
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = connect(uri)
+        experiment = client.get_experiment_by_name(config.tracking.experiment)
+        found: list[Any] = []
+        page: str | None = ""
+        while experiment and page is not None:
+            some = client.search_runs(
+                [experiment.experiment_id], f"tags.job = '{job}'", order_by=["start_time ASC"], page_token=page or None
+            )
+            found, page = found + list(some), some.token or None
+    except MlflowException as error:
+        raise OSError(f"tracking.uri={uri!r} cannot be used: {error}") from error
+    return [told(uri, one) for one in found]
+
+
+def told(uri: str, one: Any) -> dict[str, Any]:
+    data = {name: dict(getattr(one.data, name)) for name in ("tags", "params", "metrics")}
+    return {"run": Run(uri, one.info.run_id), "status": str(one.info.status), **data}
 
 
 def code_commit() -> str:

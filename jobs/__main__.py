@@ -23,10 +23,19 @@ JOBS = {
     "pretrain": "train a masked autoencoder on the chosen images, under Ray Train",
     "evaluate": "fine-tune on a folder of images/ and masks/, and measure mIoU, Dice and NormDEL",
     "query": 'SQL over the tables: query store.uri=... "SELECT ..."',
+    "nearest": "the lookup.k patches that look most like one: nearest store.uri=... PATCH_ID",
+    "hardest": "the lookup.k patches that are hardest to rebuild",
+    "explain": "why a patch, frame, image, selection or video is in the store or not, and what used it: explain store.uri=... ID",
+    "history": "what every version of the patch table came from",
+    "maintain": "migrate, merge small files, index, clean up; safe beside an ingest",
+    "forget": "erase a video, all that was made from it and every byte of both: forget store.uri=... VIDEO_ID",
     "report": "one HTML file of what the store and its runs hold",
 }
 SUBJECTS = {  # jobs that are asked about something, and what
+    "forget": "the id of one video, or the beginning of one in 8 letters or more, as in: forget store.uri=store 3f2a9c41",
     "query": 'one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"',
+    "nearest": "the id of one patch, as in: nearest store.uri=store lookup.k=5 PATCH_ID",
+    "explain": "one id of a patch, frame (video@milliseconds), training image, selection or video, or the beginning of one",
 }
 KNOB = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 USAGE = "usage: python -m jobs JOB [RECIPE | file.yaml] [knob=value ...]"

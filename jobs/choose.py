@@ -25,7 +25,7 @@ def run(config: Config) -> None:
         raise LookupError(f"the store {store.uri} holds no patches: run the job ingest on video that passes the gate")
     chosen = selection.choose(columns, config.selection, np.random.default_rng(config.selection.seed))
     tags = {"selection": chosen.selection_id, "patches_version": version}
-    with tracking.running(config, "choose", chosen.selection_id, tags) as record:
+    with store.writing("choose"), tracking.running(config, "choose", chosen.selection_id, tags) as record:
         images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
         record.log({"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}, step=0)
     log.info(

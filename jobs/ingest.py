@@ -57,11 +57,12 @@ def run(config: Config) -> None:
         log.warning("%s; if no frame of these passes the gate, their verdicts are kept all the same", reason)
         work = verdicts(config, store)
     store.create(probe.width(config))
-    with tracking.running(config, "ingest", config.fingerprint(), {"patches_version_in": store.complete_version()}) as record:
+    told = {"patches_version_in": store.complete_version()}
+    with store.writing("ingest"), tracking.running(config, "ingest", config.fingerprint(), told) as record:
         progress = Progress(len(sources))
         for rows in batches(config, store, sources, work, progress):
             progress.took_in(rows)
-            record.log({f"ingest/{name}": value for name, value in progress.counts().items()}, step=len(store.ledger()))
+            record.log({f"ingest/{name}": value for name, value in progress.counts().items()}, step=store.open("videos").count_rows())
         record.note({"patches_version_out": store.complete_version()})
 
 

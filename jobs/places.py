@@ -7,7 +7,8 @@ from engine import datasets
 from engine.config import Config
 from jobs.recipes import tiny
 
-BEFORE = {"choose": "ingest", "pretrain": "choose", "evaluate": "pretrain", "query": "ingest", "report": "ingest"}
+ASKING = ("forget", "maintain", "query", "nearest", "hardest", "explain", "history", "report")
+BEFORE = {"choose": "ingest", "pretrain": "choose", "evaluate": "pretrain", **dict.fromkeys(ASKING, "ingest")}
 
 
 def check(job: str, config: Config) -> None:
@@ -20,6 +21,8 @@ def check(job: str, config: Config) -> None:
         datasets.folder(config.evaluate.uri)
     if job in BEFORE and is_missing(f"{config.store.uri}/videos.lance"):
         raise ValueError(f"store.uri={config.store.uri!r} holds no store of endocurate: run the job {BEFORE[job]} first, or name another")
+    if job == "explain" and config.output.format == "parquet":
+        raise ValueError("output.format=parquet holds rows, explain gives a tree: table or json do")
     for knob, path in weights(job, config):
         if is_missing(path):
             raise ValueError(f"{knob}={path!r} does not exist; expected a checkpoint")

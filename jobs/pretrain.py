@@ -31,10 +31,14 @@ def run(config: Config) -> None:
     """Pre-train on the selection that selection.* names; its model lies under models/ in the store."""
     store = PatchStore(config.store.uri)
     selection_id, retained = chosen(config)
+    if store.holds(model(config, selection_id)):
+        log.info("the model of %s with this recipe is there: %s", selection_id, model(config, selection_id))
+        return
     reader = store.reader(selection_id)
     tags = {"selection": selection_id, "retained": retained, "images": len(reader), "images_version": reader.version}
     log.info("pre-training vit_%s on %d images of %s", config.pretrain.mae.size, len(reader), selection_id)
-    with tracking.running(config, "pretrain", key(config, selection_id), tags) as record:
-        trained = training.train(config, config.pretrain, reader, len(reader), f"pretrain-{key(config, selection_id)}", record)
+    name = key(config, selection_id)
+    with store.reading("images", reader.version), tracking.running(config, "pretrain", name, tags) as record:
+        trained = training.train(config, config.pretrain, reader, len(reader), f"pretrain-{name}", record)
         mae.save(trained, store.address(model(config, selection_id)))
         record.note({"model": mae.fingerprint(trained)})

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine import flow, mae, schema, tracking
+from engine import files, flow, mae, schema, tracking
 from engine.config import Config, FramesConfig, PatchesConfig
 from engine.flow import Step
 from engine.frames import DecodeFrames
@@ -52,12 +52,16 @@ def width(config: Config) -> int:
 
 
 class SampleFrames:
-    """Decode videos and keep of each the `count` frames whose hash with the seed is smallest: an even draw, whatever the order."""
+    """Decode videos and keep of each the `count` frames whose hash with the seed is smallest: an even draw, whatever the order.
 
-    def __init__(self, config: FramesConfig, count: int, seed: int) -> None:
-        self.decode, self.count, self.seed = DecodeFrames(config), count, seed
+    Of videos in `forgotten` none.
+    """
+
+    def __init__(self, config: FramesConfig, count: int, seed: int, forgotten: frozenset[str] = frozenset()) -> None:
+        self.decode, self.count, self.seed, self.forgotten = DecodeFrames(config), count, seed, forgotten
 
     def __call__(self, videos: pa.Table) -> Iterator[pa.Table]:
+        videos = videos.filter(pa.array([video_id not in self.forgotten for video_id in videos["video_id"].to_pylist()], pa.bool_()))
         for row in range(len(videos)):
             drawn = pa.Table.from_pylist([], schema.FRAME)
             for frames in self.decode(videos.slice(row, 1)):
@@ -73,36 +77,41 @@ def kept(frames: pa.Table) -> pa.Array:
     return pc.and_(pc.is_valid(frames["frame_id"]), pc.is_null(frames["reason"]))
 
 
-def steps(config: Config, sources: int) -> list[Step]:
+def steps(config: Config, sources: int, forgotten: frozenset[str] = frozenset()) -> list[Step]:
     crops = PatchesConfig(proposer="crops", per_frame=config.probe.crops, max_side=config.patches.max_side, seed=config.probe.train.seed)
     each = max(PER_VIDEO, ceil(config.probe.frames / max(sources, 1)))
     return [
         Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5),
-        Step(SampleFrames, (config.frames, each, config.probe.train.seed), batch=1, actors=(1, 4)),
+        Step(SampleFrames, (config.frames, each, config.probe.train.seed, forgotten), batch=1, actors=(1, 4)),
         Step(ProposePatches, (crops,), batch=16, cpus=0.5),
     ]
 
 
 def run(config: Config) -> None:
     """Train a scorer for `config` and store it; a later ingest of the same settings uses it."""
-    sample = sample_crops(config)
+    store = PatchStore(config.store.uri)
+    forgotten = store.forgotten()
+    sample = sample_crops(config, frozenset(forgotten))
     if len(sample) < config.probe.train.workers:
         raise TooFewCropsError(
             f"{config.videos.uri} gave {len(sample)} crops that pass the gate, too few to train a scorer: set difficulty.checkpoint"
         )
     log.info("training the scorer on %d random crops", len(sample))
-    store = PatchStore(config.store.uri)
     where = store.address(f"scorers/{config.probe.fingerprint()}.arrow")
     with fsspec.open(where, "wb", auto_mkdir=True) as file, pa.ipc.new_file(file, sample.schema) as writer:
         writer.write_table(sample)
+    if store.forgotten() != forgotten:  # the sample may show what was withdrawn while it was drawn, and does not say whose it is
+        fs, place = files.locate(where)
+        fs.rm(place)
+        raise RuntimeError("a video was forgotten while the sample for the scorer was drawn, so it was thrown away: run the job again")
     read = training.ArrowReader(training.absolute(where))
     with tracking.running(config, "probe", config.probe.fingerprint(), {"crops": len(sample)}) as record:
         model = training.train(config, config.probe.train, read, len(sample), f"probe-{config.probe.fingerprint()}", record)
         mae.save(model, store.address(scorer(config)))
 
 
-def sample_crops(config: Config) -> pa.Table:
-    """At most probe.frames * probe.crops random crops (column pixels), in the order of their ids.
+def sample_crops(config: Config, forgotten: frozenset[str] = frozenset()) -> pa.Table:
+    """At most probe.frames * probe.crops random crops (column pixels), in the order of their ids, none of a video in `forgotten`.
 
     Videos are read in a random order until there are enough; of each are taken evenly drawn frames, so that a long one does not crowd
     out the others. In memory are the frames of one video at most per process, and the crops.
@@ -112,7 +121,7 @@ def sample_crops(config: Config) -> pa.Table:
     execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     enough, found = config.probe.frames * config.probe.crops, [NO_CROPS]
     for start in range(0, len(shuffled), config.videos.batch):
-        made = execute(steps(config, len(sources)), shuffled.slice(start, config.videos.batch))
+        made = execute(steps(config, len(sources), forgotten), shuffled.slice(start, config.videos.batch))
         found += [table.select(NO_CROPS.schema.names).filter(pc.is_valid(table["patch_id"])) for table in made]
         if sum(map(len, found)) >= enough:
             break

@@ -70,7 +70,7 @@ def chosen(store: PatchStore) -> dict[str, pa.Table]:
     """The newest selection of every method, by method."""
     if not store.has("selections"):
         return {}
-    rows = store.open("selections").to_table()
+    rows = store.open("selections").to_table(with_row_id=True).sort_by("_rowid")  # in the order they were written
     newest = dict(zip(rows["method"].to_pylist(), rows["selection_id"].to_pylist(), strict=True))
     return {method: rows.filter(pc.equal(rows["selection_id"], selection_id)) for method, selection_id in sorted(newest.items())}
 

@@ -11,7 +11,7 @@ import fsspec
 import pyarrow as pa
 import torch
 
-from engine import files, flow, mae, pretrain, tracking
+from engine import files, flow, loader, mae, pretrain, tracking
 from engine.config import Config, TrainConfig
 from engine.store import PatchStore
 
@@ -36,7 +36,7 @@ class ArrowReader:
         return [bytes(pixels) for pixels in self.table["pixels"].take(pa.array(positions)).to_pylist()]
 
 
-def train(config: Config, recipe: TrainConfig, read: pretrain.Read, count: int, name: str, record: tracking.Run) -> mae.MAE:
+def train(config: Config, recipe: TrainConfig, read: loader.Read, count: int, name: str, record: tracking.Run) -> mae.MAE:
     """The trained model; the run goes on where an earlier one of this `name` stopped."""
     work, runs = partial(fit, read, count, recipe, record), absolute(PatchStore(config.store.uri).address("runs"))
     if config.where == "ray":
@@ -54,7 +54,7 @@ def train_here(work: flow.Work, runs: str) -> str:
     return f"{runs}/{checkpoints.epochs()[-1]}"
 
 
-def fit(read: pretrain.Read, count: int, recipe: TrainConfig, record: tracking.Run, resume: Path | None, report: pretrain.Report) -> None:
+def fit(read: loader.Read, count: int, recipe: TrainConfig, record: tracking.Run, resume: Path | None, report: pretrain.Report) -> None:
     """The loop on one worker; the first of them also writes to MLflow and says how far it is."""
 
     def tell(metrics: dict[str, float], folder: Path | None) -> None:

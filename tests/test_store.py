@@ -1,20 +1,19 @@
 import contextlib
-import os
 import pickle
-import signal
 import subprocess
-import sys
+import time
 from pathlib import Path
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from engine import schema
-from engine.query import query
 from engine.store import ImageReader, PatchStore, WriteRows, intake
 from engine.store.lock import locked
 from tests import rows
+from tests.crashes.committer import PROCESSES
 
 
 @pytest.fixture
@@ -64,65 +63,13 @@ def test_patches_without_a_ledger_row_are_not_read_and_are_replaced_by_the_next_
     from lance.fragment import FragmentMetadata
 
     left = [FragmentMetadata.from_json(text) for text in written["fragment"].drop_null().to_pylist()]
-    with contextlib.suppress(OSError), locked(store, "commit"):
-        intake.replace(store, "patches", left, ["bb"], again=False)
+    with contextlib.suppress(OSError), locked(store, "commit") as lease:
+        intake.replace(store, "patches", left, [], lease)
         raise OSError("died")
     assert patch_ids(store) == expected("aa")
     take_in(store, "bb")
     assert patch_ids(store) == expected("aa", "bb")
     assert store.open("patches").count_rows() == len(expected("aa", "bb"))
-
-
-DYING = """
-import os, signal, sys
-import pyarrow as pa
-from engine.store import PatchStore, WriteRows, intake
-from tests import rows
-
-def die(*_, **__):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-uri, step = sys.argv[1:]
-store = PatchStore(uri)
-written = pa.concat_tables(WriteRows(uri)(rows.scored("bb")))
-if step == "after the fragments":
-    die()
-replace = intake.replace
-def dying(tables, table, *rest):
-    if step == f"before {table}":
-        die()
-    version = replace(tables, table, *rest)
-    if step == f"after {table}":
-        die()
-    return version
-intake.replace = dying
-enter = intake.enter
-def entering(tables, rows):
-    enter(tables, rows)
-    if step == "after the ledger":
-        die()
-intake.enter = entering
-store.commit(written, rows.videos("bb"), rows.STAMP)
-"""
-
-
-@pytest.mark.parametrize(
-    "step", ["after the fragments", "before patches", "after patches", "before frames", "after frames", "after the ledger"]
-)
-def test_a_kill_at_any_step_leaves_the_table_of_an_undisturbed_run(store, step):
-    take_in(store, "aa")
-    root = Path(__file__).resolve().parent.parent
-    died = subprocess.run(
-        [sys.executable, "-c", DYING, store.uri, step], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False
-    )
-    assert died.returncode == -signal.SIGKILL
-    assert patch_ids(store) in (expected("aa"), expected("aa", "bb"))
-    if len(store.unknown(rows.videos("bb"))):
-        take_in(store, "bb")
-    assert patch_ids(store) == expected("aa", "bb")
-    assert store.open("patches").count_rows() == 12
-    assert store.open("frames").count_rows() == 8
-    assert sorted(store.ledger()["video_id"].to_pylist()) == ["aa", "bb"]
 
 
 def test_taking_in_a_video_twice_leaves_its_rows_once(store):
@@ -245,8 +192,8 @@ def test_patches_are_taken_by_id_in_the_order_asked_for(store):
 
 def test_sql_sees_the_complete_tables_and_cannot_write(store, tmp_path):
     take_in(store, "aa", "bb")
-    counted = query(
-        store, "SELECT video_id, count(*) AS n, avg(difficulty) AS d FROM patches GROUP BY video_id ORDER BY video_id"
+    counted = store.query(
+        "SELECT video_id, count(*) AS n, avg(difficulty) AS d FROM patches GROUP BY video_id ORDER BY video_id"
     ).to_pylist()
     reference = {v: np.mean(rows.scored(v)["difficulty"].drop_null().to_numpy()) for v in ("aa", "bb")}
     assert [(row["video_id"], row["n"]) for row in counted] == [("aa", 6), ("bb", 6)]
@@ -258,9 +205,9 @@ def test_sql_sees_the_complete_tables_and_cannot_write(store, tmp_path):
         f"SELECT * FROM read_text('{__file__}')",
     ):
         with pytest.raises(ValueError, match="query"):
-            query(store, hostile)
+            store.query(hostile)
     with pytest.raises(ValueError, match="nowhere"):
-        query(store, "SELECT * FROM nowhere")
+        store.query("SELECT * FROM nowhere")
 
 
 @pytest.fixture
@@ -281,3 +228,129 @@ def test_a_full_disk_is_an_error_and_the_table_stays_what_it_was(small_disk):
     again = PatchStore(store.uri)
     assert patch_ids(again) == expected("aa")
     assert again.ledger()["video_id"].to_pylist() == ["aa"]
+    subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
+    take_in(again, "bb")
+    assert patch_ids(again) == expected("aa", "bb")
+    assert again.open("patches").count_rows() == 12
+
+
+# -- commits that go wrong ------------------------------------------------------------------------------------------------------
+
+
+def answering(monkeypatch, answer):
+    """Swap Lance's commit of an append for one that does it and then answers otherwise."""
+    commit = lance.LanceDataset.commit
+
+    def committing(uri, operation, *arguments, **options):
+        done = commit(uri, operation, *arguments, **options)
+        return answer(done, lambda: commit(uri, operation)) if isinstance(operation, lance.Transaction) else done
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", staticmethod(committing))
+
+
+def test_a_commit_that_landed_and_was_answered_by_an_error_is_found_and_not_made_again(store, monkeypatch):
+    def deny(*_):
+        raise OSError("timed out")
+
+    answering(monkeypatch, deny)
+    take_in(store, "aa")
+    take_in(store, "aa")
+    assert patch_ids(store) == expected("aa")
+    assert store.open("patches").count_rows() == 6
+    assert len(store.ledger()) == 1
+
+
+def test_a_commit_that_was_made_twice_by_a_blind_retry_is_there_once(store, monkeypatch):
+    answering(monkeypatch, lambda done, again: again())
+    take_in(store, "aa")
+    take_in(store, "bb", "cc")
+    assert patch_ids(store) == expected("aa", "bb", "cc")
+    assert (store.open("patches").count_rows(), store.open("frames").count_rows(), len(store.ledger())) == (18, 12, 3)
+
+
+def test_a_commit_that_did_not_land_is_an_error(store, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("timed out")
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", staticmethod(fail))
+    with pytest.raises(OSError, match="timed out"):
+        take_in(store, "aa")
+    assert len(store.ledger()) == 0
+
+
+def written_of(store, *ids):
+    return pa.concat_tables([out for video_id in ids for out in WriteRows(store.uri)(rows.scored(video_id))])
+
+
+def data_files(store):
+    return sorted(Path(store.address("patches.lance"), "data").iterdir())
+
+
+def test_files_that_are_not_what_the_workers_announced_are_refused_before_anything_is_committed(store):
+    twice = written_of(store, "aa")
+    with pytest.raises(ValueError, match="wrote 6 of 12 patches twice: nothing was committed"):
+        store.commit(pa.concat_tables([twice, written_of(store, "aa")]), rows.videos("aa"), rows.STAMP)
+    strange = written_of(store, "bb")
+    named = strange.set_column(0, strange.schema.field(0), pa.array(["cc"] * len(strange)))
+    with pytest.raises(ValueError, match="patches of 1 videos that they did not announce"):
+        store.commit(named, rows.videos("cc"), rows.STAMP)
+    torn = written_of(store, "dd")
+    newest = max(data_files(store), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.raises(OSError, match="a file that a worker wrote cannot be read, nothing was committed"):
+        store.commit(torn, rows.videos("dd"), rows.STAMP)
+    newest.unlink()
+    with pytest.raises(OSError, match="a file that a worker wrote cannot be read, nothing was committed"):
+        store.commit(torn, rows.videos("dd"), rows.STAMP)
+    assert store.open("patches").version == 1
+    assert len(store.ledger()) == 0
+
+
+def test_a_second_intake_that_dies_between_its_commits_takes_nothing_of_the_first_away(store, monkeypatch):
+    take_in(store, "aa", "bb")
+    enter = intake.enter
+
+    def fail(*_):
+        raise OSError("died")
+
+    monkeypatch.setattr(intake, "enter", fail)
+    with pytest.raises(OSError, match="died"):
+        take_in(store, "aa")
+    monkeypatch.setattr(intake, "enter", enter)
+    take_in(store, "cc")
+    assert patch_ids(store) == expected("aa", "bb", "cc")
+    assert (store.open("patches").count_rows(), store.open("frames").count_rows(), len(store.ledger())) == (18, 12, 3)
+
+
+def test_the_ledger_stays_in_few_files_however_often_it_is_added_to(store, monkeypatch):
+    monkeypatch.setattr(intake, "LOOSE", 3)
+    monkeypatch.setattr(intake, "JOINED", 4)
+    for number in range(14):
+        take_in(store, f"v{number:02d}")
+    assert len(store.open("videos").get_fragments()) <= 14 // 4 + 3 + 1
+    assert sorted(store.ledger()["video_id"].to_pylist()) == [f"v{number:02d}" for number in range(14)]
+    assert store.ledger()["patches_version"].to_pylist() == sorted(store.ledger()["patches_version"].to_pylist())
+    assert patch_ids(store) == expected(*(f"v{number:02d}" for number in range(14)))
+
+
+def test_of_many_who_make_a_store_at_once_all_succeed_and_nobody_empties_it(tmp_path):
+    with PROCESSES.Pool(4) as pool:
+        for number in range(3):
+            uri, at = str(tmp_path / f"store-{number}"), time.time() + 0.2
+            pool.starmap(made_at, [(uri, at)] * 4)
+            assert {name: PatchStore(uri).lance(name).version for name in ("patches", "videos", "locks")} == dict.fromkeys(
+                ("patches", "videos", "locks"), 1
+            )
+
+
+def made_at(uri, moment):
+    time.sleep(max(0.0, moment - time.time()))
+    PatchStore(uri).create(rows.WIDTH)
+
+
+def test_a_store_whose_making_was_interrupted_is_made_by_the_next_run(tmp_path):
+    (tmp_path / "store" / "videos.lance" / "_transactions").mkdir(parents=True)
+    store = PatchStore(str(tmp_path / "store"))
+    store.create(rows.WIDTH)
+    take_in(store, "aa")
+    assert patch_ids(store) == expected("aa")

@@ -1,20 +1,27 @@
 """The patch table, the ledger of videos, selections and training images: Lance tables under one address. Only home of `lance`.
 
 `tables` opens and creates them, `lock` lets one job commit at a time, `intake` takes video in exactly once, `selections` keeps what was
-chosen, `views` shows them to SQL. `PatchStore` is the way in to all of it.
+chosen, `views` shows them to SQL, `reading` finds patches, `history` tells versions apart. `PatchStore` is the way in to all of it.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
+import lance
 import numpy as np
 import pyarrow as pa
 
-from engine.store import intake, selections
+from engine import sql
+from engine.config import UpkeepConfig
+from engine.store import erasure, history, intake, reading, selections, tombstones, upkeep, views, writers
+from engine.store.history import Difference
 from engine.store.intake import WriteRows
 from engine.store.selections import ImageReader
-from engine.store.tables import Tables
+from engine.store.tables import Tables, quoted
 
-__all__ = ["ImageReader", "PatchStore", "WriteRows"]
+__all__ = ["Difference", "ImageReader", "PatchStore", "WriteRows", "quoted"]
 
 
 class PatchStore(Tables):
@@ -64,3 +71,130 @@ class PatchStore(Tables):
     def reader(self, selection_id: str) -> ImageReader:
         """The training images of a selection as they are now: later changes of the table do not reach it."""
         return ImageReader(self.uri, selection_id, int(self.open("images").version))
+
+    # -- keeping ------------------------------------------------------------------------------------------------------------
+
+    def writing(self, job: str) -> AbstractContextManager[None]:
+        """Be known as a job that writes files before it commits them: while it lives, upkeep collects no file that nothing refers to."""
+        return writers.writing(self, job)
+
+    def reading(self, table: str, version: int) -> AbstractContextManager[None]:
+        """Be known as a job that reads a version for long: upkeep leaves it alone. What is forgotten goes all the same."""
+        return writers.reading(self, table, version)
+
+    def forget(self, video: str, commit: str = "") -> pa.Table:
+        """Erase the video of this id, or of this unique beginning of one: rows, images made from it, every byte of both in older versions.
+
+        Returns what went and what was made from it (journal.DEEDS). LookupError for an unknown video, ValueError where a tag or a branch
+        of somebody else holds it; nothing is changed then. Run again after a crash it finishes.
+        """
+        return erasure.forget(self, video, commit)
+
+    def forgotten(self) -> set[str]:
+        """The ids of the videos that were forgotten and never come back."""
+        return tombstones.forgotten(self) if self.has("videos") else set()
+
+    def maintain(self, config: UpkeepConfig, commit: str = "") -> pa.Table:
+        """Migrate an older store, merge small files, index, and remove what nobody needs; returns what was done (journal.DEEDS).
+
+        Safe beside an ingest and readers. ValueError for a newer schema, OSError for a damaged table, before anything is changed.
+        """
+        return upkeep.maintain(self, config, commit)
+
+    # -- asking -------------------------------------------------------------------------------------------------------------
+
+    def query(self, asked: str) -> pa.Table:
+        """The rows of one SELECT over patches, frames, videos, selections, images and journal; pixels are read only where named.
+
+        ValueError, in one sentence, for SQL that does not parse, names what is not there, or does anything but read.
+        """
+        return sql.select(views.views(self), asked, views.conditions(self, None))
+
+    def nearest(self, like: str | Sequence[float], k: int = 10, where: str = "") -> pa.Table:
+        """The `k` patches most like a patch, itself left out, or like a vector: patch_id, difficulty, video_id, time_ms, box, distance.
+
+        `distance` is the cosine distance of the embeddings, 0 to 2, smallest first; rows without an embedding are left out. `where`, a
+        Lance filter, comes before the search. Up to 50,000 rows are compared one by one; beyond that the vector index answers, if
+        there is one, and its candidates are compared by their whole vectors. Rows newer than the index are found too. A vector is
+        rounded to float16, as the embeddings are.
+        """
+        return reading.nearest(self, like, k, where)
+
+    def hardest(self, k: int = 10, where: str = "") -> pa.Table:
+        """The `k` patches of the highest difficulty, hardest first, equal ones by id: patch_id, difficulty, video_id, time_ms, box.
+
+        One whose difficulty is no finite number has no rank and is left out. `where` is a Lance filter.
+        """
+        return reading.hardest(self, k, where)
+
+    def sample(self, k: int = 10, seed: int = 0, where: str = "") -> pa.Table:
+        """`k` patches by lot, a function of the seed and the patches' ids and not of the order of rows; columns as of `hardest`."""
+        return reading.sample(self, k, seed, where)
+
+    def named(self, patch_ids: Sequence[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Columns of those of the patches that are there, by id."""
+        return reading.patches(self, patch_ids, columns)
+
+    def image(self, patch_id: str) -> bytes:
+        """The JPEG of a patch; LookupError for an unknown id."""
+        return reading.image(self, patch_id)
+
+    def training_image(self, name: str, position: int | None = None) -> bytes:
+        """The JPEG of a training image, by its id, or by a selection's id and the position in it; LookupError where there is none."""
+        return reading.training_image(self, name, position)
+
+    def at(self, version: int | str) -> "PinnedStore":
+        """The store as it was at a complete version of the patch table, or at a tag, read-only; LookupError says which there are."""
+        return PinnedStore(self.uri, history.resolve(self, version))
+
+    def diff(self, older: int | str, newer: int | str) -> Difference:
+        """Which patches came and went from one version, or tag, to another; of two selections also how ranks moved."""
+        return history.diff(self, older, newer)
+
+    def history(self) -> pa.Table:
+        """What every version of the patch table came from and what was made from it, oldest first (history.HISTORY)."""
+        return history.history(self)
+
+
+@dataclass(frozen=True)
+class PinnedStore(PatchStore):
+    """A store as it was at a version of the patch table: its videos, frames and selections are those of that version or older.
+
+    PermissionError, in one sentence, for whatever would change it: every change goes through the methods below or takes a lock.
+    """
+
+    version: int
+
+    def complete_version(self) -> int:
+        """The version it is pinned to."""
+        return self.version
+
+    def open(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
+        """A table as Lance sees it: of patches the version it is pinned to, unless told."""
+        if table == "locks":
+            self.refuse()
+        return super().open(table, self.version if table == "patches" and version is None else version)
+
+    def ledger(self) -> pa.Table:
+        """One row per video that had been taken in by then."""
+        return self.open("videos").to_table(filter=f"patches_version <= {self.version}")
+
+    def query(self, asked: str) -> pa.Table:
+        """The rows of one SELECT over the tables as they were."""
+        return sql.select(views.views(self), asked, views.conditions(self, self.version))
+
+    def create(self, width: int) -> NoReturn:
+        """Refused."""
+        self.refuse()
+
+    def append(self, table: str, batches: Iterable[pa.Table]) -> NoReturn:
+        """Refused."""
+        self.refuse()
+
+    def save(self, selection: pa.Table, images: Iterable[pa.Table]) -> NoReturn:
+        """Refused."""
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """PermissionError."""
+        raise PermissionError(f"version {self.version} of the store {self.uri} is read-only: changes go to the store itself")

@@ -1,23 +1,28 @@
 """Taking video in, exactly once: workers write files nobody sees, one committer makes them visible, the ledger row comes last.
 
 The ledger names the version of the patch table that is complete; readers open that version, so rows of a run that died in between are
-never read, and the next run replaces them. One job commits at a time; what two took in at once is there once, the later in place of the
-earlier, which are equal.
+never read, and the next run sweeps them away. One job commits at a time; what two took in at once is there once, the later in place of
+the earlier, which are equal. A commit costs what it adds: it looks at its own files, at the ledger's few fragments, and at nothing else.
 """
 
 import json
-import uuid
 from collections.abc import Sequence
 
 import lance
 import pyarrow as pa
 import pyarrow.compute as pc
+from lance.file import LanceFileReader
 from lance.fragment import FragmentMetadata
 
 from engine import schema
 from engine.ledger import frame_rows, ledger_rows, written_rows
-from engine.store.lock import locked
-from engine.store.tables import Tables, fragments_of, quoted
+from engine.store.commits import committing, land
+from engine.store.lock import Lease
+from engine.store.tables import Tables, first_line, fragments_of, quoted
+from engine.store.tombstones import FORGOTTEN, spared, without
+
+LOOSE = 32  # small fragments of the ledger before they are joined: every look into it opens each of them
+JOINED = 4096  # rows of a fragment that is left alone
 
 
 def unseen(tables: Tables, sources: pa.Table) -> pa.Table:
@@ -30,8 +35,8 @@ def unseen(tables: Tables, sources: pa.Table) -> pa.Table:
 
 def unknown(tables: Tables, videos: pa.Table) -> pa.Table:
     """The videos whose bytes the ledger does not know, each once."""
-    ledger = tables.ledger()
-    known = set(ledger.filter(pc.not_equal(pc.fill_null(ledger["reason"], ""), "unreadable"))["video_id"].to_pylist())
+    earlier = entered(tables, videos) if len(videos) and tables.has("videos") else schema.VIDEOS_TABLE.empty_table()
+    known = {row["video_id"] for row in earlier.to_pylist() if row["reason"] != "unreadable"}
     fresh = []
     for video_id in videos["video_id"].to_pylist():
         fresh.append(video_id not in known)
@@ -41,22 +46,50 @@ def unknown(tables: Tables, videos: pa.Table) -> pa.Table:
 
 def commit(tables: Tables, written: pa.Table, videos: pa.Table, stamp: dict[str, str]) -> pa.Table:
     """Make a micro-batch visible: patches, then frames, then the ledger rows; returns the ledger rows."""
-    ids = videos["video_id"].to_pylist()
     fragments = [FragmentMetadata.from_json(text) for text in written["fragment"].drop_null().to_pylist()]
-    promised, found = pc.sum(written["patches"]).as_py() or 0, sum(fragment.num_rows for fragment in fragments)
-    if promised != found:
-        raise ValueError(f"the workers announced {promised} patches and wrote {found}: nothing was committed")
+    check_files(tables, written, fragments)
     frames = frame_rows(written)
     rows = ledger_rows(videos, written, frames, stamp | {"patches_version": 0})  # before anything is written: it refuses what is not whole
-    with locked(tables, "commit") as inherited:
-        if inherited:
-            sweep(tables)
-        again = not set(tables.ledger()["video_id"].to_pylist()).isdisjoint(ids)
-        version = replace(tables, "patches", fragments, ids, again)
-        replace(tables, "frames", fragments_of(tables.address("frames.lance"), frames), ids, again)
+    with committing(tables) as lease:
+        tables.refuse_lost("patches", fragments)  # while the lock was waited for; whoever collects lost files holds it
+        earlier = entered(tables, videos)
+        if gone := set(earlier.filter(pc.equal(earlier["reason"], FORGOTTEN))["video_id"].to_pylist()):
+            fragments, frames, rows = spared(tables, fragments, gone), without(frames, gone), without(rows, gone)
+        again = earlier.filter(pc.greater(earlier["frames"], 0))["video_id"].to_pylist()
+        version = replace(tables, "patches", fragments, again, lease)
+        replace(tables, "frames", fragments_of(tables.address("frames.lance"), frames), again, lease)
         rows = at_version(rows, version)
-        enter(tables, rows)
+        enter(tables, rows, earlier, lease)
+        lease.check()
     return rows
+
+
+def check_files(tables: Tables, written: pa.Table, fragments: Sequence[FragmentMetadata]) -> None:
+    """ValueError where the files hold other rows than the workers announced: lost, cut off, there twice or of another video."""
+    ids = [patch_ids(tables, fragment) for fragment in fragments]
+    promised, found = pc.sum(written["patches"]).as_py() or 0, sum(map(len, ids))
+    if promised != found:
+        raise ValueError(f"the workers announced {promised} patches and wrote {found}: nothing was committed")
+    if not found:
+        return
+    patches = pa.concat_arrays(chunk for column in ids for chunk in column.chunks)
+    if (distinct := len(patches.unique())) != found:
+        raise ValueError(f"the workers wrote {found - distinct} of {found} patches twice: nothing was committed")
+    videos = pc.struct_field(pc.extract_regex(patches, "^(?P<video>[^@]*)@"), "video").unique()
+    if strange := set(videos.to_pylist()) - set(written["video_id"].to_pylist()):
+        raise ValueError(f"the workers wrote patches of {len(strange)} videos that they did not announce: nothing was committed")
+
+
+def patch_ids(tables: Tables, fragment: FragmentMetadata) -> pa.ChunkedArray:
+    """The ids in a fragment, as its file has them; OSError where the file is not there, ValueError where it has another number of rows."""
+    try:
+        file = LanceFileReader(f"{tables.address('patches.lance')}/data/{fragment.files[0].path}", columns=["patch_id"])
+        ids = file.read_all().to_table()["patch_id"]
+    except (OSError, ValueError) as error:
+        raise OSError(f"a file that a worker wrote cannot be read, nothing was committed: {first_line(error)}") from error
+    if len(ids) != fragment.physical_rows:
+        raise ValueError(f"a worker announced a file of {fragment.physical_rows} patches, it has {len(ids)}: nothing was committed")
+    return ids
 
 
 def at_version(rows: pa.Table, version: int) -> pa.Table:
@@ -64,35 +97,61 @@ def at_version(rows: pa.Table, version: int) -> pa.Table:
     return rows.set_column(place, rows.schema.field(place), pa.array([version] * len(rows), pa.int64()))
 
 
-def sweep(tables: Tables) -> None:
-    """Remove the rows of videos that are in no ledger: those of a run that died before it was done."""
-    known = set(tables.ledger()["video_id"].to_pylist())
-    for table in ("patches", "frames"):
-        found = tables.open(table).to_table(columns=["video_id"])["video_id"].unique().to_pylist()
-        if lost := sorted(set(found) - known):
-            tables.open(table).delete(f"video_id IN ({quoted(lost)})")
-
-
-def replace(tables: Tables, table: str, fragments: list[FragmentMetadata], ids: Sequence[str], again: bool) -> int:
-    """Append `fragments`, after removing the videos' earlier rows where they were taken in before; returns the version."""
+def replace(tables: Tables, table: str, fragments: list[FragmentMetadata], again: Sequence[str], lease: Lease) -> int:
+    """Append `fragments`, in the same commit in place of the rows of videos that were taken in before; returns the version."""
     dataset = tables.open(table)
-    if again:
-        dataset.delete(f"video_id IN ({quoted(ids)})")
-    if fragments:
-        told = {"batch": uuid.uuid4().hex, "videos": json.dumps(list(ids))}
-        transaction = lance.Transaction(dataset.version, lance.LanceOperation.Append(fragments), transaction_properties=told)
-        dataset = lance.LanceDataset.commit(dataset.uri, transaction)
-    return int(dataset.version)
+    if not fragments and not again:
+        return int(dataset.version)
+    operation = lance.LanceOperation.Append(fragments) if not again else replacement(dataset, fragments, f"video_id IN ({quoted(again)})")
+    return int(land(dataset, operation, lease, videos=json.dumps(list(again))).version)
 
 
-def enter(tables: Tables, rows: pa.Table) -> None:
-    """Write ledger rows; a row of the same video, or of the same source that could not be read before, gives way."""
+def replacement(dataset: lance.LanceDataset, fragments: list[FragmentMetadata], where: str) -> lance.LanceOperation.Update:
+    """The operation that puts `fragments` in place of the rows of a filter: no crash can come between the two."""
+    addresses = dataset.scanner(columns=[], filter=where, with_row_address=True).to_table()["_rowaddr"].to_numpy()
+    touched = sorted({int(address) >> 32 for address in addresses})
+    left = {number: dataset.get_fragment(number).delete(where) for number in touched}
+    return lance.LanceOperation.Update(
+        removed_fragment_ids=[number for number, rest in left.items() if rest is None],
+        updated_fragments=[rest for rest in left.values() if rest is not None],
+        new_fragments=fragments,
+    )
+
+
+# -- the ledger -----------------------------------------------------------------------------------------------------------------
+
+
+def entered(tables: Tables, videos: pa.Table) -> pa.Table:
+    """The ledger rows of the same videos, and of the same sources where they could not be read before."""
+    same = f"video_id IN ({quoted(videos['video_id'].to_pylist())})"
+    refused = f"reason = 'unreadable' AND uri IN ({quoted(videos['uri'].to_pylist())})"
+    return tables.open("videos").to_table(filter=f"{same} OR ({refused})")
+
+
+def enter(tables: Tables, rows: pa.Table, earlier: pa.Table, lease: Lease) -> None:
+    """Write ledger rows; a row of the same video, or of the same source that could not be read before, gives way in the same commit."""
     ledger = tables.open("videos")
-    readable = rows.filter(pc.not_equal(pc.fill_null(rows["reason"], ""), "unreadable"))
-    outdated = f"reason = 'unreadable' AND uri IN ({quoted(readable['uri'].to_pylist())})"
-    if len(readable) and ledger.count_rows(outdated):
-        ledger.delete(outdated)
-    ledger.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+    if not len(rows):
+        return
+    if not len(earlier):
+        land(ledger, lance.LanceOperation.Append(fragments_of(ledger.uri, rows)), lease)
+        join(tables, lease)
+        return
+    readable = {row["uri"] for row in rows.to_pylist() if row["reason"] != "unreadable"}
+    outdated = [row["video_id"] for row in earlier.to_pylist() if row["reason"] == "unreadable" and row["uri"] in readable]
+    merge = ledger.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all().conflict_retries(0)
+    if outdated:
+        merge = merge.when_not_matched_by_source_delete(f"video_id IN ({quoted(outdated)})")
+    lease.check()
+    merge.execute(rows)
+
+
+def join(tables: Tables, lease: Lease) -> None:
+    """Join the small fragments of the ledger where there are many: each commit adds one, and each look into it opens all."""
+    ledger = tables.open("videos")
+    if sum(fragment.metadata.physical_rows < JOINED for fragment in ledger.get_fragments()) > LOOSE:
+        lease.check()
+        ledger.optimize.compact_files(target_rows_per_fragment=JOINED)
 
 
 @schema.stage(reads=schema.SCORED, writes=schema.WRITTEN)

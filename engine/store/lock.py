@@ -1,7 +1,8 @@
 """One committer at a time, whoever runs where: a lease in a Lance table, taken by an insert that only one of many can make.
 
-The lease is renewed while its holder lives. Whoever finds one that ran out, or whose holder was a process of this machine and is gone,
-takes it over.
+The lease is renewed while its holder lives. Whoever sees one stand still for LEASE seconds, or finds that its holder was a process of
+this machine and is gone, takes it over. No two clocks are compared. A holder that was only paused does not know that it lost the lock:
+it has to ask, by `check`, before it writes.
 """
 
 import os
@@ -10,8 +11,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,80 +26,120 @@ LEASE = 60.0  # seconds; far more than a renewal takes on a slow object store
 WAIT = 0.2  # seconds between two tries
 KEPT = 100  # versions of the table of locks before old ones are swept
 OUTDATED = timedelta(minutes=10)  # whoever reads an older version of it is long done
+ABANDONED = 0.0  # the time in a lease whose holder says itself that it did not finish
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lock that is held; `inherited` where the holder before did not finish, so that what it left can be swept."""
+
+    tables: Tables
+    name: str
+    owner: str
+    inherited: bool
+
+    def check(self) -> None:
+        """RuntimeError, in one sentence, where the lock was lost to another job: nothing may be written any more."""
+        held = holding(self.tables, self.name)
+        if held is None or held["owner"] != self.owner:
+            raise RuntimeError(
+                f"another job took over the lock {self.name!r} of the store {self.tables.uri} because this one stood still for "
+                f"{LEASE:g} s: what this one had not finished is swept away, so run it again"
+            )
 
 
 @contextmanager
-def locked(tables: Tables, name: str, patience: float = 3600.0) -> Iterator[bool]:
-    """Hold the lock `name` of a store; gives True where the holder before did not finish, so that what it left can be swept.
-
-    TimeoutError, in one sentence, where another job holds it longer than `patience` seconds.
-    """
-    owner, deadline = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}", time.monotonic() + patience
-    while (inherited := take(tables, name, owner)) is None:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"another job has held the lock {name!r} of the store {tables.uri} for {patience:g} s")
-        time.sleep(WAIT)
+def locked(tables: Tables, name: str, patience: float = 3600.0) -> Iterator[Lease]:
+    """Hold the lock `name` of a store; TimeoutError, in one sentence, where others hold it longer than `patience` seconds."""
+    owner = f"{machine()}/{os.getpid()}/{uuid.uuid4().hex}"
+    lease = Lease(tables, name, owner, acquire(tables, name, owner, patience))
     released = threading.Event()
     renewing = threading.Thread(target=renew, args=(tables, name, owner, released), daemon=True)
     renewing.start()
     finished = False
     try:
-        yield inherited
+        yield lease
         finished = True
     finally:
         released.set()
         renewing.join()
-        release(tables, name, owner) if finished else abandon(tables, name, owner)
+        with suppress(OSError):  # a lease that cannot be given back runs out
+            release(tables, name, owner) if finished else put(tables, row(name, owner, ABANDONED), owner)
 
 
-def take(tables: Tables, name: str, owner: str) -> bool | None:
-    """Insert the lease (False), or take over a dead one (True); None where another holds it."""
-    mine = row(name, owner, time.time() + LEASE)
-    if tables.open("locks").merge_insert("name").when_not_matched_insert_all().execute(mine)["num_inserted_rows"]:
-        return False
+def acquire(tables: Tables, name: str, owner: str, patience: float) -> bool:
+    """Wait for the lock; gives True where it was taken over from a holder that did not finish."""
+    seen, since, deadline = None, 0.0, time.monotonic() + patience
+    while time.monotonic() < deadline:
+        held = holding(tables, name)
+        if held is None:
+            if insert(tables, row(name, owner, time.time() + LEASE)):
+                return False
+            continue
+        if held != seen:
+            seen, since = held, time.monotonic()
+        stands_still = time.monotonic() - since > LEASE
+        # Only the lease that was looked at gives way: of two who would take it over, the second finds another owner.
+        if (stands_still or is_gone(held)) and put(tables, row(name, owner, time.time() + LEASE), held["owner"]):
+            return True
+        time.sleep(WAIT)
+    raise TimeoutError(f"another job has held the lock {name!r} of the store {tables.uri} for {patience:g} s")
+
+
+def holding(tables: Tables, name: str) -> dict[str, Any] | None:
+    """The lease of that name as it is now."""
     held = tables.open("locks").to_table(filter=f"name IN ({quoted([name])})").to_pylist()
-    if not held or not is_dead(held[0]):
-        return None
-    # Only the lease that was looked at gives way: of two who would take it over, the second finds another owner.
-    return True if put(tables, mine, held[0]["owner"]) else None
+    return held[0] if held else None
 
 
-def put(tables: Tables, lease: pa.Table, owner: str) -> int:
-    """Write a lease in place of that of `owner`; 0 where that one is not there any more."""
+def insert(tables: Tables, lease: pa.Table) -> bool:
+    """Write a lease where there is none; of many who try at once one succeeds."""
+    return bool(tables.open("locks").merge_insert("name").when_not_matched_insert_all().execute(lease)["num_inserted_rows"])
+
+
+def put(tables: Tables, lease: pa.Table, owner: str) -> bool:
+    """Write a lease in place of that of `owner`; False where that one is not there any more."""
     same = f"target.owner = {quoted([owner])}"
-    return int(tables.open("locks").merge_insert("name").when_matched_update_all(same).execute(lease)["num_updated_rows"])
+    return bool(tables.open("locks").merge_insert("name").when_matched_update_all(same).execute(lease)["num_updated_rows"])
 
 
 def row(name: str, owner: str, until: float) -> pa.Table:
     return pa.table({"name": [name], "owner": [owner], "until": [until]}, schema.LOCKS)
 
 
-def is_dead(lease: dict[str, object]) -> bool:
-    """True for a lease that ran out, and for one of a process of this machine that is no more."""
-    host, pid, _ = str(lease["owner"]).split("/")
-    if float(str(lease["until"])) < time.time():
-        return True
-    return host == socket.gethostname() and not is_alive(int(pid))
+def is_dead(lease: dict[str, Any]) -> bool:
+    """True where the holder is gone or the lease ran out by this machine's clock: good enough for a look, too little to take it."""
+    return is_gone(lease) or float(lease["until"]) < time.time()
 
 
-def is_alive(pid: int) -> bool:
+def is_gone(lease: dict[str, Any]) -> bool:
+    """True where the holder gave up, or was a process of this machine that is no more."""
+    where, process, _ = str(lease["owner"]).split("/")
+    return lease["until"] == ABANDONED or (where == machine() and not is_alive(int(process)))
+
+
+def machine() -> str:
+    """A name for the set of processes that this one can see: containers share names, and each counts its processes anew."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        booted, namespace = Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")
+    except OSError:  # no Linux: only time tells who is gone
+        return f"{socket.gethostname()}.{os.getpid()}"
+    return f"{socket.gethostname()}.{booted}.{namespace}"
+
+
+def is_alive(process: int) -> bool:
+    """False for a process that is gone, also where nobody has asked for its exit code yet."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return not Path("/proc/self").exists()
+    return state not in "ZX"
 
 
 def renew(tables: Tables, name: str, owner: str, released: threading.Event) -> None:
     while not released.wait(LEASE / 4):
-        put(tables, row(name, owner, time.time() + LEASE), owner)
-
-
-def abandon(tables: Tables, name: str, owner: str) -> None:
-    """Leave the lease to the next one, who learns that this one did not finish."""
-    put(tables, row(name, owner, 0.0), owner)
+        with suppress(OSError):  # there is time for two more tries; when they fail too, `check` tells of it
+            put(tables, row(name, owner, time.time() + LEASE), owner)
 
 
 def release(tables: Tables, name: str, owner: str) -> None:

@@ -72,12 +72,26 @@ class Tables:
         """Make the tables that do not exist yet, for embeddings of `width` numbers; ValueError where the store has another width."""
         filesystem(self.uri).makedirs(self.uri, exist_ok=True)
         for name, columns in {"patches": schema.patches_table(width), **TABLES}.items():
-            if not self.has(name):
-                marked = columns.with_metadata({"endocurate": str(schema.VERSION)})
-                lance.write_dataset(marked.empty_table(), self.address(f"{name}.lance"), enable_stable_row_ids=True)
+            if not self.is_made(name):
+                self.make(name, columns.with_metadata({"endocurate": str(schema.VERSION)}))
         found = self.open("patches").schema.field("embedding").type.list_size
         if found != width:
             raise ValueError(f"the store {self.uri} holds embeddings of {found} numbers, the scorer makes {width}: use another store")
+
+    def is_made(self, table: str) -> bool:
+        """Whether a table has a version: a run that died while it made one leaves a folder without."""
+        fs, versions = filesystem(self.uri), self.address(f"{table}.lance/_versions")
+        fs.invalidate_cache()
+        return bool(fs.exists(versions) and fs.ls(versions))
+
+    def make(self, table: str, columns: pa.Schema) -> None:
+        """Make an empty table; of many who try at once one does. By `write_dataset` the second would put an empty one over the first's."""
+        empty = lance.LanceOperation.Overwrite(columns, [])
+        try:
+            lance.LanceDataset.commit(self.address(f"{table}.lance"), empty, max_retries=0, enable_stable_row_ids=True)
+        except OSError:
+            if not self.is_made(table):
+                raise
 
     def ledger(self) -> pa.Table:
         """One row per video that was taken in, refused or forgotten; empty before the first run."""
@@ -96,12 +110,25 @@ class Tables:
         """Columns of the complete patches; `where` is a Lance filter."""
         return self.open("patches", version or self.complete_version()).to_table(columns=list(columns), filter=where)
 
+    def refuse_lost(self, table: str, fragments: Iterable[FragmentMetadata]) -> None:
+        """OSError where files that are about to be committed are gone, as when their job slept so long that it was taken for dead.
+
+        Lance itself would commit them, and every later look at the table would fail.
+        """
+        for file in (file.path for fragment in fragments for file in fragment.files):
+            if not self.holds(f"{table}.lance/data/{file}"):
+                raise OSError(
+                    f"a file written for the table {table} of {self.uri} is gone (data/{file}): nothing was committed, run this again"
+                )
+
     def append(self, table: str, batches: Iterable[pa.Table]) -> int:
         """Add rows to a table other than `patches` in one commit; returns their number."""
         target = self.open(table)
         fragments = [fragment for batch in batches for fragment in fragments_of(target.uri, schema.check(batch, TABLES[table], table))]
         if fragments:
-            lance.LanceDataset.commit(target.uri, lance.LanceOperation.Append(fragments), read_version=target.version)
+            self.refuse_lost(table, fragments)
+            latest = self.open(table).version  # writing took its time, and the version from before may have been cleaned away
+            lance.LanceDataset.commit(target.uri, lance.LanceOperation.Append(fragments), read_version=latest)
         return sum(fragment.num_rows for fragment in fragments)
 
 

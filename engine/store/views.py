@@ -1,9 +1,14 @@
 """The tables as SQL sees them."""
 
+from typing import Any
+
 import lance
 import pyarrow as pa
 
 from engine.store.tables import TABLES, Tables
+
+OF_THE_LEDGER = "video_id IN (SELECT video_id FROM videos)"  # a run that died may have left frames
+CHOSEN_HERE = "selection_id IN (SELECT selection_id FROM selections)"
 
 
 class SQLView(lance.LanceDataset):  # type: ignore[misc]
@@ -14,9 +19,27 @@ class SQLView(lance.LanceDataset):  # type: ignore[misc]
         fields = super().schema
         return pa.schema([field for field in fields if field.name != "embedding"])
 
+    def scanner(self, columns: Any = None, **rest: Any) -> lance.LanceScanner:
+        """The same; DuckDB names no columns where it wants all, by which Lance would mean the hidden one too."""
+        return super().scanner(columns=self.schema.names if columns is None else columns, **rest)
+
 
 def views(tables: Tables) -> dict[str, SQLView]:
-    """Every table of a store at its newest complete version, by name."""
-    versions = {"patches": tables.complete_version()} if tables.has("videos") else {}
+    """Every table of a store at its newest complete version, by name; LookupError where there is none yet."""
     names = [name for name in ("patches", *TABLES) if name != "locks" and tables.has(name)]
-    return {name: SQLView(tables.address(f"{name}.lance"), version=versions.get(name)) for name in names}
+    if not names:
+        raise LookupError(f"the store {tables.uri} has no tables yet: run the job ingest first")
+    versions = {"patches": tables.complete_version()} if "videos" in names else {}
+    opened = {name: tables.open(name, versions.get(name)) for name in names}  # refuses another schema and what is damaged
+    return {name: SQLView(table.uri, version=table.version) for name, table in opened.items()}
+
+
+def conditions(tables: Tables, version: int | None) -> dict[str, str]:
+    """What rows of which table SQL may see: all that the ledger vouches for, or vouched for at a `version` of the patch table."""
+    of_the_ledger = {"frames": OF_THE_LEDGER} if tables.has("frames") and tables.has("videos") else {}
+    if version is None:
+        return of_the_ledger
+    limited = {"videos": f"patches_version <= {version}"} | of_the_ledger
+    if tables.has("selections"):
+        limited |= {"selections": f"patches_version <= {version}"} | ({"images": CHOSEN_HERE} if tables.has("images") else {})
+    return limited

@@ -1,0 +1,257 @@
+"""Why something is in the store, or is not: from a patch, a frame, a training image, a selection or a video back to the file it came from
+and every decision on the way, with its number and its threshold, and forward to what used it.
+
+Thresholds are those of the configuration that took the video in. The ledger has its fingerprint, the MLflow run of that ingest the knobs;
+where the run is gone, the tree says so, and only what stands in the tables is told.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.schema import PATCHES_PER_IMAGE as GROUP
+from engine.store import PatchStore, quoted
+
+Tree = dict[str, Any]
+Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # by job: {"run", "status", "tags", "params"}
+
+# The gate's questions in its order: the reason it gives, the column, the knob, and whether the number must not be above or below it.
+GATE = (
+    ("dark", "brightness", "frames.min_brightness", "at least"),
+    ("glare", "glare", "frames.max_glare", "at most"),
+    ("out of body", "tissue", "frames.min_tissue", "at least"),
+    ("blurred", "sharpness", "frames.min_sharpness", "at least"),
+    ("near duplicate", "change", "frames.min_change", "at least"),
+)
+UNSEEN = ("unreadable", "same millisecond")  # reasons of frames that were not measured at all
+SHOWN = 8  # ids in a sentence about several
+MOMENT = re.compile(r"[0-9]+(#-?[0-9]+)?")
+
+
+def explain(store: PatchStore, asked: str, runs: Runs) -> Tree:
+    """What is known of an id, as plain nested data: a patch's, frame's (video@milliseconds), image's, selection's or video's.
+
+    The unique beginning of an id will do; a time at which nothing was sampled gets the sampled moments around it. LookupError, in one
+    sentence, for what is unknown or ambiguous.
+    """
+    return Explainer(store, runs).tree(asked)
+
+
+class Explainer:
+    """Follows ids through the tables of one store."""
+
+    def __init__(self, store: PatchStore, runs: Runs) -> None:
+        self.store, self.runs = store, runs
+
+    def tree(self, asked: str) -> Tree:
+        """The tree of whatever `asked` names."""
+        if "@" in asked:
+            begin, _, rest = asked.partition("@")
+            moment, region, box = rest.partition(":")
+            if not MOMENT.fullmatch(moment):
+                raise LookupError(f"{asked!r} is no id: a frame's is video@milliseconds, a patch's video@milliseconds:box:proposer")
+            video = self.one_of(begin, {"video": self.videos(begin)})[1]
+            return self.patch(self.whole(f"{video}@{moment}:{box}")) if region else self.moment(video, moment)
+        kind, name = self.one_of(asked, {"video": self.videos(asked), "selection": self.selections(asked), "image": self.images(asked)})
+        return {"video": self.video, "selection": self.selection, "image": self.image}[kind](name)
+
+    # -- names --------------------------------------------------------------------------------------------------------------
+
+    def one_of(self, asked: str, known: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+        """The kind and the whole of the one id that begins so, or is it."""
+        found = [(kind, name) for kind, names in known.items() for name in names]
+        exact = [one for one in found if one[1] == asked]
+        if len(found) == 1 or len(exact) == 1:
+            return (exact or found)[0]
+        if found:
+            told = ", ".join(f"{kind} {name}" for kind, name in sorted(found)[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+            raise LookupError(f"{asked!r} begins {len(found)} ids, write more of it: {told}")
+        raise LookupError(f"the store {self.store.uri} has no {' or '.join(known)} {asked!r}")
+
+    def videos(self, begin: str) -> list[str]:
+        return self.begun("videos", "video_id", begin)
+
+    def selections(self, begin: str) -> list[str]:
+        return self.begun("selections", "selection_id", begin)
+
+    def images(self, begin: str) -> list[str]:
+        return self.begun("images", "image_id", begin)
+
+    def begun(self, table: str, column: str, begin: str) -> list[str]:
+        """The different values of a column that begin so."""
+        if not self.store.has(table):
+            return []
+        where = f"starts_with({column}, {quoted([begin])})"
+        return sorted(set(self.store.open(table).to_table(columns=[column], filter=where)[column].to_pylist()))
+
+    def whole(self, begin: str) -> str:
+        """The one patch id that begins so."""
+        video, _, rest = begin.partition("@")
+        time_ms = int(rest.partition(":")[0].partition("#")[0])
+        ids = self.store.patches(["patch_id"], where=f"video_id = {quoted([video])} AND time_ms = {time_ms}")["patch_id"].to_pylist()
+        return self.one_of(begin, {"patch": [patch_id for patch_id in ids if patch_id.startswith(begin)]})[1]
+
+    # -- back ---------------------------------------------------------------------------------------------------------------
+
+    def patch(self, patch_id: str, used: bool = True) -> Tree:
+        """A patch: what it is, who proposed and scored it, the frame and the video it is from, and what used it."""
+        columns = ["box", "area", "predicted_iou", "stability", "proposer", "settings", "height", "width", "bytes", "difficulty", "scorer"]
+        row = self.store.named([patch_id], ["video_id", "frame_id", *columns])[patch_id]
+        frame = self.frames(row["video_id"], f"frame_id = {quoted([row['frame_id']])}")[0]
+        knobs = self.knobs(row["video_id"])
+        tree = {"patch": patch_id, **{name: row[name] for name in columns}, "decisions": regional(row, frame, knobs)}
+        tree |= {"frame": self.frame(frame, knobs), "video": self.taken_in(row["video_id"])}
+        return tree | ({"used by": self.users(f"patch_id = {quoted([patch_id])}")} if used else {})
+
+    def moment(self, video: str, moment: str) -> Tree:
+        """A sampled frame, or the sampled moments around a time at which nothing was."""
+        knobs, frame_id = self.knobs(video), f"{video}@{moment}"
+        found = self.frames(video, f"frame_id = {quoted([frame_id])}")
+        if found:
+            where = f"video_id = {quoted([video])} AND time_ms = {found[0]['time_ms']} AND frame_id = {quoted([frame_id])}"
+            patches = self.store.patches(["patch_id", "difficulty", "box"], where=where).sort_by("patch_id").to_pylist()
+            return {**self.frame(found[0], knobs), "patches": patches, "video": self.taken_in(video)}
+        time_ms = int(moment.partition("#")[0])
+        around = [side for side in (self.nearest(video, f"<= {time_ms}", max), self.nearest(video, f"> {time_ms}", min)) if side]
+        said = f"nothing was sampled at {time_ms} ms; the sampled moments around it are told" if around else "no moment was sampled"
+        return {"asked": frame_id, "answer": said, "nearest": [self.frame(frame, knobs) for frame in around], "video": self.taken_in(video)}
+
+    def nearest(self, video: str, side: str, choose: Any) -> Tree | None:
+        """The sampled frame of a video that is nearest on one side of a time."""
+        times = (
+            self.store.open("frames")
+            .to_table(columns=["time_ms"], filter=f"video_id = {quoted([video])} AND time_ms {side}")["time_ms"]
+            .to_pylist()
+        )
+        return self.frames(video, f"time_ms = {choose(times)}")[0] if times else None
+
+    def frames(self, video: str, where: str) -> list[Tree]:
+        found: list[Tree] = self.store.open("frames").to_table(filter=f"video_id = {quoted([video])} AND {where}").to_pylist()
+        return found
+
+    def frame(self, row: Tree, knobs: Mapping[str, str]) -> Tree:
+        """A sampled frame and every question the gate asked about it."""
+        verdict = "kept" if row["reason"] is None else "kept, without a region" if row["reason"] == "no region" else "dropped"
+        told = {name: row[name] for name in ("time_ms", "pts", "time_base", "content")}
+        tree = {"frame": row["frame_id"], "verdict": verdict, "reason": row["reason"], "detail": row["detail"], **told}
+        return tree | {"decisions": gated(row, knobs)}
+
+    def video(self, video: str) -> Tree:
+        """A video: how it was taken in, what became of its frames, and what used its patches."""
+        reasons = self.store.open("frames").to_table(columns=["reason"], filter=f"video_id = {quoted([video])}")["reason"].to_pylist()
+        dropped = Counter(reason for reason in reasons if reason is not None)
+        tree = {**self.taken_in(video), "frames without patches": dict(sorted(dropped.items())), "journal": self.deeds(video)}
+        return tree | {"used by": self.users(f"starts_with(patch_id, {quoted([video + '@'])})", whole=False)}
+
+    def deeds(self, video: str) -> list[Tree]:
+        """What the journal says of a video."""
+        if not self.store.has("journal"):
+            return []
+        found = self.store.open("journal").to_table(columns=["at", "job", "commit"], filter=f"subject = {quoted([video])}")
+        rows: list[Tree] = found.to_pylist()
+        return rows
+
+    def taken_in(self, video: str) -> Tree:
+        """The ledger's row, without the address, and where the thresholds are from."""
+        row = self.ledger(video)
+        told = {name: row[name] for name in ("reason", "detail", "frames", "kept", "patches", "ingested_at", "fingerprint", "commit")}
+        run = self.ingest(video)
+        known = f"MLflow run {run['run']}" if run else f"gone: there is no MLflow run of the configuration {row['fingerprint']}"
+        return {"video": video, **told, "table version": row["patches_version"], "thresholds": known}
+
+    def ledger(self, video: str) -> Tree:
+        row: Tree = self.store.open("videos").to_table(filter=f"video_id = {quoted([video])}").to_pylist()[0]
+        return row
+
+    def ingest(self, video: str) -> Mapping[str, Any] | None:
+        """The run that took the video in: one of its configuration."""
+        fingerprint = self.ledger(video)["fingerprint"]
+        return next((run for run in self.runs.get("ingest", ()) if run["tags"].get("fingerprint") == fingerprint), None)
+
+    def knobs(self, video: str) -> Mapping[str, str]:
+        run = self.ingest(video)
+        return run["params"] if run else {}
+
+    def image(self, image_id: str) -> Tree:
+        """A training image: its four patches in reading order, and the selections it is of."""
+        columns = ["selection_id", "position", "patch_ids", "height", "width", "bytes"]
+        rows = self.store.open("images").to_table(columns=columns, filter=f"image_id = {quoted([image_id])}").to_pylist()
+        there = self.store.named(rows[0]["patch_ids"], [])
+        patches = [self.patch(name, used=False) if name in there else {"patch": name, "answer": "gone"} for name in rows[0]["patch_ids"]]
+        used = [{**self.chosen(row["selection_id"]), "position": row["position"]} for row in rows]
+        return {"image": image_id, **{name: rows[0][name] for name in columns[3:]}, "patches": patches, "used by": used}
+
+    # -- forward ------------------------------------------------------------------------------------------------------------
+
+    def selection(self, selection_id: str) -> Tree:
+        """A selection: how it was made, from which videos, its images, and the runs that used it."""
+        mine = f"selection_id = {quoted([selection_id])}"
+        ids = self.store.open("selections").to_table(columns=["patch_id"], filter=mine)["patch_id"].to_pylist()
+        videos = Counter(patch_id.partition("@")[0] for patch_id in ids)
+        images = self.store.open("images").count_rows(mine)
+        return {**self.chosen(selection_id), "patches": len(ids), "images": images, "videos": dict(videos.most_common())}
+
+    def chosen(self, selection_id: str) -> Tree:
+        """What all rows of a selection have in common, and the runs about it."""
+        columns = ["method", "budget", "retained", "seed", "patches_version"]
+        row = (
+            self.store.open("selections").to_table(columns=columns, filter=f"selection_id = {quoted([selection_id])}", limit=1).to_pylist()
+        )
+        told = {name: row[0][name] for name in columns[:-1]} | {"table version": row[0]["patches_version"]} if row else {}
+        runs = [
+            {"job": job, "run": run["run"], "status": run["status"], "commit": run["tags"].get("commit")}
+            for job in ("choose", "pretrain", "evaluate")
+            for run in self.runs.get(job, ())
+            if run["tags"].get("selection") == selection_id
+        ]
+        return {"selection": selection_id, **told, "runs": runs}
+
+    def users(self, where: str, whole: bool = True) -> list[Tree]:
+        """The selections that hold such patches: of one patch its rank and image, of a video how many."""
+        if not self.store.has("selections"):
+            return []
+        rows = self.store.open("selections").to_table(columns=["selection_id", "rank", "weight"], filter=where).to_pylist()
+        if whole:
+            return [{**self.chosen(row["selection_id"]), **self.placed(row)} for row in rows]
+        counts = Counter(row["selection_id"] for row in rows)
+        places = {name: {row["rank"] // GROUP for row in rows if row["selection_id"] == name} for name in counts}
+        return [{**self.chosen(name), "patches": counts[name], "images": len(places[name])} for name in sorted(counts)]
+
+    def placed(self, row: Tree) -> Tree:
+        """Where a patch stands in a selection: its rank, and the image that holds it."""
+        position = row["rank"] // GROUP
+        mine = f"selection_id = {quoted([row['selection_id']])} AND position = {position}"
+        found = self.store.open("images").to_table(columns=["image_id"], filter=mine)["image_id"].to_pylist()
+        return {"rank": row["rank"], "weight": row["weight"], "image": found[0] if found else "gone", "position": position}
+
+
+def gated(row: Tree, knobs: Mapping[str, str]) -> list[Tree]:
+    """The questions that a frame was asked, in order, up to the one that dropped it."""
+    if row["reason"] in UNSEEN:
+        return []
+    side = None if row["content"] is None else min(row["content"][2] - row["content"][0], row["content"][3] - row["content"][1])
+    asked = [
+        decision("shorter side of the picture", side, "frames.min_side", "at least", knobs) | {"passed": row["reason"] != "no content"}
+    ]
+    for reason, column, knob, bound in GATE:
+        if not asked[-1]["passed"]:
+            break
+        asked.append(decision(column, row[column], knob, bound, knobs) | {"passed": row["reason"] != reason})
+    return asked
+
+
+def regional(row: Tree, frame: Tree, knobs: Mapping[str, str]) -> list[Tree]:
+    """The numbers by which a patch was kept, as far as the table has them."""
+    top, left, bottom, right = frame["content"]
+    share = row["area"] / ((bottom - top) * (right - left))
+    asked = [decision("area", share, "patches.min_area", "at least", knobs), decision("area", share, "patches.max_area", "at most", knobs)]
+    if row["proposer"] == "sam":
+        asked.append(decision("predicted_iou", row["predicted_iou"], "patches.min_predicted_iou", "at least", knobs))
+        asked.append(decision("stability", row["stability"], "patches.min_stability", "at least", knobs))
+    return [one | {"passed": True} for one in asked]
+
+
+def decision(what: str, number: float | None, knob: str, bound: str, knobs: Mapping[str, str]) -> Tree:
+    """A question with its number and its threshold; the threshold is null where the configuration is gone."""
+    return {"what": what, "number": number, "bound": bound, "threshold": float(knobs[knob]) if knob in knobs else None, "knob": knob}

@@ -1,0 +1,42 @@
+"""SQL over tables, read-only, through DuckDB; columns and filters reach Lance, so pixels are read only where named. Only home of duckdb."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+BROKEN = "reading the stream registered as "  # what DuckDB says where a table did not deliver
+READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+
+
+def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None = None) -> pa.Table:
+    """The rows of one SELECT over `tables`: Lance views, scanners or Arrow tables by name.
+
+    `only` holds a condition for some of them, which all their rows meet; it may name the others. ValueError, in one sentence, for SQL that
+    does not parse, names what is not there, or does anything but read.
+    """
+    with duckdb.connect() as connection:
+        for name, table in tables.items():
+            if not only or name not in only:
+                connection.register(name, table)
+                continue
+            connection.register(f"stored_{name}", table)
+        for name, condition in (only or {}).items():
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM stored_{name} WHERE {condition}")
+        connection.execute("SET enable_external_access=false")  # no files, no network: the tables are all there is
+        connection.execute("SET python_enable_replacements=false")  # nor the variables of this program
+        connection.execute("SET lock_configuration=true")
+        return answer(connection, sql)
+
+
+def answer(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    try:
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type not in READING:
+            raise ValueError("query takes one SELECT; it does not write")
+        return connection.sql(sql).to_arrow_table()
+    except duckdb.Error as error:
+        if BROKEN in str(error):
+            raise OSError(f"query: a table cannot be read: {str(error).partition(BROKEN)[2].partition(', /')[0]}") from error
+        raise ValueError(f"query: {' '.join(str(error).split())}") from error

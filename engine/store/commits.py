@@ -1,0 +1,92 @@
+"""Commits that land once and only from the holder of the lock `commit`, also where a holder was paused and wakes up too late.
+
+Lance compares no versions: an append that comes late is put on top of what came in between. What it refuses is a change that was begun
+on a version before a `Merge`. So whoever takes over from a holder that did not finish puts a Merge that changes nothing on every
+table, and every commit is begun on a version that was opened before its maker asked whether the lock is still its own. Deletes and
+upserts are told not to try again by themselves (conflict_retries), because that would begin them anew on the other's version.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lance
+from lance.commit import CommitConflictError
+
+from engine.store.lock import Lease, locked
+from engine.store.tables import Tables, quoted
+from engine.store.tombstones import forgotten
+
+GUARDED = ("videos", "frames", "patches")
+
+
+@contextmanager
+def committing(tables: Tables) -> Iterator[Lease]:
+    """Be the only one who changes videos, frames and patches; the rows of one that died before it was done are swept first."""
+    with locked(tables, "commit") as lease:
+        if lease.inherited:
+            for table in GUARDED:
+                fence(tables, table, lease)
+            sweep(tables, lease)
+        yield lease
+
+
+def fence(tables: Tables, table: str, lease: Lease) -> None:
+    """From here on nothing lands in a table that was begun by whoever held the lock before."""
+    while True:
+        dataset = tables.lance(table)
+        lease.check()
+        unchanged = lance.LanceOperation.Merge([fragment.metadata for fragment in dataset.get_fragments()], dataset.lance_schema)
+        try:
+            lance.LanceDataset.commit(dataset.uri, unchanged, read_version=dataset.version)
+        except CommitConflictError:
+            continue  # the other's last commit came in between; it is fenced in with the rest
+        return
+
+
+def sweep(tables: Tables, lease: Lease) -> None:
+    """Remove the rows of videos that are in no ledger, or there as forgotten: those of a run that died before it was done."""
+    known = set(tables.lance("videos").to_table(columns=["video_id"])["video_id"].to_pylist()) - forgotten(tables)
+    for table in ("patches", "frames"):
+        dataset = tables.lance(table)
+        lease.check()
+        found = {video_id for batch in dataset.to_batches(columns=["video_id"]) for video_id in batch["video_id"].unique().to_pylist()}
+        if lost := sorted(found - known):
+            dataset.delete(f"video_id IN ({quoted(lost)})", conflict_retries=0)
+
+
+def land(dataset: lance.LanceDataset, operation: lance.LanceOperation.BaseOperation, lease: Lease, **told: str) -> lance.LanceDataset:
+    """Commit an operation that was prepared on `dataset`, and see to it that it is there once; returns the table with it.
+
+    A store may answer with an error after it did what it was asked, and Lance may then ask again: each commit carries a batch id, which
+    is looked for among the versions since.
+    """
+    batch = uuid.uuid4().hex
+    transaction = lance.Transaction(dataset.version, operation, transaction_properties={"batch": batch, **told})
+    lease.check()
+    try:
+        after = lance.LanceDataset.commit(dataset.uri, transaction)
+    except (OSError, RuntimeError):
+        lease.check()
+        after = lance.dataset(dataset.uri)
+        if not landings(dataset.version, after, batch):
+            raise
+    again = landings(dataset.version, after, batch)[1:]
+    return without(after, again) if again else after
+
+
+def landings(before: int, after: lance.LanceDataset, batch: str) -> list[int]:
+    """The versions since `before` that a batch made, in order."""
+    recent = after.get_transactions(after.version - before)  # newest first
+    versions = range(after.version, before, -1)
+    return sorted(v for v, made in zip(versions, recent, strict=False) if made and made.transaction_properties.get("batch") == batch)
+
+
+def without(dataset: lance.LanceDataset, versions: list[int]) -> lance.LanceDataset:
+    """Take the fragments out again that some versions added."""
+    added: set[int] = set()
+    for version in versions:
+        now, then = (dataset.checkout_version(number).get_fragments() for number in (version, version - 1))
+        added |= {one.fragment_id for one in now} - {one.fragment_id for one in then}
+    undone = lance.LanceOperation.Delete([], sorted(added), "landed twice")
+    return lance.LanceDataset.commit(dataset.uri, undone, read_version=dataset.version)

@@ -1,0 +1,58 @@
+"""Files beside the tables that nobody needs any more: torn writes, samples of trained scorers, checkpoints of finished models."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.store.journal import deed
+from engine.store.orphans import hours_ago
+from engine.store.tables import Tables, filesystem
+
+TORN = re.compile(r"\.[^/]+\.[0-9a-f]{32}$")  # as files.put names what it has not finished
+MODELS = {"pretrain": "models", "probe": "scorers"}  # where the training runs of a job leave their model
+
+
+def remove(tables: Tables, keep_hours: float) -> list[dict[str, Any]]:
+    """Remove what has lain unused for `keep_hours`; returns rows of journal.DEEDS."""
+    torn = [path for path in listed(tables, "", "models", "scorers", "runs/*", "runs/*/*") if TORN.search(path)]
+    samples = [path for path in listed(tables, "scorers") if path.endswith(".arrow") and is_trained(tables, path)]
+    finished = [path for path in listed(tables, "runs") if (model := model_of(path)) and is_old(tables, model, keep_hours)]
+    kinds = {"torn file removed": torn, "sample of a trained scorer removed": samples, "checkpoints of a finished model removed": finished}
+    done = []
+    for what, paths in kinds.items():
+        for path in paths:
+            if is_old(tables, path, keep_hours):
+                filesystem(tables.uri).rm(tables.address(path), recursive=True)
+                done.append(deed(what, path, 1))
+    return done
+
+
+def listed(tables: Tables, *folders: str) -> list[str]:
+    """What lies directly in these folders of the store, by its name in the store."""
+    fs = filesystem(tables.uri)
+    fs.invalidate_cache()
+    root = fs._strip_protocol(tables.uri).rstrip("/")
+    found = [path for folder in folders for path in fs.glob(f"{root}/{folder}/*" if folder else f"{root}/*")]
+    return sorted(str(path).removeprefix(f"{root}/") for path in found)
+
+
+def is_trained(tables: Tables, sample: str) -> bool:
+    return tables.holds(f"{sample.removesuffix('.arrow')}.safetensors")
+
+
+def model_of(run: str) -> str:
+    """The model that a training run ends in; "" for a folder that is none of ours."""
+    job, _, key = run.removeprefix("runs/").removesuffix("-here").partition("-")
+    return f"{MODELS[job]}/{key}.safetensors" if job in MODELS and key else ""
+
+
+def is_old(tables: Tables, path: str, hours: float) -> bool:
+    """True for what is there and was last written so long ago; a folder of an object store has no time of its own and follows its model."""
+    if not tables.holds(path):
+        return False
+    info = filesystem(tables.uri).info(tables.address(path))
+    changed = info.get("mtime") or info.get("LastModified") or info.get("updated")
+    if changed is None:
+        return True
+    written = changed if isinstance(changed, datetime) else datetime.fromtimestamp(float(changed), UTC)
+    return bool(written < hours_ago(hours))

@@ -1,0 +1,52 @@
+"""Who else is at work on a store: jobs that write files which no version refers to yet, and jobs that read one version for long.
+
+Each holds a lease of its own in the table of locks while it lives. A file without a version is collected under the lock `commit` and only
+while no writer lives; a writer signs in under the same lock, and a committer looks, under it too, whether the files are all there.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from engine.store.commits import committing
+from engine.store.lock import is_dead, locked
+from engine.store.tables import Tables, quoted
+
+WRITER, READER = "writer/", "reader/"
+
+
+@contextmanager
+def writing(tables: Tables, job: str) -> Iterator[None]:
+    """Be known as a job that writes files before it commits them: while it lives, upkeep collects no file that nothing refers to."""
+    with ExitStack() as stack:
+        with committing(tables):  # a collection that is under way ends first
+            stack.enter_context(locked(tables, f"{WRITER}{job}/{uuid.uuid4().hex}"))
+        yield
+
+
+@contextmanager
+def reading(tables: Tables, table: str, version: int) -> Iterator[None]:
+    """Be known as a job that reads a version for long: upkeep leaves it alone. What is forgotten goes all the same."""
+    with locked(tables, f"{READER}{table}/{version}/{uuid.uuid4().hex}"):
+        yield
+
+
+def living(tables: Tables, kind: str) -> list[str]:
+    """The names of the leases of WRITER or READER whose holders live."""
+    leases = tables.open("locks").to_table(filter=f"starts_with(name, '{kind}')").to_pylist()
+    return sorted(lease["name"] for lease in leases if not is_dead(lease))
+
+
+def read_versions(tables: Tables, table: str) -> set[int]:
+    """The versions of a table that living jobs read."""
+    return {int(name.split("/")[2]) for name in living(tables, f"{READER}{table}/")}
+
+
+def bury(tables: Tables) -> int:
+    """Remove the leases that dead writers and readers left; returns how many."""
+    table = tables.open("locks")
+    leases = table.to_table(filter=f"starts_with(name, '{WRITER}') OR starts_with(name, '{READER}')").to_pylist()
+    dead = [lease["name"] for lease in leases if is_dead(lease)]
+    if dead:
+        table.delete(f"name IN ({quoted(dead)})")
+    return len(dead)

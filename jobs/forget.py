@@ -1,0 +1,34 @@
+"""Forget a video: every row and byte of it and of the images made from it, and what was trained on those."""
+
+import logging
+from typing import Any
+
+import pyarrow as pa
+
+from engine import tracking
+from engine.config import Config
+from engine.store import PatchStore
+from engine.store.journal import deed, rows_of
+from jobs import output
+
+log = logging.getLogger("jobs.forget")
+TRAINED = ("choose", "pretrain", "evaluate")  # their runs are tagged with the selection
+
+
+def run(config: Config, video: str) -> None:
+    """Erase the video whose id begins so, and show what went, what is still to do, and what was made from it."""
+    rows = PatchStore(config.store.uri).forget(video, tracking.code_commit())
+    selections = {row["name"] for row in rows.to_pylist() if row["what"] == "made from it: selections"}
+    output.give(pa.concat_tables([rows, rows_of(affected(config, selections))]), config.output)
+    for row in rows.to_pylist():
+        if row["what"] == "still to do":
+            log.warning("the video %s is not gone for good yet: %s", row["name"], row["note"])
+
+
+def affected(config: Config, selections: set[str]) -> list[dict[str, Any]]:
+    """The finished MLflow runs that used one of the selections, and those that trained a scorer."""
+    found = [
+        ("made from it", job, one) for job in TRAINED for one in tracking.runs(config, job) if one["tags"].get("selection") in selections
+    ]
+    found += [("made from it, maybe", "probe", one) for one in tracking.runs(config, "probe")]
+    return [deed(f"{how}: MLflow run", one["run"].run_id, 1, note=job) for how, job, one in found]

@@ -1,0 +1,121 @@
+"""Rows for a person or for another program: as a table, JSON lines or Parquet, on the terminal or in a file."""
+
+import base64
+import io
+import json
+import logging
+import math
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine import files
+from engine.config import OutputConfig
+
+log = logging.getLogger("jobs.output")
+WIDEST = 48  # characters of a cell
+ID_LETTERS = 32  # of a video's id, which begins those of its frames and patches
+
+
+def give(rows: pa.Table, config: OutputConfig) -> None:
+    """Show rows as output.format says, or write them to output.path."""
+    if config.format == "parquet":
+        buffer = io.BytesIO()
+        pq.write_table(rows, buffer)
+        put(buffer.getvalue(), len(rows), config)
+        return
+    text = as_text(rows) if config.format == "table" else as_lines(rows)
+    if config.path:
+        put(f"{text}\n".encode() if text else b"", len(rows), config)
+    elif text:
+        print(text)
+
+
+def put(content: bytes, count: int, config: OutputConfig) -> None:
+    files.put(content, config.path)
+    log.info("%d rows are in %s", count, config.path)
+
+
+def as_lines(rows: pa.Table) -> str:
+    """One JSON object a line; bytes are base64, and a number that is none is null."""
+    return "\n".join(json.dumps(plain(row), ensure_ascii=False) for row in rows.to_pylist())
+
+
+def plain(value: Any) -> Any:
+    """The same as JSON knows it."""
+    if isinstance(value, dict):
+        return {str(name): plain(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(held) for held in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | None) else str(value)
+
+
+def as_text(rows: pa.Table) -> str:
+    """A table with a header, numbers to the right, and the number of rows below."""
+    columns = [[cell(value) for value in column.to_pylist()] for column in rows.columns]
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    widths = [max(map(len, column)) for column in zip(rows.column_names, *cells, strict=True)]
+    numeric = [
+        pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type) for field in rows.schema
+    ]
+    lines = [rows.column_names, ["-" * width for width in widths], *cells]
+    said = [
+        "  ".join(f"{text:>{width}}" if right else f"{text:<{width}}" for text, width, right in zip(line, widths, numeric, strict=True))
+        for line in lines
+    ]
+    return "\n".join([*(line.rstrip() for line in said), f"({len(cells)} rows)"])
+
+
+def cell(value: object) -> str:
+    """A value on one line of at most WIDEST characters."""
+    text = word(value)
+    return text if len(text) <= WIDEST or is_id(value) else text[: WIDEST - 1] + "…"
+
+
+def word(value: object) -> str:
+    """A value on one line."""
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)  # a terminal would obey the others
+
+
+def is_id(value: object) -> bool:
+    """True for the id of a frame or patch: cut off, it would name nothing."""
+    return isinstance(value, str) and value.find("@") == ID_LETTERS and value.isprintable() and " " not in value
+
+
+def as_tree(tree: dict[str, Any], depth: int = 0) -> str:
+    """Nested data as indented lines; a list of simple rows has a line for each."""
+    return "\n".join(line for name, value in tree.items() for line in branch(str(name), value, "  " * depth))
+
+
+def branch(name: str, value: Any, indent: str) -> list[str]:
+    if isinstance(value, dict):
+        return [f"{indent}{name}:" + ("" if value else " none"), *([as_tree(value, len(indent) // 2 + 1)] if value else [])]
+    if not isinstance(value, list) or not any(isinstance(held, dict) for held in value):
+        return [f"{indent}{name}: {word(value) if value is not None and value != [] else 'none'}"]
+    lines = [f"{indent}{name}:"]
+    for held in value:
+        if any(isinstance(inner, dict | list) and name != "box" for name, inner in held.items()):
+            first, *rest = as_tree(held, len(indent) // 2 + 2).splitlines()
+            lines += [f"{indent}  - {first.strip()}", *rest]
+        else:
+            lines.append(f"{indent}  - {sentence(held)}")
+    return lines
+
+
+def sentence(row: dict[str, Any]) -> str:
+    """A simple row on one line; a decision reads as one."""
+    if "threshold" in row and "number" in row:
+        number, threshold = ("unknown" if row[name] is None else word(row[name]) for name in ("number", "threshold"))
+        return f"{row['what']} {number}, {row['bound']} {threshold} ({row['knob']}): {'passed' if row['passed'] else 'failed'}"
+    return ", ".join(f"{name} {word(found)}" for name, found in row.items() if found is not None)

@@ -1,0 +1,71 @@
+"""python -m tests.crashes.matrix [whole]: what becomes of the tables when a run is struck down at every step and repeated, as markdown.
+
+Without `whole` only the committer with made-up rows; with it also the job ingest on simulated video under Ray: workers and raylets.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.store import PatchStore
+from tests import rows
+from tests.crashes import committer, strikes, trials
+
+KINDS = {"kill": "the process that commits or writes killed (SIGKILL)", "error": "OSError once"}
+STOPS = [f"at the commit of {table}" for table in ("patches", "frames", "videos")]
+WHOLE = [
+    *[("ray", f"kill@{step}") for step in strikes.STEPS],  # a worker where fragments are written, else the driver
+    *[("cluster", f"raylet@{step}") for step in strikes.WRITING],
+    *[("ray", f"error@{step}") for step in ("during the fragments", "after the patches")],
+]
+
+
+def small(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Step, kind and verdict for the committer alone."""
+    expected = committer.undisturbed(str(folder / "undisturbed"), ("aa",), ("bb", "cc"))
+    for kind in KINDS:
+        for step in strikes.STEPS:
+            store = fresh(folder, f"{kind} {step}")
+            committer.run(store, "bb", "cc", strike=f"{kind}@{step}")
+            committer.run(store, "bb", "cc")
+            yield step, KINDS[kind], strikes.verdict(strikes.rows_of(store), expected)
+    for step in STOPS:
+        store = fresh(folder, f"stop {step}")
+        paused = committer.start(store, "bb", "cc", strike=f"stop@{step}", lease=committer.SHORT)
+        committer.stopped(paused)
+        committer.run(store, "bb", "cc", lease=committer.SHORT)
+        committer.wake(paused)
+        yield step, "paused beyond its lease, taken over, woken up", strikes.verdict(strikes.rows_of(store), expected)
+
+
+def fresh(folder: Path, name: str) -> str:
+    store = str(folder / name.replace(" ", "-"))
+    PatchStore(store).create(rows.WIDTH)
+    committer.run(store, "aa")
+    return store
+
+
+def whole(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """The same for the job ingest under Ray."""
+    trials.make_clips(folder)
+    trials.finish(trials.ingest(folder, folder / "undisturbed"))
+    expected = strikes.rows_of(str(folder / "undisturbed"))
+    for number, (where, strike) in enumerate(WHOLE):
+        kind, step = strike.split("@")
+        who = "raylet" if kind == "raylet" else "worker" if step in strikes.WRITING else "driver"
+        how = "OSError once" if kind == "error" else f"{who} killed (SIGKILL)"
+        yield step, f"ingest on Ray: {how}", trials.trial(folder, folder / str(number), where, strike, expected)
+
+
+def main(*asked: str) -> None:
+    print("| step | what struck | tables after the same run again |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for line in small(Path(folder)):
+            print(f"| {' | '.join(line)} |", flush=True)
+        for line in whole(Path(folder)) if "whole" in asked else ():
+            print(f"| {' | '.join(line)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,147 @@
+"""Where a run can be struck down, and how: the engine's functions are swapped in the process that is to die, the engine knows nothing.
+
+A strike is `kind@step`. Kinds: `kill` (SIGKILL of this process), `error` (OSError once), `stop` (SIGSTOP), `raylet` (SIGKILL of the raylet
+this worker belongs to), `quota` (no file may grow beyond 4 kB any more). It strikes once: a file says that it did.
+"""
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pyarrow as pa
+
+from engine.store import PatchStore, WriteRows, commits, intake
+
+WRITING = ("before the fragments", "during the fragments", "after the fragments")
+COMMITTING = (
+    "before the patches", "after the patches", "before the frames", "after the frames", "before the ledger", "after the ledger",
+)  # fmt: skip
+STEPS = (*WRITING, *COMMITTING)
+
+
+class Strike:
+    """What comes down at one step; `ENDOCURATE_STRIKE` is kind@step@file, so that workers know of it too."""
+
+    def __init__(self, told: str) -> None:
+        self.kind, self.step, self.done = told.split("@")
+
+    def at(self, step: str) -> None:
+        if step != self.step:
+            return
+        try:
+            os.close(os.open(self.done, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        self.fall()
+
+    def fall(self) -> None:
+        if self.kind == "error":
+            raise OSError(28, "No space left on device")
+        if self.kind == "quota":
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+            return
+        whom = os.getppid() if self.kind == "raylet" else os.getpid()
+        os.kill(whom, signal.SIGSTOP if self.kind == "stop" else signal.SIGKILL)
+        if self.kind == "raylet":
+            signal.pause()  # its workers go with it
+
+
+def planned() -> Strike:
+    return Strike(os.environ.get("ENDOCURATE_STRIKE", "none@nowhere@/"))
+
+
+class StruckWriteRows(WriteRows):
+    """The writer of fragments, struck down around or in the middle of the writing."""
+
+    def __call__(self, scored: pa.Table):
+        strike = planned()
+        strike.at("before the fragments")
+        written = intake.fragments_of
+
+        def torn(address: str, rows: pa.Table):
+            if len(rows) and strike.step == "during the fragments":
+                reader = pa.RecordBatchReader.from_batches(rows.schema, half_of(rows, strike))
+                return list(intake_write(reader, address, mode="append"))
+            return written(address, rows)
+
+        intake.fragments_of = torn
+        try:
+            made = list(super().__call__(scored))
+        finally:
+            intake.fragments_of = written
+        strike.at("after the fragments")
+        yield from made
+
+
+def intake_write(*arguments, **options):
+    from lance.fragment import write_fragments
+
+    return write_fragments(*arguments, **options)
+
+
+def half_of(rows: pa.Table, strike: Strike):
+    """The batches of a table; it comes down after the first half."""
+    middle = max(len(rows) // 2, 1)
+    yield from rows.slice(0, middle).to_batches()
+    strike.at("during the fragments")
+    yield from rows.slice(middle).to_batches()
+
+
+def arm_committer() -> None:
+    """Swap the committer's steps of this process for struck ones."""
+    strike, replace, enter = planned(), intake.replace, intake.enter
+
+    def replacing(tables, table, *rest):
+        strike.at(f"before the {table}")
+        version = replace(tables, table, *rest)
+        strike.at(f"after the {table}")
+        return version
+
+    def entering(*arguments):
+        strike.at("before the ledger")
+        enter(*arguments)
+        strike.at("after the ledger")
+
+    intake.replace, intake.enter = replacing, entering
+
+
+def arm_lance() -> None:
+    """Strike between the question whether the lock is held and the commit: the worst moment to be paused."""
+    strike, land = planned(), commits.land
+
+    def landing(dataset, operation, lease, **told):
+        check = lease.check
+
+        class Late:
+            def check(self):
+                check()
+                strike.at(f"at the commit of {Path(dataset.uri).stem}")
+
+        return land(dataset, operation, Late(), **told)
+
+    intake.land = landing
+
+
+def rows_of(uri: str) -> dict[str, list]:
+    """All of a store that a run decides, in an order of its own; what tells the time or counts commits is left out."""
+    store = PatchStore(uri)
+    version = store.complete_version()
+    ledger = store.ledger().drop_columns(["ingested_at", "patches_version", "commit"])
+    return {
+        "patches": store.open("patches", version).to_table().sort_by("patch_id").to_pylist(),
+        "patches, newest": store.open("patches").to_table(columns=["patch_id"]).sort_by("patch_id").to_pylist(),
+        "frames": store.open("frames").to_table().sort_by("frame_id").to_pylist(),
+        "ledger": ledger.sort_by("video_id").to_pylist(),
+    }
+
+
+def verdict(found: dict[str, list], expected: dict[str, list]) -> str:
+    """`equal`, or what is wrong, table by table."""
+    wrong = []
+    for table, rows in expected.items():
+        if found[table] != rows:
+            change = len(found[table]) - len(rows)
+            wrong.append(f"{table}: {f'{change} rows too many' if change > 0 else f'{-change} rows lost' if change else 'other rows'}")
+    return "; ".join(wrong) or "equal"

@@ -1,0 +1,97 @@
+"""Whatever strikes a run down, at whatever step: the same run again leaves the tables of one that was never disturbed."""
+
+import signal
+
+import pytest
+
+from engine.store import PatchStore
+from tests import rows
+from tests.crashes import committer, matrix, strikes, trials
+from tests.crashes.committer import SHORT, run, start, stopped, wake
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = PatchStore(str(tmp_path / "store"))
+    made.create(rows.WIDTH)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return committer.undisturbed(str(tmp_path_factory.mktemp("undisturbed") / "store"), ("aa",), ("bb", "cc"))
+
+
+@pytest.mark.parametrize("kind", ["kill", "error"])
+@pytest.mark.parametrize("step", strikes.STEPS)
+def test_a_run_that_was_struck_down_leaves_no_trace_once_it_was_repeated(store, expected, step, kind):
+    assert run(store.uri, "aa") == 0
+    assert run(store.uri, "bb", "cc", strike=f"{kind}@{step}") == {"kill": -signal.SIGKILL, "error": 1}[kind]
+    assert len(store.patches(["patch_id"])) in (6, 18)  # nothing of an unfinished batch is ever read
+    assert run(store.uri, "bb", "cc") == 0
+    assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
+
+
+@pytest.mark.parametrize("step", matrix.STOPS)
+def test_a_committer_that_was_paused_too_long_and_wakes_in_the_middle_changes_nothing_any_more(store, expected, step):
+    assert run(store.uri, "aa") == 0
+    paused = start(store.uri, "bb", "cc", strike=f"stop@{step}", lease=SHORT)
+    stopped(paused)
+    assert run(store.uri, "bb", "cc", lease=SHORT) == 0  # waits for the lease and takes over
+    assert wake(paused) == 1
+    assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
+
+
+def test_three_who_take_in_overlapping_videos_at_once_leave_each_once(store, expected):
+    assert run(store.uri, "aa") == 0
+    racing = [start(store.uri, *ids) for ids in (("bb", "cc"), ("cc", "bb"), ("aa", "bb", "cc"))]
+    for process in racing:
+        process.join(100)
+    assert [process.exitcode for process in racing] == [0, 0, 0]
+    assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
+
+
+def test_a_file_that_grows_beyond_what_this_user_may_write_is_an_error_and_the_next_run_is_whole(store, expected):
+    assert run(store.uri, "aa") == 0
+    assert run(store.uri, "bb", "cc", strike="quota@before the fragments") == 1
+    assert len(store.patches(["patch_id"])) == 6
+    assert run(store.uri, "bb", "cc") == 0
+    assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
+
+
+# -- the whole flow -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    trials.make_clips(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def taken_in(clips):
+    assert trials.finish(trials.ingest(clips, clips / "undisturbed")) == 0
+    return strikes.rows_of(str(clips / "undisturbed"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("where", "strike"), matrix.WHOLE)
+def test_an_ingest_on_ray_that_was_struck_down_leaves_no_trace_once_it_was_repeated(clips, taken_in, tmp_path, where, strike):
+    assert trials.trial(clips, tmp_path / "store", where, strike, taken_in) == "equal"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_ingests_at_once_of_overlapping_folders_both_finish_and_leave_each_row_once(clips, taken_in, tmp_path):
+    half = clips / "half"
+    half.mkdir()
+    for path in sorted((clips / "videos").iterdir())[:2]:
+        (half / path.name).symlink_to(path)
+    both = [trials.ingest(clips, tmp_path / "store", videos=videos) for videos in ("videos", "half")]
+    assert [trials.finish(process) for process in both] == [0, 0]
+    found = strikes.rows_of(str(tmp_path / "store"))
+    assert [row["video_id"] for row in found["ledger"]] == [row["video_id"] for row in taken_in["ledger"]]
+    for table in ("patches", "patches, newest", "frames"):
+        assert found[table] == taken_in[table]

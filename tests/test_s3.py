@@ -1,0 +1,83 @@
+"""The store in a bucket of a real S3 server on this machine: the same code, addressed by environment variables alone."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from engine.store import PatchStore, WriteRows
+from tests import rows
+from tests.crashes import strikes
+
+pytest.importorskip("moto")
+fsspec = pytest.importorskip("fsspec")
+ROOT = Path(__file__).resolve().parent.parent
+STRUCK = """
+import sys
+from tests.crashes.committer import take_in
+
+take_in(sys.argv[1], ("bb", "cc"), sys.argv[2], 60.0)
+"""
+
+
+@pytest.fixture(params=[""])
+def bucket(request, monkeypatch):
+    """The address of an empty bucket; the parameter is a key about which the server lies once."""
+    server = subprocess.Popen([sys.executable, "-m", "tests.crashes.bucket", request.param], cwd=ROOT, stdout=-1, stderr=-3, text=True)
+    port = server.stdout.readline().strip()
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    fs.clear_instance_cache()
+    fsspec.filesystem("s3").mkdir("bucket")
+    yield "s3://bucket"
+    fs.clear_instance_cache()
+    server.kill()
+    server.wait()
+
+
+def take_in(store, *ids):
+    written = pa.concat_tables([out for video_id in ids for out in WriteRows(store.uri)(rows.scored(video_id))])
+    return store.commit(written, rows.videos(*ids), rows.STAMP)
+
+
+def filled(uri):
+    store = PatchStore(uri)
+    store.create(rows.WIDTH)
+    take_in(store, "aa")
+    take_in(store, "bb", "cc")
+    return store
+
+
+def test_a_bucket_holds_what_a_folder_holds_pixels_included(bucket, tmp_path):
+    there, here = filled(f"{bucket}/store"), filled(str(tmp_path / "store"))
+    assert strikes.verdict(strikes.rows_of(there.uri), strikes.rows_of(here.uri)) == "equal"
+    assert strikes.rows_of(there.uri)["patches"][0]["pixels"].startswith(b"\xff\xd8\xff")
+    assert not len(there.unknown(rows.videos("aa", "bb")))
+    take_in(there, "bb")
+    assert strikes.verdict(strikes.rows_of(there.uri), strikes.rows_of(here.uri)) == "equal"
+
+
+@pytest.mark.parametrize("step", ["after the fragments", "after the patches"])
+def test_a_run_that_was_killed_is_repeated_in_a_bucket_as_in_a_folder(bucket, tmp_path, step):
+    here, there = filled(str(tmp_path / "store")), PatchStore(f"{bucket}/store")
+    there.create(rows.WIDTH)
+    take_in(there, "aa")
+    (tmp_path / "s3:" / "bucket").mkdir(parents=True)  # where the note that it struck comes to lie
+    dying = [sys.executable, "-c", STRUCK, there.uri, f"kill@{step}"]
+    struck = subprocess.run(dying, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert struck.returncode == -signal.SIGKILL
+    assert len(there.patches(["patch_id"])) == 6
+    take_in(there, "bb", "cc")
+    assert strikes.verdict(strikes.rows_of(there.uri), strikes.rows_of(here.uri)) == "equal"
+
+
+@pytest.mark.parametrize("bucket", [f"{table}.lance/_versions/18446744073709551612" for table in ("patches", "videos")], indirect=True)
+def test_a_commit_that_the_server_did_and_denied_is_there_once(bucket, tmp_path):
+    here = filled(str(tmp_path / "store"))
+    assert strikes.verdict(strikes.rows_of(filled(f"{bucket}/store").uri), strikes.rows_of(here.uri)) == "equal"
