@@ -70,7 +70,7 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     # Ray's core says at every pool, as an error, that its constructor's arguments lie in the object store; they do, and it can restart.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Set ray log level from environment")  # and every process says that it heeds this
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Set ray log level|Reporting training result")  # said anew by all
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of libraries among themselves, in every worker anew
     import ray
 
