@@ -343,7 +343,7 @@ def test_the_dots_of_the_table_stand_at_the_miou_on_the_axis_that_is_labelled():
             advantage(low=0.002, seeds=1),
             "by 0.016 mIoU (95 % interval 0.002 to 0.027, 1 seed), which is more than the choice of test images explains.",
         ),
-        (advantage(-0.02, -0.03, -0.01), "random is ahead of optidel by 0.020 mIoU (95 % interval 0.010 to 0.030, 3 seeds), which is not"),
+        (advantage(-0.02, -0.03, -0.01), "random is ahead of optidel by 0.020 mIoU (95 % interval 0.010 to 0.030, 3 seeds), which is more"),
         (advantage(-0.02, -0.03, 0.0), "random is ahead of optidel by 0.020 mIoU (95 % interval 0.000 to 0.030, 3 seeds), which may be"),
         (advantage(0.0, -0.01, 0.01), "optidel is level with random (95 % interval -0.010 to 0.010, 3 seeds), which may be chance."),
     ],
