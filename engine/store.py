@@ -268,6 +268,10 @@ class SQLView(lance.LanceDataset):  # type: ignore[misc]
         fields = super().schema
         return pa.schema([field for field in fields if field.name != "embedding"])
 
+    def scanner(self, columns: Any = None, **rest: Any) -> Any:
+        """The same; DuckDB names no columns where it wants all, by which Lance would mean the hidden one too."""
+        return super().scanner(columns=self.schema.names if columns is None else columns, **rest)
+
 
 def sql_views(store: PatchStore) -> dict[str, SQLView]:
     """Every table that exists, at its newest complete version, by name."""

@@ -31,6 +31,9 @@ def run(config: Config) -> None:
     """Pre-train on the selection that selection.* names; its model lies under models/ in the store."""
     store = PatchStore(config.store.uri)
     selection_id, retained = chosen(config)
+    if store.holds(model(config, selection_id)):
+        log.info("%s: trained before with this recipe", selection_id)
+        return
     reader = store.reader(selection_id)
     tags = {"selection": selection_id, "retained": retained, "images": len(reader), "images_version": reader.version}
     log.info("pre-training vit_%s on %d images of %s", config.pretrain.mae.size, len(reader), selection_id)
