@@ -19,5 +19,5 @@ bench: .venv/ready
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'endocurate needs Python 3.11 or newer; set PYTHON=')"
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.venv/bin/python -m uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable ".[dev]"
+	.venv/bin/python -m uv pip install --quiet --compile-bytecode --python .venv/bin/python --constraint constraints.txt --editable ".[dev]"
 	touch .venv/ready

@@ -5,6 +5,7 @@ says what it meets first: folds hide what lies behind them. Everything random is
 no end and costs no memory. Lengths are in tunnel radii unless marked px; colours are 0 to 255 RGB. All constants: our choice, by eye.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -162,8 +163,8 @@ class Colon:
             found = straight + np.array(camera.bend) * np.exp(-np.hypot(*found) / (0.5 * self.height))
         return camera.centre[0] + found[0], camera.centre[1] + found[1], self.focal * polyp.size / away
 
-    def view(self, camera: Camera) -> View:
-        """Draw what the camera sees."""
+    def view(self, camera: Camera, polyps: Sequence[Polyp] | None = None) -> View:
+        """Draw what the camera sees, with `polyps`, the farthest first, in place of the tunnel's own."""
         x, y = self.grid[0] - np.float32(camera.centre[1]), self.grid[1] - np.float32(camera.centre[0])
         pull = cv2.exp(cv2.magnitude(x, y) * np.float32(-2 / self.height))
         radius, angle = cv2.cartToPolar(x - pull * np.float32(camera.bend[1]), y - pull * np.float32(camera.bend[0]))
@@ -175,7 +176,8 @@ class Colon:
         image = cv2.multiply(self.sample(self.wall, across, along), light, dtype=cv2.CV_32F)
         shine = cv2.multiply(self.sample(self.wet, across, along), light[..., 1], dtype=cv2.CV_32F)
         image += np.maximum(shine - 190, 0)[..., None] * 7
-        masks = [painted for polyp in self.near_polyps(camera.position) if (painted := self.paint(image, depth, polyp, camera))[1].any()]
+        growing = self.near_polyps(camera.position) if polyps is None else polyps
+        masks = [painted for polyp in growing if (painted := self.paint(image, depth, polyp, camera))[1].any()]
         return assembled(np.clip(image, 0, 255).astype(np.uint8), masks)
 
     def polar(self, position: float) -> tuple[Floats, Floats]:

@@ -207,6 +207,10 @@ class EvaluateConfig(Section):
             raise ValueError(f"uri={self.uri!r} must be a local folder with images/ and masks/")
         if self.architecture == "unet" and self.side % 32:
             raise ValueError(f"side={self.side} must be a multiple of 32 for a U-Net")
+        if self.architecture == "unet" and self.batch < 2:
+            raise ValueError("batch=1 leaves the batch norms of a U-Net nothing to compare; two at least")
+        if self.limit == 1:
+            raise ValueError("limit=1 leaves nothing to test on; two at least, or 0 for all")
         return self
 
 

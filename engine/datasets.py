@@ -53,13 +53,12 @@ def split(groups: list[list[Pair]], wanted: int) -> Split:
     return Split(tuple(sorted([*train, *groups[-1]])), tuple(sorted(test)))
 
 
-def fingerprint(pairs: Split) -> str:
-    """Twelve hex digits that change with any byte of any image or mask, with a name, and with who trains and who is tested."""
+def fingerprint(uri: str) -> str:
+    """Twelve hex digits that change with any byte of any image or mask of the folder `uri`, and with any name."""
     told = hashlib.sha256()
-    for part, some in zip(Split._fields, pairs, strict=True):
-        for pair in some:
-            contents = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (pair.image, pair.mask))
-            told.update("\n".join([part, pair.name, *contents, ""]).encode())
+    for pair in sorted(matched(folder(uri))):
+        contents = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (pair.image, pair.mask))
+        told.update("\n".join([pair.name, *contents, ""]).encode())
     return told.hexdigest()[:12]
 
 

@@ -6,6 +6,7 @@ The steps say what is done; how many processors each takes is said by the job. T
 import logging
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     # Ray's core says at every pool, as an error, that its constructor's arguments lie in the object store; they do, and it can restart.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Set ray log level|Reporting training result")  # said anew by all
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of libraries among themselves, in every worker anew
     import ray
 
@@ -109,13 +111,13 @@ def check_room(found: dict[str, float], cpus: float, gpus: float) -> None:
 
 def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
     """The same rows as run_here, in any order, made by one pool of actors per step; RuntimeError where the pools do not fit."""
-    import ray
-
     connect(cpus_of(steps))
+    import ray  # not before: connect says what ray reads when it is imported
+
     has_gpu = ray.cluster_resources().get("GPU", 0) > 0
     pools = widest(steps, ray.cluster_resources().get("CPU", 1.0))
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    context.enable_progress_bars = sys.stderr.isatty()  # in a log file they would be thousands of lines
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # else the plan of every batch of videos; the job says how far it is
     rows = ray.data.from_arrow([table.slice(row, 1) for row in range(len(table))])
     for step, most in zip(steps, pools, strict=True):

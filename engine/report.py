@@ -268,7 +268,9 @@ def lead(one: Advantage) -> str:
         one = replace(one, method=one.other, other=one.method, difference=-one.difference, low=-one.high, high=-one.low)
     gap = f"ahead of {one.other} by {one.difference:.3f} mIoU" if one.difference else f"level with {one.other}"
     interval = f"95 % interval {one.low:z.3f} to {one.high:z.3f}, {seeds(one.seeds)}"
-    return f"{one.method} is {gap} ({interval}), which " + ("is not chance by this test" if one.beyond_chance else "may be chance")
+    return f"{one.method} is {gap} ({interval}), which " + (
+        "is more than the choice of test images explains" if one.beyond_chance else "may be chance"
+    )
 
 
 def seeds(many: int) -> str:

@@ -46,8 +46,8 @@ class Weights:
 
 
 def check(config: PatchesConfig) -> None:
-    """Raise what `load` would raise about its weights, without loading, or fetching, anything."""
-    if config.proposer == "medsam-lite" or (config.proposer == "sam" and (config.checkpoint != "official" or cached(config).exists())):
+    """Raise what `load` would raise about its weights, without loading them; the official ones are fetched."""
+    if config.proposer in ("sam", "medsam-lite"):
         weights(config)
 
 
@@ -233,7 +233,16 @@ def weights(config: PatchesConfig) -> Weights:
     path = Path(config.checkpoint).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'patches.checkpoint={config.checkpoint} is not a file; give the path of a SAM checkpoint, or "official"')
-    return verified(path, OFFICIAL.get(path.name))
+    found = verified(path, OFFICIAL.get(path.name))
+    if not is_torch_file(path):
+        raise ValueError(f"patches.checkpoint={config.checkpoint} is not a file of torch weights")
+    return found
+
+
+def is_torch_file(path: Path) -> bool:
+    """By its first bytes: a zip archive, or a pickle as torch wrote it before 1.6."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
 
 
 def medsam_file() -> Path:

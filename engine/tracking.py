@@ -6,6 +6,7 @@ The only home of mlflow. The default is a sqlite file beside the store; a server
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,10 +63,18 @@ class Run:
 
 
 def connect(uri: str) -> Any:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one bar a file
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 14 s; with the default of 7 nobody knows for minutes that it is gone
     from mlflow import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # else the first use of a file lists its database migrations
     return MlflowClient(tracking_uri=uri)
+
+
+def troubles() -> tuple[type[BaseException], ...]:
+    """What MLflow raises where its server or file fails it, of what is loaded: it lets errors of its database through."""
+    own = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError"}
+    return tuple(getattr(sys.modules[module], name) for module, name in own.items() if module in sys.modules)
 
 
 def address(config: Config) -> str:
@@ -117,14 +126,12 @@ def started(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Run:
 
 def reach(config: Config) -> tuple[Any, str]:
     """A client and the experiment's id; OSError, in one sentence, where there is no such tracking server or file."""
-    from mlflow.exceptions import MlflowException
-
     if (uri := address(config)).startswith("sqlite:"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     try:
         client = connect(address(config))
         return client, experiment_of(client, config)
-    except MlflowException as error:
+    except troubles() as error:
         raise OSError(f"tracking.uri={address(config)!r} cannot be used: {error}") from error
 
 

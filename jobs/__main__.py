@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import re
 import sys
 import warnings
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from engine import tracking
 from engine.config import Config
 from engine.knobs import amend, build, flat
 from jobs import places
@@ -59,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def start(job: str, config: Config, rest: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("jobs").setLevel(logging.INFO)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # a damaged image is a row with a reason
     warnings.filterwarnings("ignore", message="lance is not fork-safe")  # Ray's own helpers fork; nothing of ours reads after a fork
     warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries among themselves
     work = importlib.import_module(f"jobs.{job}")
@@ -66,13 +69,23 @@ def start(job: str, config: Config, rest: list[str]) -> int:
         work.run(config, *rest)
     except (KeyError, IndexError, NotImplementedError, RecursionError):
         raise  # a bug, not something a person can mend
-    except (OSError, ValueError, LookupError, RuntimeError, FloatingPointError) as error:
-        print(f"endocurate {job}: {' '.join(str(error).split())}", file=sys.stderr)
+    except mendable() as error:
+        print(f"endocurate {job}: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"endocurate {job}: interrupted; what was committed stays, the same command goes on from there", file=sys.stderr)
         return 130
     return 0
+
+
+def mendable() -> tuple[type[BaseException], ...]:
+    """What a person can mend: input, disk, network, configuration."""
+    return OSError, ValueError, LookupError, RuntimeError, FloatingPointError, *tracking.troubles()
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says in one line, without the places in Lance's source."""
+    return re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", " ".join(str(error).split())) or type(error).__name__
 
 
 def parse(words: list[str]) -> tuple[str, Config, list[str]]:
@@ -81,6 +94,8 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
     if job not in JOBS:
         raise ValueError(f"there is no job {job!r}; the jobs are {', '.join(JOBS)}")
     config = Config() if job not in (*SUBJECTS, "demo", "report") else RECIPES["tiny"]()
+    if job == "demo" and rest and "=" not in rest[0] and rest[0] != "tiny":
+        raise ValueError(f"demo runs the recipe tiny, not {rest[0]!r}; knob=value changes it")
     if rest and (rest[0] in RECIPES or rest[0].endswith((".yaml", ".yml"))):
         config = RECIPES[rest[0]]() if rest[0] in RECIPES else from_file(rest[0])
         rest = rest[1:]
@@ -101,8 +116,12 @@ def from_file(path: str) -> Config:
         tree = yaml.load(Path(path).read_text(), yaml.BaseLoader) or {}  # "precision: no" is a word, and 2024 may be a folder
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} holds no sections; expected for instance 'recipe: tiny' and 'store: {{uri: store}}'")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file, so no YAML") from error
+    dotted = [name for name in tree if "." in name] if isinstance(tree, dict) else []
+    if not isinstance(tree, dict) or dotted:
+        what = f"names {dotted[0]!r} in one word" if dotted else "holds no sections"
+        raise ValueError(f"{path} {what}; expected for instance 'recipe: tiny' and 'store: {{uri: store}}'")
     recipe = tree.pop("recipe", None)
     if recipe is not None and recipe not in list(RECIPES):
         raise ValueError(f"{path}: recipe={recipe!r} is none of {', '.join(RECIPES)}")
@@ -114,6 +133,8 @@ def merged(tree: dict[str, object], changes: dict[str, object]) -> dict[str, obj
     both = dict(tree)
     for name, value in changes.items():
         old = both.get(name)
+        if isinstance(old, dict) and not value:
+            continue  # a section with nothing below it changes nothing
         both[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return both
 

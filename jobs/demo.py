@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from time import monotonic
 
-from engine import simulate
+from engine import simulate, tracking
 from engine.config import Config
 from jobs import choose, evaluate, ingest, pretrain, report
 
@@ -17,6 +17,7 @@ def run(config: Config) -> None:
     """Simulate into demo/, then ingest, choose, pre-train, evaluate and report as a user would."""
     began, folder = monotonic(), Path("demo")
     config = placed(config, folder)
+    tracking.reach(config)  # refused before anything is simulated
     if len(list((folder / "pairs" / "masks").glob("*"))) < PAIRS:  # written last: an interrupted start begins again
         log.info("simulating %d clips of %g s and %d segmentation pairs", CLIPS, SECONDS, PAIRS)
         simulate.write_clips(folder / "videos", folder / "truth", CLIPS, seconds=SECONDS)

@@ -38,10 +38,11 @@ def run(config: Config) -> None:
     """
     cnn = Contender(UNTRAINED, "", 0.0, "random", None)
     contenders = [pretrained(config), untrained(config)] if config.evaluate.architecture == "dpt" else [cnn]
+    data = datasets.fingerprint(config.evaluate.uri)
     for seed in config.evaluate.seeds:
         split = datasets.pairs(config.evaluate.uri, config.evaluate.test_share, seed, config.evaluate.limit)
         for contender in contenders:
-            measure(config, seed, split, contender)
+            measure(config, seed, (data, split), contender)
 
 
 def pretrained(config: Config) -> Contender:
@@ -62,15 +63,15 @@ def untrained(config: Config) -> Contender:
     return Contender(UNTRAINED, "", 0.0, mae.fingerprint(model), mae.timm_state(model))
 
 
-def measure(config: Config, seed: int, split: Split, contender: Contender) -> None:
+def measure(config: Config, seed: int, images: tuple[str, Split], contender: Contender) -> None:
     """One MLflow run; what was measured before with the same weights, data and settings is not measured again."""
-    data = datasets.fingerprint(split)
+    data, split = images
     key = f"{contender.method}-{contender.selection}-{contender.weights}-{data}-{settings(config)}-{seed}"
     if any(one["tags"]["key"] == key for one in tracking.runs(config, "evaluate")):
         log.info("%s, seed %d: measured before", contender.method, seed)
         return
     tags = {name: getattr(contender, name) for name in ("method", "selection", "retained", "weights")}
-    tags |= {"budget": config.selection.budget, "seed": seed, "data": data, "comparison": comparison(config, split)}
+    tags |= {"budget": config.selection.budget, "seed": seed, "data": data, "comparison": comparison(config, data, split)}
     with tracking.running(config, "evaluate", key, tags) as record:
         result = evaluate.evaluate(
             contender.encoder, config.pretrain.mae, split, config.evaluate, seed, lambda step, metrics: record.log(metrics, step)
@@ -85,13 +86,13 @@ def settings(config: Config) -> str:
     return config.evaluate.model_copy(update={"uri": "", "seeds": (0,)}).fingerprint()
 
 
-def comparison(config: Config, split: Split) -> str:
+def comparison(config: Config, data: str, split: Split) -> str:
     """What results have in common that may stand side by side."""
-    how, data = config.evaluate, Path(config.evaluate.uri.removeprefix("file://")).resolve().name
+    how, name = config.evaluate, Path(config.evaluate.uri.removeprefix("file://")).resolve().name
     network = f"DPT on vit_{config.pretrain.mae.size}" if how.architecture == "dpt" else f"U-Net on {how.encoder}"
     return (
-        f"{data}: {len(split.train)} images trained, {len(split.test)} tested · {network}, {how.side} px, {how.iterations} iterations · "
-        f"evaluate {settings(config)}, pretrain {config.pretrain.fingerprint()}"
+        f"{name}: {len(split.train)} images trained, {len(split.test)} tested · {network}, {how.side} px, {how.iterations} iterations · "
+        f"data {data}, evaluate {settings(config)}, pretrain {config.pretrain.fingerprint()}"
     )
 
 

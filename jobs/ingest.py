@@ -47,6 +47,8 @@ def run(config: Config) -> None:
     """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
     store = PatchStore(config.store.uri)
     sam.check(config.patches)
+    store.create(probe.width(config))  # what cannot be written to is refused before video is decoded
+    tracking.reach(config)
     sources = store.unseen(find(config.videos.uri))
     log.info("%d sources are new to the ledger of %s", len(sources), store.uri)
     if not len(sources):
@@ -56,7 +58,6 @@ def run(config: Config) -> None:
     except probe.TooFewCropsError as reason:
         log.warning("%s; if no frame of these passes the gate, their verdicts are kept all the same", reason)
         work = verdicts(config, store)
-    store.create(probe.width(config))
     told = {"patches_version_in": store.complete_version()}
     with store.writing("ingest"), tracking.running(config, "ingest", config.fingerprint(), told) as record:
         progress = Progress(len(sources))

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine import datasets
+from fsspec import available_protocols
+
 from engine.config import Config
 from jobs.recipes import tiny
 
@@ -13,19 +14,36 @@ BEFORE = {"choose": "ingest", "pretrain": "choose", "evaluate": "pretrain", **di
 
 def check(job: str, config: Config) -> None:
     """ValueError or OSError, one sentence, for a local path that is not there, or a knob that the job cannot heed."""
+    for knob in ("videos", "store"):
+        check_scheme(f"{knob}.uri", getattr(config, knob).uri)
     if job == "demo":
         only_its_own(config)
     if job in ("ingest", "probe") and is_missing(config.videos.uri):
         raise ValueError(f"videos.uri={config.videos.uri!r} does not exist; expected a folder or a file with video")
     if job == "evaluate":
+        from engine import datasets  # loads OpenCV, which a wrong knob need not wait for
+
         datasets.folder(config.evaluate.uri)
-    if job in BEFORE and is_missing(f"{config.store.uri}/videos.lance"):
-        raise ValueError(f"store.uri={config.store.uri!r} holds no store of endocurate: run the job {BEFORE[job]} first, or name another")
-    if job == "explain" and config.output.format == "parquet":
-        raise ValueError("output.format=parquet holds rows, explain gives a tree: table or json do")
     for knob, path in weights(job, config):
         if is_missing(path):
             raise ValueError(f"{knob}={path!r} does not exist; expected a checkpoint")
+    if job in BEFORE:
+        check_store(job, config)
+
+
+def check_store(job: str, config: Config) -> None:
+    """What a job of a store needs beside it."""
+    if is_missing(f"{config.store.uri}/videos.lance"):
+        raise ValueError(f"store.uri={config.store.uri!r} holds no store of endocurate: run the job {BEFORE[job]} first, or name another")
+    if job == "explain" and config.output.format == "parquet":
+        raise ValueError("output.format=parquet holds rows, explain gives a tree: table or json do")
+
+
+def check_scheme(knob: str, uri: str) -> None:
+    """ValueError for an address of a kind that nothing here can open, and for memory that is gone when the job is."""
+    scheme = uri.partition("://")[0]
+    if "://" in uri and (scheme == "memory" or scheme not in available_protocols()):
+        raise ValueError(f"{knob}={uri!r}: there is no kind of address {scheme}://; a local path, s3:// and gs:// are some that there are")
 
 
 def is_missing(uri: str) -> bool:

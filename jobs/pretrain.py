@@ -32,7 +32,7 @@ def run(config: Config) -> None:
     store = PatchStore(config.store.uri)
     selection_id, retained = chosen(config)
     if store.holds(model(config, selection_id)):
-        log.info("the model of %s with this recipe is there: %s", selection_id, model(config, selection_id))
+        log.info("%s: trained before with this recipe", selection_id)
         return
     reader = store.reader(selection_id)
     tags = {"selection": selection_id, "retained": retained, "images": len(reader), "images_version": reader.version}

@@ -1,8 +1,6 @@
 """Train the scorer on a random sample of the video: what the method needs before it can say which patches are hard."""
 
-import hashlib
 import logging
-from collections.abc import Iterator
 from math import ceil
 
 import fsspec
@@ -11,13 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import files, flow, mae, schema, tracking
-from engine.config import Config, FramesConfig, PatchesConfig
+from engine.config import Config, PatchesConfig
 from engine.flow import Step
-from engine.frames import DecodeFrames
 from engine.patches import ProposePatches
 from engine.store import PatchStore
 from engine.videos import IdentifyVideos, find
 from jobs import training
+from jobs.sampling import SampleFrames
 
 log = logging.getLogger("jobs.probe")
 PER_VIDEO = 50  # frames of one video while there are others to draw from
@@ -49,32 +47,6 @@ def with_scorer(config: Config) -> Config:
 def width(config: Config) -> int:
     """Numbers in an embedding of the scorer."""
     return int(mae.SIZES[config.difficulty.mae.size][0])
-
-
-class SampleFrames:
-    """Decode videos and keep of each the `count` frames whose hash with the seed is smallest: an even draw, whatever the order.
-
-    Of videos in `forgotten` none.
-    """
-
-    def __init__(self, config: FramesConfig, count: int, seed: int, forgotten: frozenset[str] = frozenset()) -> None:
-        self.decode, self.count, self.seed, self.forgotten = DecodeFrames(config), count, seed, forgotten
-
-    def __call__(self, videos: pa.Table) -> Iterator[pa.Table]:
-        videos = videos.filter(pa.array([video_id not in self.forgotten for video_id in videos["video_id"].to_pylist()], pa.bool_()))
-        for row in range(len(videos)):
-            drawn = pa.Table.from_pylist([], schema.FRAME)
-            for frames in self.decode(videos.slice(row, 1)):
-                drawn = self.smallest(pa.concat_tables([drawn, frames.filter(kept(frames))]))
-            yield drawn
-
-    def smallest(self, frames: pa.Table) -> pa.Table:
-        lots = [hashlib.sha256(f"{self.seed}:{frame_id}".encode()).digest() for frame_id in frames["frame_id"].to_pylist()]
-        return frames.take(pa.array(sorted(range(len(lots)), key=lots.__getitem__)[: self.count], pa.int64()))
-
-
-def kept(frames: pa.Table) -> pa.Array:
-    return pc.and_(pc.is_valid(frames["frame_id"]), pc.is_null(frames["reason"]))
 
 
 def steps(config: Config, sources: int, forgotten: frozenset[str] = frozenset()) -> list[Step]:

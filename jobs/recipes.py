@@ -26,8 +26,8 @@ def tiny() -> Config:
         difficulty=DifficultyConfig(mae=mae, draws=4),
         probe=ProbeConfig(frames=300, crops=4, train=TrainConfig(mae=mae, epochs=8, warmup_epochs=1, batch=64, base_lr=2e-3)),
         selection=SelectionConfig(budget=0.25),
-        pretrain=TrainConfig(mae=mae, epochs=10, warmup_epochs=1, batch=16, base_lr=6e-3, workers=2),
-        evaluate=EvaluateConfig(side=96, iterations=80, warmup=8, batch=8, lr=5e-4, limit=120),
+        pretrain=TrainConfig(mae=mae, epochs=10, warmup_epochs=1, batch=16, base_lr=6e-3),
+        evaluate=EvaluateConfig(side=96, iterations=160, warmup=10, batch=4, lr=1e-3, limit=120),
     )
 
 

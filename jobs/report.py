@@ -39,7 +39,7 @@ def run(config: Config) -> None:
         reasons={"videos": reasons(ledger.filter(pc.equal(ledger["frames"], 0))), "frames": reasons(frames)},
         videos=ledger.to_pylist(),
         difficulty=patches["difficulty"].to_numpy(),
-        chosen={method: values(patches, rows) for method, rows in selections.items()},
+        chosen={title(method, rows): values(patches, rows) for method, rows in selections.items()},
         hardest=gallery(store, order[::-1][: config.report.pictures], version),
         easiest=gallery(store, order[: config.report.pictures], version),
         synthetic=synthetic(store, config.report.pictures),
@@ -92,6 +92,10 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
     return stages
 
 
+def title(method: str, rows: pa.Table) -> str:
+    return f"{method}, budget {100 * rows['budget'][0].as_py():g} %"
+
+
 def reasons(table: pa.Table) -> dict[str, int]:
     """Why rows were lost; a frame without a region was kept by the gate."""
     return dict(Counter(reason for reason in table["reason"].to_pylist() if reason and reason != "no region").most_common())
@@ -123,7 +127,8 @@ def synthetic(store: PatchStore, count: int) -> list[Picture]:
         positions = range(min(len(reader), count // len(selections)))
         images = reader(positions) if positions else []
         pictures += [
-            Picture(jpeg, f"{method}, image {position}", "four patches in order of choice") for position, jpeg in enumerate(images)
+            Picture(jpeg, f"{title(method, rows)}, image {position}", "four patches in order of choice")
+            for position, jpeg in enumerate(images)
         ]
     return pictures
 
@@ -133,7 +138,8 @@ def curves(config: Config) -> list[Curve]:
     made = []
     for job in ("probe", "pretrain"):
         for one in tracking.runs(config, job):
-            points = one["run"].curve("train/loss")
+            if not (points := one["run"].curve("train/loss")):
+                continue  # it found its training done
             title = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
             made.append(Curve(f"{title}: loss", [step for step, _ in points], [value for _, value in points], "mean squared error"))
     return made

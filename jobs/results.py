@@ -14,13 +14,22 @@ from engine.store import PatchStore
 
 
 def outcomes(config: Config, store: PatchStore) -> list[tuple[Outcome, Marks]]:
-    """Every evaluated network, with what it scored on every test image."""
+    """Every evaluated network, with what it scored on every test image; of one that was made anew the newest."""
     found = []
-    for one in tracking.runs(config, "evaluate"):
+    for one in newest(tracking.runs(config, "evaluate")):
         told = json.loads(one["run"].kept("tested.json"))
         marks = Marks(tuple(told["names"]), np.array(told["counts"]))
         found.append((outcome(one, marks, examples(one["run"], told["examples"]), sizes(store, one["tags"]["selection"])), marks))
     return found
+
+
+def newest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last run of every comparison, method, budget and seed; no pre-training is the same at every budget."""
+
+    def place(tags: dict[str, str]) -> tuple[str, ...]:
+        return tags["comparison"], tags["method"], tags["budget"] if float(tags["retained"]) else "", tags["seed"]
+
+    return list({place(one["tags"]): one for one in runs}.values())
 
 
 def outcome(one: dict[str, Any], marks: Marks, shown: list[Picture], size: tuple[int, int]) -> Outcome:

@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
-
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
-TOOLS = {"pictures", "files", "clip", "decode", "content", "text", "gate", "proposals", "decoder", "sam", "weights", "mae", "segmenters", "loader"}
+SEEING = {"pictures", "files", "clip", "decode", "content", "text", "gate", "proposals"}
+TOOLS = SEEING | {"decoder", "sam", "weights", "mae", "segmenters", "loader"}
 LAYERS = [
     {"schema", "config", "theory"},
     TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope"},

@@ -7,7 +7,7 @@ from engine import schema, simulate
 from engine.config import FramesConfig, VideosConfig
 from engine.knobs import amend
 from engine.videos import IdentifyVideos, find
-from jobs import probe
+from jobs import probe, sampling
 from jobs.recipes import tiny
 
 
@@ -23,7 +23,7 @@ def videos(tmp_path_factory):
 
 def drawn(videos, count, seed):
     sources = pa.concat_tables(IdentifyVideos(VideosConfig())(find(str(videos))))
-    frames = probe.SampleFrames(FramesConfig(every_s=0.5), count, seed)
+    frames = sampling.SampleFrames(FramesConfig(every_s=0.5), count, seed)
     return [row["frame_id"] for table in frames(sources) for row in table.to_pylist()]
 
 

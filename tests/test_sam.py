@@ -160,10 +160,15 @@ def test_an_official_name_with_other_bytes_is_refused(tmp_path):
         sam.check(PatchesConfig(proposer="sam", checkpoint=str(path)))
 
 
+def test_what_holds_no_weights_is_refused_before_anything_is_loaded(tmp_path):
+    (tmp_path / "words.pth").write_text("x")
+    with pytest.raises(ValueError, match=r"words\.pth is not a file of torch weights"):
+        sam.check(PatchesConfig(proposer="sam", checkpoint=str(tmp_path / "words.pth")))
+
+
 def test_the_cached_official_checkpoint_is_checked_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = PatchesConfig(proposer="sam", sam_size="vit_l", checkpoint="official")
-    sam.check(config)  # not there yet: fetching it is the work of `load`
     sam.cached(config).parent.mkdir()
     sam.cached(config).write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"sam_vit_l_0b3195\.pth has the sha256 .* expected 3adcc431"):

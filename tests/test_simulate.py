@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import simulate
-from engine.colon import Camera, Colon
+from engine.colon import Camera, Colon, View
 from engine.endoscope import Screen
-from engine.simulate import EVENTS, Moment, Recording, Truth, clip, content_box, text_boxes, write_clip, write_clips, write_pairs
+from engine.simulate import EVENTS, Moment, Recording, Truth, clip, content_box, still, text_boxes, write_clip, write_clips, write_pairs
 
 SMALL = {"height": 120, "width": 140}
 PLAIN = next(seed for seed in range(50) if not Screen(seed, 120, 140).label)  # a clip without text in the picture
@@ -338,17 +338,60 @@ def test_pairs_are_pictures_with_masks_of_black_and_white_and_every_tenth_is_emp
         assert image.shape == (96, 96, 3)
         assert mask.shape == (96, 96)
         assert set(np.unique(mask)) <= {0, 255}
-        assert (mask.mean() / 255 == 0) if number == 9 else (0.015 < mask.mean() / 255 < 0.45)
+        assert (mask.mean() / 255 == 0) if number == 9 else (0.0075 < mask.mean() / 255 < 0.6)
         blue, _, red = image.reshape(-1, 3).mean(0)
         assert red > 1.25 * blue
 
 
-def test_pairs_repeat_by_seed_and_a_longer_series_begins_alike(tmp_path: Path) -> None:
-    write_pairs(tmp_path / "a", 3, seed=1, side=64)
-    write_pairs(tmp_path / "b", 5, seed=1, side=64)
-    write_pairs(tmp_path / "c", 3, seed=2, side=64)
-    a, b, c = ([path.read_bytes() for path in sorted((tmp_path / name).rglob("*.*g"))] for name in "abc")
-    images = {path.name: path.read_bytes() for path in (tmp_path / "b" / "images").iterdir()}
-    assert all(images[path.name] == path.read_bytes() for path in (tmp_path / "a" / "images").iterdir())
-    assert len(b) == 10
-    assert a[0] != c[0]
+def test_a_longer_series_of_pairs_begins_alike_and_another_seed_draws_others(tmp_path: Path) -> None:
+    few, same, many, others = (
+        written(tmp_path / name, count, seed) for name, count, seed in (("a", 3, 1), ("b", 3, 1), ("c", 6, 1), ("d", 3, 2))
+    )
+    assert few == same
+    assert few == {name: many[name] for name in few}
+    assert len(many) == 12
+    assert all(few[name] != others[name] for name in few)
+
+
+def written(folder: Path, count: int, seed: int) -> dict[str, bytes]:
+    """The files of some small pairs."""
+    write_pairs(folder, count, seed, side=64)
+    return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.rglob("*.*g")}
+
+
+@pytest.fixture(scope="module")
+def stills() -> list[tuple[View, View]]:
+    """Five views of each of 40 colons with a polyp, and the same without."""
+    colons = [Colon(seed, 64, 64) for seed in range(40)]
+    return [(still(colon, number, True)[0], still(colon, number, False)[0]) for colon in colons for number in range(5)]
+
+
+def test_polyps_of_stills_are_as_large_as_those_of_kvasir_seg(stills: list[tuple[View, View]]) -> None:
+    shares = [polyp.mask.mean() for polyp, _ in stills]
+    quartiles = (0.059, 0.114, 0.210)  # of the mask's share in its 998 different images
+    assert np.abs(np.quantile(shares, (0.25, 0.5, 0.75)) - quartiles).max() < 0.03
+    assert min(shares) > 0.0075
+    assert max(shares) < 0.6
+
+
+def test_polyps_of_stills_are_as_bright_against_the_wall_as_those_of_kvasir_seg(stills: list[tuple[View, View]]) -> None:
+    inside, around = np.array([contrasted(polyp) for polyp, _ in stills]).T
+    assert np.median(np.log(inside / around)) == pytest.approx(0.23, abs=0.07)  # the median there
+
+
+def contrasted(view: View) -> tuple[float, float]:
+    """The brightness of a polyp and of the wall around it, without glare and the dark."""
+    reach = np.ones((2 * (len(view.mask) // 17) + 1,) * 2, np.uint8)
+    ring = (cv2.dilate(view.mask.astype(np.uint8), reach) > 0) & ~view.mask
+    seen = (view.image.min(2) < 230) & (view.image.max(2) > 30)
+    return float(view.image[view.mask & seen].mean()), float(view.image[ring & seen].mean())
+
+
+def test_a_still_without_a_polyp_differs_in_the_pixels_of_the_mask_and_no_others(stills: list[tuple[View, View]]) -> None:
+    changed = []
+    for polyp, bare in stills:
+        differs = (polyp.image != bare.image).any(2)
+        assert not bare.mask.any()
+        assert not (differs & ~polyp.mask).any()
+        changed.append(differs[polyp.mask].mean())
+    assert np.mean(changed) > 0.97
