@@ -1,7 +1,8 @@
 """The Lance tables under one address: opened, created, and what the ledger vouches for."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +42,8 @@ class Tables:
 
     def holds(self, name: str) -> bool:
         """Whether something of that name lies in the store; OSError, in one sentence, where the store is out of reach."""
-        try:
-            return bool(filesystem(self.uri).exists(self.address(name)))
-        except unreadable() as error:
-            raise OSError(f"the store {self.uri} cannot be reached: {error}") from error
+        with reaching(self.uri) as files:
+            return bool(files.exists(self.address(name)))
 
     def has(self, table: str) -> bool:
         return self.holds(f"{table}.lance")
@@ -70,7 +69,8 @@ class Tables:
 
     def create(self, width: int) -> None:
         """Make the tables that do not exist yet, for embeddings of `width` numbers; ValueError where the store has another width."""
-        filesystem(self.uri).makedirs(self.uri, exist_ok=True)
+        with reaching(self.uri) as files:
+            files.makedirs(self.uri, exist_ok=True)
         for name, columns in {"patches": schema.patches_table(width), **TABLES}.items():
             if not self.is_made(name):
                 self.make(name, columns.with_metadata({"endocurate": str(schema.VERSION)}))
@@ -142,6 +142,15 @@ def fragments_of(address: str, rows: pa.Table) -> list[FragmentMetadata]:
     if not len(rows):
         return []
     return list(write_fragments(rows, address, mode="append", max_rows_per_file=ROWS_PER_FILE))
+
+
+@contextmanager
+def reaching(uri: str) -> Iterator[Any]:
+    """The file system of a store; what object stores raise of their own becomes an OSError in one sentence."""
+    try:
+        yield filesystem(uri)
+    except unreadable() as error:
+        raise OSError(f"the store {uri} cannot be reached: {error}") from error
 
 
 def filesystem(uri: str) -> Any:
