@@ -192,17 +192,13 @@ class EvaluateConfig(Section):
     seeds: tuple[Seed, ...] = (0,)
 
     @model_validator(mode="after")
-    def warms_up_in_time(self) -> Self:
+    def can_be_run(self) -> Self:
         if self.warmup >= self.iterations:
             raise ValueError(f"warmup={self.warmup} leaves nothing of iterations={self.iterations}")
         if not self.seeds:
             raise ValueError("seeds is empty; one number at least")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={self.seeds} names one twice")
-        return self
-
-    @model_validator(mode="after")
-    def is_a_local_folder(self) -> Self:
         if "://" in self.uri.removeprefix("file://"):
             raise ValueError(f"uri={self.uri!r} must be a local folder with images/ and masks/")
         if self.architecture == "unet" and self.side % 32:
