@@ -128,7 +128,7 @@ def rows_of(uri: str) -> dict[str, list]:
     """All of a store that a run decides, in an order of its own; what tells the time or counts commits is left out."""
     store = PatchStore(uri)
     version = store.complete_version()
-    ledger = store.ledger().drop_columns(["ingested_at", "patches_version", "commit"])
+    ledger = store.ledger().drop_columns(["ingested_at", "patches_version", "fingerprint"])  # which knows where the store lies
     return {
         "patches": store.open("patches", version).to_table().sort_by("patch_id").to_pylist(),
         "patches, newest": store.open("patches").to_table(columns=["patch_id"]).sort_by("patch_id").to_pylist(),
