@@ -24,6 +24,7 @@ def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None =
             connection.register(f"stored_{name}", table)
         for name, condition in (only or {}).items():
             connection.execute(f"CREATE VIEW {name} AS SELECT * FROM stored_{name} WHERE {condition}")
+        connection.execute("SET enable_progress_bar=false")  # after two seconds it would draw over the rows
         connection.execute("SET enable_external_access=false")  # no files, no network: the tables are all there is
         connection.execute("SET python_enable_replacements=false")  # nor the variables of this program
         connection.execute("SET lock_configuration=true")
