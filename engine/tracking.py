@@ -67,7 +67,7 @@ def connect(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 14 s; with the default of 7 nobody knows for minutes that it is gone
     from mlflow import MlflowClient
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # else the first use of a file lists its database migrations
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it lists its database's migrations, and tells errors that it raises, too
     return MlflowClient(tracking_uri=uri)
 
 
@@ -132,7 +132,7 @@ def reach(config: Config) -> tuple[Any, str]:
         client = connect(address(config))
         return client, experiment_of(client, config)
     except troubles() as error:
-        raise OSError(f"tracking.uri={address(config)!r} cannot be used: {error}") from error
+        raise OSError(f"tracking.uri={address(config)!r} cannot be used: {getattr(error, 'orig', None) or error}") from error
 
 
 def experiment_of(client: Any, config: Config) -> str:

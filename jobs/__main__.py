@@ -84,8 +84,9 @@ def mendable() -> tuple[type[BaseException], ...]:
 
 
 def sentence(error: BaseException) -> str:
-    """What an error says in one line, without the places in Lance's source."""
-    return re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", " ".join(str(error).split())) or type(error).__name__
+    """What an error says in one line, without the places in Lance's source and the SQL of MLflow's database."""
+    told = re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", " ".join(str(error).split())) or type(error).__name__
+    return re.sub(r".*\(\w+\.\w+\) (.*?) \[SQL.*", r"the database of MLflow: \1", told)
 
 
 def parse(words: list[str]) -> tuple[str, Config, list[str]]:

@@ -12,7 +12,7 @@ from engine import simulate
 from engine.knobs import amend
 from engine.store import PatchStore
 from jobs import choose, evaluate, ingest, pretrain, report
-from jobs.__main__ import JOBS, main, parse
+from jobs.__main__ import JOBS, main, parse, sentence
 from jobs.recipes import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +57,14 @@ def test_a_wrong_command_is_one_sentence_and_exit_code_2(words, sentence, capsys
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+
+
+def test_an_error_is_told_without_the_places_and_statements_behind_it():
+    lance = OSError("LanceError(IO): No space left on device, /home/runner/work/lance/rust/lance-file/src/writer.rs:254:9")
+    assert sentence(lance) == "LanceError(IO): No space left on device"
+    mlflow = RuntimeError("(raised as a result\nof autoflush) (sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO runs]")
+    assert sentence(mlflow) == "the database of MLflow: database or disk is full"
+    assert sentence(ValueError()) == "ValueError"
 
 
 def test_a_wrong_knob_is_refused_before_anything_heavy_is_loaded():
