@@ -15,6 +15,7 @@ Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Address = Annotated[str, Field(min_length=1)]  # a folder or file, local or any fsspec address
 ViTSize = Literal["tiny", "small", "base", "large", "huge"]
+CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
 # Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
 DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
 
@@ -179,7 +180,7 @@ class EvaluateConfig(Section):
 
     uri: str = ""  # folder with images/ and masks/
     architecture: Literal["dpt", "unet"] = "dpt"
-    encoder: str = "resnet50"  # of the unet; the DPT's is the pre-trained ViT
+    encoder: CNN = "resnet50"  # of the unet; the DPT's is the pre-trained ViT
     side: Annotated[int, Field(ge=32)] = 224
     iterations: Positive = 20000
     batch: Positive = 16

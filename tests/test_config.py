@@ -28,6 +28,7 @@ from jobs.recipes import RECIPES
         ("pretrain.epochs=true", "pretrain.epochs=true: Input should be a valid integer"),
         ("evaluate.side=100", "evaluate.side=100 must be a multiple of 32 for tokens of 16 px"),
         ("evaluate.uri=s3://bucket/pairs", "evaluate: uri='s3://bucket/pairs' must be a local folder"),
+        ("evaluate.encoder=resnet51", "evaluate.encoder=resnet51: Input should be 'resnet18', 'resnet34', 'resnet50'"),
         ("evaluate.seeds=1,1", "evaluate: seeds=(1, 1) names one twice"),
         ("patches.box_sides=[1e-9]", "patches.box_sides.0=1e-9: Input should be greater than or equal to 0.02"),
         ("frames.min_side=2000", "frames: min_side=2000 leaves nothing of frames scaled down to longest_side=1024"),
