@@ -19,6 +19,7 @@ from jobs.sampling import SampleFrames
 
 log = logging.getLogger("jobs.probe")
 PER_VIDEO = 50  # frames of one video while there are others to draw from
+AT_ONCE = 200  # of one video, whose pictures wait in memory together: 0.6 GB at 1024 px
 NO_CROPS = schema.PATCH.empty_table().select(["patch_id", "pixels"])
 
 
@@ -51,7 +52,7 @@ def width(config: Config) -> int:
 
 def steps(config: Config, sources: int, forgotten: frozenset[str] = frozenset()) -> list[Step]:
     crops = PatchesConfig(proposer="crops", per_frame=config.probe.crops, max_side=config.patches.max_side, seed=config.probe.train.seed)
-    each = max(PER_VIDEO, ceil(config.probe.frames / max(sources, 1)))
+    each = min(max(PER_VIDEO, ceil(config.probe.frames / max(sources, 1))), AT_ONCE)
     return [
         Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5),
         Step(SampleFrames, (config.frames, each, config.probe.train.seed, forgotten), batch=1, actors=(1, 4)),

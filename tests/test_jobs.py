@@ -60,7 +60,7 @@ def test_a_wrong_command_is_one_sentence_and_exit_code_2(words, sentence, capsys
 
 
 def test_an_error_is_told_without_the_places_and_statements_behind_it():
-    lance = OSError("LanceError(IO): No space left on device, /home/runner/work/lance/rust/lance-file/src/writer.rs:254:9")
+    lance = OSError("LanceError(IO): No space left on device, /build/rust/lance-file/src/writer.rs:254:9")
     assert sentence(lance) == "LanceError(IO): No space left on device"
     mlflow = RuntimeError("(raised as a result\nof autoflush) (sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO runs]")
     assert sentence(mlflow) == "the database of MLflow: database or disk is full"
