@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -126,25 +127,45 @@ def started(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Run:
 
 def reach(config: Config) -> tuple[Any, str]:
     """A client and the experiment's id; OSError, in one sentence, where there is no such tracking server or file."""
-    if (uri := address(config)).startswith("sqlite:"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    uri = address(config)
     try:
-        client = connect(address(config))
+        if uri.startswith("sqlite:///"):
+            lay_out(Path(uri.removeprefix("sqlite:///")))
+        client = connect(uri)
         return client, experiment_of(client, config)
     except troubles() as error:
-        raise OSError(f"tracking.uri={address(config)!r} cannot be used: {getattr(error, 'orig', None) or error}") from error
+        raise OSError(f"tracking.uri={uri!r} cannot be used: {getattr(error, 'orig', None) or error}") from error
+
+
+def lay_out(path: Path) -> None:
+    """Make MLflow's sqlite file where there is none, whole or not at all.
+
+    MLflow makes it in place, in some hundred steps that are no transaction, and refuses for ever the file of a job that was
+    killed among them.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder, suppress(FileExistsError):
+        connect(f"sqlite:///{folder}/made.db").search_experiments()
+        # MLflow keeps the file open that it made, hence the copy; a link, not a rename, so that of two jobs that begin at once one wins
+        os.link(copyfile(f"{folder}/made.db", f"{folder}/copy.db"), path)
 
 
 def experiment_of(client: Any, config: Config) -> str:
     """The experiment's id; its artifacts lie beside the sqlite file, wherever the job was started."""
-    found = client.get_experiment_by_name(config.tracking.experiment)
-    if found:
+    name, uri = config.tracking.experiment, address(config)
+    if found := client.get_experiment_by_name(name):
         return str(found.experiment_id)
-    uri = address(config)
     beside = Path(uri.removeprefix("sqlite:///")).parent / "artifacts" if uri.startswith("sqlite:") else None
     if beside:
         beside.mkdir(parents=True, exist_ok=True)
-    return str(client.create_experiment(config.tracking.experiment, artifact_location=beside.as_uri() if beside else None))
+    try:
+        return str(client.create_experiment(name, artifact_location=beside.as_uri() if beside else None))
+    except troubles():
+        if found := client.get_experiment_by_name(name):
+            return str(found.experiment_id)  # another job made it in this moment
+        raise
 
 
 def runs(config: Config, job: str) -> list[dict[str, Any]]:

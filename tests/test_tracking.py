@@ -1,10 +1,16 @@
 import contextlib
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from engine import tracking
 from engine.knobs import amend, flat
 from jobs.recipes import tiny
+
+ROOT = Path(__file__).parents[1]
 
 
 def config(tmp_path):
@@ -67,3 +73,44 @@ def test_runs_of_a_bucket_go_to_the_working_folder_and_a_server_is_taken_at_its_
     monkeypatch.chdir(tmp_path)
     assert tracking.address(amend(tiny(), ["store.uri=s3://bucket/store"])) == f"sqlite:///{tmp_path}/mlflow.db"
     assert tracking.address(amend(tiny(), ["tracking.uri=http://mlflow:5000"])) == "http://mlflow:5000"
+
+
+DIES = """
+import os, signal, sys
+from sqlalchemy import Engine, event
+from engine import tracking
+from engine.knobs import amend
+from jobs.recipes import tiny
+executed = 0
+
+@event.listens_for(Engine, "before_cursor_execute")
+def strike(*call):
+    global executed
+    executed += 1
+    if executed == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+tracking.reach(amend(tiny(), [f"tracking.uri=sqlite:///{sys.argv[1]}"]))
+"""
+
+
+@pytest.mark.parametrize("statement", [3, 40, 200])
+def test_a_job_killed_while_mlflow_makes_its_file_leaves_none_that_is_half_made(tmp_path, statement):
+    file = tmp_path / "runs" / "mlflow.db"
+    died = subprocess.run([sys.executable, "-c", DIES, file, str(statement)], cwd=ROOT, capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert not file.exists()
+    config = amend(tiny(), [f"tracking.uri=sqlite:///{file}"])
+    with tracking.running(config, "ingest", "k", {}) as run:
+        run.log({"loss": 1.0}, 0)
+    assert tracking.runs(config, "ingest")[0]["metrics"] == {"loss": 1.0}
+
+
+def test_jobs_that_begin_at_once_share_one_file(tmp_path):
+    begin = "import sys; from engine import tracking; from engine.knobs import amend; from jobs.recipes import tiny\n"
+    begin += "with tracking.running(amend(tiny(), [f'tracking.uri=sqlite:///{sys.argv[1]}']), 'ingest', sys.argv[2], {}): pass"
+    file = tmp_path / "mlflow.db"
+    running = [subprocess.Popen([sys.executable, "-c", begin, file, str(key)], cwd=ROOT) for key in range(2)]
+    assert [one.wait(60) for one in running] == [0, 0]
+    assert len(tracking.runs(amend(tiny(), [f"tracking.uri=sqlite:///{file}"]), "ingest")) == 2
+    assert not list(tmp_path.glob(".mlflow-*"))
