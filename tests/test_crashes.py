@@ -32,6 +32,32 @@ def test_a_run_that_was_struck_down_leaves_no_trace_once_it_was_repeated(store, 
     assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
 
 
+@pytest.mark.parametrize("kind", ["kill", "error"])
+@pytest.mark.parametrize("step", strikes.MERGING)
+def test_upkeep_that_was_struck_down_while_it_merged_files_changes_no_row_and_leaves_no_file(store, expected, step, kind):
+    for video_id in ("aa", "bb", "cc"):
+        assert run(store.uri, video_id) == 0
+    assert committer.keep_up(store.uri, strike=f"{kind}@{step}") == {"kill": -signal.SIGKILL, "error": 1}[kind]
+    assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
+    assert committer.keep_up(store.uri) == 0
+    assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
+    assert len(store.open("patches").get_fragments()) == 1
+    assert strikes.orphans_of(store.uri) == []
+
+
+@pytest.mark.parametrize("kind", ["kill", "error"])
+@pytest.mark.parametrize("step", strikes.WRITING)
+def test_files_that_a_struck_run_left_are_collected_by_upkeep(store, expected, step, kind):
+    assert run(store.uri, "aa") == 0
+    assert run(store.uri, "bb", "cc", strike=f"{kind}@{step}") != 0
+    if step == "after the fragments":
+        assert strikes.orphans_of(store.uri)
+    assert run(store.uri, "bb", "cc") == 0
+    assert committer.keep_up(store.uri) == 0
+    assert strikes.orphans_of(store.uri) == []
+    assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
+
+
 @pytest.mark.parametrize("step", matrix.STOPS)
 def test_a_committer_that_was_paused_too_long_and_wakes_in_the_middle_changes_nothing_any_more(store, expected, step):
     assert run(store.uri, "aa") == 0

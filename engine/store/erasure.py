@@ -185,6 +185,7 @@ def purge(tables: Tables, table: str, where: str | None, lease: Lease) -> None:
     materialise(dataset, lease)
     if table == "patches":
         mark_complete(tables, lease)
+    lease.check()  # what is newest by now may be another's that is not complete
     dataset.cleanup_old_versions(retain_versions=1, error_if_tagged_old_versions=False)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from engine.config import UpkeepConfig
 from engine.store import PatchStore, lock
 from tests import rows
 from tests.crashes import strikes
@@ -30,6 +31,14 @@ def run(uri: str, *ids: str, strike: str = "", lease: float = lock.LEASE) -> int
     return process.exitcode
 
 
+def keep_up(uri: str, strike: str = "") -> int:
+    """The exit code of `maintain` in a process of its own; nothing is too young for it to remove."""
+    process = PROCESSES.Process(target=maintain, args=(uri, strike))
+    process.start()
+    process.join(100)
+    return process.exitcode
+
+
 def stopped(process: multiprocessing.Process) -> None:
     """Wait until it stands still."""
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
@@ -41,6 +50,12 @@ def wake(process: multiprocessing.Process) -> int:
     os.kill(process.pid, signal.SIGCONT)
     process.join(100)
     return process.exitcode
+
+
+def maintain(uri: str, strike: str) -> None:
+    os.environ["ENDOCURATE_STRIKE"] = f"{strike}@{uri}.struck" if strike else "none@nowhere@/"
+    strikes.arm_upkeep()
+    PatchStore(uri).maintain(UpkeepConfig(keep_hours=1e-9))
 
 
 def take_in(uri: str, ids: tuple[str, ...], strike: str, lease: float) -> None:

@@ -30,6 +30,11 @@ def small(folder: Path) -> Iterator[tuple[str, str, str]]:
             committer.run(store, "bb", "cc", strike=f"{kind}@{step}")
             committer.run(store, "bb", "cc")
             yield step, KINDS[kind], strikes.verdict(strikes.rows_of(store), expected)
+        for step in strikes.MERGING:
+            store = fresh(folder, f"{kind} {step}", "aa", "bb", "cc")
+            committer.keep_up(store, strike=f"{kind}@{step}")
+            committer.keep_up(store)
+            yield step, KINDS[kind].replace("commits or writes", "maintains"), whole_of(store, expected)
     for step in STOPS:
         store = fresh(folder, f"stop {step}")
         paused = committer.start(store, "bb", "cc", strike=f"stop@{step}", lease=committer.SHORT)
@@ -39,11 +44,19 @@ def small(folder: Path) -> Iterator[tuple[str, str, str]]:
         yield step, "paused beyond its lease, taken over, woken up", strikes.verdict(strikes.rows_of(store), expected)
 
 
-def fresh(folder: Path, name: str) -> str:
+def fresh(folder: Path, name: str, *ids: str) -> str:
+    """A new store with these videos, each a commit of its own."""
     store = str(folder / name.replace(" ", "-"))
     PatchStore(store).create(rows.WIDTH)
-    committer.run(store, "aa")
+    for video_id in ids or ("aa",):
+        committer.run(store, video_id)
     return store
+
+
+def whole_of(store: str, expected: dict[str, list]) -> str:
+    """The verdict on rows and files."""
+    left = len(strikes.orphans_of(store))
+    return strikes.verdict(strikes.rows_of(store), expected) + (f"; {left} files left" if left else "")
 
 
 def whole(folder: Path) -> Iterator[tuple[str, str, str]]:

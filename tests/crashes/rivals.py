@@ -1,8 +1,9 @@
 """python -m tests.crashes.rivals: what becomes of the rows on the two obvious routes from Ray Data into a Lance table, as markdown.
 
-lance_ray's `write_lance` as it comes, and Ray Data's checkpointing with Ray Data's own Lance sink. lance_ray is no dependency of
-endocurate: run this from the root of the repository in an environment that has ray[data], pylance and lance-ray. Each case is a process
-of its own, struck down, then the same command again; 400 rows are due.
+lance_ray's `write_lance` as it comes, and the same with Ray Data's checkpointing. (Ray Data's own Lance sink does not run with this
+Lance: Ray 2.60 hands it an argument that it no longer has.) lance_ray is no dependency of endocurate: run this from the root of the
+repository in an environment that has ray[data], pylance and lance-ray. Each case is a process of its own, struck down, then the same
+command again; 400 rows are due. Steps that these routes have and no more: they keep no ledger and compact nothing.
 """
 
 import os
@@ -15,8 +16,14 @@ from functools import partial, wraps
 from pathlib import Path
 
 ROWS, BLOCKS = 400, 8
-CASES = ("nothing", "worker killed in the middle of a write", "driver killed after the commit", "IO error in a write, once")
-ROUTES = {"lance_ray": "lance_ray.write_lance, as it comes", "checkpoint": "Ray Data checkpointing and its Lance sink"}
+CASES = [
+    "nothing",
+    *[f"{who} killed@{step} the fragments" for who in ("worker", "raylet") for step in ("before", "during", "after")],
+    "OSError once@during the fragments",
+    "driver killed@before the commit",
+    "driver killed@after the commit",
+]
+ROUTES = {"lance_ray": "`lance_ray.write_lance`", "checkpoint": "the same with Ray Data checkpointing"}
 
 
 def once(mark: str) -> bool:
@@ -29,29 +36,45 @@ def once(mark: str) -> bool:
 
 
 def struck(case: str, mark: str):
-    """`write_fragments` of a worker, struck in the middle: after half of the rows went to the file."""
+    """`write_fragments` of a worker, struck before, after or in the middle of it: when it has taken a part of the rows."""
     import pyarrow as pa
     from lance import fragment
 
     write = fragment.write_fragments
 
+    def torn(data):
+        for batch in data:
+            half = batch.num_rows // 2
+            yield batch.slice(0, half)
+            fall(case, "during the fragments", mark)
+            yield batch.slice(half)
+
     @wraps(write)
     def writing(data, *arguments, **options):
-        def torn():
-            for batch in data:
-                half = batch.num_rows // 2
-                yield batch.slice(0, half)
-                if once(mark):
-                    if case.startswith("worker"):
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    raise OSError("injected IO error")
-                yield batch.slice(half)
-
-        if case.startswith(("worker", "IO")):
-            data = pa.RecordBatchReader.from_batches(data.schema, torn())
-        return write(data, *arguments, **options)
+        fall(case, "before the fragments", mark)
+        if case.startswith("OSError"):
+            interrupt(data, mark)
+        elif case.endswith("during the fragments"):
+            data = pa.RecordBatchReader.from_batches(data.schema, torn(data))
+        made = write(data, *arguments, **options)
+        fall(case, "after the fragments", mark)
+        return made
 
     return writing
+
+
+def fall(case: str, step: str, mark: str) -> None:
+    """Kill this worker, or the raylet it belongs to, if the case says so, once."""
+    if case.endswith(f"killed@{step}") and once(mark):
+        os.kill(os.getppid() if case.startswith("raylet") else os.getpid(), signal.SIGKILL)
+        signal.pause()
+
+
+def interrupt(data, mark: str) -> None:
+    """What Lance raises where an object store breaks off in the middle of a write, when a part of the rows is taken."""
+    if once(mark):
+        data.read_next_batch()
+        raise OSError("LanceError(IO): Generic S3 error: connection reset (injected)")
 
 
 def strike(table, case: str, mark: str):
@@ -63,38 +86,53 @@ def strike(table, case: str, mark: str):
     return table
 
 
+def cluster():
+    """A head that only directs and two nodes, so that one can be lost; it is noticed after about two seconds."""
+    quick = {"initial_delay_ms": "1000", "period_ms": "500", "timeout_ms": "1000", "failure_threshold": "3"}
+    os.environ.update({f"RAY_health_check_{name}": value for name, value in quick.items()})
+    from ray.cluster_utils import Cluster
+
+    memory = {"object_store_memory": 100 * 2**20}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
+    for _ in range(2):
+        made.add_node(num_cpus=2, **memory)
+    return made
+
+
 def pipeline(route: str, case: str, folder: str) -> None:
     """One run of the job: read parquet, pass on, append to the table."""
+    held = cluster() if case.startswith("raylet") else None
+    import lance_ray
     import ray
 
-    ray.init(num_cpus=3, include_dashboard=False, object_store_memory=200 * 2**20, logging_level="error", log_to_driver=False)
+    local = {"num_cpus": 3, "include_dashboard": False, "object_store_memory": 200 * 2**20}
+    ray.init(**({"address": held.address} if held else local), logging_level="error", log_to_driver=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     if route == "checkpoint":
         from ray.data.checkpoint import CheckpointConfig
 
-        context.checkpoint_config = CheckpointConfig(id_column="id", checkpoint_path=f"{folder}/checkpoint")
+        context.checkpoint_config = CheckpointConfig(
+            id_column="id", checkpoint_path=f"{folder}/checkpoint", delete_checkpoint_on_success=False
+        )
     stage = partial(strike, case=case, mark=f"{folder}/struck")
     rows = ray.data.read_parquet(f"{folder}/in").map_batches(stage, batch_format="pyarrow", batch_size=None)
     if case.startswith("driver"):
-        die_after_commit(f"{folder}/struck")
-    if route == "lance_ray":
-        import lance_ray
-
-        lance_ray.write_lance(rows, f"{folder}/out.lance", mode="append")
-    else:
-        rows.write_lance(f"{folder}/out.lance", mode=ray.data.SaveMode.APPEND)
+        die_around_commit(case.rpartition("@")[2], f"{folder}/struck")
+    lance_ray.write_lance(rows, f"{folder}/out.lance", mode="append")
 
 
-def die_after_commit(mark: str) -> None:
+def die_around_commit(step: str, mark: str) -> None:
     import lance
 
     commit = lance.LanceDataset.commit
 
     def dying(*arguments, **options):
-        commit(*arguments, **options)
+        if step.startswith("after"):
+            commit(*arguments, **options)
         if once(mark):
             os.kill(os.getpid(), signal.SIGKILL)
+        return None if step.startswith("after") else commit(*arguments, **options)
 
     lance.LanceDataset.commit = staticmethod(dying)
 
@@ -135,14 +173,16 @@ def again(folder: str, route: str, case: str, patience: float = 150.0) -> str:
 
 
 def main() -> None:
-    print("| route | what struck | first run | rows after it | same run again | rows in the end |\n|---|---|---|---|---|---|")
+    print("| route | step | what struck | first run | rows after it | same run again | rows in the end |\n|---|---|---|---|---|---|---|")
     for route, title in ROUTES.items():
         for case in CASES:
             folder = tempfile.mkdtemp(prefix="rv")
             prepare(folder)
             first, between = again(folder, route, case), told(folder)
             second = again(folder, route, case)
-            print(f"| {title} | {case} | {first} | {between} | {second} | {told(folder)} |", flush=True)
+            who, _, step = case.partition("@")
+            assert case == "nothing" or Path(f"{folder}/struck").exists(), f"{case} never struck"
+            print(f"| {title} | {step} | {who} | {first} | {between} | {second} | {told(folder)} |", flush=True)
             shutil.rmtree(folder)
 
 

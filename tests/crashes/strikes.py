@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from engine.store import PatchStore, WriteRows, commits, intake
+from engine.store import PatchStore, WriteRows, commits, intake, upkeep
 
 WRITING = ("before the fragments", "during the fragments", "after the fragments")
 COMMITTING = (
     "before the patches", "after the patches", "before the frames", "after the frames", "before the ledger", "after the ledger",
 )  # fmt: skip
 STEPS = (*WRITING, *COMMITTING)
+MERGING = ("before the compaction", "during the compaction", "after the compaction")  # during: new files are there, no version has them
 
 
 class Strike:
@@ -107,6 +108,26 @@ def arm_committer() -> None:
     intake.replace, intake.enter = replacing, entering
 
 
+def arm_upkeep() -> None:
+    """Swap the compaction of this process for a struck one."""
+    strike, merging = planned(), upkeep.Compaction
+
+    class StruckCompaction:
+        @staticmethod
+        def plan(dataset, options):
+            strike.at("before the compaction")
+            return merging.plan(dataset, options)
+
+        @staticmethod
+        def commit(dataset, rewrites):
+            strike.at("during the compaction")
+            done = merging.commit(dataset, rewrites)
+            strike.at("after the compaction")
+            return done
+
+    upkeep.Compaction = StruckCompaction
+
+
 def arm_lance() -> None:
     """Strike between the question whether the lock is held and the commit: the worst moment to be paused."""
     strike, land = planned(), commits.land
@@ -135,6 +156,15 @@ def rows_of(uri: str) -> dict[str, list]:
         "frames": store.open("frames").to_table().sort_by("frame_id").to_pylist(),
         "ledger": ledger.sort_by("video_id").to_pylist(),
     }
+
+
+def orphans_of(uri: str) -> list[str]:
+    """Files of the tables that no version refers to."""
+    tables = [PatchStore(uri).open(name) for name in ("patches", "frames", "videos")]
+    files = [
+        set(one.all_files().read_all()["path"].to_pylist()) - set(one.tracked_files().read_all()["path"].to_pylist()) for one in tables
+    ]
+    return sorted(path for loose in files for path in loose if path.startswith(("data/", "_deletions/")))
 
 
 def verdict(found: dict[str, list], expected: dict[str, list]) -> str:
