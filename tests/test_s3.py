@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from engine.config import UpkeepConfig
 from engine.store import PatchStore, WriteRows
 from tests import rows
 from tests.crashes import strikes
@@ -81,3 +82,39 @@ def test_a_run_that_was_killed_is_repeated_in_a_bucket_as_in_a_folder(bucket, tm
 def test_a_commit_that_the_server_did_and_denied_is_there_once(bucket, tmp_path):
     here = filled(str(tmp_path / "store"))
     assert strikes.verdict(strikes.rows_of(filled(f"{bucket}/store").uri), strikes.rows_of(here.uri)) == "equal"
+
+
+def test_a_forgotten_video_is_in_no_object_of_the_bucket_any_more(bucket):
+    store = filled(f"{bucket}/store")
+    marks = [pixels for row in rows.scored("bb").to_pylist() if (pixels := row["pixels"])] + [b"bb@0:"]
+    assert objects_with(marks)
+    told = store.forget("bb").to_pylist()
+    assert {row["name"]: row["count"] for row in told if row["what"] == "rows removed"} == {
+        "patches": 6,
+        "frames": 4,
+        "selections": 0,
+        "images": 0,
+    }
+    assert objects_with(marks) == []
+    assert store.forgotten() == {"bb"}
+    assert len(store.patches(["pixels"])) == 12
+    assert not len(store.unknown(rows.videos("bb")))
+    assert store.forget("bb").to_pylist() == told
+
+
+def test_upkeep_merges_sweeps_and_collects_in_a_bucket(bucket, tmp_path):
+    here, there = filled(str(tmp_path / "store")), filled(f"{bucket}/store")
+    next(iter(WriteRows(there.uri)(rows.scored("dd"))))  # a run that dies before it commits
+    assert strikes.orphans_of(there.uri)
+    done = {row["what"] for row in there.maintain(UpkeepConfig(keep_hours=1e-9)).to_pylist()}
+    assert {"files merged", "old versions removed", "files without a version removed"} <= done
+    assert strikes.orphans_of(there.uri) == []
+    assert len(there.open("patches").get_fragments()) == 1
+    assert strikes.verdict(strikes.rows_of(there.uri), strikes.rows_of(here.uri)) == "equal"
+
+
+def objects_with(marks):
+    """The keys of the objects in the bucket in which any of the byte strings stands."""
+    fs = fsspec.filesystem("s3")
+    fs.invalidate_cache()
+    return [key for key in fs.find("bucket") if any(mark in fs.cat_file(key) for mark in marks)]

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 
 ROWS, BLOCKS = 400, 8
@@ -77,13 +77,15 @@ def interrupt(data, mark: str) -> None:
         raise OSError("LanceError(IO): Generic S3 error: connection reset (injected)")
 
 
-def strike(table, case: str, mark: str):
-    """A stage that changes nothing but the writer of the worker, which runs the write behind it too."""
-    from lance import fragment
+def arming(case: str, mark: str):
+    """What every worker does when it starts: have its writer struck."""
 
-    if not hasattr(fragment.write_fragments, "__wrapped__"):
+    def arm() -> None:
+        from lance import fragment
+
         fragment.write_fragments = struck(case, mark)
-    return table
+
+    return arm
 
 
 def cluster():
@@ -100,13 +102,14 @@ def cluster():
 
 
 def pipeline(route: str, case: str, folder: str) -> None:
-    """One run of the job: read parquet, pass on, append to the table."""
+    """One run of the job: read Parquet, append to the table."""
     held = cluster() if case.startswith("raylet") else None
     import lance_ray
     import ray
 
     local = {"num_cpus": 3, "include_dashboard": False, "object_store_memory": 200 * 2**20}
-    ray.init(**({"address": held.address} if held else local), logging_level="error", log_to_driver=False)
+    armed = {"worker_process_setup_hook": arming(case, f"{folder}/struck")}
+    ray.init(**({"address": held.address} if held else local), runtime_env=armed, logging_level="error", log_to_driver=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     if route == "checkpoint":
@@ -115,8 +118,7 @@ def pipeline(route: str, case: str, folder: str) -> None:
         context.checkpoint_config = CheckpointConfig(
             id_column="id", checkpoint_path=f"{folder}/checkpoint", delete_checkpoint_on_success=False
         )
-    stage = partial(strike, case=case, mark=f"{folder}/struck")
-    rows = ray.data.read_parquet(f"{folder}/in").map_batches(stage, batch_format="pyarrow", batch_size=None)
+    rows = ray.data.read_parquet(f"{folder}/in")
     if case.startswith("driver"):
         die_around_commit(case.rpartition("@")[2], f"{folder}/struck")
     lance_ray.write_lance(rows, f"{folder}/out.lance", mode="append")
