@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -111,10 +112,20 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
     return job, amend(config, [word for word in rest if word not in asked]), asked
 
 
+class Plain(yaml.BaseLoader):
+    """YAML whose values stay as they are written: "precision: no" is a word, and 2024 may be a folder. No name may stand twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [name.value for name, _ in node.value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands twice", node.start_mark)
+        return dict(super().construct_mapping(node, deep))
+
+
 def from_file(path: str) -> Config:
     """A Config from a YAML file: a recipe by name under `recipe`, and sections that change it; values as they are written."""
     try:
-        tree = yaml.load(Path(path).read_text(), yaml.BaseLoader) or {}  # "precision: no" is a word, and 2024 may be a folder
+        tree = yaml.load(Path(path).read_text(), Plain) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     except UnicodeDecodeError as error:

@@ -84,6 +84,9 @@ def test_a_yaml_file_starts_from_a_recipe_and_knobs_come_last(tmp_path):
     (tmp_path / "a.yaml").write_text("recipe: tiny\npatches: {per_frame: 3, quality: 80}\n")
     _, config, _ = parse(["ingest", str(tmp_path / "a.yaml"), "patches.quality=70"])
     assert (config.patches.per_frame, config.patches.quality, config.frames.longest_side) == (3, 70, tiny().frames.longest_side)
+    (tmp_path / "twice.yaml").write_text("recipe: tiny\npatches: {per_frame: 3, per_frame: 4}\n")
+    with pytest.raises(ValueError, match="'per_frame' stands twice"):
+        parse(["ingest", str(tmp_path / "twice.yaml")])
     (tmp_path / "b.yaml").write_text("recipe: tiny\npatches: {per_fram: 3}\n")
     with pytest.raises(ValueError, match=r"there is no knob patches\.per_fram"):
         parse(["ingest", str(tmp_path / "b.yaml")])

@@ -63,9 +63,12 @@ class ImageReader:
 
     def __call__(self, positions: Sequence[int]) -> list[bytes]:
         dataset, rows, step = self.open()
-        wanted = rows[np.asarray(positions, np.int64)].tolist()
-        pieces = [dataset.take(wanted[start : start + step], columns=["pixels"]) for start in range(0, len(wanted), step)]
-        return [pixels for piece in pieces for pixels in piece["pixels"].to_pylist()]
+        wanted = rows[np.asarray(positions, np.int64)]
+        order = np.argsort(wanted, kind="stable")  # Lance needs half the processor time for rows in their order
+        asked = wanted[order].tolist()
+        pieces = [dataset.take(asked[start : start + step], columns=["pixels"]) for start in range(0, len(asked), step)]
+        found = [pixels for piece in pieces for pixels in piece["pixels"].to_pylist()]
+        return [found[place] for place in np.argsort(order).tolist()]
 
     def open(self) -> tuple[lance.LanceDataset, np.ndarray, int]:
         """The table, for every position the row it stands in, and how many images to take in one go."""
