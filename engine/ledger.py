@@ -10,15 +10,13 @@ from engine import schema
 
 def written_rows(scored: pa.Table, fragments: list[str]) -> pa.Table:
     """One row per frame or video of the batch with the number of its patches; the fragments stand on the first rows."""
-    keys = [(row["video_id"], row["frame_id"]) for row in scored.select(["video_id", "frame_id"]).to_pylist()]
-    counts: dict[tuple[str, str | None], int] = dict.fromkeys(keys, 0)
-    for key, valid in zip(keys, pc.is_valid(scored["patch_id"]).to_pylist(), strict=True):
-        counts[key] += valid
-    first = {key: row for row, key in reversed(list(enumerate(keys)))}
-    order = list(counts)
-    rows = scored.select([field.name for field in schema.CARRIED]).take(pa.array([first[key] for key in order], pa.int64()))
-    padded = fragments + [None] * (len(order) - len(fragments))  # a batch makes one fragment and has one frame at least
-    return rows.append_column("patches", pa.array(counts.values(), pa.int32())).append_column("fragment", pa.array(padded, pa.string()))
+    numbered = scored.select(["video_id", "frame_id", "patch_id"]).append_column("row", pa.array(range(len(scored)), pa.int64()))
+    counts = numbered.group_by(["video_id", "frame_id"], use_threads=False).aggregate([("row", "min"), ("patch_id", "count")])
+    counts = counts.sort_by("row_min")
+    rows = scored.select([field.name for field in schema.CARRIED]).take(counts["row_min"])
+    padded = fragments + [None] * (len(rows) - len(fragments))  # a batch makes one fragment and has one frame at least
+    patches = counts["patch_id_count"].cast(pa.int32())
+    return rows.append_column("patches", patches).append_column("fragment", pa.array(padded, pa.string()))
 
 
 def frame_rows(written: pa.Table) -> pa.Table:
