@@ -84,8 +84,10 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else reaches a cluster that listens on this machine only
         slots = max(os.cpu_count() or 1, SLOTS, math.ceil(cpus_needed))
-        # Ray Train's cleaner asks the dashboard whether its run still lives, and complains twice a second where there is none.
-        ray.init(num_cpus=slots, include_dashboard=True, object_store_memory=object_store_bytes(), logging_level="warning")
+        # Ray Train's cleaner asks the dashboard whether its run still lives, and complains twice a second where there is none. "local":
+        # unasked, Ray would join whatever cluster was last started on this machine.
+        room = {"num_cpus": slots, "object_store_memory": object_store_bytes()}
+        ray.init("local", include_dashboard=True, logging_level="warning", **room)
     check_room(ray.cluster_resources(), cpus_needed, gpus_needed)
 
 

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from engine import flow, schema
 from engine.flow import Step
 
+ROOT = Path(__file__).resolve().parent.parent
 NUMBER = pa.schema([pa.field("n", pa.int64())])
 PIECE = pa.schema([pa.field("n", pa.int64()), pa.field("part", pa.int64()), pa.field("vector", pa.list_(pa.float16(), 1))])
 
@@ -105,6 +108,22 @@ def test_an_actor_that_is_killed_costs_no_row_and_doubles_none(tmp_path):
 def test_a_bug_in_a_stage_stops_the_run_with_its_own_words():
     with pytest.raises(ArithmeticError, match="no way with"):
         list(flow.run_on_ray([STEPS[0], Step(Fail, (), batch=1)], NUMBERS))
+
+
+BESIDE = """
+from ray.cluster_utils import Cluster
+started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+from engine import flow
+flow.connect(1.0)
+import ray
+print(ray.get_runtime_context().gcs_address != started.address)
+"""
+
+
+def test_a_cluster_that_happens_to_run_on_this_machine_is_left_alone():
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    told = subprocess.run([sys.executable, "-c", BESIDE], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert told.stdout.strip().endswith("True"), told.stderr
 
 
 def test_what_cannot_be_scheduled_is_refused_before_it_waits_for_ever():

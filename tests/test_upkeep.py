@@ -120,7 +120,9 @@ def test_rows_of_a_run_that_died_are_swept_and_never_become_visible_by_merging(s
     assert store.open("patches").count_rows() == 18
 
 
-def test_a_version_goes_only_when_it_has_long_been_replaced_and_nobody_holds_it(store):
+@pytest.mark.parametrize("round_", [2, 200])
+def test_a_version_goes_only_when_it_has_long_been_replaced_and_nobody_holds_it(store, monkeypatch, round_):
+    monkeypatch.setattr(versions, "ROUND", round_)
     take_in(store, *"abcdef")
     patches = store.open("patches")
     tagged, read, complete = 3, 4, store.complete_version()

@@ -11,6 +11,8 @@ from engine.store.lock import Lease
 from engine.store.tables import COMPLETE, Tables
 from engine.store.writers import read_versions
 
+ROUND = 200  # versions that are removed while others wait to commit
+
 
 def mark_complete(tables: Tables, lease: Lease) -> None:
     """Let readers open the newest version of the patch table, which is complete where nobody else holds the lock `commit`."""
@@ -29,16 +31,21 @@ def clean(tables: Tables, table: str, keep_hours: float) -> dict[str, Any]:
     A version stays for `keep_hours` after the next one took its place, and as long as it is the complete one, a tag names it, a branch
     began at it, or a job that lives has signed in as its reader.
     """
-    with committing(tables):
-        dataset = tables.open(table)
-        kept = read_versions(tables, table) | {tag["version"] for tag in dataset.tags.list().values()}
-        if table == "patches":
-            kept.add(tables.complete_version())
-        old = sorted(set(superseded(dataset.versions(), keep_hours)) - kept)
-        if not old:
-            return deed("old versions removed", table)
-        stats = dataset.cleanup_old_versions(versions=old, error_if_tagged_old_versions=False)
-    return deed("old versions removed", table, stats.old_versions, stats.bytes_removed)
+    old = superseded(tables.open(table).versions(), keep_hours)
+    count = size = 0
+    for start in range(0, len(old), ROUND):
+        with committing(tables):
+            if gone := sorted(set(old[start : start + ROUND]) - needed(tables, table)):
+                stats = tables.open(table).cleanup_old_versions(versions=gone, error_if_tagged_old_versions=False)
+                count, size = count + stats.old_versions, size + stats.bytes_removed
+    return deed("old versions removed", table, count, size)
+
+
+def needed(tables: Tables, table: str) -> set[int]:
+    """The versions that stay, however old: the complete one, tagged ones, and those that living jobs read."""
+    tagged = {int(tag["version"]) for tag in tables.open(table).tags.list().values()}
+    complete = {tables.complete_version()} if table == "patches" else set()
+    return read_versions(tables, table) | tagged | complete
 
 
 def superseded(versions: Iterable[dict[str, Any]], hours: float) -> list[int]:
