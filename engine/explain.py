@@ -26,7 +26,8 @@ GATE = (
 )
 UNSEEN = ("unreadable", "same millisecond")  # reasons of frames that were not measured at all
 SHOWN = 8  # ids in a sentence about several
-MOMENT = re.compile(r"[0-9]+(#-?[0-9]+)?")
+MOMENT = re.compile(r"(0|[1-9][0-9]{0,14})(#-?[0-9]{1,18})?")  # of a day's length and far beyond
+SECONDS = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 
 
 def explain(store: PatchStore, asked: str, runs: Runs) -> Tree:
@@ -50,8 +51,11 @@ class Explainer:
             begin, _, rest = asked.partition("@")
             moment, region, box = rest.partition(":")
             if not MOMENT.fullmatch(moment):
-                raise LookupError(f"{asked!r} is no id: a frame's is video@milliseconds, a patch's video@milliseconds:box:proposer")
+                hint = f"; {float(moment):g} seconds are {1000 * float(moment):.0f} milliseconds" if SECONDS.fullmatch(moment) else ""
+                raise LookupError(f"{asked!r} is no id: a frame's is video@milliseconds, a patch's video@milliseconds:box:proposer{hint}")
             video = self.one_of(begin, {"video": self.videos(begin)})[1]
+            if self.ledger(video)["reason"] == "forgotten":
+                return {"asked": asked, "answer": "its video was forgotten: frames and patches are erased", **self.video(video)}
             return self.patch(self.whole(f"{video}@{moment}:{box}")) if region else self.moment(video, moment)
         kind, name = self.one_of(asked, {"video": self.videos(asked), "selection": self.selections(asked), "image": self.images(asked)})
         return {"video": self.video, "selection": self.selection, "image": self.image}[kind](name)

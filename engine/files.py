@@ -41,14 +41,22 @@ def address(fs: Any, path: str) -> str:
 def put(content: bytes, uri: str) -> None:
     """Write a file at a path or address, whole or not at all: a reader sees the old one or the new one, never a part.
 
-    Object stores show an object only once it is complete; on a disk the file is written beside its place and renamed. OSError where the
-    place cannot be written.
+    Object stores show an object only once it is complete; on a disk the file is written beside its place and renamed, a link stays one,
+    and a device or a pipe is written into. OSError where the place cannot be written.
     """
     fs, place = locate(uri)
     if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(place, content)
+        try:
+            fs.pipe_file(place, content)
+        except unreadable() as error:
+            raise OSError(f"{uri} cannot be written: {error}") from error
         return
-    target = Path(place)
+    if os.path.isdir(place):
+        raise IsADirectoryError(f"{uri} is a folder; expected the name of a file")
+    if os.path.exists(place) and not os.path.isfile(place):
+        Path(place).write_bytes(content)
+        return
+    target = Path(os.path.realpath(place))
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:

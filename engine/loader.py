@@ -36,7 +36,7 @@ class Share:
     processes: int = 1
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or self.batch % self.processes:
+        if self.processes < 1 or self.batch < 1 or self.batch % self.processes:
             raise ValueError(f"a batch of {self.batch} images does not split over {self.processes} processes")
         if not 0 <= self.index < self.processes:
             raise ValueError(f"process {self.index} is none of 0 to {self.processes - 1}")
@@ -50,6 +50,8 @@ class Share:
 
         Processes take the same number, or they wait for each other for ever: fewer than `processes` images may be left out at the end.
         """
+        if first < 0:
+            raise ValueError(f"a run cannot begin at batch {first}")
         order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
         for start in range(first * self.batch, len(self) * self.batch, self.batch):
             together = order[start : start + self.batch]

@@ -17,13 +17,11 @@ def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None =
     does not parse, names what is not there, or does anything but read.
     """
     with duckdb.connect() as connection:
-        for name, table in tables.items():
-            if not only or name not in only:
-                connection.register(name, table)
-                continue
-            connection.register(f"stored_{name}", table)
-        for name, condition in (only or {}).items():
-            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM stored_{name} WHERE {condition}")
+        parts = dict(only or {})
+        for name in tables.keys() - parts.keys():
+            connection.register(name, tables[name])
+        for name, condition in parts.items():
+            connection.from_arrow(tables[name]).filter(condition).create_view(name)  # of the whole table SQL knows no name
         connection.execute("SET enable_progress_bar=false")  # after two seconds it would draw over the rows
         connection.execute("SET enable_external_access=false")  # no files, no network: the tables are all there is
         connection.execute("SET python_enable_replacements=false")  # nor the variables of this program
@@ -31,11 +29,20 @@ def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None =
         return answer(connection, sql)
 
 
+def is_condition(text: str) -> bool:
+    """Whether a text is one condition and nothing behind it, as far as the grammar of SQL tells."""
+    with duckdb.connect() as connection:
+        try:
+            return len(connection.extract_statements(f"SELECT 1 WHERE ({text}\n)")) == 1
+        except duckdb.Error:
+            return False
+
+
 def answer(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     try:
         statements = connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type not in READING:
-            raise ValueError("query takes one SELECT; it does not write")
+            raise ValueError("query takes one SELECT, and nothing that writes or sets")
         return connection.sql(sql).to_arrow_table()
     except duckdb.Error as error:
         if BROKEN in str(error):

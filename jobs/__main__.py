@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from engine import tracking
+from engine import files, tracking
 from engine.config import Config
 from engine.knobs import amend, build, flat
 from jobs import places
@@ -41,12 +41,22 @@ SUBJECTS = {  # jobs that are asked about something, and what
     "explain": "one id of a patch, frame (video@milliseconds), training image, selection or video, or the beginning of one",
 }
 KNOB = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
+GONE = re.compile(r".*Not found: \S*?([^/\s]+)\.lance/([^\s,]+).*")  # what Lance says of a file that it was promised
 USAGE = "usage: python -m jobs JOB [RECIPE | file.yaml] [knob=value ...]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; 0 when it is done, 1 when it failed on what it met, 2 when the command itself is wrong."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = command(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads the answer has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code
+
+
+def command(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help") or {"-h", "--help"} & set(words[1:]):
         print(help_text())
         return 0 if words else 2
@@ -68,8 +78,8 @@ def start(job: str, config: Config, rest: list[str]) -> int:
     work = importlib.import_module(f"jobs.{job}")
     try:
         work.run(config, *rest)
-    except (KeyError, IndexError, NotImplementedError, RecursionError):
-        raise  # a bug, not something a person can mend
+    except (KeyError, IndexError, NotImplementedError, RecursionError, BrokenPipeError):
+        raise  # a bug, not something a person can mend; or nobody is left to tell
     except mendable() as error:
         print(f"endocurate {job}: {sentence(error)}", file=sys.stderr)
         return 1
@@ -81,12 +91,13 @@ def start(job: str, config: Config, rest: list[str]) -> int:
 
 def mendable() -> tuple[type[BaseException], ...]:
     """What a person can mend: input, disk, network, configuration."""
-    return OSError, ValueError, LookupError, RuntimeError, FloatingPointError, *tracking.troubles()
+    return ValueError, LookupError, RuntimeError, FloatingPointError, *files.unreadable(), *tracking.troubles()
 
 
 def sentence(error: BaseException) -> str:
     """What an error says in one line, without the places in Lance's source and the SQL of MLflow's database."""
     told = re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", " ".join(str(error).split())) or type(error).__name__
+    told = GONE.sub(r"the table \1 lacks its file \2: put it back from a copy; the job maintain tells what else is missing", told)
     return re.sub(r".*\(\w+\.\w+\) (.*?) \[SQL.*", r"the database of MLflow: \1", told)
 
 

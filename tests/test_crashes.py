@@ -26,8 +26,18 @@ def expected(tmp_path_factory):
 @pytest.mark.parametrize("step", strikes.STEPS)
 def test_a_run_that_was_struck_down_leaves_no_trace_once_it_was_repeated(store, expected, step, kind):
     assert run(store.uri, "aa") == 0
-    assert run(store.uri, "bb", "cc", strike=f"{kind}@{step}") == {"kill": -signal.SIGKILL, "error": 1}[kind]
+    assert run(store.uri, "bb", "cc", strike=f"{kind}@{step}") == matrix.ENDS[kind]
     assert len(store.patches(["patch_id"])) in (6, 18)  # nothing of an unfinished batch is ever read
+    assert run(store.uri, "bb", "cc") == 0
+    assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
+
+
+@pytest.mark.parametrize("step", ["before the patches", "before the frames", "before the ledger"])
+@pytest.mark.parametrize("milliseconds", [1, 2, 4, 8, 16, 32])
+def test_a_kill_at_any_moment_of_a_commit_leaves_no_trace_once_the_run_was_repeated(store, expected, step, milliseconds):
+    assert run(store.uri, "aa") == 0
+    assert run(store.uri, "bb", "cc", strike=f"{milliseconds}@{step}") in (-signal.SIGKILL, 0)  # it may be done by then
+    assert len(store.patches(["patch_id"])) in (6, 18)
     assert run(store.uri, "bb", "cc") == 0
     assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
 
@@ -37,7 +47,7 @@ def test_a_run_that_was_struck_down_leaves_no_trace_once_it_was_repeated(store, 
 def test_upkeep_that_was_struck_down_while_it_merged_files_changes_no_row_and_leaves_no_file(store, expected, step, kind):
     for video_id in ("aa", "bb", "cc"):
         assert run(store.uri, video_id) == 0
-    assert committer.keep_up(store.uri, strike=f"{kind}@{step}") == {"kill": -signal.SIGKILL, "error": 1}[kind]
+    assert committer.keep_up(store.uri, strike=f"{kind}@{step}") == matrix.ENDS[kind]
     assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
     assert committer.keep_up(store.uri) == 0
     assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
@@ -58,7 +68,7 @@ def test_files_that_a_struck_run_left_are_collected_by_upkeep(store, expected, s
     assert strikes.verdict(strikes.rows_of(store.uri), expected) == "equal"
 
 
-@pytest.mark.parametrize("step", matrix.STOPS)
+@pytest.mark.parametrize("step", strikes.LANDING)
 def test_a_committer_that_was_paused_too_long_and_wakes_in_the_middle_changes_nothing_any_more(store, expected, step):
     assert run(store.uri, "aa") == 0
     paused = start(store.uri, "bb", "cc", strike=f"stop@{step}", lease=SHORT)

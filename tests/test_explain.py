@@ -241,4 +241,7 @@ def test_a_forgotten_video_is_still_told_of_by_its_tombstone(tmp_path):
     store.append("journal", [pa.Table.from_pylist([deed], schema.JOURNAL)])
     tree = explain(store, A[:8], {})
     assert (tree["reason"], tree["journal"], tree["used by"]) == ("forgotten", [{"at": "2026-01-02", "job": "forget", "commit": "c"}], [])
-    assert explain(store, f"{A}@3000", {})["answer"] == "no moment was sampled"
+    for asked in (f"{A}@3000", f"{A}@3000:1,2,3,4:crops-0"):
+        tree = explain(store, asked, {})
+        assert tree["answer"] == "its video was forgotten: frames and patches are erased"
+        assert tree["journal"][0]["at"] == "2026-01-02"

@@ -165,3 +165,15 @@ def test_what_cannot_be_migrated_is_refused_in_a_sentence_and_stays_as_it_was(ur
         PatchStore(uri).maintain(UpkeepConfig())
     assert "\n" not in str(refused.value)
     assert snapshot(uri) == before
+
+
+def test_a_job_that_writes_is_refused_before_the_first_row_where_one_table_is_newer(tmp_path):
+    store = PatchStore(str(tmp_path / "store"))
+    store.create(rows.WIDTH)
+    store.open("frames").update_schema_metadata({"endocurate": str(schema.VERSION + 1)})
+    before = {name: store.lance(name).version for name in (*OLD, *NEW)}
+    with pytest.raises(ValueError, match="table frames .* use a newer engine"):
+        store.create(rows.WIDTH)
+    with pytest.raises(ValueError, match="table frames .* use a newer engine"), store.writing("choose"):
+        pass
+    assert {name: store.lance(name).version for name in (*OLD, *NEW)} == before

@@ -1,16 +1,24 @@
 import base64
 import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine import files
 from engine.config import OutputConfig
 from engine.store import PatchStore, WriteRows
 from jobs.__main__ import main
 from jobs.output import as_lines, as_text, as_tree, give
 from tests import rows
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_numbers_stand_right_text_left_and_long_or_odd_cells_stay_on_their_line():
@@ -108,12 +116,12 @@ def test_the_jobs_give_what_the_store_gives(store, capsys):
     [
         (["hardest", "lookup.k=99"], 1, "k=99 patches were asked for"),
         (["hardest", "lookup.k=0"], 2, "lookup.k=0"),
-        (["hardest", "lookup.where=nonsense("], 1, "is no filter of the patches"),
+        (["hardest", "lookup.where=nonsense("], 1, "is no filter: expected one condition"),
         (["nearest", "nobody"], 1, "has no patch 'nobody'"),
         (["nearest"], 2, "nearest takes the id of one patch"),
         (["nearest", "a", "b"], 2, "nearest takes the id of one patch"),
-        (["query", "DELETE FROM patches"], 1, "it does not write"),
-        (["query", "CREATE TABLE x AS SELECT 1"], 1, "it does not write"),
+        (["query", "DELETE FROM patches"], 1, "nothing that writes"),
+        (["query", "CREATE TABLE x AS SELECT 1"], 1, "nothing that writes"),
         (["query", "SELECT 1", "output.format=parquet"], 2, "format=parquet needs output.path"),
         (["history", "store.uri=/nowhere"], 2, "holds no store of endocurate"),
     ],
@@ -126,3 +134,25 @@ def test_a_wrong_question_is_one_sentence_and_changes_nothing(store, capsys, wor
     assert sentence in said.err
     assert (said.err.count("\n"), said.out) == (1, "")
     assert versions == {name: store.open(name).version for name in versions}
+
+
+def test_what_is_no_file_is_written_into_and_never_replaced(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit((tmp_path / "pipe").read_bytes)
+        files.put(b"rows", str(tmp_path / "pipe"))
+        assert reading.result(10) == b"rows"
+    files.put(b"rows", str(tmp_path / "link.json"))
+    files.put(b"others", str(tmp_path / "link.json"))
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").read_bytes() == b"others"
+    with pytest.raises(IsADirectoryError, match="is a folder; expected the name of a file"):
+        files.put(b"rows", str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "pipe", "real.json"]
+
+
+def test_a_reader_who_has_read_enough_ends_a_job_without_a_word():
+    command = ["/bin/bash", "-c", f"set -o pipefail; {sys.executable} -m jobs --help | true"]
+    piped = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert (piped.returncode in (0, 141), piped.stderr) == (True, b"")

@@ -84,6 +84,26 @@ def test_the_nearest_patches_are_those_of_brute_force(store, seed, k, where):
     np.testing.assert_allclose(found["distance"].to_numpy(), [d for d, _ in reference], atol=1e-5)
 
 
+def test_sql_knows_the_tables_and_no_others(store):
+    named = {"patches", "frames", "videos", "selections", "images", "journal"}
+    assert set(store.query("SHOW TABLES")["name"].to_pylist()) == named
+    assert set(store.at(2).query("SELECT table_name AS name FROM information_schema.tables")["name"].to_pylist()) == named
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_the_length_of_a_vector_does_not_matter(store, scale):
+    query = np.random.default_rng(0).normal(size=WIDTH).astype(np.float32)
+    assert store.nearest((scale * query).tolist(), 9)["patch_id"].equals(store.nearest(query.tolist(), 9)["patch_id"])
+
+
+def test_brackets_of_a_filter_mean_the_same_to_all(store):
+    where = "time_ms < 2000) AND (difficulty < 0.5"
+    ids = {row["patch_id"] for row in everything(store).to_pylist() if row["time_ms"] < 2000 and row["difficulty"] < 0.5}
+    assert ids
+    for rows_ in (store.hardest(90, where), store.sample(90, 0, where)):
+        assert set(rows_["patch_id"].to_pylist()) == ids
+
+
 def test_a_patch_is_compared_by_its_own_embedding_and_left_out_itself(store):
     held = {row["patch_id"]: row["embedding"] for row in everything(store).to_pylist() if row["embedding"] is not None}
     usable = {name: vector for name, vector in held.items() if np.isfinite(vector).all() and np.any(vector)}
@@ -135,10 +155,16 @@ def test_samples_of_other_seeds_differ_and_of_stores_filled_in_another_order_do_
         (lambda store: store.nearest([1.0] * 7, 1), ValueError, r"shape \(7,\) was given, expected 8 finite numbers"),
         (lambda store: store.nearest([0.0] * WIDTH, 1), ValueError, "not all 0"),
         (lambda store: store.nearest([float("nan")] * WIDTH, 1), ValueError, "finite numbers"),
-        (lambda store: store.hardest(1, "difficulty >"), ValueError, "'difficulty >' is no filter of the patches: .*expression"),
+        (lambda store: store.hardest(1, "difficulty >"), ValueError, "'difficulty >' is no filter: expected one condition"),
         (lambda store: store.sample(1, 0, "nobody = 3"), ValueError, "is no filter of the patches: .*No field named nobody"),
         (lambda store: store.nearest([1.0] * WIDTH, 1, "difficulty"), ValueError, "is no filter of the patches"),
-        (lambda store: store.hardest(1, "difficulty > 0; DROP"), ValueError, "is no filter: it holds a semicolon"),
+        (lambda store: store.hardest(1, "difficulty > 0; DROP"), ValueError, "is no filter: expected one condition"),
+        *[
+            (lambda store, tail=tail: store.sample(1, 0, f"time_ms < 1000{tail}"), ValueError, "is no filter: expected one condition")
+            for tail in (" banana", " LIMIT 1", " ORDER BY difficulty", ") banana", " GROUP BY box")
+        ],
+        (lambda store: store.reader("nobody")([0]), LookupError, "no training images of a selection 'nobody'"),
+        (lambda store: store.diff("x", "y"), LookupError, "has no selection and the patch table no tag 'x'"),
         (lambda store: store.image("nobody"), LookupError, "has no patch 'nobody'"),
         (lambda store: store.training_image("nobody"), LookupError, "has no training image 'nobody'$"),
         (lambda store: store.training_image("nobody", 3), LookupError, "has no training image 'nobody' at position 3"),

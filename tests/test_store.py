@@ -2,6 +2,7 @@ import contextlib
 import pickle
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lance
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from engine import schema
-from engine.store import ImageReader, PatchStore, WriteRows, intake
+from engine.store import ImageReader, PatchStore, WriteRows, intake, selections
 from engine.store.lock import locked
 from tests import rows
 from tests.crashes.committer import PROCESSES
@@ -64,7 +65,7 @@ def test_patches_without_a_ledger_row_are_not_read_and_are_replaced_by_the_next_
 
     left = [FragmentMetadata.from_json(text) for text in written["fragment"].drop_null().to_pylist()]
     with contextlib.suppress(OSError), locked(store, "commit") as lease:
-        intake.replace(store, "patches", left, [], lease)
+        intake.replace(store, "patches", left, "", lease)
         raise OSError("died")
     assert patch_ids(store) == expected("aa")
     take_in(store, "bb")
@@ -146,7 +147,7 @@ def chosen(selection_id):
     )
 
 
-def test_a_selection_that_was_interrupted_anywhere_is_not_there_and_the_next_try_mends_it(store):
+def test_a_selection_whose_images_cannot_be_written_leaves_the_earlier_one_as_it_was(store):
     def dying():
         yield pa.Table.from_pylist([image("x", 0)], schema.IMAGE)
         raise OSError("disk full")
@@ -154,11 +155,39 @@ def test_a_selection_that_was_interrupted_anywhere_is_not_there_and_the_next_try
     store.save(chosen("x"), [pa.Table.from_pylist([image("x", p) for p in (0, 1)], schema.IMAGE)])
     with pytest.raises(OSError, match="disk full"):
         store.save(chosen("x"), dying())
-    with pytest.raises(LookupError, match="run the job choose"):
-        store.selection("random", 0.5, 0)
+    assert len(store.selection("random", 0.5, 0)) == 4
+    assert len(store.reader("x")) == 2
+
+
+@pytest.mark.parametrize("commits", [0, 1, 2])
+def test_a_selection_that_was_interrupted_between_its_commits_is_not_there_and_the_next_try_mends_it(store, monkeypatch, commits):
+    replace, done = selections.replace, []
+
+    def dying(tables, table, *rest):
+        if len(done) == commits:
+            raise OSError("disk full")
+        done.append(replace(tables, table, *rest))
+
+    store.save(chosen("x"), [pa.Table.from_pylist([image("x", p) for p in (0, 1)], schema.IMAGE)])
+    monkeypatch.setattr(selections, "replace", dying)
+    with pytest.raises(OSError, match="disk full"):
+        store.save(chosen("x"), [pa.Table.from_pylist([image("x", 0)], schema.IMAGE)])
+    monkeypatch.undo()
+    if commits:
+        with pytest.raises(LookupError, match="run the job choose"):
+            store.selection("random", 0.5, 0)
     store.save(chosen("x"), [pa.Table.from_pylist([image("x", 0)], schema.IMAGE)])
     assert len(store.selection("random", 0.5, 0)) == 4
     assert len(store.reader("x")) == 1
+
+
+def test_four_who_save_the_same_selection_at_once_leave_it_there_once(store):
+    made = [pa.Table.from_pylist([image("x", p) for p in (0, 1)], schema.IMAGE)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda _: store.save(chosen("x"), made), range(4))) == [2] * 4
+    assert len(store.selection("random", 0.5, 0)) == 4
+    assert store.reader("x")([0, 1]) == [b"x-0", b"x-1"]
+    assert store.open("images").count_rows() == 2
 
 
 def test_training_images_are_read_by_position_also_after_another_selection_was_replaced(store):

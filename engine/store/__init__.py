@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine import sql
 from engine.config import UpkeepConfig
@@ -160,6 +161,8 @@ class PatchStore(Tables):
 class PinnedStore(PatchStore):
     """A store as it was at a version of the patch table: its videos, frames and selections are those of that version or older.
 
+    Training images are those that the store holds now; `explain` tells of the present.
+
     PermissionError, in one sentence, for whatever would change it: every change goes through the methods below or takes a lock.
     """
 
@@ -178,6 +181,15 @@ class PinnedStore(PatchStore):
     def ledger(self) -> pa.Table:
         """One row per video that had been taken in by then."""
         return self.open("videos").to_table(filter=f"patches_version <= {self.version}")
+
+    def selection(self, method: str, budget: float, seed: int) -> pa.Table:
+        """The ranked rows of the newest selection that had been made so by then; LookupError says which there were."""
+        return selections.newest(self, method, budget, seed, f"patches_version <= {self.version}")
+
+    def history(self) -> pa.Table:
+        """What had happened by then, oldest first (history.HISTORY)."""
+        rows = history.history(self)
+        return rows.filter(pc.less_equal(rows["version"], self.version))
 
     def query(self, asked: str) -> pa.Table:
         """The rows of one SELECT over the tables as they were."""

@@ -12,20 +12,21 @@ from contextlib import contextmanager
 
 import lance
 from lance.commit import CommitConflictError
+from lance.fragment import FragmentMetadata
 
 from engine.store.lock import Lease, locked
 from engine.store.tables import Tables, quoted
 from engine.store.tombstones import forgotten
 
-GUARDED = ("videos", "frames", "patches")
+GUARDED = ("videos", "frames", "patches", "selections", "images")
 
 
 @contextmanager
 def committing(tables: Tables) -> Iterator[Lease]:
-    """Be the only one who changes videos, frames and patches; the rows of one that died before it was done are swept first."""
+    """Be the only one who changes the tables; the rows of one that died before it was done are swept first."""
     with locked(tables, "commit") as lease:
         if lease.inherited:
-            for table in GUARDED:
+            for table in filter(tables.has, GUARDED):
                 fence(tables, table, lease)
             sweep(tables, lease)
         yield lease
@@ -55,14 +56,35 @@ def sweep(tables: Tables, lease: Lease) -> None:
             dataset.delete(f"video_id IN ({quoted(lost)})", conflict_retries=0)
 
 
-def land(dataset: lance.LanceDataset, operation: lance.LanceOperation.BaseOperation, lease: Lease, **told: str) -> lance.LanceDataset:
+def replace(tables: Tables, table: str, fragments: list[FragmentMetadata], where: str, lease: Lease) -> int:
+    """Append `fragments`, in the same commit in place of the rows of a filter, if there is one; returns the version."""
+    dataset = tables.open(table)
+    if not fragments and not (where and dataset.count_rows(where)):
+        return int(dataset.version)
+    operation = replacement(dataset, fragments, where) if where else lance.LanceOperation.Append(fragments)
+    return int(land(dataset, operation, lease).version)
+
+
+def replacement(dataset: lance.LanceDataset, fragments: list[FragmentMetadata], where: str) -> lance.LanceOperation.Update:
+    """The operation that puts `fragments` in place of the rows of a filter: no crash can come between the two."""
+    addresses = dataset.scanner(columns=[], filter=where, with_row_address=True).to_table()["_rowaddr"].to_numpy()
+    touched = sorted({int(address) >> 32 for address in addresses})
+    left = {number: dataset.get_fragment(number).delete(where) for number in touched}
+    return lance.LanceOperation.Update(
+        removed_fragment_ids=[number for number, rest in left.items() if rest is None],
+        updated_fragments=[rest for rest in left.values() if rest is not None],
+        new_fragments=fragments,
+    )
+
+
+def land(dataset: lance.LanceDataset, operation: lance.LanceOperation.BaseOperation, lease: Lease) -> lance.LanceDataset:
     """Commit an operation that was prepared on `dataset`, and see to it that it is there once; returns the table with it.
 
     A store may answer with an error after it did what it was asked, and Lance may then ask again: each commit carries a batch id, which
     is looked for among the versions since.
     """
     batch = uuid.uuid4().hex
-    transaction = lance.Transaction(dataset.version, operation, transaction_properties={"batch": batch, **told})
+    transaction = lance.Transaction(dataset.version, operation, transaction_properties={"batch": batch})
     lease.check()
     try:
         after = lance.LanceDataset.commit(dataset.uri, transaction)

@@ -55,7 +55,9 @@ def resolve(tables: Tables, version: int | str) -> int:
     if isinstance(version, str) and version in tags:
         return int(tags[version]["version"])
     if isinstance(version, str) and not version.isdecimal():
-        raise LookupError(f"the patch table of {tables.uri} has no tag {version!r}; it has {', '.join(sorted(tags)) or 'none'}")
+        raise LookupError(
+            f"{tables.uri} has no selection and the patch table no tag {version!r}; it has {', '.join(sorted(tags)) or 'none'}"
+        )
     found = complete(tables)
     if int(version) not in found:
         last = ", ".join(map(str, sorted(found)[-5:]))
@@ -86,7 +88,8 @@ def diff(tables: Tables, older: int | str, newer: int | str) -> Difference:
     """What changed from one version of the patch table, or one selection, to another."""
     selections = [is_selection(tables, one) for one in (older, newer)]
     if any(selections) and not all(selections):
-        raise ValueError(f"of {older!r} and {newer!r} one is a selection: two of them are compared, or two versions")
+        other = (older, newer)[selections.index(False)]
+        raise ValueError(f"{other!r} is no selection of {tables.uri}: two selections are compared, or two versions")
     if all(selections):
         patches = sql.select({"older": ranks(tables, str(older)), "newer": ranks(tables, str(newer))}, MOVES)
     else:

@@ -16,7 +16,7 @@ from lance.fragment import FragmentMetadata
 
 from engine import schema
 from engine.ledger import frame_rows, ledger_rows, written_rows
-from engine.store.commits import committing, land
+from engine.store.commits import committing, land, replace
 from engine.store.lock import Lease
 from engine.store.tables import Tables, first_line, fragments_of, quoted
 from engine.store.tombstones import FORGOTTEN, spared, without
@@ -55,7 +55,8 @@ def commit(tables: Tables, written: pa.Table, videos: pa.Table, stamp: dict[str,
         earlier = entered(tables, videos)
         if gone := set(earlier.filter(pc.equal(earlier["reason"], FORGOTTEN))["video_id"].to_pylist()):
             fragments, frames, rows = spared(tables, fragments, gone), without(frames, gone), without(rows, gone)
-        again = earlier.filter(pc.greater(earlier["frames"], 0))["video_id"].to_pylist()
+        known = earlier.filter(pc.greater(earlier["frames"], 0))["video_id"].to_pylist()
+        again = f"video_id IN ({quoted(known)})" if known else ""
         version = replace(tables, "patches", fragments, again, lease)
         replace(tables, "frames", fragments_of(tables.address("frames.lance"), frames), again, lease)
         rows = at_version(rows, version)
@@ -95,27 +96,6 @@ def patch_ids(tables: Tables, fragment: FragmentMetadata) -> pa.ChunkedArray:
 def at_version(rows: pa.Table, version: int) -> pa.Table:
     place = rows.schema.get_field_index("patches_version")
     return rows.set_column(place, rows.schema.field(place), pa.array([version] * len(rows), pa.int64()))
-
-
-def replace(tables: Tables, table: str, fragments: list[FragmentMetadata], again: Sequence[str], lease: Lease) -> int:
-    """Append `fragments`, in the same commit in place of the rows of videos that were taken in before; returns the version."""
-    dataset = tables.open(table)
-    if not fragments and not again:
-        return int(dataset.version)
-    operation = lance.LanceOperation.Append(fragments) if not again else replacement(dataset, fragments, f"video_id IN ({quoted(again)})")
-    return int(land(dataset, operation, lease, videos=json.dumps(list(again))).version)
-
-
-def replacement(dataset: lance.LanceDataset, fragments: list[FragmentMetadata], where: str) -> lance.LanceOperation.Update:
-    """The operation that puts `fragments` in place of the rows of a filter: no crash can come between the two."""
-    addresses = dataset.scanner(columns=[], filter=where, with_row_address=True).to_table()["_rowaddr"].to_numpy()
-    touched = sorted({int(address) >> 32 for address in addresses})
-    left = {number: dataset.get_fragment(number).delete(where) for number in touched}
-    return lance.LanceOperation.Update(
-        removed_fragment_ids=[number for number, rest in left.items() if rest is None],
-        updated_fragments=[rest for rest in left.values() if rest is not None],
-        new_fragments=fragments,
-    )
 
 
 # -- the ledger -----------------------------------------------------------------------------------------------------------------

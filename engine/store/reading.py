@@ -28,7 +28,7 @@ REFINED, CANDIDATES = 5, 500  # times k, and at least so many, are compared by t
 
 def nearest(tables: Tables, like: str | Sequence[float], k: int, where: str = "") -> pa.Table:
     """The `k` patches whose embeddings are most like a patch's, itself left out, or like a vector."""
-    dataset = opened(tables, where)
+    dataset, where = opened(tables, where)
     itself = [like] if isinstance(like, str) else []
     has_rows(dataset, k, tables.uri, besides=len(itself))
     vector = embedding(tables, like) if isinstance(like, str) else checked(like, dataset)
@@ -61,7 +61,8 @@ def checked(vector: Sequence[float], dataset: lance.LanceDataset) -> np.ndarray:
     found, width = np.asarray(vector, np.float32), dataset.schema.field("embedding").type.list_size
     if found.shape != (width,) or not is_direction(found):
         raise ValueError(f"a vector of shape {found.shape} was given, expected {width} finite numbers that are not all 0")
-    return found
+    # Its length says nothing, and Lance rounds it to float16, which overflows; a power of two costs no digit.
+    return np.ldexp(found, -int(np.frexp(np.abs(found).max())[1]))
 
 
 def is_direction(vector: np.ndarray) -> bool:
@@ -70,14 +71,14 @@ def is_direction(vector: np.ndarray) -> bool:
 
 def hardest(tables: Tables, k: int, where: str = "") -> pa.Table:
     """The `k` patches of the highest difficulty, the hardest first and equal ones by their ids."""
-    dataset = opened(tables, where)
+    dataset, where = opened(tables, where)
     has_rows(dataset, k, tables.uri)
     scores = read(dataset, columns=["difficulty"], filter=where or None)["difficulty"].to_numpy()
     scores = scores[np.isfinite(scores)]
     if not len(scores):
         return dataset.schema.empty_table().select(SHOWN)
     least = float(np.partition(scores, -min(k, len(scores)))[-min(k, len(scores))])
-    among = f"difficulty >= {least!r}" + (f" AND ({where})" if where else "")  # the other columns are read of these alone
+    among = f"difficulty >= {least!r}" + (f" AND {where}" if where else "")  # the other columns are read of these alone
     rows = read(dataset, columns=SHOWN, filter=among)
     rows = rows.filter(pa.array(np.isfinite(rows["difficulty"].to_numpy())))
     return rows.sort_by([("difficulty", "descending"), ("patch_id", "ascending")]).slice(0, k)
@@ -85,7 +86,7 @@ def hardest(tables: Tables, k: int, where: str = "") -> pa.Table:
 
 def sample(tables: Tables, k: int, seed: int, where: str = "") -> pa.Table:
     """`k` patches by lot, in the order of their lots: a patch's lot is a function of the seed and its id, whatever else is there."""
-    dataset = opened(tables, where)
+    dataset, where = opened(tables, where)
     has_rows(dataset, k, tables.uri)
     ids = dataset.scanner(columns=["patch_id"], filter=where or None, with_row_id=True)
     drawn = sql.select({"ids": ids}, f"SELECT _rowid FROM ids ORDER BY md5('{int(seed)}:' || patch_id), patch_id LIMIT {int(k)}")
@@ -96,16 +97,18 @@ def sample(tables: Tables, k: int, seed: int, where: str = "") -> pa.Table:
     return rows.take(pa.array(sorted(range(len(lots)), key=lots.__getitem__), pa.int64()))
 
 
-def opened(tables: Tables, where: str) -> lance.LanceDataset:
-    """The complete patch table, once it is sure that `where` is a filter of it."""
+def opened(tables: Tables, where: str) -> tuple[lance.LanceDataset, str]:
+    """The complete patch table, and `where` in brackets, once it is sure that it is a filter of it."""
     dataset = tables.open("patches", tables.complete_version())
-    if any(";" in outside for outside in where.split("'")[::2]):  # Lance would leave out what comes after it
-        raise ValueError(f"where={where!r} is no filter: it holds a semicolon")
+    if not where:
+        return dataset, ""
+    if not sql.is_condition(where):  # Lance would leave out what comes after the part that it understands
+        raise ValueError(f'where={where!r} is no filter: expected one condition, as in "difficulty > 0.5 AND time_ms < 60000"')
     try:
-        dataset.scanner(columns=["patch_id"], filter=where or None).explain_plan()
+        dataset.scanner(columns=["patch_id"], filter=f"({where}\n)").explain_plan()
     except (ValueError, OSError) as error:
         raise ValueError(f"where={where!r} is no filter of the patches: {said(error)}") from error
-    return dataset
+    return dataset, f"({where}\n)"
 
 
 def read(dataset: lance.LanceDataset, **asked: Any) -> pa.Table:

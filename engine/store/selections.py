@@ -8,8 +8,12 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from lance.fragment import FragmentMetadata
 
-from engine.store.tables import Tables, quoted
+from engine import schema
+from engine.store.commits import committing, replace
+from engine.store.tables import Tables, filesystem, fragments_of, quoted
+from engine.store.tombstones import forgotten
 
 # Bytes that are taken in one go. The C library gives larger buffers back to the system at once and gets them anew, page by page: 256
 # images of 20 kB cost 44 microseconds of a processor each in one go, 20 in pieces.
@@ -19,19 +23,36 @@ PIECE = 2**19
 def save(tables: Tables, selection: pa.Table, images: Iterable[pa.Table]) -> int:
     """Write a selection and its images in place of earlier ones of its id; returns the number of images.
 
-    The selection's rows go first and come last, so whoever finds them finds all their images, whenever this was interrupted.
+    The selection's rows go first and come last, so whoever finds them finds all their images, whenever this was interrupted. RuntimeError,
+    in one sentence, where a video of it was forgotten meanwhile: then nothing is written.
     """
     mine = f"selection_id = {quoted([selection['selection_id'][0].as_py()])}"
-    for table in ("selections", "images"):
-        tables.open(table).delete(mine)
-    count = tables.append("images", images)
-    tables.append("selections", [selection])
-    return count
+    made = [one for batch in images for one in fragments_of(tables.address("images.lance"), schema.check(batch, schema.IMAGE, "images"))]
+    chosen = fragments_of(tables.address("selections.lance"), schema.check(selection, schema.SELECTION, "selections"))
+    with committing(tables) as lease:
+        refuse_forgotten(tables, selection, made)
+        tables.refuse_lost("images", made)
+        tables.refuse_lost("selections", chosen)
+        replace(tables, "selections", [], mine, lease)
+        replace(tables, "images", made, mine, lease)
+        replace(tables, "selections", chosen, "", lease)
+    return sum(fragment.num_rows for fragment in made)
 
 
-def newest(tables: Tables, method: str, budget: float, seed: int) -> pa.Table:
-    """The ranked rows of the newest selection made so; LookupError says which there are."""
-    made = tables.open("selections").to_table(with_row_id=True).sort_by("_rowid").drop_columns("_rowid")  # compaction moves rows
+def refuse_forgotten(tables: Tables, selection: pa.Table, made: Iterable[FragmentMetadata]) -> None:
+    """RuntimeError where a selection holds patches of a forgotten video; the images that were made of it are removed."""
+    videos = {patch_id.partition("@")[0] for patch_id in selection["patch_id"].to_pylist()}
+    if gone := sorted(videos & forgotten(tables)):
+        for file in (file.path for fragment in made for file in fragment.files):
+            filesystem(tables.uri).rm(tables.address(f"images.lance/data/{file}"))
+        raise RuntimeError(f"the video {gone[0]} was forgotten while this selection of its patches was made: choose again")
+
+
+def newest(tables: Tables, method: str, budget: float, seed: int, where: str = "") -> pa.Table:
+    """The ranked rows of the newest selection made so, of those that meet a filter; LookupError says which there are."""
+    made = (
+        tables.open("selections").to_table(filter=where or None, with_row_id=True).sort_by("_rowid").drop_columns("_rowid")
+    )  # compaction moves rows
     same = pc.and_(pc.equal(made["method"], method), pc.and_(pc.equal(made["budget"], budget), pc.equal(made["seed"], seed)))
     mine = made.filter(same)
     if not len(mine):
@@ -46,7 +67,10 @@ def newest(tables: Tables, method: str, budget: float, seed: int) -> pa.Table:
 
 @dataclass
 class ImageReader:
-    """JPEG bytes of the training images of one selection, by position; pickles as an address and opens where it is used."""
+    """JPEG bytes of the training images of one selection, by position; pickles as an address and opens where it is used.
+
+    LookupError, when it is first used, for a selection without images.
+    """
 
     uri: str
     selection_id: str
@@ -76,6 +100,8 @@ class ImageReader:
             dataset = lance.dataset(f"{self.uri.rstrip('/')}/images.lance", version=self.version)
             table = dataset.to_table(columns=["selection_id", "position", "bytes"])
             mine = np.flatnonzero(pc.equal(table["selection_id"], self.selection_id).to_numpy())
-            step = max(1, PIECE // max(1, int(table["bytes"].to_numpy()[mine].mean()))) if len(mine) else 1
+            if not len(mine):
+                raise LookupError(f"the store {self.uri} has no training images of a selection {self.selection_id!r}")
+            step = max(1, PIECE // max(1, int(table["bytes"].to_numpy()[mine].mean())))
             self.opened = dataset, mine[np.argsort(table["position"].to_numpy()[mine])], step
         return self.opened

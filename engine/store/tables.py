@@ -67,8 +67,15 @@ class Tables:
             at = "" if version is None else f" at version {version}"
             raise OSError(f"the table {table} of {self.uri} cannot be opened{at}: {first_line(error)}") from error
 
+    def check_schemas(self) -> None:
+        """ValueError where any table has another schema version: whoever writes finds out before the first row."""
+        for name in ("patches", *TABLES):
+            if self.is_made(name):
+                self.open(name)
+
     def create(self, width: int) -> None:
-        """Make the tables that do not exist yet, for embeddings of `width` numbers; ValueError where the store has another width."""
+        """Make the tables that do not exist yet, for embeddings of `width` numbers; ValueError where one has another width or schema."""
+        self.check_schemas()
         with reaching(self.uri) as files:
             files.makedirs(self.uri, exist_ok=True)
         for name, columns in {"patches": schema.patches_table(width), **TABLES}.items():

@@ -17,7 +17,11 @@ WRITER, READER = "writer/", "reader/"
 
 @contextmanager
 def writing(tables: Tables, job: str) -> Iterator[None]:
-    """Be known as a job that writes files before it commits them: while it lives, upkeep collects no file that nothing refers to."""
+    """Be known as a job that writes files before it commits them: while it lives, upkeep collects no file that nothing refers to.
+
+    ValueError, before anything is written, where a table has the schema of another engine.
+    """
+    tables.check_schemas()
     with ExitStack() as stack:
         with committing(tables):  # a collection that is under way ends first
             stack.enter_context(locked(tables, f"{WRITER}{job}/{uuid.uuid4().hex}"))

@@ -3,6 +3,7 @@
 Without `whole` only the committer with made-up rows; with it also the job ingest on simulated video under Ray: workers and raylets.
 """
 
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,9 +14,9 @@ from tests import rows
 from tests.crashes import committer, strikes, trials
 
 KINDS = {"kill": "the process that commits or writes killed (SIGKILL)", "error": "OSError once"}
-STOPS = [f"at the commit of {table}" for table in ("patches", "frames", "videos")]
+ENDS = {"kill": -signal.SIGKILL, "error": 1}  # the exit code of who was struck
 WHOLE = [
-    *[("ray", f"kill@{step}") for step in strikes.STEPS],  # a worker where fragments are written, else the driver
+    *[("ray", f"kill@{step}") for step in (*strikes.WRITING, *strikes.COMMITTING)],  # a worker where fragments are written, else the driver
     *[("cluster", f"raylet@{step}") for step in strikes.WRITING],
     *[("ray", f"error@{step}") for step in ("during the fragments", "after the patches")],
 ]
@@ -27,20 +28,20 @@ def small(folder: Path) -> Iterator[tuple[str, str, str]]:
     for kind in KINDS:
         for step in strikes.STEPS:
             store = fresh(folder, f"{kind} {step}")
-            committer.run(store, "bb", "cc", strike=f"{kind}@{step}")
-            committer.run(store, "bb", "cc")
+            assert committer.run(store, "bb", "cc", strike=f"{kind}@{step}") == ENDS[kind]
+            assert committer.run(store, "bb", "cc") == 0
             yield step, KINDS[kind], strikes.verdict(strikes.rows_of(store), expected)
         for step in strikes.MERGING:
             store = fresh(folder, f"{kind} {step}", "aa", "bb", "cc")
-            committer.keep_up(store, strike=f"{kind}@{step}")
-            committer.keep_up(store)
+            assert committer.keep_up(store, strike=f"{kind}@{step}") == ENDS[kind]
+            assert committer.keep_up(store) == 0
             yield step, KINDS[kind].replace("commits or writes", "maintains"), whole_of(store, expected)
-    for step in STOPS:
+    for step in strikes.LANDING:
         store = fresh(folder, f"stop {step}")
         paused = committer.start(store, "bb", "cc", strike=f"stop@{step}", lease=committer.SHORT)
         committer.stopped(paused)
-        committer.run(store, "bb", "cc", lease=committer.SHORT)
-        committer.wake(paused)
+        assert committer.run(store, "bb", "cc", lease=committer.SHORT) == 0
+        assert committer.wake(paused) == 1
         yield step, "paused beyond its lease, taken over, woken up", strikes.verdict(strikes.rows_of(store), expected)
 
 
@@ -49,7 +50,7 @@ def fresh(folder: Path, name: str, *ids: str) -> str:
     store = str(folder / name.replace(" ", "-"))
     PatchStore(store).create(rows.WIDTH)
     for video_id in ids or ("aa",):
-        committer.run(store, video_id)
+        assert committer.run(store, video_id) == 0
     return store
 
 

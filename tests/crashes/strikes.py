@@ -1,12 +1,14 @@
 """Where a run can be struck down, and how: the engine's functions are swapped in the process that is to die, the engine knows nothing.
 
-A strike is `kind@step`. Kinds: `kill` (SIGKILL of this process), `error` (OSError once), `stop` (SIGSTOP), `raylet` (SIGKILL of the raylet
+A strike is `kind@step`. Kinds: `kill` (SIGKILL of this process), `8` (the same, so many milliseconds later), `error` (OSError once), `stop`
+(SIGSTOP), `raylet` (SIGKILL of the raylet
 this worker belongs to), `quota` (no file may grow beyond 4 kB any more). It strikes once: a file says that it did.
 """
 
 import os
 import resource
 import signal
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +19,8 @@ WRITING = ("before the fragments", "during the fragments", "after the fragments"
 COMMITTING = (
     "before the patches", "after the patches", "before the frames", "after the frames", "before the ledger", "after the ledger",
 )  # fmt: skip
-STEPS = (*WRITING, *COMMITTING)
+LANDING = tuple(f"at the commit of {table}" for table in ("patches", "frames", "videos"))  # the lock was asked for, nothing has landed
+STEPS = (*WRITING, *COMMITTING, *LANDING)
 MERGING = ("before the compaction", "during the compaction", "after the compaction")  # during: new files are there, no version has them
 
 
@@ -39,6 +42,9 @@ class Strike:
     def fall(self) -> None:
         if self.kind == "error":
             raise OSError(28, "No space left on device")
+        if self.kind.isdigit():
+            threading.Timer(int(self.kind) / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            return
         if self.kind == "quota":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
@@ -142,6 +148,7 @@ def arm_lance() -> None:
 
         return land(dataset, operation, Late(), **told)
 
+    commits.land = landing
     intake.land = landing
 
 
