@@ -172,8 +172,8 @@ def test_a_job_that_writes_is_refused_before_the_first_row_where_one_table_is_ne
     store.create(rows.WIDTH)
     store.open("frames").update_schema_metadata({"endocurate": str(schema.VERSION + 1)})
     before = {name: store.lance(name).version for name in (*OLD, *NEW)}
-    with pytest.raises(ValueError, match="table frames .* use a newer engine"):
+    with pytest.raises(ValueError, match=r"table frames .* use a newer engine"):
         store.create(rows.WIDTH)
-    with pytest.raises(ValueError, match="table frames .* use a newer engine"), store.writing("choose"):
+    with pytest.raises(ValueError, match=r"table frames .* use a newer engine"), store.writing("choose"):
         pass
     assert {name: store.lance(name).version for name in (*OLD, *NEW)} == before
