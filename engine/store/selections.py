@@ -15,10 +15,6 @@ from engine.store.commits import committing, replace
 from engine.store.tables import Tables, filesystem, fragments_of, quoted
 from engine.store.tombstones import forgotten
 
-# Bytes that are taken in one go. The C library gives larger buffers back to the system at once and gets them anew, page by page: 256
-# images of 20 kB cost 44 microseconds of a processor each in one go, 20 in pieces.
-PIECE = 2**19
-
 
 def save(tables: Tables, selection: pa.Table, images: Iterable[pa.Table]) -> int:
     """Write a selection and its images in place of earlier ones of its id; returns the number of images.
@@ -77,7 +73,7 @@ class ImageReader:
     version: int
 
     def __post_init__(self) -> None:
-        self.opened: tuple[lance.LanceDataset, np.ndarray, int] | None = None  # one value, set when whole: threads share a reader
+        self.opened: tuple[lance.LanceDataset, np.ndarray] | None = None  # one value, set when whole: threads share a reader
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "opened": None}
@@ -86,22 +82,19 @@ class ImageReader:
         return len(self.open()[1])
 
     def __call__(self, positions: Sequence[int]) -> list[bytes]:
-        dataset, rows, step = self.open()
+        dataset, rows = self.open()
         wanted = rows[np.asarray(positions, np.int64)]
         order = np.argsort(wanted, kind="stable")  # Lance needs half the processor time for rows in their order
-        asked = wanted[order].tolist()
-        pieces = [dataset.take(asked[start : start + step], columns=["pixels"]) for start in range(0, len(asked), step)]
-        found = [pixels for piece in pieces for pixels in piece["pixels"].to_pylist()]
+        found = dataset.take(wanted[order].tolist(), columns=["pixels"])["pixels"].to_pylist()
         return [found[place] for place in np.argsort(order).tolist()]
 
-    def open(self) -> tuple[lance.LanceDataset, np.ndarray, int]:
-        """The table, for every position the row it stands in, and how many images to take in one go."""
+    def open(self) -> tuple[lance.LanceDataset, np.ndarray]:
+        """The table, and for every position the row it stands in."""
         if self.opened is None:
             dataset = lance.dataset(f"{self.uri.rstrip('/')}/images.lance", version=self.version)
-            table = dataset.to_table(columns=["selection_id", "position", "bytes"])
+            table = dataset.to_table(columns=["selection_id", "position"])
             mine = np.flatnonzero(pc.equal(table["selection_id"], self.selection_id).to_numpy())
             if not len(mine):
                 raise LookupError(f"the store {self.uri} has no training images of a selection {self.selection_id!r}")
-            step = max(1, PIECE // max(1, int(table["bytes"].to_numpy()[mine].mean())))
-            self.opened = dataset, mine[np.argsort(table["position"].to_numpy()[mine])], step
+            self.opened = dataset, mine[np.argsort(table["position"].to_numpy()[mine])]
         return self.opened
