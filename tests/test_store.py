@@ -201,6 +201,14 @@ def test_training_images_are_read_by_position_also_after_another_selection_was_r
     assert store.open("images").count_rows() == 6
 
 
+@pytest.mark.parametrize(("size", "files"), [(2**27, 1), (1, 5)])
+def test_images_that_come_in_small_batches_lie_in_large_files(store, monkeypatch, size, files):
+    monkeypatch.setattr(selections, "FILE", size)
+    store.save(chosen("x"), [pa.Table.from_pylist([image("x", position)], schema.IMAGE) for position in range(5)])
+    assert len(store.open("images").get_fragments()) == files
+    assert store.reader("x")([4, 0, 2]) == [b"x-4", b"x-0", b"x-2"]
+
+
 def test_a_reader_keeps_the_version_it_was_made_on(store):
     store.save(chosen("x"), [pa.Table.from_pylist([image("x", 0)], schema.IMAGE)])
     reader = store.reader("x")

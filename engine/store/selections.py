@@ -1,6 +1,6 @@
 """Selections and the training images made from them: ranked rows that name patches, and the table version they were chosen from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from engine.store.commits import committing, replace
 from engine.store.tables import Tables, filesystem, fragments_of, quoted
 from engine.store.tombstones import forgotten
 
+FILE = 2**27  # bytes of images that are in memory at once and become one file
+
 
 def save(tables: Tables, selection: pa.Table, images: Iterable[pa.Table]) -> int:
     """Write a selection and its images in place of earlier ones of its id; returns the number of images.
@@ -23,7 +25,7 @@ def save(tables: Tables, selection: pa.Table, images: Iterable[pa.Table]) -> int
     in one sentence, where a video of it was forgotten meanwhile: then nothing is written.
     """
     mine = f"selection_id = {quoted([selection['selection_id'][0].as_py()])}"
-    made = [one for batch in images for one in fragments_of(tables.address("images.lance"), schema.check(batch, schema.IMAGE, "images"))]
+    made = [one for rows in gathered(images) for one in fragments_of(tables.address("images.lance"), rows)]
     chosen = fragments_of(tables.address("selections.lance"), schema.check(selection, schema.SELECTION, "selections"))
     with committing(tables) as lease:
         refuse_forgotten(tables, selection, made)
@@ -33,6 +35,18 @@ def save(tables: Tables, selection: pa.Table, images: Iterable[pa.Table]) -> int
         replace(tables, "images", made, mine, lease)
         replace(tables, "selections", chosen, "", lease)
     return sum(fragment.num_rows for fragment in made)
+
+
+def gathered(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The images in tables of about FILE bytes: reading at random from many small files costs more than twice as much."""
+    waiting: list[pa.Table] = []
+    for batch in batches:
+        waiting.append(schema.check(batch, schema.IMAGE, "images"))
+        if sum(rows.nbytes for rows in waiting) >= FILE:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def refuse_forgotten(tables: Tables, selection: pa.Table, made: Iterable[FragmentMetadata]) -> None:
