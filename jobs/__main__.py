@@ -73,6 +73,7 @@ def start(job: str, config: Config, rest: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("jobs").setLevel(logging.INFO)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # a damaged image is a row with a reason
+    os.environ.setdefault("LANCE_LOG", "error")  # building an index, it tells of every cell that k-means left empty
     warnings.filterwarnings("ignore", message="lance is not fork-safe")  # Ray's own helpers fork; nothing of ours reads after a fork
     warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries among themselves
     work = importlib.import_module(f"jobs.{job}")

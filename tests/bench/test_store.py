@@ -185,7 +185,8 @@ QUESTIONS = {
 
 
 def duck_hardest(folder, _):
-    with duckdb.connect(config={"enable_progress_bar": "false"}) as connection:
+    with duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar=false")
         sql = f"SELECT {SHOWN} FROM '{folder}/*.parquet' ORDER BY difficulty DESC, patch_id LIMIT 1000"
         return rows.times(lambda _: connection.sql(sql).to_arrow_table(), [None] * 100), ""
 
