@@ -286,22 +286,18 @@ def test_indices_are_made_once_the_table_is_large_enough_and_refreshed_as_it_gro
     assert patches.count_rows("video_id = 'v3'") == 66
 
 
-def test_neighbours_by_the_vector_index_are_those_of_brute_force(tmp_path):
+@pytest.mark.parametrize(("width", "kind"), [(4, "IVF_FLAT"), (64, "IVF_FLAT"), (132, "IVF_FLAT"), (192, "IVF_RQ")])
+def test_neighbours_by_the_vector_index_are_those_of_brute_force(tmp_path, width, kind):
     store = PatchStore(str(tmp_path / "store"))
-    store.create(64)
-    vectors = many(store, 2000, 64).astype(np.float32)
-    assert indices.build(store, UpkeepConfig(vector_rows=2000))
+    store.create(width)
+    vectors = many(store, 2000, width).astype(np.float32)
+    assert [row["note"] for row in indices.build(store, UpkeepConfig(vector_rows=2000))] == [kind]
     query = vectors[7]
     cosine = vectors @ query / np.linalg.norm(vectors, axis=1)
     exact = {f"v{n % 10}@{n}:0" for n in np.argsort(-cosine)[:20]}
     asked = {"column": "embedding", "q": query, "k": 20, "metric": "cosine", "refine_factor": 5, "nprobes": 20}
     found = set(store.open("patches").to_table(columns=["patch_id", "_distance"], nearest=asked)["patch_id"].to_pylist())
     assert len(found & exact) >= 19
-
-
-def test_an_embedding_whose_width_no_index_takes_is_searched_without_one(store):
-    many(store, 300, rows.WIDTH)
-    assert not [row for row in indices.build(store, UpkeepConfig(vector_rows=300)) if row["name"] == "patches.embedding"]
 
 
 def test_files_beside_the_tables_go_when_nothing_needs_them_any_more(store):
