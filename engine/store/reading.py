@@ -41,12 +41,18 @@ def nearest(tables: Tables, like: str | Sequence[float], k: int, where: str = ""
         asked |= {
             "minimum_nprobes": PROBES,
             "search_effort": 1 - (1 - EFFORT) * share,
-            "refine_factor": max(REFINED, CANDIDATES // asked["k"]),
         }
+        if is_coarse(dataset):
+            asked |= {"refine_factor": max(REFINED, CANDIDATES // asked["k"])}
     found = read(dataset, columns=[*SHOWN, "_distance"], filter=where or None, nearest=asked, prefilter=True)
     found = found.rename_columns([*SHOWN, "distance"]).sort_by([("distance", "ascending"), ("patch_id", "ascending")])
     other = [patch_id not in itself for patch_id in found["patch_id"].to_pylist()]
     return found.filter(pa.array(other, pa.bool_())).slice(0, k)
+
+
+def is_coarse(dataset: lance.LanceDataset) -> bool:
+    """Whether the vector index ranks by shortened vectors, so that its best are to be compared by the whole ones."""
+    return any(index.index_type == "IVF_RQ" for index in dataset.describe_indices())
 
 
 def embedding(tables: Tables, patch_id: str) -> np.ndarray:
