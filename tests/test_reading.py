@@ -303,6 +303,24 @@ def versions(tmp_path_factory):
     return made
 
 
+def test_a_pinned_store_knows_no_selection_and_no_deed_of_later(tmp_path):
+    store = PatchStore(str(tmp_path / "store"))
+    store.create(WIDTH)
+    for number, video_id in enumerate(("aa", "bb"), start=2):
+        take_in(store, video_id)
+        made = Selection(f"mine-{number}", [f"{video_id}@0:1"], np.ones(1, np.int32), 0.5)
+        store.save(made.rows(SelectionConfig(), number), [])
+    method, budget, seed = (getattr(SelectionConfig(), name) for name in ("method", "budget", "seed"))
+    for version in (2, 3):
+        pinned = store.at(version)
+        assert pinned.selection(method, budget, seed)["selection_id"].to_pylist() == [f"mine-{version}"]
+        told = pinned.history().to_pylist()
+        assert max(row["version"] for row in told) == version
+        assert [row["subject"] for row in told if row["what"] == "selection"] == [f"mine-{n}" for n in range(2, version + 1)]
+    with pytest.raises(LookupError, match="run the job choose"):
+        store.at(1).selection(method, budget, seed)
+
+
 names = st.lists(st.integers(0, 30), unique=True, min_size=1, max_size=12)
 
 
