@@ -87,9 +87,9 @@ class Tables:
 
     def is_made(self, table: str) -> bool:
         """Whether a table has a version: a run that died while it made one leaves a folder without."""
-        fs, versions = filesystem(self.uri), self.address(f"{table}.lance/_versions")
-        fs.invalidate_cache()
-        return bool(fs.exists(versions) and fs.ls(versions))
+        with reaching(self.uri) as files:
+            versions = self.address(f"{table}.lance/_versions")
+            return bool(files.exists(versions) and files.ls(versions))
 
     def make(self, table: str, columns: pa.Schema) -> None:
         """Make an empty table; of many who try at once one does. By `write_dataset` the second would put an empty one over the first's."""
@@ -153,9 +153,11 @@ def fragments_of(address: str, rows: pa.Table) -> list[FragmentMetadata]:
 
 @contextmanager
 def reaching(uri: str) -> Iterator[Any]:
-    """The file system of a store; what object stores raise of their own becomes an OSError in one sentence."""
+    """The file system of a store as it is now; what object stores raise of their own becomes an OSError in one sentence."""
     try:
-        yield filesystem(uri)
+        files = filesystem(uri)
+        files.invalidate_cache()  # others write too
+        yield files
     except unreadable() as error:
         raise OSError(f"the store {uri} cannot be reached: {error}") from error
 
