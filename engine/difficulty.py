@@ -66,7 +66,8 @@ class ScoreDifficulty:
         images = mae.normalise(filled(squares, self.config.batch)).to(self.device)
         draws = torch.from_numpy(filled(noise, self.config.batch)).to(self.device).unbind(1)
         # By default cuDNN rounds the token embedding to TF32; float32 keeps the scores of all machines near each other.
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        with exact, torch.autocast(self.device, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             errors = torch.stack([self.model(images, draw)[0].double() for draw in draws])
             vectors = normalize(self.model.encode(images)[:, 1:].mean(1), dim=-1)
         count = len(squares)
@@ -97,7 +98,7 @@ def load_scorer(config: DifficultyConfig) -> mae.MAE:
 
 def scorer_id(model: mae.MAE, config: DifficultyConfig) -> str:
     """Twelve hex digits over all that a score depends on: weights, model settings, masks and the rule of resizing."""
-    settings = f"{mae.fingerprint(model)} draws={config.draws} seed={config.seed} area-then-bilinear"
+    settings = f"{mae.fingerprint(model)} draws={config.draws} seed={config.seed} {config.precision} area-then-bilinear"
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 

@@ -24,8 +24,8 @@ MAX_BLACK = 0.05  # share of a patch. Unguarded, 56 % of the hardest tenth of ra
 
 CUT = {"min_area", "max_area", "max_overlap", "margin", "per_frame", "max_side", "quality"}
 KNOBS = {
-    "sam": {"sam_size", "points_per_side", "min_predicted_iou", "min_stability"},
-    "medsam-lite": {"box_sides"},
+    "sam": {"sam_size", "points_per_side", "min_predicted_iou", "min_stability", "precision"},
+    "medsam-lite": {"box_sides", "precision"},
     "crops": {"box_sides", "seed"},
     "regions": set[str](),
 }

@@ -222,6 +222,16 @@ def test_without_a_checkpoint_it_says_what_to_do():
         ScoreDifficulty(CONFIG)
 
 
+def test_bfloat16_scores_are_near_and_told_apart(model):
+    patches = [row(f"v@{index}:0,0,9,9:x", noise(index)) for index in range(12)]
+    quick = CONFIG.model_copy(update={"precision": "bfloat16"})
+    exact, near = (scored(model, patches, config) for config in (CONFIG, quick))
+    one, other = (np.array(out["difficulty"]) for out in (exact, near))
+    np.testing.assert_allclose(other, one, rtol=0.01)
+    assert not np.array_equal(one, other)
+    assert set(exact["scorer"].to_pylist()).isdisjoint(near["scorer"].to_pylist())
+
+
 def test_a_checkpoint_scores_like_the_model_it_was_made_of(model, tmp_path):
     mae.save(model, str(tmp_path / "scorer"))
     (out,) = ScoreDifficulty(CONFIG.model_copy(update={"checkpoint": str(tmp_path / "scorer")}))(table(ROWS))

@@ -127,6 +127,17 @@ def test_medsam_lite_gives_the_masks_of_its_own_package(medsam):
     assert (ious > 0.3).all()
 
 
+def test_in_bfloat16_nearly_all_masks_of_medsam_lite_are_the_same(medsam):
+    image = picture(5, 200, 256)
+    quick = copy.copy(medsam)
+    quick.precision = "bfloat16"
+    with sam.inference():
+        one, other = (each.masks(image, sam.box_grid(200, 256, (0.5,)))[0] > 0 for each in (medsam, quick))
+    overlaps = (one & other).sum((1, 2)) / (one | other).sum((1, 2)).clamp(min=1)
+    assert (overlaps >= 0.9).float().mean() >= 0.98
+    assert not torch.equal(one, other)
+
+
 def test_medsam_lite_finds_a_disc_with_the_same_bits_on_any_number_of_threads(medsam):
     image = np.full((300, 400, 3), (210, 140, 120), np.uint8)
     cv2.circle(image, (242, 150), 60, (150, 40, 50), -1)

