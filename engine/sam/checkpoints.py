@@ -105,6 +105,11 @@ def read(path: Path) -> Any:
     if not zipfile.is_zipfile(path):  # what torch writes since 1.6; anything else, or half of one, fails in many ways
         raise ValueError(f"{path} is not a file of torch weights")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise ValueError(f"{path} holds more or less than weights, so it is not loaded") from error
+    if not isinstance(state, dict) or not all(isinstance(weight, torch.Tensor) for weight in state.values()):
+        raise ValueError(f"{path} holds something else than weights, expected names and tensors")
+    if broken := [name for name, weight in state.items() if not weight.isfinite().all()]:
+        raise ValueError(f"{path} holds {broken[0]} with values that are no finite numbers: a training that diverged, or a damaged file")
+    return state
