@@ -3,6 +3,7 @@
 contracts
     schema       the tables as Arrow schemas; every batch of a stage is checked
     config       every knob on one page, in flow order
+    models       the knobs of the models, and what a section of knobs is
     knobs        lists, changes and refuses knobs by name
     theory       the equations the claims rest on
 front of the flow
@@ -19,8 +20,10 @@ front of the flow
     sam          region proposers with trained weights: SAM's automatic masks and LiteMedSAM, quickened
     patches      cuts regions out of frames
     mae          the masked autoencoder, with the paper's words
+    simclr       the contrastive model, with the paper's words, and the bank that it scores against
+    views        two looks at a picture: crop, flip, colours, grey, blur
     weights      checkpoint files of three origins
-    difficulty   scores how hard a patch is to rebuild
+    difficulty   scores how hard a patch is to rebuild, or to tell from others
 store
     pictures     one JPEG codec for all
     ledger       what a micro-batch came to, per frame and per video
@@ -32,7 +35,7 @@ choosing and training
     synthesis    four patches become one training image
     rebuild      training images made again from their rows, and compared
     loader       training images in order, read and decoded ahead
-    pretrain     the training loop
+    pretrain     the training loops
     datasets     image and mask pairs, split without leaks
     segmenters   DPT and U-Net around an encoder
     scores       mIoU and Dice from counts of pixels, and their intervals

@@ -1,33 +1,22 @@
-"""Every knob on one page, in the order of the flow: frozen, validated, with unit and source of the default.
+"""Every knob on one page, in the order of the flow: frozen, validated, with unit and source of the default; models.py has the models'.
 
 A run is one `Config`; recipes in `jobs/recipes.py` return whole ones, `knobs.amend` changes single knobs. Nothing heavy is imported
 here, so a wrong knob is refused before any hardware is touched.
 """
 
-import hashlib
-import json
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from engine.models import MAEConfig, Positive, Section, SimCLRConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Address = Annotated[str, Field(min_length=1)]  # a folder or file, local or any fsspec address
 Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and what is stored stay float32
-ViTSize = Literal["tiny", "small", "base", "large", "huge"]
 CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
 # Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
 DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-    def fingerprint(self) -> str:
-        """Twelve hex digits that change when any knob does."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 class VideosConfig(Section):
@@ -89,48 +78,15 @@ class PatchesConfig(Section):
         return self
 
 
-class MAEConfig(Section):
-    """A masked autoencoder: the paper's settings (arXiv 2111.06377)."""
-
-    size: ViTSize = "base"
-    side: Annotated[int, Field(ge=16)] = 224  # px of the input
-    token: Annotated[int, Field(ge=2)] = 16  # px, side of one token
-    decoder_width: Positive = 512
-    decoder_depth: Positive = 8
-    decoder_heads: Positive = 16
-    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    norm_pix: bool = False
-
-    @model_validator(mode="after")
-    def divides(self) -> Self:
-        if self.side % self.token:
-            raise ValueError(f"side={self.side} is not a multiple of token={self.token}")
-        if self.decoder_width % self.decoder_heads:
-            raise ValueError(f"decoder_width={self.decoder_width} is not a multiple of decoder_heads={self.decoder_heads}")
-        if self.decoder_width % 4:
-            raise ValueError(f"decoder_width={self.decoder_width} is not a multiple of 4: sine and cosine of two axes share it")
-        if not 0 < self.visible < self.tokens:
-            raise ValueError(f"mask_ratio={self.mask_ratio} leaves {self.visible} of {self.tokens} tokens visible, expected some, not all")
-        return self
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of an image."""
-        return (self.side // self.token) ** 2
-
-    @property
-    def visible(self) -> int:
-        """Tokens that are left visible: rounded down, as the official code does."""
-        return int(self.tokens * (1 - self.mask_ratio))
-
-
 class DifficultyConfig(Section):
-    """How hard a patch is to rebuild (OptiDEL, Eq. 4)."""
+    """How hard a patch is for a model: to rebuild (OptiDEL, Eq. 4), or to tell from others (SimCLR, Eq. 1)."""
 
+    scorer: Literal["mae", "simclr"] = "mae"
     # norm_pix stays off: normalising every token cancels contrast and turns flat, noisy tokens into the hardest ones.
     mae: MAEConfig = MAEConfig()
-    checkpoint: str = ""  # a MAE checkpoint; "": the store's own, trained by the job `probe`
-    draws: Positive = 4  # masks per patch, averaged
+    simclr: SimCLRConfig = SimCLRConfig()
+    checkpoint: str = ""  # of the scorer; "": the store's own, trained by the job `probe`
+    draws: Positive = 4  # masks, or pairs of views, per patch, averaged
     batch: Positive = 32  # patches per forward pass; fixed, so that a score does not depend on its neighbours
     precision: Precision = "float32"
     seed: Seed = 0
@@ -284,7 +240,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def probe_trains_the_scorer(self) -> Self:
-        if self.probe.train.mae != self.difficulty.mae and not self.difficulty.checkpoint:
+        if self.difficulty.checkpoint:
+            return self
+        if self.difficulty.scorer == "simclr" and self.probe.train.workers > 1:
+            raise ValueError(
+                f"probe.train.workers={self.probe.train.workers}: SimCLR is trained by one, its loss being that of a whole batch"
+            )
+        if self.difficulty.scorer == "mae" and self.probe.train.mae != self.difficulty.mae:
             raise ValueError("probe.train.mae differs from difficulty.mae, so the probe would train another model than the scorer")
         return self
 

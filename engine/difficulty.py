@@ -1,11 +1,15 @@
-"""Score every patch by how badly a masked autoencoder rebuilds what it was not shown (OptiDEL, arXiv 2408.07107, Eq. 4).
+"""Score every patch by how hard it is for a model: to rebuild (OptiDEL, arXiv 2408.07107, Eq. 4), or to tell from others (SimCLR).
 
-Difficulty is the mean squared error over the removed tokens, in units of normalised pixels, averaged over several masks; the
-paper names neither the mask ratio nor the number of masks: MAE's 0.75 and four of them are our choice. `norm_pix` stays off:
-dividing every token by its own deviation cancels contrast, and flat, noisy tokens would be the hardest.
+For a masked autoencoder difficulty is the mean squared error over the removed tokens, in units of normalised pixels, averaged over
+several masks; the paper names neither the mask ratio nor the number of masks: MAE's 0.75 and four of them are our choice. `norm_pix`
+stays off: dividing every token by its own deviation cancels contrast, and flat, noisy tokens would be the hardest. For SimCLR, the
+paper's second scorer, it is NT-Xent (arXiv 2002.05709, Eq. 1) in nats, averaged over several pairs of views, against a bank of
+pictures that is stored with the model.
 """
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -16,11 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from engine import mae, pictures, schema
-from engine.config import DifficultyConfig
+from engine import mae, pictures, schema, simclr, views
+from engine.config import DifficultyConfig, Precision
+from engine.room import Room
 
 Pictures = NDArray[np.uint8]  # (B, S, S, 3) RGB
 Scores = tuple[NDArray[np.float32], NDArray[np.float16]]  # (B,) difficulties and (B, D) embeddings
+Score = Callable[[list[str], list[bytes | None]], Scores]  # of a batch: the patches' ids and their JPEGs
 
 
 @schema.stage(reads=schema.PATCH, writes=schema.SCORED)
@@ -39,39 +45,74 @@ class ScoreDifficulty:
         if self.model.config != config.mae:
             raise ValueError(f"the scorer's model is {self.model.config!r}, expected difficulty.mae={config.mae!r}")
         self.scorer = scorer_id(self.model, config)
+        self.room = Room(config.batch, "patches")
 
     def __call__(self, patches: pa.Table) -> pa.Table:
-        there = patches["patch_id"].is_valid()
-        ids, pixels = (patches[name].filter(there).to_pylist() for name in ("patch_id", "pixels"))
-        width, batch = self.model.norm.normalized_shape[0], self.config.batch
-        scores = [(np.zeros(0, np.float32), np.zeros((0, width), np.float16))]
-        scores += [self.score(ids[start : start + batch], pixels[start : start + batch]) for start in range(0, len(ids), batch)]
-        difficulty, embedding = (np.concatenate(part) for part in zip(*scores, strict=True))
-        return with_scores(patches, there.to_numpy(), difficulty, embedding, self.scorer)
+        return scored(patches, self.score, self.model.norm.normalized_shape[0], self.room, self.scorer)
 
     def score(self, ids: list[str], pixels: list[bytes | None]) -> Scores:
         """Difficulty and embedding of at most `batch` patches."""
         side = self.config.mae.side
         squares = np.stack([square(decoded(name, jpeg), side) for name, jpeg in zip(ids, pixels, strict=True)])
         noise = np.stack([masks_of(name, self.config.seed, self.config.draws, self.config.mae.tokens) for name in ids])
-        difficulty, embedding = self.measured(squares, noise)
-        for name, error, vector in zip(ids, difficulty, embedding, strict=True):
-            if not np.isfinite(error) or not np.isfinite(vector).all():
-                raise ValueError(f"patch {name} got the difficulty {error} from scorer {self.scorer}, expected finite scores")
-        return difficulty, embedding
+        return self.measured(squares, noise)
 
     @torch.inference_mode()
     def measured(self, squares: Pictures, noise: NDArray[np.float32]) -> Scores:
         """One forward pass per draw and one without a mask; `noise` is (B, draws, L)."""
-        images = mae.normalise(filled(squares, self.config.batch)).to(self.device)
-        draws = torch.from_numpy(filled(noise, self.config.batch)).to(self.device).unbind(1)
-        # By default cuDNN rounds the token embedding to TF32; float32 keeps the scores of all machines near each other.
-        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        with exact, torch.autocast(self.device, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        images = mae.normalise(filled(squares, self.room.size)).to(self.device)
+        draws = torch.from_numpy(filled(noise, self.room.size)).to(self.device).unbind(1)
+        with reproducible(self.device, self.config.precision):
             errors = torch.stack([self.model(images, draw)[0].double() for draw in draws])
             vectors = normalize(self.model.encode(images)[:, 1:].mean(1), dim=-1)
         count = len(squares)
         return first(errors.mean(0).float(), count), first(vectors.half(), count)
+
+
+@schema.stage(reads=schema.PATCH, writes=schema.SCORED)
+class ScoreContrast:
+    """Give every patch SimCLR's loss as its difficulty, an embedding and the mark of the scorer; rows without a patch get nulls.
+
+    The embedding is the encoder's pooled features of the whole patch, undistorted and stretched to the model's square input, scaled to
+    length one. What is refused is what ScoreDifficulty refuses.
+    """
+
+    def __init__(self, config: DifficultyConfig, model: simclr.SimCLR | None = None) -> None:
+        self.config = config
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = (model or load_contrast(config)).to(self.device).eval()
+        if self.model.config != config.simclr:
+            raise ValueError(f"the scorer's model is {self.model.config!r}, expected difficulty.simclr={config.simclr!r}")
+        settings = (
+            f"{simclr.fingerprint(self.model)} draws={config.draws} seed={config.seed} {config.precision} area-then-bilinear appendix-a"
+        )
+        self.scorer = hashlib.sha256(settings.encode()).hexdigest()[:12]
+        self.room = Room(config.batch, "patches")
+
+    def __call__(self, patches: pa.Table) -> pa.Table:
+        return scored(patches, self.score, self.model.width, self.room, self.scorer)
+
+    def score(self, ids: list[str], pixels: list[bytes | None]) -> Scores:
+        """Difficulty and embedding of at most `batch` patches."""
+        side, seed, draws = self.config.simclr.side, self.config.seed, range(self.config.draws)
+        whole = [decoded(name, jpeg) for name, jpeg in zip(ids, pixels, strict=True)]
+        squares = np.stack([square(picture, side) for picture in whole])
+        pairs = [np.stack([views.pair(one, side, seed, name, draw) for name, one in zip(ids, whole, strict=True)]) for draw in draws]
+        keys = np.array([simclr.key(jpeg or b"") for jpeg in pixels], np.int64)
+        return self.measured(squares, pairs, keys)
+
+    @torch.inference_mode()
+    def measured(self, squares: Pictures, pairs: list[NDArray[np.uint8]], keys: NDArray[np.int64]) -> Scores:
+        """Two forward passes per draw and one without distortion; each of `pairs` is (B, 2, S, S, 3)."""
+        known = torch.from_numpy(filled(keys, self.room.size)).to(self.device)
+        with reproducible(self.device, self.config.precision):
+            losses = [self.model.contrast(self.seen(pair[:, 0]), self.seen(pair[:, 1]), known) for pair in pairs]
+            vectors = normalize(self.model.encode(self.seen(squares)), dim=-1)
+        count = len(squares)
+        return first(torch.stack(losses).mean(0).float(), count), first(vectors.half(), count)
+
+    def seen(self, images: Pictures) -> Tensor:
+        return mae.normalise(filled(images, self.room.size)).to(self.device)
 
 
 @schema.stage(reads=schema.FRAME, writes=schema.SCORED)
@@ -90,10 +131,37 @@ class PassVerdicts:
         return made
 
 
+@contextmanager
+def reproducible(device: str, precision: Precision) -> Iterator[None]:
+    """By default cuDNN rounds the token embedding to TF32; float32 keeps the scores of all machines near each other."""
+    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+    with exact, torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+        yield
+
+
 def load_scorer(config: DifficultyConfig) -> mae.MAE:
     if not config.checkpoint:
         raise ValueError("difficulty.checkpoint is empty: run the job probe first, or give the path of a MAE checkpoint")
     return mae.load(config.checkpoint, config.mae)
+
+
+def load_contrast(config: DifficultyConfig) -> simclr.SimCLR:
+    if not config.checkpoint:
+        raise ValueError("difficulty.checkpoint is empty: run the job probe with difficulty.scorer=simclr first")
+    return simclr.load(config.checkpoint, config.simclr)
+
+
+def scored(patches: pa.Table, score: Score, width: int, room: Room, scorer: str) -> pa.Table:
+    """The table with the columns of a score, made as far as there is room at a time; ValueError names a patch whose score is not finite."""
+    there = patches["patch_id"].is_valid()
+    ids, pixels = (patches[name].filter(there).to_pylist() for name in ("patch_id", "pixels"))
+    scores = [(np.zeros(0, np.float32), np.zeros((0, width), np.float16))]
+    scores += room.over(len(ids), lambda part: score(ids[part], pixels[part]))
+    difficulty, embedding = (np.concatenate(part) for part in zip(*scores, strict=True))
+    for name, loss, vector in zip(ids, difficulty, embedding, strict=True):
+        if not np.isfinite(loss) or not np.isfinite(vector).all():
+            raise ValueError(f"patch {name} got the difficulty {loss} from scorer {scorer}, expected finite scores")
+    return with_scores(patches, there.to_numpy(), difficulty, embedding, scorer)
 
 
 def scorer_id(model: mae.MAE, config: DifficultyConfig) -> str:

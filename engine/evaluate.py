@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine import datasets, pictures
-from engine.config import EvaluateConfig, MAEConfig, ViTSize
+from engine.config import EvaluateConfig
 from engine.datasets import Pair, Split
+from engine.models import MAEConfig, ViTSize
 from engine.scores import Marks, bootstrap, counted, mean_iou, per_image
 from engine.segmenters import Segmenter, segmenter
 

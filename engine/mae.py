@@ -4,7 +4,6 @@ The model and its words are the paper's, the weights' names those of facebookres
 blocks are timm's. B images, L tokens each, S pixels a side, p pixels a token's side, D the encoder's width.
 """
 
-import hashlib
 import json
 from functools import partial
 
@@ -17,7 +16,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from engine import files, weights
-from engine.config import MAEConfig
+from engine.models import MAEConfig
 
 SIZES = {
     "tiny": (192, 12, 3),
@@ -190,11 +189,7 @@ def timm_state(model: MAE) -> dict[str, Tensor]:
 
 def fingerprint(model: MAE) -> str:
     """Twelve hex digits that change when any weight or setting does."""
-    digest = hashlib.sha256(stored_config(model.config).encode())
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().float().contiguous().numpy().data)
-    return digest.hexdigest()[:12]
+    return weights.fingerprint(model.state_dict(), stored_config(model.config))
 
 
 def stored_config(config: MAEConfig) -> str:

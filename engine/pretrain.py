@@ -1,4 +1,4 @@
-"""Pre-train a masked autoencoder on training images: plain torch under accelerate, with or without Ray around it.
+"""Pre-train a masked autoencoder on training images, or SimCLR on crops: plain torch under accelerate, with or without Ray around it.
 
 What an image goes through depends on (seed, epoch, position) alone, and so does the order, so the loss curve is the same however
 many workers share a batch, and after a resume. Recipe: facebookresearch/mae main_pretrain.py.
@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from engine import loader, mae, pictures
+from engine import loader, mae, pictures, simclr, views
 from engine.config import TrainConfig
 from engine.loader import Key, Read
+from engine.models import SimCLRConfig
 
 Report = Callable[[dict[str, float], Path | None], None]
 
@@ -80,12 +80,53 @@ def see(config: TrainConfig, jpeg: bytes, key: Key) -> tuple[np.ndarray, np.ndar
 
 def augment(image: np.ndarray, config: TrainConfig, rng: np.random.Generator) -> np.ndarray:
     """RandomResizedCrop with scale (min_crop, 1) and ratio (3/4, 4/3), then a flip: (side, side, 3) uint8."""
-    height, width = image.shape[:2]
-    area, ratio = height * width * rng.uniform(config.min_crop, 1.0), math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-    h, w = min(height, round(math.sqrt(area / ratio))), min(width, round(math.sqrt(area * ratio)))
-    y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
-    view = cv2.resize(image[y : y + h, x : x + w], (config.mae.side, config.mae.side), interpolation=cv2.INTER_CUBIC)
-    return np.ascontiguousarray(view[:, ::-1] if rng.random() < 0.5 else view)
+    return views.flipped(views.resized_crop(image, config.mae.side, config.min_crop, rng), rng)
+
+
+def fit_simclr(read: Read, count: int, config: TrainConfig, shape: SimCLRConfig, report: Report) -> simclr.SimCLR:
+    """Train SimCLR in this process on the `count` images that `read` gives, and fill its bank from them; reports as `fit` does, no folder.
+
+    The recipe is the masked autoencoder's, AdamW for the paper's LARS, which is for batches of thousands. ValueError for fewer than two
+    images, which leave nothing to contrast, FloatingPointError for a loss that is not a number.
+    """
+    if count < 2:
+        raise ValueError(f"{count} training images leave nothing to contrast, expected two at least")
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.precision)
+    torch.manual_seed(config.seed)
+    bare = simclr.SimCLR(shape)
+    model, optimiser = accelerator.prepare(bare, optimiser_of(bare, config))
+    for epoch in range(config.epochs):
+        data = loader.load(read, partial(two_views, config.seed, shape.side), loader.Share(count, config.batch, config.seed), epoch)
+        loss = contrast_epoch(model, optimiser, accelerator, data, (config, epoch, math.ceil(count / config.batch)))
+        report({"epoch": epoch, "loss": loss, "lr": rate(config, epoch + 1.0)}, None)
+    simclr.remember(bare, read(range(count)), config.seed, config.batch)
+    return bare.cpu()
+
+
+def contrast_epoch(model: Any, optimiser: Any, accelerator: Accelerator, data: Iterator[Any], when: tuple[TrainConfig, int, int]) -> float:
+    """One pass over `data`, pairs of views (2, side, side, 3); the mean loss per view."""
+    config, epoch, steps = when
+    model.train()
+    total, seen = 0.0, 0
+    for step, pairs in enumerate(data):
+        for group in optimiser.param_groups:
+            group["lr"] = rate(config, epoch + step / steps)
+        images = mae.normalise(np.stack(pairs, axis=1).reshape(-1, *pairs[0].shape[1:]))  # all first views, then all second ones
+        a, b = model(images.to(accelerator.device)).float().chunk(2)
+        losses = simclr.nt_xent(a, b, model.config.temperature)
+        if not torch.isfinite(losses).all():
+            raise FloatingPointError(f"the loss is not a number in epoch {epoch}, step {step}: lower base_lr={config.base_lr}")
+        accelerator.backward(losses.mean())
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        total, seen = total + losses.detach().double().sum().item(), seen + len(losses)
+    return total / seen
+
+
+def two_views(seed: int, side: int, jpeg: bytes, key: Key) -> np.ndarray:
+    """(2, side, side, 3) uint8."""
+    picture, rng = pictures.decode(jpeg), np.random.default_rng([seed, *key])
+    return np.stack([views.view(picture, side, rng) for _ in range(2)])
 
 
 def rate(config: TrainConfig, epoch: float) -> float:

@@ -79,8 +79,8 @@ REGION = [
 ]
 
 SCORE = [
-    pa.field("difficulty", pa.float32()),  # mean squared rebuild error, see difficulty.py
-    pa.field("embedding", pa.list_(pa.float16(), 1)),  # mean patch token of the scorer; the width is the scorer's
+    pa.field("difficulty", pa.float32()),  # mean squared rebuild error, or SimCLR's loss in nats: see difficulty.py
+    pa.field("embedding", pa.list_(pa.float16(), 1)),  # mean token or pooled features; the width is the scorer's
     text("scorer"),  # hash of the scorer's weights and settings
 ]
 

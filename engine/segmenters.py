@@ -13,7 +13,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from engine.config import EvaluateConfig, MAEConfig, check_dpt
+from engine.config import EvaluateConfig, check_dpt
+from engine.models import MAEConfig
 
 VITS = {
     "tiny": ("vit_tiny_patch16_224", 192),

@@ -1,9 +1,10 @@
-"""The weights of a masked autoencoder as files of three origins: ours, the official ones, Hugging Face's.
+"""The weights of a masked autoencoder as files of three origins: ours, the official ones, Hugging Face's; those of SimCLR are ours.
 
-Everything comes out under the official names of facebookresearch/mae; `mae.load` makes a model of it.
+Everything comes out under the official names of facebookresearch/mae; `mae.load` or `simclr.load` makes a model of it.
 """
 
 import argparse
+import hashlib
 import json
 import pickle
 import re
@@ -41,10 +42,10 @@ OFFICIAL_NAMES = {
 }
 
 
-def read(path: str) -> tuple[State, dict[str, object]]:
-    """Weights under their official names, and the knobs that the file tells: all of ours, the heads of Hugging Face's."""
+def read(path: str, kind: str = "mae") -> tuple[State, dict[str, object]]:
+    """Weights under their official names, and the knobs that the file tells: all of ours if it is of this `kind`, Hugging Face's heads."""
     file = fetched(path) if "://" in path else weights_file(Path(path))
-    state, told = tensors(file, path)
+    state, told = tensors(file, path, kind)
     if any("layernorm_before" in name for name in state):
         return official(state), heads(file.with_name("config.json"))
     return state, told
@@ -68,7 +69,7 @@ def weights_file(path: Path) -> Path:
     raise FileNotFoundError(f"difficulty.checkpoint: no checkpoint at {path}{inside}")
 
 
-def tensors(file: Path, path: str) -> tuple[State, dict[str, object]]:
+def tensors(file: Path, path: str, kind: str) -> tuple[State, dict[str, object]]:
     """Weights of a safetensors or a torch file, told apart by content, and our knobs where it has them; none of its code is run."""
     with file.open("rb") as stream:
         is_safetensors = stream.read(9)[8:] == b"{"
@@ -76,7 +77,7 @@ def tensors(file: Path, path: str) -> tuple[State, dict[str, object]]:
         if is_safetensors:
             with safetensors.safe_open(file, "pt") as stored:
                 state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-                return state, json.loads((stored.metadata() or {}).get("mae", "{}"))
+                return state, json.loads((stored.metadata() or {}).get(kind, "{}"))
         with torch.serialization.safe_globals([argparse.Namespace]):  # official training checkpoints carry their arguments
             content = torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
@@ -120,6 +121,11 @@ def fits(state: State, expected: State, path: str) -> None:
     if not any(name.startswith("decoder_") for name in state):
         raise ValueError(f"the checkpoint {path} holds no decoder, expected encoder and decoder: without one no pixels are rebuilt")
     same(architecture(state), architecture(expected), path)
+    complete(state, expected, path)
+
+
+def complete(state: State, expected: State, path: str) -> None:
+    """ValueError, in one sentence, unless these are the expected names with the expected shapes, no more and no less."""
     for names, fault in ((expected.keys() - state.keys(), "lacks"), (state.keys() - expected.keys(), "holds the unexpected")):
         if names:
             raise ValueError(f"the checkpoint {path} {fault} {', '.join(sorted(names)[:3])} ({len(names)} weights in all)")
@@ -130,6 +136,16 @@ def fits(state: State, expected: State, path: str) -> None:
             raise ValueError(
                 f"the checkpoint {path} holds {name} with values that are no finite numbers, expected a training that converged"
             )
+
+
+def fingerprint(state: State, settings: str) -> str:
+    """Twelve hex digits that change when any weight or setting does."""
+    digest = hashlib.sha256(settings.encode())
+    for name, weight in sorted(state.items()):
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        exact = weight.detach().cpu()
+        digest.update((exact.float() if exact.is_floating_point() else exact).contiguous().numpy().data)
+    return digest.hexdigest()[:12]
 
 
 def architecture(state: State) -> dict[str, int]:

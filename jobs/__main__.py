@@ -27,7 +27,7 @@ JOBS = {
     "evaluate": "fine-tune on a folder of images/ and masks/, and measure mIoU, Dice and NormDEL",
     "query": 'SQL over the tables: query store.uri=... "SELECT ..."',
     "nearest": "the lookup.k patches that look most like one: nearest store.uri=... PATCH_ID",
-    "hardest": "the lookup.k patches that are hardest to rebuild",
+    "hardest": "the lookup.k patches that are hardest for the scorer",
     "explain": "why a patch, frame, image, selection or video is in the store or not, and what used it: explain store.uri=... ID",
     "history": "what every version of the patch table came from",
     "maintain": "migrate, merge small files, index, clean up; safe beside an ingest",

@@ -1,4 +1,4 @@
-"""The patches that are hardest to rebuild."""
+"""The patches that are hardest for the scorer."""
 
 from engine.config import Config
 from engine.store import PatchStore

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from engine import flow, sam, schema, tracking
 from engine.config import Config
-from engine.difficulty import PassVerdicts, ScoreDifficulty
+from engine.difficulty import PassVerdicts, ScoreContrast, ScoreDifficulty
 from engine.flow import Step
 from engine.frames import DecodeFrames
 from engine.patches import ProposePatches
@@ -26,10 +26,11 @@ def identify(config: Config) -> list[Step]:
 
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
+    score = ScoreContrast if config.difficulty.scorer == "simclr" else ScoreDifficulty
     return [
         Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 4)),  # one video at a time; its frames stream
         Step(ProposePatches, (config.patches,), batch=4, gpus=0.5, actors=(2, 8)),  # here goes the time; SAM-H takes 8 GB: two fit a GPU
-        Step(ScoreDifficulty, (config.difficulty,), batch=64, gpus=0.25, actors=(1, 2)),  # ten times as fast as SAM
+        Step(score, (config.difficulty,), batch=64, gpus=0.25, actors=(1, 2)),  # ten times as fast as SAM
         Step(WriteRows, (store.uri,), batch=512, cpus=0.25),  # about 20 MB a fragment: few files, little memory
     ]
 

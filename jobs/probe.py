@@ -1,6 +1,7 @@
 """Train the scorer on a random sample of the video: what the method needs before it can say which patches are hard."""
 
 import logging
+from functools import partial
 from math import ceil
 
 import fsspec
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine import files, flow, mae, schema, tracking
+from engine import difficulty, files, flow, mae, pretrain, schema, simclr, tracking
 from engine.config import Config, PatchesConfig
 from engine.flow import Step
 from engine.patches import ProposePatches
@@ -27,26 +28,35 @@ class TooFewCropsError(ValueError):
     """The video gave too few crops to train a scorer on."""
 
 
+def mark(config: Config) -> str:
+    """What tells the scorers of a store apart: the settings that they were trained with."""
+    made = config.probe.fingerprint()
+    return f"{made}-{config.difficulty.simclr.fingerprint()}" if config.difficulty.scorer == "simclr" else made
+
+
 def scorer(config: Config) -> str:
     """The name of the scorer of these settings in the store."""
-    return f"scorers/{config.probe.fingerprint()}.safetensors"
+    return f"scorers/{mark(config)}.safetensors"
 
 
 def with_scorer(config: Config) -> Config:
     """`config` with a scorer's checkpoint: the one it names, the store's own, or one that is trained now."""
     if config.difficulty.checkpoint:
-        mae.load(config.difficulty.checkpoint, config.difficulty.mae)  # a wrong one is refused before video is read
+        load = difficulty.load_contrast if config.difficulty.scorer == "simclr" else difficulty.load_scorer
+        load(config.difficulty)  # a wrong one is refused before video is read
         return config
     store = PatchStore(config.store.uri)
     if not store.holds(scorer(config)):
         log.info("no scorer yet: training one on a random sample first")
         run(config)
-    difficulty = config.difficulty.model_copy(update={"checkpoint": training.absolute(store.address(scorer(config)))})
-    return config.model_copy(update={"difficulty": difficulty})
+    section = config.difficulty.model_copy(update={"checkpoint": training.absolute(store.address(scorer(config)))})
+    return config.model_copy(update={"difficulty": section})
 
 
 def width(config: Config) -> int:
     """Numbers in an embedding of the scorer."""
+    if config.difficulty.scorer == "simclr":
+        return int(simclr.encoder(config.difficulty.simclr).head_hidden_size)
     return int(mae.SIZES[config.difficulty.mae.size][0])
 
 
@@ -65,12 +75,12 @@ def run(config: Config) -> None:
     store = PatchStore(config.store.uri)
     forgotten = store.forgotten()
     sample = sample_crops(config, frozenset(forgotten))
-    if len(sample) < config.probe.train.workers:
+    if len(sample) < (2 if config.difficulty.scorer == "simclr" else config.probe.train.workers):
         raise TooFewCropsError(
             f"{config.videos.uri} gave {len(sample)} crops that pass the gate, too few to train a scorer: set difficulty.checkpoint"
         )
     log.info("training the scorer on %d random crops", len(sample))
-    where = store.address(f"scorers/{config.probe.fingerprint()}.arrow")
+    where = store.address(f"scorers/{mark(config)}.arrow")
     with fsspec.open(where, "wb", auto_mkdir=True) as file, pa.ipc.new_file(file, sample.schema) as writer:
         writer.write_table(sample)
     if store.forgotten() != forgotten:  # the sample may show what was withdrawn while it was drawn, and does not say whose it is
@@ -78,9 +88,18 @@ def run(config: Config) -> None:
         fs.rm(place)
         raise RuntimeError("a video was forgotten while the sample for the scorer was drawn, so it was thrown away: run the job again")
     read = training.ArrowReader(training.absolute(where))
-    with tracking.running(config, "probe", config.probe.fingerprint(), {"crops": len(sample)}) as record:
-        model = training.train(config, config.probe.train, read, len(sample), f"probe-{config.probe.fingerprint()}", record)
-        mae.save(model, store.address(scorer(config)))
+    with tracking.running(config, "probe", mark(config), {"crops": len(sample)}) as record:
+        train(config, read, len(sample), record)
+
+
+def train(config: Config, read: training.ArrowReader, count: int, record: tracking.Run) -> None:
+    """Train the scorer and store it; SimCLR in this process and in one go, a masked autoencoder wherever the job runs."""
+    recipe, where = config.probe.train, PatchStore(config.store.uri).address(scorer(config))
+    if config.difficulty.scorer == "simclr":
+        tell = partial(training.tell, record, recipe.epochs)
+        simclr.save(pretrain.fit_simclr(read, count, recipe, config.difficulty.simclr, tell), where)
+    else:
+        mae.save(training.train(config, recipe, read, count, f"probe-{mark(config)}", record), where)
 
 
 def sample_crops(config: Config, forgotten: frozenset[str] = frozenset()) -> pa.Table:

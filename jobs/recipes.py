@@ -7,13 +7,13 @@ from engine.config import (
     DifficultyConfig,
     EvaluateConfig,
     FramesConfig,
-    MAEConfig,
     PatchesConfig,
     ProbeConfig,
     SelectionConfig,
     TrainConfig,
     VideosConfig,
 )
+from engine.models import MAEConfig
 
 
 def tiny() -> Config:

@@ -57,13 +57,18 @@ def train_here(work: flow.Work, runs: str) -> str:
 def fit(read: loader.Read, count: int, recipe: TrainConfig, record: tracking.Run, resume: Path | None, report: pretrain.Report) -> None:
     """The loop on one worker; the first of them also writes to MLflow and says how far it is."""
 
-    def tell(metrics: dict[str, float], folder: Path | None) -> None:
+    def both(metrics: dict[str, float], folder: Path | None) -> None:
         if os.environ.get("RANK", "0") == "0":
-            record.log({f"train/{key}": value for key, value in metrics.items() if key != "epoch"}, step=int(metrics["epoch"]))
-            print(f"epoch {int(metrics['epoch']) + 1} of {recipe.epochs}: loss {metrics['loss']:.4f}", flush=True)
+            tell(record, recipe.epochs, metrics)
         report(metrics, folder)
 
-    pretrain.fit(read, count, recipe, resume=resume, report=tell)
+    pretrain.fit(read, count, recipe, resume=resume, report=both)
+
+
+def tell(record: tracking.Run, epochs: int, metrics: dict[str, float], _: Path | None = None) -> None:
+    """Write the numbers of an epoch to MLflow and say how far the training is."""
+    record.log({f"train/{key}": value for key, value in metrics.items() if key != "epoch"}, step=int(metrics["epoch"]))
+    print(f"epoch {int(metrics['epoch']) + 1} of {epochs}: loss {metrics['loss']:.4f}", flush=True)
 
 
 @dataclass(frozen=True)

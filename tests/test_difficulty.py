@@ -222,6 +222,27 @@ def test_without_a_checkpoint_it_says_what_to_do():
         ScoreDifficulty(CONFIG)
 
 
+def test_scores_are_the_same_when_a_gpu_runs_out_of_memory(model, monkeypatch, caplog):
+    patches = [row(f"v@{index}:0,0,9,9:x", noise(index)) for index in range(7)]
+    expected = scored(model, patches)
+    stage = ScoreDifficulty(CONFIG, model)
+    measured = stage.measured
+
+    def small(squares, draws):
+        if len(squares) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return measured(squares, draws)
+
+    monkeypatch.setattr(stage, "measured", small)
+    (found,) = stage(table(patches))
+    assert found["patch_id"] == expected["patch_id"]
+    np.testing.assert_allclose(found["difficulty"].to_numpy(), expected["difficulty"].to_numpy(), rtol=1e-5)
+    assert [record.getMessage()[:44] for record in caplog.records] == [
+        "out of GPU memory: 2 patches at a time from ",
+        "out of GPU memory: 1 patches at a time from ",
+    ]
+
+
 def test_bfloat16_scores_are_near_and_told_apart(model):
     patches = [row(f"v@{index}:0,0,9,9:x", noise(index)) for index in range(12)]
     quick = CONFIG.model_copy(update={"precision": "bfloat16"})
