@@ -8,21 +8,22 @@ from time import monotonic
 import pyarrow as pa
 
 from engine import flow, sam, schema, tracking
-from engine.config import Config
+from engine.config import Config, VideosConfig
 from engine.difficulty import PassVerdicts, ScoreDifficulty
 from engine.flow import Step
 from engine.frames import DecodeFrames
 from engine.patches import ProposePatches
 from engine.store import PatchStore, WriteRows
 from engine.videos import IdentifyVideos, find
-from jobs import probe
+from jobs import pools, probe
 
 log = logging.getLogger("jobs.ingest")
 PATIENCE = 10.0  # seconds without a word
 
 
 def identify(config: Config) -> list[Step]:
-    return [Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5, actors=(1, 4))]  # reads and hashes: the disk is the limit
+    # It reads and hashes: the disk is the limit. It loads nothing: four actors started to hash two small videos took longer than these.
+    return [Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5, actors=(1, 4), loads=False)]
 
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
@@ -44,7 +45,7 @@ def verdicts(config: Config, store: PatchStore) -> list[Step]:
 
 
 def run(config: Config) -> None:
-    """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
+    """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit or more."""
     store = PatchStore(config.store.uri)
     sam.check(config.patches)
     store.create(probe.width(config))  # what cannot be written to is refused before video is decoded
@@ -54,7 +55,7 @@ def run(config: Config) -> None:
     if not len(sources):
         return
     try:
-        config, work = (scored := probe.with_scorer(config)), steps(scored, store)
+        config, work = (scored := probe.with_scorer(config)), pools.sized(scored, store, steps(scored, store))
     except probe.TooFewCropsError as reason:
         log.warning("%s; if no frame of these passes the gate, their verdicts are kept all the same", reason)
         work = verdicts(config, store)
@@ -71,13 +72,23 @@ def batches(config: Config, store: PatchStore, sources: pa.Table, work: list[Ste
     """Commit `sources` batch by batch; yields the ledger rows of each."""
     execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
-    for start in range(0, len(sources), config.videos.batch):
-        some = sources.slice(start, config.videos.batch)
+    start, size = 0, config.videos.batch
+    while start < len(sources):
+        began, some = monotonic(), sources.slice(start, size)
         videos = store.unknown(pa.concat_tables(execute(identify(config), some)).sort_by("uri"))
         progress.copies += len(some) - len(videos)
         if len(videos):
             written = pa.concat_tables(progress.follow(execute(work, videos)))
             yield store.commit(written, videos, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
+        start, size = start + len(some), next_size(len(some), monotonic() - began, config.videos)
+
+
+def next_size(size: int, seconds: float, config: VideosConfig) -> int:
+    """Videos of the next micro-batch, when `size` of them took so many seconds: what commit_s is worth, but a batch at least.
+
+    At most four times as many as before, because videos differ and the first ones may have been the short ones.
+    """
+    return max(config.batch, min(int(config.commit_s * size / max(seconds, 1e-3)), 4 * size))
 
 
 class Progress:

@@ -14,11 +14,15 @@ JOBS = sorted((ROOT / "jobs").glob("*.py"))
 SEEING = {"pictures", "files", "clip", "decode", "content", "text", "gate", "proposals"}
 TOOLS = SEEING | {"sam", "weights", "mae", "segmenters", "loader"}
 LAYERS = [
-    {"schema", "config", "theory"},
+    {"schema", "settings", "theory"},
+    {"config"},
     TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope"},
     {"videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report", "simulate"},
     {"flow", "explain", "rebuild"},
+    {"plan"},
 ]
+
+BESIDE = LAYERS[2]  # tools may use each other
 
 HOMES = {
     "ray": {"flow"},
@@ -67,7 +71,7 @@ def test_imports_run_downhill(path):
     mine = layer(module_of(path))
     for other in engine_modules(path):
         assert layer(other) <= mine, f"{path.stem} imports {other} above it"
-        assert layer(other) < mine or mine == 1, f"{path.stem} imports its neighbour {other}"
+        assert layer(other) < mine or module_of(path) in BESIDE, f"{path.stem} imports its neighbour {other}"
 
 
 @pytest.mark.parametrize("path", ENGINE, ids=lambda p: p.stem)
