@@ -73,7 +73,7 @@ class Plan:
     pools: tuple[Pool, ...]
     frames_per_second: float
     bottleneck: str  # the stage that is never idle, or "cores" where the machine's own processors are
-    cpus: float  # what the plan may use, as asked
+    cpus: float  # what is paid for: all that was named, or the cores that are shared
     gpus: float
     start_up: float  # seconds until all actors stand: they are built at the same time
 
@@ -121,7 +121,7 @@ def plan(services: Sequence[Service], cpus: float, gpus: float = 0.0, cores: flo
     reached = min(*rates, shared)
     bottleneck = "cores" if shared < min(rates) else stages[rates.index(min(rates))].stage
     pools = tuple(Pool(stage, size, reached / rate) for stage, size, rate in zip(stages, sizes, rates, strict=True))
-    return Plan(pools, reached, bottleneck, cpus, gpus, max(stage.start_up for stage in stages))
+    return Plan(pools, reached, bottleneck, min(cpus, cores), gpus, max(stage.start_up for stage in stages))
 
 
 def one_more(stages: Sequence[Service], sizes: Sequence[int]) -> list[int]:

@@ -89,6 +89,7 @@ def test_shares_of_a_gpu_count_as_the_card_holds_them():
 
 def test_cores_that_pools_share_are_the_limit_of_all_stages_together():
     made = plan([service("A", 0.3), service("B", 0.1)], cpus=8, cores=2)
+    assert made.cpus == 2
     assert (made.bottleneck, made.frames_per_second) == ("cores", pytest.approx(5.0))
     assert plan([service("A", 0.3), service("B", 0.1)], cpus=3, cores=8).bottleneck == "A"
 
