@@ -2,8 +2,9 @@
 
 contracts
     schema       the tables as Arrow schemas; every batch of a stage is checked
-    config       every knob on one page, in flow order
     models       the knobs of the models, and what a section of knobs is
+    settings     the knobs of what stands around the flow: store, upkeep, output, plan, tracking, report
+    config       every knob of the flow, in its order
     knobs        lists, changes and refuses knobs by name
     theory       the equations the claims rest on
 front of the flow
@@ -42,6 +43,7 @@ choosing and training
     evaluate     fine-tunes a segmenter and measures it
 around
     flow         runs steps here or on Ray, and loops on Ray Train
+    plan         from measured times to pool sizes, frames a second, the bottleneck and the cost
     tracking     MLflow runs
     charts       the report's charts as numbers
     report       one HTML page of it all

@@ -1,4 +1,6 @@
-"""Every knob on one page, in the order of the flow: frozen, validated, with unit and source of the default; models.py has the models'.
+"""Every knob of the flow in its order: frozen, validated, with unit and source of the default.
+
+Those of the models stand in models.py, those of what is around the flow in settings.py.
 
 A run is one `Config`; recipes in `jobs/recipes.py` return whole ones, `knobs.amend` changes single knobs. Nothing heavy is imported
 here, so a wrong knob is refused before any hardware is touched.
@@ -9,10 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from engine.models import MAEConfig, Positive, Section, SimCLRConfig
+from engine.settings import Address, LookupConfig, OutputConfig, PlanConfig, ReportConfig, StoreConfig, TrackingConfig, UpkeepConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Address = Annotated[str, Field(min_length=1)]  # a folder or file, local or any fsspec address
 Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and what is stored stay float32
 CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
 # Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
@@ -170,56 +172,6 @@ class EvaluateConfig(Section):
         return self
 
 
-class StoreConfig(Section):
-    uri: Address = "store"  # folder or object store address
-
-
-class UpkeepConfig(Section):
-    """What `maintain` does to a store that is in use."""
-
-    keep_hours: Annotated[float, Field(gt=0)] = 24.0  # an old version, and a file of a dead run, stays: longer than a reader takes
-    file_bytes: Positive = 2**28  # smaller files are merged up to that: one is in memory at a time, and a deletion rewrites one
-    round_bytes: Positive = 2**29  # merged while an ingest beside it waits to commit: about two seconds on a disk
-    index_rows: Positive = 100_000  # from here on a filter by index is faster than reading the column
-    vector_rows: Positive = 100_000  # from here on comparing with every vector takes more than 0.1 s
-
-    @model_validator(mode="after")
-    def holds_a_file(self) -> Self:
-        if self.round_bytes < self.file_bytes:
-            raise ValueError(f"round_bytes={self.round_bytes} is less than one file of file_bytes={self.file_bytes}")
-        return self
-
-
-class LookupConfig(Section):
-    """What `nearest` and `hardest` give back."""
-
-    k: Positive = 10  # rows
-    where: str = ""  # a Lance filter, as in "difficulty > 0.5 AND time_ms < 60000"
-
-
-class OutputConfig(Section):
-    """How rows are given to a person or to another program."""
-
-    format: Literal["table", "json", "parquet"] = "table"
-    path: str = ""  # "": the terminal
-
-    @model_validator(mode="after")
-    def fits_a_terminal(self) -> Self:
-        if self.format == "parquet" and not self.path:
-            raise ValueError("format=parquet needs output.path: a terminal cannot show it")
-        return self
-
-
-class TrackingConfig(Section):
-    uri: str = ""  # of MLflow; "": a sqlite file beside the store
-    experiment: Address = "endocurate"
-
-
-class ReportConfig(Section):
-    path: str = ""  # of the HTML file; "": report.html in the store's folder
-    pictures: Positive = 24  # hardest, easiest and synthetic ones each
-
-
 class Config(Section):
     where: Literal["here", "ray"] = "ray"  # in this process, or on the Ray cluster (a local one if there is none)
     videos: VideosConfig = VideosConfig()
@@ -231,6 +183,7 @@ class Config(Section):
     upkeep: UpkeepConfig = UpkeepConfig()
     lookup: LookupConfig = LookupConfig()
     output: OutputConfig = OutputConfig()
+    plan: PlanConfig = PlanConfig()
     selection: SelectionConfig = SelectionConfig()
     synthesis: SynthesisConfig = SynthesisConfig()
     pretrain: TrainConfig = TrainConfig()

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class Step:
     cpus: float = 1.0
     gpus: float = 0.0  # taken where the cluster has any
     actors: tuple[int, int] = (1, 1)  # least and most
+    first: int | None = None  # actors that its pool starts with; None: the least
+    loads: bool = True  # False: what it is built from costs nothing, so that any process may do it and none is started for it
 
 
 def run_here(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
@@ -117,22 +119,33 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
     import ray  # not before: connect says what ray reads when it is imported
 
     has_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    pools = widest(steps, ray.cluster_resources().get("CPU", 1.0))
+    sizes = widest(steps, ray.cluster_resources().get("CPU", 1.0))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()  # in a log file they would be thousands of lines
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # else the plan of every batch of videos; the job says how far it is
     rows = ray.data.from_arrow([table.slice(row, 1) for row in range(len(table))])
-    for step, most in zip(steps, pools, strict=True):
-        rows = rows.map_batches(
-            step.stage,
-            fn_constructor_args=step.arguments,
-            batch_size=step.batch,
-            batch_format="pyarrow",
-            num_cpus=step.cpus,
-            num_gpus=step.gpus if has_gpu else 0,
-            compute=ray.data.ActorPoolStrategy(min_size=step.actors[0], max_size=most),
-        )
+    for step, most in zip(steps, sizes, strict=True):
+        taken = {"num_cpus": step.cpus, "num_gpus": step.gpus if has_gpu else 0}
+        rows = rows.map_batches(batch_size=step.batch, batch_format="pyarrow", **how(step, most, len(table)), **taken)
     return streamed(rows)
+
+
+def how(step: Step, most: int, sources: int) -> dict[str, Any]:
+    """What Ray runs for a step: a pool of actors, or tasks in whatever processes are idle, which Ray wants no more of than `sources`."""
+    import ray
+
+    if not step.loads:
+        return {
+            "fn": partial(built_and_called, step.stage, step.arguments),
+            "compute": ray.data.TaskPoolStrategy(size=max(min(most, sources), 1)),
+        }
+    least, first = step.actors[0], min(step.first or step.actors[0], most)
+    pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most, initial_size=first)
+    return {"fn": step.stage, "fn_constructor_args": step.arguments, "compute": pool}
+
+
+def built_and_called(stage: type, arguments: tuple[Any, ...], table: pa.Table) -> Iterator[pa.Table]:
+    yield from stage(*arguments)(table)
 
 
 def streamed(rows: Any) -> Iterator[pa.Table]:
@@ -154,6 +167,23 @@ def widest(steps: Sequence[Step], cpus: float) -> list[int]:
         sizes[emptiest] += 1
         spare -= steps[emptiest].cpus
     return sizes
+
+
+def pooled(steps: Sequence[Step], sizes: Sequence[int]) -> list[Step]:
+    """The same steps with pools that start at these sizes and grow no further.
+
+    The least stays what it was, or less: a pool that has lost a node and may not shrink waits for a processor that is gone.
+    """
+    return [replace(step, actors=(min(step.actors[0], size), size), first=size) for step, size in zip(steps, sizes, strict=True)]
+
+
+def resources(steps: Sequence[Step]) -> tuple[float, float]:
+    """Processors and GPUs of the cluster that the steps will run on."""
+    connect(cpus_of(steps))
+    import ray
+
+    found = ray.cluster_resources()
+    return found.get("CPU", 0.0), found.get("GPU", 0.0)
 
 
 def shut_down() -> None:

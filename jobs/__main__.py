@@ -21,6 +21,7 @@ from jobs.recipes import RECIPES
 JOBS = {
     "demo": "simulated video through the whole chain, with a report at the end",
     "ingest": "video in, scored patches into the store; what the ledger has is skipped",
+    "plan": "measure each stage on a sample of the video: pool sizes, frames/s, the bottleneck, hours and cost of plan.hours of video",
     "probe": "train the scorer on a random sample of the video",
     "choose": "select patches within the budget and compose the training images",
     "pretrain": "train a masked autoencoder on the chosen images, under Ray Train",
@@ -167,7 +168,8 @@ def help_text() -> str:
     jobs = "\n".join(f"  {name:9} {line}" for name, line in JOBS.items())
     recipes = "\n".join(f"  {name:9} {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items())
     defaults = "\n".join(f"  {name}={'' if value == '' else value}" for name, value in flat(Config()).items())
-    return f"{USAGE}\n\njobs\n{jobs}\n\nrecipes\n{recipes}\n\nknobs and their defaults (explained in engine/config.py)\n{defaults}"
+    told = "knobs and their defaults (explained in engine/config.py and engine/settings.py)"
+    return f"{USAGE}\n\njobs\n{jobs}\n\nrecipes\n{recipes}\n\n{told}\n{defaults}"
 
 
 if __name__ == "__main__":

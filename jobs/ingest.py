@@ -15,14 +15,15 @@ from engine.frames import DecodeFrames
 from engine.patches import ProposePatches
 from engine.store import PatchStore, WriteRows
 from engine.videos import IdentifyVideos, find
-from jobs import probe
+from jobs import pools, probe
 
 log = logging.getLogger("jobs.ingest")
 PATIENCE = 10.0  # seconds without a word
 
 
 def identify(config: Config) -> list[Step]:
-    return [Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5, actors=(1, 4))]  # reads and hashes: the disk is the limit
+    # It reads and hashes: the disk is the limit. It loads nothing: four actors started to hash two small videos took longer than these.
+    return [Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5, actors=(1, 4), loads=False)]
 
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
@@ -55,7 +56,7 @@ def run(config: Config) -> None:
     if not len(sources):
         return
     try:
-        config, work = (scored := probe.with_scorer(config)), steps(scored, store)
+        config, work = (scored := probe.with_scorer(config)), pools.sized(scored, store, steps(scored, store))
     except probe.TooFewCropsError as reason:
         log.warning("%s; if no frame of these passes the gate, their verdicts are kept all the same", reason)
         work = verdicts(config, store)

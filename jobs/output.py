@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine import files
-from engine.config import OutputConfig
+from engine.settings import OutputConfig
 
 log = logging.getLogger("jobs.output")
 WIDEST = 48  # characters of a cell

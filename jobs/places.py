@@ -18,8 +18,8 @@ def check(job: str, config: Config) -> None:
         check_scheme(f"{knob}.uri", getattr(config, knob).uri)
     if job == "demo":
         only_its_own(config)
-    if job in ("ingest", "probe") and is_missing(config.videos.uri):
-        raise ValueError(f"videos.uri={config.videos.uri!r} does not exist; expected a folder or a file with video")
+    if job in ("ingest", "probe", "plan"):
+        check_video(job, config)
     if job == "evaluate":
         from engine import datasets  # loads OpenCV, which a wrong knob need not wait for
 
@@ -29,6 +29,25 @@ def check(job: str, config: Config) -> None:
             raise ValueError(f"{knob}={path!r} does not exist; expected a checkpoint")
     if job in BEFORE:
         check_store(job, config)
+
+
+def check_video(job: str, config: Config) -> None:
+    if is_missing(config.videos.uri) and not (job == "plan" and simulates(config)):
+        raise ValueError(f"videos.uri={config.videos.uri!r} does not exist; expected a folder or a file with video")
+    if job == "plan":
+        check_plan(config)
+
+
+def check_plan(config: Config) -> None:
+    if config.frames.sampling != "seconds":
+        raise ValueError(f"frames.sampling={config.frames.sampling}: how many frames a second that gives is not known before; seconds is")
+    if config.plan.gpus and not config.plan.cpus:
+        raise ValueError(f"plan.gpus={config.plan.gpus:g} of what cluster? name its plan.cpus too; without both it is this machine")
+
+
+def simulates(config: Config) -> bool:
+    """Whether the job plan measures on simulated clips: no video was named, and there is none where it usually lies."""
+    return config.videos.uri == Config().videos.uri and is_missing(config.videos.uri)
 
 
 def check_store(job: str, config: Config) -> None:
@@ -60,7 +79,7 @@ def only_its_own(config: Config) -> None:
 
 def weights(job: str, config: Config) -> Iterator[tuple[str, str]]:
     """The checkpoints that the job would load, by knob."""
-    if job == "ingest" and config.patches.proposer == "sam" and config.patches.checkpoint != "official":
+    if job in ("ingest", "plan") and config.patches.proposer == "sam" and config.patches.checkpoint != "official":
         yield "patches.checkpoint", config.patches.checkpoint
-    if job == "ingest" and config.difficulty.checkpoint:
+    if job in ("ingest", "plan") and config.difficulty.checkpoint:
         yield "difficulty.checkpoint", config.difficulty.checkpoint

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -99,6 +100,15 @@ def test_the_same_rows_come_from_ray():
     assert rows(flow.run_on_ray(STEPS, NUMBERS)) == rows(flow.run_here(STEPS, NUMBERS))
 
 
+def test_a_step_that_loads_nothing_makes_the_same_rows_without_actors_of_its_own():
+    steps = [replace(STEPS[0], loads=False, actors=(1, 4)), STEPS[1]]
+    assert rows(flow.run_on_ray(steps, NUMBERS)) == rows(flow.run_here(STEPS, NUMBERS))
+
+
+def test_a_pool_of_a_given_size_makes_the_same_rows():
+    assert rows(flow.run_on_ray(flow.pooled(STEPS, [2, 1]), NUMBERS)) == rows(flow.run_here(STEPS, NUMBERS))
+
+
 def test_an_actor_that_is_killed_costs_no_row_and_doubles_none(tmp_path):
     steps = [STEPS[0], Step(DieOnce, (str(tmp_path / "mark"),), batch=2, cpus=0.5)]
     assert rows(flow.run_on_ray(steps, NUMBERS)) == rows(flow.run_here(STEPS[:1], NUMBERS))
@@ -108,6 +118,8 @@ def test_an_actor_that_is_killed_costs_no_row_and_doubles_none(tmp_path):
 def test_a_bug_in_a_stage_stops_the_run_with_its_own_words():
     with pytest.raises(ArithmeticError, match="no way with"):
         list(flow.run_on_ray([STEPS[0], Step(Fail, (), batch=1)], NUMBERS))
+    with pytest.raises(ArithmeticError, match="no way with"):
+        list(flow.run_on_ray([STEPS[0], Step(Fail, (), batch=1, loads=False)], NUMBERS))
 
 
 BESIDE = """

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from engine import schema
-from engine.config import UpkeepConfig
+from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, migrations
 from engine.store.lock import locked
 from tests import rows

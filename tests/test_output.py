@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine import files
-from engine.config import OutputConfig
+from engine.settings import OutputConfig
 from engine.store import PatchStore, WriteRows
 from jobs.__main__ import main
 from jobs.output import as_lines, as_text, as_tree, give

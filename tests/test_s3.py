@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from engine.config import UpkeepConfig
+from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows
 from tests import rows
 from tests.crashes import strikes

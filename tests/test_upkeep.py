@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lance.fragment import write_fragments
 
 from engine import schema
-from engine.config import UpkeepConfig
+from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, erasure, indices, intake, leftovers, orphans, upkeep, versions, writers
 from engine.store.lock import locked
 from tests import rows

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import sql
-from engine.config import UpkeepConfig
+from engine.settings import UpkeepConfig
 from engine.store import erasure, history, intake, reading, selections, tombstones, upkeep, views, writers
 from engine.store.history import Difference
 from engine.store.intake import WriteRows

@@ -4,7 +4,7 @@ from typing import Any
 
 import lance
 
-from engine.config import UpkeepConfig
+from engine.settings import UpkeepConfig
 from engine.store.journal import deed
 from engine.store.lock import locked
 from engine.store.tables import Tables

@@ -11,7 +11,7 @@ import lance
 import pyarrow as pa
 from lance.optimize import Compaction, CompactionTask
 
-from engine.config import UpkeepConfig
+from engine.settings import UpkeepConfig
 from engine.store import erasure, indices, journal, leftovers, migrations, orphans, versions, writers
 from engine.store.commits import committing
 from engine.store.journal import deed

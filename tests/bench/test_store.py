@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from engine.config import UpkeepConfig
 from engine.explain import explain
+from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows
 from tests.bench import rows
 from tests.bench.rows import PER_VIDEO, PER_WRITE, SCALE

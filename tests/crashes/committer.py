@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from engine.config import UpkeepConfig
+from engine.settings import UpkeepConfig
 from engine.store import PatchStore, lock
 from tests import rows
 from tests.crashes import strikes
