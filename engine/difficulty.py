@@ -8,8 +8,7 @@ pictures that is stored with the model.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -21,7 +20,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from engine import mae, pictures, schema, simclr, views
-from engine.config import DifficultyConfig, Precision
+from engine.config import DifficultyConfig
+from engine.inference import inference
 from engine.room import Room
 
 Pictures = NDArray[np.uint8]  # (B, S, S, 3) RGB
@@ -57,12 +57,11 @@ class ScoreDifficulty:
         noise = np.stack([masks_of(name, self.config.seed, self.config.draws, self.config.mae.tokens) for name in ids])
         return self.measured(squares, noise)
 
-    @torch.inference_mode()
     def measured(self, squares: Pictures, noise: NDArray[np.float32]) -> Scores:
         """One forward pass per draw and one without a mask; `noise` is (B, draws, L)."""
         images = mae.normalise(filled(squares, self.room.size)).to(self.device)
         draws = torch.from_numpy(filled(noise, self.room.size)).to(self.device).unbind(1)
-        with reproducible(self.device, self.config.precision):
+        with inference(self.config.precision):
             errors = torch.stack([self.model(images, draw)[0].double() for draw in draws])
             vectors = normalize(self.model.encode(images)[:, 1:].mean(1), dim=-1)
         count = len(squares)
@@ -101,11 +100,10 @@ class ScoreContrast:
         keys = np.array([simclr.key(jpeg or b"") for jpeg in pixels], np.int64)
         return self.measured(squares, pairs, keys)
 
-    @torch.inference_mode()
     def measured(self, squares: Pictures, pairs: list[NDArray[np.uint8]], keys: NDArray[np.int64]) -> Scores:
         """Two forward passes per draw and one without distortion; each of `pairs` is (B, 2, S, S, 3)."""
         known = torch.from_numpy(filled(keys, self.room.size)).to(self.device)
-        with reproducible(self.device, self.config.precision):
+        with inference(self.config.precision):
             losses = [self.model.contrast(self.seen(pair[:, 0]), self.seen(pair[:, 1]), known) for pair in pairs]
             vectors = normalize(self.model.encode(self.seen(squares)), dim=-1)
         count = len(squares)
@@ -129,14 +127,6 @@ class PassVerdicts:
         for field in [field for field in schema.SCORED if field.name not in made.column_names]:
             made = made.append_column(field.name, pa.nulls(len(made), self.embedding if field.name == "embedding" else field.type))
         return made
-
-
-@contextmanager
-def reproducible(device: str, precision: Precision) -> Iterator[None]:
-    """By default cuDNN rounds the token embedding to TF32; float32 keeps the scores of all machines near each other."""
-    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-    with exact, torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-        yield
 
 
 def load_scorer(config: DifficultyConfig) -> mae.MAE:

@@ -13,7 +13,7 @@ from segment_anything import SamAutomaticMaskGenerator, build_sam_vit_b
 from segment_anything.modeling import Sam
 from segment_anything.modeling.image_encoder import Attention as OriginalAttention
 
-from engine import sam
+from engine.inference import inference
 from engine.sam import encoder, masks
 from tests.test_sam import picture, small_sam
 
@@ -60,9 +60,9 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 def both(model: Sam, image: np.ndarray, precision: str = "float32", **settings) -> tuple[list[dict], list[dict]]:
     original = SamAutomaticMaskGenerator(copy.deepcopy(model), output_mode="binary_mask", **settings)
     quick = Drawing(masks.quicken(copy.deepcopy(model)), **settings)
-    with sam.inference():
+    with inference():
         expected = original.generate(image)
-    with sam.inference(precision):
+    with inference(precision):
         return expected, list(quick.pictures(image))
 
 

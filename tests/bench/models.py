@@ -24,6 +24,7 @@ import torch
 
 from engine import mucosa, sam
 from engine.config import DifficultyConfig, FramesConfig, MAEConfig, PatchesConfig
+from engine.inference import inference
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 POINTS = int(os.environ.get("BENCH_POINTS", "32"))
@@ -89,7 +90,7 @@ def cut_at(share: float) -> float:
     from engine.sam.masks import AutomaticMasks, quicken
 
     found = AutomaticMasks(quicken(vit_b()), points_per_side=8, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1)
-    with sam.inference():
+    with inference():
         return max(1e-6, float(np.quantile(found.regions(picture(0))["iou_preds"], 1 - share)))
 
 
