@@ -16,6 +16,7 @@ front of the flow
     text         burnt-in text, found by a detector
     gate         which frames are worth keeping
     frames       decodes, samples, cuts, blacks out and gates
+    inference    how models run that are not trained: no gradients, one thread, what precision
     room         as many items at a time as the GPU has room for
     proposals    what a proposer says, and two that need no weights
     sam          region proposers with trained weights: SAM's automatic masks and LiteMedSAM, quickened
