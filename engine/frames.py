@@ -41,15 +41,17 @@ class DecodeFrames:
 
     def rows(self, video: Row) -> Iterator[Row]:
         """The rows of one video, the verdict last."""
-        reason, detail = video["reason"], video["detail"]
+        reason, detail, count = video["reason"], video["detail"], 0
         if reason is None:
             try:
-                yield from self.frames(video)
+                for row in self.frames(video):
+                    count += 1
+                    yield row | {"expected": 0}
             except VideoError as bad:
                 reason, detail = bad.reason, bad.detail
             except unreadable() as error:
                 reason, detail = "unreadable", f"The file could not be read ({type(error).__name__})."
-        yield {"video_id": video["video_id"], "reason": reason, "detail": detail}
+        yield {"video_id": video["video_id"], "reason": reason, "detail": detail, "expected": count}
 
     def frames(self, video: Row) -> Iterator[Row]:
         """The rows of a video's sampled frames; VideoError comes after the last of them."""
@@ -65,18 +67,17 @@ class DecodeFrames:
         """One row per moment; `seen` are glimpses of the whole video, None where every image stands alone."""
         view: View | None = None
         last_kept: NDArray[np.float32] | None = None
-        taken: set[int] = set()
+        taken: set[str] = set()
         for now, following in with_next(moments):
-            row = {"video_id": video_id, "time_ms": now.time_ms, "pts": now.pts, "time_base": now.clock}
+            row: Row = {"video_id": video_id, "time_ms": now.time_ms, "pts": now.pts, "time_base": now.clock}
             row["frame_id"] = f"{video_id}@{now.time_ms}"
-            if now.time_ms in taken:  # its id is another frame's, so it gets one that no kept frame can have
-                yield (
-                    row
-                    | fault("same millisecond", "an earlier frame has the same time in ms")
-                    | {"frame_id": f"{row['frame_id']}#{now.pts}"}
-                )
+            if row["frame_id"] in taken:  # it is another frame's, so this one gets an id that no kept frame can have
+                row |= fault("same millisecond", "an earlier frame has the same time in ms") | {"frame_id": f"{row['frame_id']}#{now.pts}"}
+                if row["frame_id"] not in taken:  # a broken clock may stand still for longer: that is told once
+                    yield row
+                taken.add(row["frame_id"])
                 continue
-            taken.add(now.time_ms)
+            taken.add(row["frame_id"])
             if now.image is None:
                 yield row | fault("unreadable", "the file is no image that can be decoded")
                 continue

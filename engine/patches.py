@@ -59,7 +59,8 @@ class ProposePatches:
         boxes = squares(proposals.boxes, self.config.margin, *image.shape[:2])
         chosen, detail = survivors(image, proposals, boxes, self.config)
         for index in chosen:
-            yield frame | self.patch(image, boxes[index], frame) | measures(proposals, index, frame)
+            region = self.patch(image, boxes[index], frame) | measures(proposals, index, frame)
+            yield frame | region | {"expected": len(chosen)}
         if not len(chosen):
             yield frame | {"reason": "no region", "detail": detail}
 

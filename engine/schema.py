@@ -53,6 +53,9 @@ QUALITY = [
     pa.field("change", pa.float32()),  # mean absolute difference to the last kept frame, 0 to 1
 ]
 
+# Of a frame its patches, of a video its frames: by it whoever collects the rows, which come in any order, knows when all of them are there.
+EXPECTED = pa.field("expected", pa.int32())
+
 FRAME = pa.schema(
     [
         *MOMENT,
@@ -62,6 +65,7 @@ FRAME = pa.schema(
         *QUALITY,
         *VERDICT,
         pa.field("image", pa.large_binary()),  # frame_height x frame_width x 3 RGB bytes; null when rejected
+        EXPECTED,
     ]
 )
 
@@ -85,14 +89,14 @@ SCORE = [
 ]
 
 PIXELS = pa.field("pixels", pa.large_binary())  # JPEG
-CARRIED = [field for field in FRAME if field.name != "image"]
-PATCH = pa.schema([*CARRIED, *REGION, PIXELS])
-SCORED = pa.schema([*CARRIED, *REGION, *SCORE, PIXELS])
+CARRIED = [field for field in FRAME if field.name not in ("image", "expected")]
+PATCH = pa.schema([*CARRIED, *REGION, PIXELS, EXPECTED])
+SCORED = pa.schema([*CARRIED, *REGION, *SCORE, PIXELS, EXPECTED])
 
 # What the store keeps: the same columns, each fact once.
 FRAMES_TABLE = pa.schema([*CARRIED, pa.field("patches", pa.int32(), False)])
 
-WRITTEN = pa.schema([*FRAMES_TABLE, text("fragment")])  # JSON of the Lance fragment; once per written fragment
+WRITTEN = pa.schema([*FRAMES_TABLE, EXPECTED, text("fragment")])  # JSON of the Lance fragment; once per written fragment
 
 
 def patches_table(width: int) -> pa.Schema:

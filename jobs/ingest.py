@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -12,6 +13,7 @@ from engine.config import Config
 from engine.difficulty import PassVerdicts, ScoreContrast, ScoreDifficulty
 from engine.flow import Step
 from engine.frames import DecodeFrames
+from engine.ledger import Arrivals
 from engine.patches import ProposePatches
 from engine.store import PatchStore, WriteRows
 from engine.videos import IdentifyVideos, find
@@ -19,6 +21,7 @@ from jobs import pools, probe
 
 log = logging.getLogger("jobs.ingest")
 PATIENCE = 10.0  # seconds without a word
+ROUND = 16  # micro-batches that share a flow: all their videos are read and hashed before the first is decoded
 
 
 def identify(config: Config) -> list[Step]:
@@ -70,16 +73,21 @@ def run(config: Config) -> None:
 
 
 def batches(config: Config, store: PatchStore, sources: pa.Table, work: list[Step], progress: "Progress") -> Iterator[pa.Table]:
-    """Commit `sources` batch by batch; yields the ledger rows of each."""
+    """Commit `sources` in micro-batches as each becomes whole; yields the ledger rows of each.
+
+    Many micro-batches share one flow, because starting its pools and filling them takes longer than many a micro-batch.
+    """
     execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
-    for start in range(0, len(sources), config.videos.batch):
-        some = sources.slice(start, config.videos.batch)
+    *others, write = work
+    for start in range(0, len(sources), ROUND * config.videos.batch):
+        some = sources.slice(start, ROUND * config.videos.batch)
         videos = store.unknown(pa.concat_tables(execute(identify(config), some)).sort_by("uri"))
         progress.copies += len(some) - len(videos)
-        if len(videos):
-            written = pa.concat_tables(progress.follow(execute(work, videos)))
-            yield store.commit(written, videos, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
+        arrivals = Arrivals(videos, config.videos.batch)
+        steps = [*others, replace(write, arguments=(store.uri, arrivals.batch_of))]
+        for batch, written in arrivals.whole(progress.follow(execute(steps, videos) if len(videos) else iter(()))):
+            yield store.commit(written, batch, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
 
 
 class Progress:
@@ -87,15 +95,16 @@ class Progress:
 
     def __init__(self, expected: int) -> None:
         self.expected, self.began, self.said, self.copies = expected, monotonic(), monotonic(), 0
+        self.frames = self.patches = 0  # that came out of the flow, committed or not
         self.ledger = pa.Table.from_pylist([], schema.VIDEOS_TABLE)
 
     def follow(self, written: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """The same rows; tells of those that are not committed yet."""
-        frames = patches = 0
         for rows in written:
-            frames, patches = frames + rows["frame_id"].drop_null().length(), patches + sum(rows["patches"].to_pylist())
+            self.frames += rows["frame_id"].drop_null().length()
+            self.patches += sum(rows["patches"].to_pylist())
             if monotonic() - self.said > PATIENCE:
-                self.say(f"{self.done} of {self.expected} videos · in this batch so far {frames} frames, {patches} patches")
+                self.say(f"{self.done} of {self.expected} videos · so far {self.frames} frames, {self.patches} patches, committed or not")
             yield rows
 
     def took_in(self, rows: pa.Table) -> None:

@@ -16,9 +16,9 @@ def picture(seed: int, height: int = 32, width: int = 40) -> np.ndarray:
 
 def scored(video_id: str, frames: int = 3, patches: int = 2, reason: str | None = None) -> pa.Table:
     """The scored rows of one video: `frames` kept frames with `patches` each, one dark frame, and the verdict on the video."""
-    rows = [patch_row(video_id, frame, patch) for frame in range(frames) for patch in range(patches)]
-    rows.append(moment(video_id, 1000 * frames) | {"reason": "dark"})
-    rows.append({"video_id": video_id, "reason": reason})
+    rows = [patch_row(video_id, frame, patch) | {"expected": patches} for frame in range(frames) for patch in range(patches)]
+    rows.append(moment(video_id, 1000 * frames) | {"reason": "dark", "expected": 0})
+    rows.append({"video_id": video_id, "reason": reason, "expected": frames + 1})
     whole = dict.fromkeys(schema.SCORED.names)
     return pa.Table.from_pylist([whole | row for row in rows], wide())
 

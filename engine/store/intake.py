@@ -6,7 +6,7 @@ the earlier, which are equal. A commit costs what it adds: it looks at its own f
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import lance
 import pyarrow as pa
@@ -15,7 +15,7 @@ from lance.file import LanceFileReader
 from lance.fragment import FragmentMetadata
 
 from engine import schema
-from engine.ledger import frame_rows, ledger_rows, written_rows
+from engine.ledger import apart, frame_rows, ledger_rows, written_rows
 from engine.store.commits import committing, land, replace
 from engine.store.lock import Lease
 from engine.store.tables import Tables, first_line, fragments_of, quoted
@@ -136,13 +136,20 @@ def join(tables: Tables, lease: Lease) -> None:
 
 @schema.stage(reads=schema.SCORED, writes=schema.WRITTEN)
 class WriteRows:
-    """Write the patches of a batch as a Lance fragment that is not visible yet, and pass on one row per frame for the committer."""
+    """Write the patches of a batch as a Lance fragment that is not visible yet, and pass on one row per frame for the committer.
 
-    def __init__(self, uri: str) -> None:
-        self.address = f"{uri.rstrip('/')}/patches.lance"
+    `batch_of` says by number which videos are committed together: of others they are kept apart, for a fragment is committed whole.
+    """
+
+    def __init__(self, uri: str, batch_of: Mapping[str, int] | None = None) -> None:
+        self.address, self.batch_of = f"{uri.rstrip('/')}/patches.lance", batch_of or {}
         self.columns = lance.dataset(self.address).schema
 
-    def __call__(self, scored: pa.Table) -> pa.Table:
+    def __call__(self, scored: pa.Table) -> Iterator[pa.Table]:
+        for _, rows in apart(scored, self.batch_of):
+            yield self.written(rows)
+
+    def written(self, scored: pa.Table) -> pa.Table:
         patches = scored.filter(pc.is_valid(scored["patch_id"])).select(self.columns.names)
         fragments = fragments_of(self.address, patches.cast(self.columns.remove_metadata()))
         return written_rows(scored, [json.dumps(fragment.to_json()) for fragment in fragments])
