@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
+HELD = 500  # packets at most that wait for a keyframe: some MB
 BLOCK = 1 << 18  # bytes per read
 CUT = Fraction(1, 2), Fraction(1, 20)  # seconds and share of the declared length that may be missing in a whole video
 
@@ -48,6 +49,8 @@ class Clip:
     first: int = 0  # pts of the first frame
     last: int = 0  # pts of the frame before
     clockless: bool = False  # the file has no presentation times: they are counted
+    wanted: int | None = None  # pts before which no frame is looked at, where that is known
+    leaps: bool = False  # what is not looked at may be left out up to a keyframe
 
 
 @contextmanager
@@ -85,16 +88,31 @@ def video_stream(container: Any) -> Any:
 
 
 def decoded(clip: Clip) -> Iterator[Any]:
-    """Every frame from here on; packets that cannot be decoded are counted, the end of readable data is noted."""
+    """Every frame from here on, but for those before `clip.wanted` that no wanted one is predicted from.
+
+    Packets that cannot be decoded are counted, the end of readable data is noted.
+    """
     clip.entry = None
+    held: list[Any] = []  # packets since the last keyframe, not decoded yet
     try:
         for packet in clip.container.demux(clip.stream, *clip.container.streams.audio):
             note_end(clip, packet)
             if packet.stream_index == clip.stream.index:
                 clip.entry = packet.pts if clip.entry is None else clip.entry
-                yield from frames_in(clip, packet)
+                if clip.leaps and packet.is_keyframe and early(clip, packet.pts, 1):
+                    held.clear()
+                    clip.stream.codec_context.flush_buffers()
+                held.append(packet)
+                if not early(clip, packet.pts) or len(held) > HELD:
+                    yield from (frame for waiting in held for frame in frames_in(clip, waiting))
+                    held.clear()
     except av.FFmpegError:
         clip.cut = True
+
+
+def early(clip: Clip, pts: int | None, by: int = 0) -> bool:
+    """Whether a frame is shown before the first one that is looked at, or, by 1, is that one."""
+    return clip.wanted is not None and pts is not None and pts < clip.wanted + by
 
 
 def note_end(clip: Clip, packet: Any) -> None:
@@ -104,6 +122,8 @@ def note_end(clip: Clip, packet: Any) -> None:
 
 
 def frames_in(clip: Clip, packet: Any) -> list[Any]:
+    if clip.wanted is not None:
+        clip.stream.codec_context.skip_frame = "NONREF" if early(clip, packet.pts) else "DEFAULT"
     try:
         return [frame for frame in packet.decode() if not frame.is_corrupt]
     except av.error.EOFError:

@@ -21,6 +21,7 @@ PANEL_RISE = 12  # grey levels above the panel's own that noise and JPEG ringing
 DARKEST_PANEL, BRIGHTEST_PANEL = 8, 33  # grey levels: below, every camera is noise; a corner above is picture
 CLEAN_ENOUGH = 0.75  # share of the picture that a rectangle without corners must keep to be preferred
 DRAWN_PIXELS = 12  # the dot of an i; the coloured fringe of a glare spot is smaller
+INSET = 0.003  # share of the frame that the coloured square of a position finder covers at least
 MIN_PICTURE = 0.02  # share of the frame; a smaller patch of light is no picture
 
 
@@ -106,6 +107,8 @@ def inset_mask(frames: Sequence[Image]) -> Mask:
     middle = median(frames)
     hue, saturation, value = cv2.split(cv2.cvtColor(middle, cv2.COLOR_RGB2HSV))
     coloured = (hue > 70) & (hue < 130) & (saturation > 110) & (value > 60)
+    if np.count_nonzero(coloured) < INSET * coloured.size:
+        return np.zeros(coloured.shape, np.bool_)
     grey = cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY).astype(np.float32)
     spread = cv2.blur(grey * grey, (5, 5)) - cv2.blur(grey, (5, 5)) ** 2
     flat = cv2.morphologyEx((coloured & (spread < 16)).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
@@ -113,7 +116,7 @@ def inset_mask(frames: Sequence[Image]) -> Mask:
     _, _, boxes, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
     margin = max(3, round(0.012 * max(flat.shape)))  # the inset's own frame line
     for x, y, width, height, pixels in boxes[1:]:
-        if pixels >= 0.003 * flat.size and pixels >= 0.5 * width * height:
+        if pixels >= INSET * flat.size and pixels >= 0.5 * width * height:
             insets[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin] = True
     return insets
 
@@ -124,16 +127,29 @@ def overlay_mask(image: Image) -> Mask:
     Two marks give drawing away: an area of a hue and purity that tissue lacks, and a thin line purer than both its sides.
     They hide 0.09% of the picture of Kvasir-SEG and 0.04% of PolypGen's, most of it rims of glare and blood.
     """
-    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-    red, other = (hue <= 8) | (hue >= 172), (hue >= 40) & (hue < 165)
-    pure = (value >= 120) & (saturation >= 170) & other  # fresh blood is pure red, so red gives itself away by thinness alone
-    purity = image.max(axis=2) - image.min(axis=2)
-    side = max(7, round(0.012 * max(hue.shape)) | 1)  # wider than a drawn line
+    height, width = image.shape[:2]
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    pure = cv2.inRange(hsv, np.array([40, 170, 120]), np.array([164, 255, 255]))  # not red, for fresh blood is pure too: see `thin`
+    lines = large_pieces(pure | thin(image, hsv), DRAWN_PIXELS)
+    if lines.any():
+        lines = cv2.dilate(blotted(lines), np.ones((5, 5), np.uint8))  # with their blurred rim
+    insets = inset_mask([shrink(image, min(1.0, WORKING_SIDE / max(height, width)))])
+    if insets.any():
+        lines = lines | cv2.resize(insets.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    return lines.astype(np.bool_)
+
+
+def thin(image: Image, hsv: Image) -> NDArray[np.uint8]:
+    """Not 0 where a pure colour, red too, is purer than both sides of a line it may be a part of."""
+    ranges = [((0, 150, 150), (8, 255, 255)), ((28, 150, 150), (164, 255, 255)), ((172, 150, 150), (255, 255, 255))]
+    coloured = np.bitwise_or.reduce([cv2.inRange(hsv, np.array(low), np.array(high)) for low, high in ranges])
+    if not coloured.any():
+        return np.asarray(coloured, np.uint8)
+    red, green, blue = cv2.split(image)  # numpy's max over the last axis takes twenty times as long
+    purity = cv2.max(cv2.max(red, green), blue) - cv2.min(cv2.min(red, green), blue)
+    side = max(7, round(0.012 * max(purity.shape)) | 1)  # wider than a drawn line
     sharper = cv2.morphologyEx(purity, cv2.MORPH_TOPHAT, np.ones((side, side), np.uint8)) > 40
-    thin = sharper & (saturation >= 150) & (value >= 150) & (red | (hue >= 28) & (hue < 165))
-    lines = cv2.dilate(blotted(large_pieces(pure | thin, DRAWN_PIXELS)), np.ones((5, 5), np.uint8))  # with their blurred rim
-    insets = inset_mask([shrink(image, min(1.0, WORKING_SIDE / max(hue.shape)))])
-    return np.asarray((lines | cv2.resize(insets.astype(np.uint8), hue.shape[::-1], interpolation=cv2.INTER_NEAREST)).astype(np.bool_))
+    return np.asarray(coloured * sharper, np.uint8)
 
 
 def blotted(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -144,8 +160,10 @@ def blotted(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(closed[height:-height, width:-width])
 
 
-def large_pieces(mask: Mask, least: int) -> NDArray[np.uint8]:
-    """1 on the connected pieces of at least `least` pixels."""
+def large_pieces(mask: NDArray[Any], least: int) -> NDArray[np.uint8]:
+    """1 on the connected pieces of at least `least` pixels of what is not 0."""
+    if not mask.any():
+        return np.zeros(mask.shape, np.uint8)
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     large = boxes[:, cv2.CC_STAT_AREA] >= least
     large[0] = False

@@ -18,6 +18,7 @@ from engine.files import images_of
 Stamped = tuple[Any, int, Fraction]  # a decoded frame, its pts, its time base
 
 INDEXED = ("mov", "matroska")  # containers with a presentation time per frame and an index of keyframes: seeks are exact
+REFERENCES = ("h264", "mpeg2video", "mpeg4")  # codecs whose packets say for certain whether another frame needs them
 SURVEYED = 2000  # packets read, not decoded, to measure the distance of keyframes
 
 
@@ -78,6 +79,7 @@ def on_the_grid(clip: Clip, config: FramesConfig, step: int | None) -> Iterator[
         _, pts, base = found
         passed = (pts - clip.first) * base // every
         wanted = clip.first + ceil((passed + 1) * every / base)
+        clip.wanted, clip.leaps = wanted if clip.stream.codec_context.name in REFERENCES else None, step is not None
         if step is not None and wanted - pts > step:
             frames = stamped(clip, reached(clip, wanted, step))
         found = next((candidate for candidate in frames if candidate[1] >= wanted), None)

@@ -4,7 +4,7 @@ A pixel of an image is exactly 0, 0, 0 if and only if it is hidden (outside the 
 least 1, so that later stages can tell a black-out from a dark lumen without another column.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from engine import gate, schema
 from engine.clip import VideoError
 from engine.config import FramesConfig
-from engine.content import Box, Image, Mask, find_content, median, overlay_mask
+from engine.content import Image, Mask, find_content, median, overlay_mask
 from engine.decode import Moment, glimpses, sampled, stills
 from engine.files import locate, unreadable
-from engine.text import FindText, Strokes, WatchText, filled_in, strokes
+from engine.text import FindText, Search, Strokes, WatchText, filled_in, strokes
 
 TABLE_BYTES = 64 << 20  # pixels per yielded table
 Row = dict[str, Any]
@@ -29,10 +29,10 @@ class DecodeFrames:
     """Turn videos into rows of sampled frames, kept ones with their image, and one verdict row (frame_id null) per video.
 
     Videos that come with a reason pass through as their verdict. Memory does not grow with the length of a video. `find_text`
-    maps an (H, W, 3) RGB picture to boxes; the default is the trained detector.
+    maps an (H, W, 3) RGB picture, or a part of it, to boxes; the default is the trained detector.
     """
 
-    def __init__(self, config: FramesConfig, find_text: Callable[[Image], list[Box]] | None = None) -> None:
+    def __init__(self, config: FramesConfig, find_text: Search | None = None) -> None:
         self.config = config
         self.find_text = find_text or FindText()
 
@@ -106,16 +106,16 @@ class DecodeFrames:
 class View:
     """What holds for all frames of one video and size: where the picture is, and the text that stands still in it."""
 
-    def __init__(self, first: Image, seen: list[Image], find_text: Callable[[Image], list[Box]]) -> None:
+    def __init__(self, first: Image, seen: list[Image], find_text: Search) -> None:
         like = [image for image in seen if image.shape == first.shape] or [first]
         self.shape = first.shape
         self.box, self.mask = find_content(like)
         always = []
         if len(like) >= 3:  # the median of moving tissue is a blur, and text that stands still is all that is sharp in it
             middle = median([self.cut(image) for image in like])
-            always = find_text(filled_in(middle, ~self.mask | overlay_mask(middle)))
+            always = find_text(filled_in(middle, ~self.mask | overlay_mask(middle)), None)
         self.watch = WatchText(find_text, always)
-        self.ahead: tuple[Image, Strokes] | None = None
+        self.met: tuple[Image, Strokes] | None = None  # the last picture whose strokes were taken
 
     def cut(self, image: Image) -> Image:
         y0, x0, y1, x1 = self.box
@@ -125,16 +125,24 @@ class View:
         """The picture inside the box with every hidden pixel 0, 0, 0, and where that is."""
         cut = self.cut(image)
         hidden = ~self.mask | overlay_mask(cut)
-        ahead = None
+        now, ahead = self.strokes(image).outside(hidden), None
         if following is not None and following.shape == self.shape:
-            ahead = strokes(self.cut(following), ~self.mask)
-        for y0, x0, y1, x1 in self.watch(cut, hidden, ahead):
+            ahead = self.strokes(following).outside(~self.mask)
+        for y0, x0, y1, x1 in self.watch(cut, hidden, now, ahead):
             hidden[y0:y1, x0:x1] = True
         return blacked(cut, hidden), hidden
 
+    def strokes(self, image: Image) -> Strokes:
+        """Of the picture inside the box; a frame is asked for twice, as the next of one and then itself."""
+        if self.met is None or self.met[0] is not image:
+            self.met = image, strokes(self.cut(image))
+        return self.met[1]
+
 
 def blacked(image: Image, hidden: Mask) -> Image:
-    return np.asarray(np.where(hidden[..., None], 0, np.maximum(image, 1)), np.uint8)
+    shown = np.maximum(image, np.uint8(1))
+    shown[hidden] = 0
+    return shown
 
 
 def scaled(image: Image, hidden: Mask, longest_side: int) -> tuple[Image, Mask]:

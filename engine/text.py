@@ -14,11 +14,17 @@ Box = tuple[int, int, int, int]  # y0, x0, y1, x1 in pixels, half open
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 Mask = NDArray[np.bool_]
 
+SEARCHED = 736  # px of the shorter side in a search: what the detector enlarges to; it sees no more of 1080 lines than of these
+IN_ROWS, STANDING = 24, 20  # px of the working size: new marks in rows like letters, or that stand still, which call for a search
+ROOM = 48  # px of the working size around new marks that a search looks at
 WORKING_SIDE = 640  # px: letters of a 1080-line picture stay letters, and the change test costs some 5 ms
 RENEWED = 30  # sampled frames after which a search is made in any case
 
 TALLEST = 0.12  # of the picture's shorter side; burnt-in lines are lower, what is taller is a fold or an instrument
 MARGIN = 0.25  # of a line's height: the detector's boxes hug the letters, whose blur and shadow reach further
+
+
+Search = Callable[[Image, Box | None], list[Box]]  # text in a picture, or in a part of it
 
 
 class Strokes(NamedTuple):
@@ -28,75 +34,108 @@ class Strokes(NamedTuple):
     grey: NDArray[np.uint8]
     scale: float
 
+    def outside(self, hidden: Mask) -> "Strokes":
+        """Without those near what is hidden in the picture."""
+        size = self.map.shape[1], self.map.shape[0]
+        near = cv2.dilate(cv2.resize(hidden.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.ones((9, 9), np.uint8))
+        return self._replace(map=self.map * (1 - near))
+
 
 class FindText:
     """Find the boxes of burnt-in text in a picture; it does not read them.
 
     PP-OCR's detector as `rapidocr` ships it (DB, arXiv 1911.08947), on one thread by default so that every process of a pool
-    costs what its resources say. Small pictures are enlarged to 736 px on the shorter side: 0.4 s on one core.
+    costs what its resources say. It sees pictures with a shorter side of 736 px: 0.2 to 0.4 s on one core.
     """
 
     def __init__(self, threads: int = 1) -> None:
-        self.reader = load_reader(threads)
+        self.reader = load_reader(threads, **{"Det.limit_type": "max", "Det.limit_side_len": 1 << 15})  # pictures come in the size it takes
 
-    def __call__(self, image: Image) -> list[Box]:
-        """Boxes with a small margin, inside the picture, in reading order; `image` is (H, W, 3) RGB."""
-        found = self.reader(bgr(squarer(image)), use_det=True, use_cls=False, use_rec=False).boxes
-        lines = [] if found is None else [corners for corners in found if line_height(corners) <= TALLEST * min(image.shape[:2])]
-        boxes = [around(corners, image.shape[0], image.shape[1]) for corners in lines]
+    def __call__(self, image: Image, part: Box | None = None) -> list[Box]:
+        """Boxes with a small margin, inside the picture, in reading order; `image` is (H, W, 3) RGB, looked at as a whole or in `part`."""
+        height, width = image.shape[:2]
+        y0, x0, y1, x1 = part or (0, 0, height, width)
+        scale = SEARCHED / min(squarer(image).shape[:2])
+        seen = squarer(image[y0:y1, x0:x1])
+        high, wide = (max(32, round(int(side * scale) / 32) * 32) for side in seen.shape[:2])  # what the network takes
+        found = self.reader(bgr(cv2.resize(seen, (wide, high))), use_det=True, use_cls=False, use_rec=False).boxes
+        lines = [] if found is None else found * (seen.shape[1] / wide, seen.shape[0] / high) + (x0, y0)
+        boxes = [around(corners, (y0, x0, y1, x1)) for corners in lines if line_height(corners) <= TALLEST * min(height, width)]
         return [box for box in boxes if box[0] < box[2] and box[1] < box[3]]  # not those in the repeated rows or columns
 
 
 class WatchText:
     """Keep the boxes of burnt-in text up to date over the frames of one video without a search in every frame.
 
-    A search is due at the first frame, where marks have come since the last search that stand in rows like letters or stand still
-    until the next frame, and after RENEWED frames. A box stays while its strokes do: a search may miss what another found.
+    All of a picture is searched at the first frame and after RENEWED frames; in between, around marks that have come since the last
+    search there and stand in rows like letters or stand still until the next frame. A box stays while its strokes do: a search may
+    miss what another found.
     """
 
-    def __init__(self, find_text: Callable[[Image], list[Box]], always: list[Box]) -> None:
+    def __init__(self, find_text: "Search", always: list[Box]) -> None:
         self.find_text = find_text
         self.always = always  # hidden in every frame: what stands still over the whole video
         self.boxes: list[Box] = []
-        self.seen: Strokes | None = None  # the strokes at the last search
+        self.seen: NDArray[np.uint8] | None = None  # the strokes, at each place as they were when it was searched last
         self.age = 0
 
-    def __call__(self, image: Image, hidden: Mask, following: Strokes | None) -> list[Box]:
-        """The boxes to hide in `image`; `following` are the strokes of the next frame of the same size, None where there is none."""
-        now = strokes(image, hidden)
-        if self.seen is None or self.age >= RENEWED or self.changed(now, following):
-            found = self.find_text(filled_in(image, hidden))
-            self.boxes = found + [box for box in self.boxes if self.stays(box, now)]
-            self.seen, self.age = now, 0
+    def __call__(self, image: Image, hidden: Mask, now: Strokes, following: Strokes | None) -> list[Box]:
+        """The boxes to hide in `image`, whose strokes are `now`; `following` are those of the next frame, None where there is none."""
+        if self.seen is None or self.age >= RENEWED:
+            self.search(image, hidden, now, (0, 0, *image.shape[:2]))
+            self.age = 0
+        elif (marks := self.changed(now, following)).any():
+            self.search(image, hidden, now, around_marks(marks, now.scale, image.shape[0], image.shape[1]))
         self.age += 1
         return [*self.always, *self.boxes]
 
-    def changed(self, now: Strokes, following: Strokes | None) -> bool:
-        """True if marks that were not there at the last search stand in rows like letters, or stand still until the next frame."""
+    def search(self, image: Image, hidden: Mask, now: Strokes, part: Box) -> None:
+        """Look for text in a part of the picture; boxes whose strokes still stand stay."""
+        found = self.find_text(filled_in(image, hidden), part)
+        y0, x0, y1, x1 = part
+        seen = now.map.copy() if self.seen is None else self.seen
+        self.boxes = found + [box for box in self.boxes if stays(box, seen, now)]
+        there = slice(int(y0 * now.scale), ceil(y1 * now.scale)), slice(int(x0 * now.scale), ceil(x1 * now.scale))
+        seen[there] = now.map[there]
+        self.seen = seen
+
+    def changed(self, now: Strokes, following: Strokes | None) -> NDArray[np.uint8]:
+        """1 on marks that were not there at the last search and stand in rows like letters, or stand still until the next frame."""
         assert self.seen is not None
-        known = cv2.dilate(self.seen.map, np.ones((5, 5), np.uint8))
+        known = cv2.dilate(self.seen, np.ones((5, 5), np.uint8))
         for y0, x0, y1, x1 in self.always + self.boxes:
             known[int(y0 * now.scale) : ceil(y1 * now.scale), int(x0 * now.scale) : ceil(x1 * now.scale)] = 1
         new = now.map & (1 - known)
-        if np.count_nonzero(letters(now.map) & new) >= 24:
-            return True
-        return following is not None and bool(cv2.boxFilter(still(now, new, following), -1, (41, 15), normalize=False).max() >= 20)
-
-    def stays(self, box: Box, now: Strokes) -> bool:
-        assert self.seen is not None
-        y0, x0, y1, x1 = (int(side * now.scale) for side in box)
-        before, after = self.seen.map[y0 : y1 + 1, x0 : x1 + 1], now.map[y0 : y1 + 1, x0 : x1 + 1]
-        return bool(before.any() and (before & after).sum() >= 0.5 * before.sum())
+        found: NDArray[np.uint8] = np.zeros(new.shape, np.uint8)
+        if np.count_nonzero(new) >= IN_ROWS and np.count_nonzero(rows := letters(now.map) & new) >= IN_ROWS:
+            found |= rows
+        if following is not None and (standing := still(now, new, following)).any():
+            found |= (cv2.boxFilter(standing, -1, (41, 15), normalize=False) >= STANDING).astype(np.uint8)
+        return found
 
 
-def strokes(image: Image, hidden: Mask) -> Strokes:
+def stays(box: Box, seen: NDArray[np.uint8], now: Strokes) -> bool:
+    y0, x0, y1, x1 = (int(side * now.scale) for side in box)
+    before, after = seen[y0 : y1 + 1, x0 : x1 + 1], now.map[y0 : y1 + 1, x0 : x1 + 1]
+    return bool(before.any() and (before & after).sum() >= 0.5 * before.sum())
+
+
+def around_marks(marks: NDArray[np.uint8], scale: float, height: int, width: int) -> Box:
+    """The part of a picture that holds all marks, with room for the rest of their lines; the whole where that is most of it."""
+    x, y, wide, high = cv2.boundingRect(marks)
+    y0, x0, y1, x1 = max(0, y - ROOM), max(0, x - 2 * ROOM), y + high + ROOM, x + wide + 2 * ROOM  # lines are longer than high
+    if (y1 - y0) * (x1 - x0) > marks.size / 2:
+        return (0, 0, height, width)
+    return int(y0 / scale), int(x0 / scale), min(height, ceil(y1 / scale)), min(width, ceil(x1 / scale))
+
+
+def strokes(image: Image) -> Strokes:
     """Marks thinner than 11 px that are 30 grey levels brighter than what is around them (white top hat)."""
     scale = min(1.0, WORKING_SIDE / max(image.shape[:2]))
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     grey = np.asarray(cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA), np.uint8)
-    near_hidden = cv2.dilate(cv2.resize(hidden.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.ones((9, 9), np.uint8))
     marks = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, np.ones((11, 11), np.uint8))
-    return Strokes(((marks > 30) & (near_hidden == 0)).astype(np.uint8), grey, scale)
+    return Strokes((marks > 30).astype(np.uint8), grey, scale)
 
 
 def still(now: Strokes, new: NDArray[np.uint8], following: Strokes) -> NDArray[np.float32]:
@@ -105,6 +144,8 @@ def still(now: Strokes, new: NDArray[np.uint8], following: Strokes) -> NDArray[n
     Measured one second apart: at most 18 such pixels in a window of 41 x 15 where a camera moves, 50 and more in one with text.
     """
     same = new & following.map & (cv2.absdiff(now.grey, following.grey) < 16)
+    if 2 * np.count_nonzero(same) < STANDING:
+        return np.zeros(same.shape, np.float32)
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(now.map, connectivity=8)
     staying = np.bincount(labels.ravel(), weights=same.ravel(), minlength=len(boxes)) >= 0.5 * boxes[:, cv2.CC_STAT_AREA]
     staying[0] = False
@@ -150,7 +191,7 @@ def read_text(image: Image, min_confidence: float = 0.5) -> list[str]:
     return [] if read.txts is None else [str(line) for line in read.txts]
 
 
-def load_reader(threads: int) -> Any:
+def load_reader(threads: int, **params: Any) -> Any:
     # The package logs to its own handlers at every load; a pool of actors would drown the run's log in it.
     os.environ.setdefault("ORT_LOGGING_LEVEL", "3")
     from rapidocr import RapidOCR
@@ -158,7 +199,7 @@ def load_reader(threads: int) -> Any:
     logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
     engine = "EngineConfig.onnxruntime"
     quiet = {"Global.log_level": "critical", f"{engine}.intra_op_num_threads": threads, f"{engine}.inter_op_num_threads": 1}
-    return RapidOCR(params=quiet)
+    return RapidOCR(params=quiet | params)
 
 
 def squarer(image: Image) -> Image:
@@ -181,8 +222,8 @@ def line_height(corners: NDArray[np.int32]) -> float:
     return float(sides.min())
 
 
-def around(corners: NDArray[np.int32], height: int, width: int) -> Box:
-    """The upright box around four (x, y) corners, with the margin, cut at the picture's rim."""
+def around(corners: NDArray[np.float64], part: Box) -> Box:
+    """The upright box around four (x, y) corners, with the margin, cut at the rim of `part`."""
     x0, y0, x1, y1 = (int(side) for side in (*corners.min(axis=0), *corners.max(axis=0)))
-    margin = 2 + round(MARGIN * min(y1 - y0, x1 - x0))
-    return max(0, y0 - margin), max(0, x0 - margin), min(height, y1 + 1 + margin), min(width, x1 + 1 + margin)
+    margin, (top, left, bottom, right) = 2 + round(MARGIN * min(y1 - y0, x1 - x0)), part
+    return max(top, y0 - margin), max(left, x0 - margin), min(bottom, y1 + 1 + margin), min(right, x1 + 1 + margin)

@@ -25,7 +25,7 @@ OPEN = {"min_sharpness": 0, "min_brightness": 0, "max_glare": 1, "min_tissue": 0
 HOW = {"codec": "libx264", "rate": 25, "gop": 12, "bframes": 0, "fmt": None, "pix": "yuv420p", "turn": None, "x264": ""}
 
 
-def no_text(image):
+def no_text(image, part):
     return []
 
 
@@ -405,7 +405,7 @@ def test_a_broken_image_is_a_rejected_frame(tmp_path):
 
 def test_every_image_of_a_folder_is_searched_for_text(tmp_path):
     searched = []
-    rows_of(save(tmp_path / "seq", *[scene(number) for number in range(4)]), find_text=lambda image: searched.append(1) or [])
+    rows_of(save(tmp_path / "seq", *[scene(number) for number in range(4)]), find_text=lambda image, part: searched.append(1) or [])
     assert len(searched) == 4
 
 
@@ -438,7 +438,7 @@ def test_the_panel_and_its_text_never_reach_an_image(tmp_path):
 def test_text_found_is_exactly_black_in_every_frame_and_nothing_else_is(tmp_path):
     images = [tissue(240, 320, seed) for seed in range(5)]
     searched = []
-    found = rows_of(film(tmp_path / "a.mp4", images), find_text=lambda image: searched.append(1) or [(20, 30, 50, 120)])
+    found = rows_of(film(tmp_path / "a.mp4", images), find_text=lambda image, part: searched.append(1) or [(20, 30, 50, 120)])
     for row in found[:-1]:
         black = (picture(row) == 0).all(axis=2)
         assert black[20:50, 30:120].all()
@@ -518,7 +518,7 @@ def test_brightness_and_sharpness_are_those_of_opencv():
 
 
 def test_a_picture_with_nothing_left_to_see_has_no_content(tmp_path):
-    found = rows_of(film(tmp_path / "a.mp4", [tissue(96, 128, seed) for seed in range(3)]), find_text=lambda image: [(0, 0, 96, 128)])
+    found = rows_of(film(tmp_path / "a.mp4", [tissue(96, 128, seed) for seed in range(3)]), find_text=lambda image, part: [(0, 0, 96, 128)])
     assert [row["reason"] for row in found] == ["no content"] * 3 + [None]
 
 

@@ -34,14 +34,21 @@ def shown(image):
     return np.zeros(image.shape[:2], bool)
 
 
+def looked(watch, image, following=None):
+    """The boxes in a picture of which nothing is hidden, before another one like it."""
+    ahead = None if following is None else strokes(following)
+    return watch(image, shown(image), strokes(image), ahead)
+
+
 class Searches:
     """A search that finds what it is told and counts."""
 
     def __init__(self, *boxes):
-        self.boxes, self.count = list(boxes), 0
+        self.boxes, self.count, self.parts = list(boxes), 0, []
 
-    def __call__(self, image):
+    def __call__(self, image, part=None):
         self.count += 1
+        self.parts.append(part)
         return list(self.boxes)
 
 
@@ -77,7 +84,7 @@ def test_the_detector_says_nothing_of_its_own(capfd):
 
 def test_a_box_has_a_margin_and_stays_inside_the_picture():
     corners = np.array([[0, 1], [50, 1], [50, 21], [0, 21]], np.int32)
-    assert text.around(corners, 24, 200) == (0, 0, 24, 58)
+    assert text.around(corners, (0, 0, 24, 200)) == (0, 0, 24, 58)
 
 
 def test_a_moving_picture_under_still_text_is_searched_once():
@@ -85,8 +92,7 @@ def test_a_moving_picture_under_still_text_is_searched_once():
     watch = WatchText(search, [])
     scenes = [lettered(tissue(300, 400, seed)) for seed in range(6)]
     for now, following in zip(scenes, [*scenes[1:], None], strict=True):
-        ahead = None if following is None else strokes(following, shown(following))
-        assert watch(now, shown(now), ahead) == [(40, 10, 70, 250)]
+        assert looked(watch, now, following) == [(40, 10, 70, 250)]
     assert search.count == 1
 
 
@@ -96,10 +102,10 @@ def test_new_text_is_searched_for_in_the_frame_in_which_it_appears(lasts):
     written = [lettered(image, "P R E S E T  1 2", (60, 200)) for image in plain]
     search = Searches()
     watch = WatchText(search, [])
-    watch(plain[0], shown(plain[0]), strokes(plain[1], shown(plain[1])))
+    looked(watch, plain[0], plain[1])
     assert search.count == 1
     following = written[2] if lasts else plain[2]
-    watch(written[1], shown(plain[1]), strokes(following, shown(following)))
+    looked(watch, written[1], following)
     assert search.count == 2
 
 
@@ -109,9 +115,9 @@ def test_a_mark_without_letters_is_searched_only_if_it_stands_still(lasts, searc
     marked = [cv2.rectangle(image.copy(), (60, 200), (90, 203), (255, 255, 255), -1) for image in plain]
     search = Searches()
     watch = WatchText(search, [])
-    watch(plain[0], shown(plain[0]), strokes(plain[1], shown(plain[1])))
+    looked(watch, plain[0], plain[1])
     following = (marked if lasts else plain)[2]
-    watch(marked[1], shown(plain[1]), strokes(following, shown(following)))
+    looked(watch, marked[1], following)
     assert search.count == searches
 
 
@@ -119,12 +125,12 @@ def test_a_box_that_a_later_search_misses_stays_while_its_letters_do():
     image = lettered(tissue(300, 400))
     search = Searches((40, 10, 70, 250))
     watch = WatchText(search, [])
-    watch(image, shown(image), None)
+    looked(watch, image)
     search.boxes = []
     watch.age = text.RENEWED
-    assert watch(image, shown(image), None) == [(40, 10, 70, 250)]
+    assert looked(watch, image) == [(40, 10, 70, 250)]
     watch.age = text.RENEWED
-    assert watch(tissue(300, 400), shown(image), None) == []
+    assert looked(watch, tissue(300, 400)) == []
     assert search.count == 3
 
 
@@ -133,13 +139,13 @@ def test_a_search_is_renewed_after_a_while_even_if_nothing_moves():
     watch = WatchText(search, [])
     image = tissue(120, 160)
     for _ in range(2 * text.RENEWED + 1):
-        watch(image, shown(image), strokes(image, shown(image)))
+        looked(watch, image, image)
     assert search.count == 3
 
 
 def test_what_stands_still_over_the_whole_video_is_hidden_in_every_frame():
     watch = WatchText(Searches(), [(0, 0, 10, 50)])
-    assert watch(tissue(120, 160), np.zeros((120, 160), bool), None) == [(0, 0, 10, 50)]
+    assert looked(watch, tissue(120, 160)) == [(0, 0, 10, 50)]
 
 
 def test_filling_in_changes_hidden_pixels_only_and_gives_them_the_colour_around():
