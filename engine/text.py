@@ -59,8 +59,9 @@ class FindText:
         seen = squarer(image[y0:y1, x0:x1])
         high, wide = (max(32, round(int(side * scale) / 32) * 32) for side in seen.shape[:2])  # what the network takes
         found = self.reader(bgr(cv2.resize(seen, (wide, high))), use_det=True, use_cls=False, use_rec=False).boxes
-        lines = [] if found is None else found * (seen.shape[1] / wide, seen.shape[0] / high) + (x0, y0)
-        boxes = [around(corners, (y0, x0, y1, x1)) for corners in lines if line_height(corners) <= TALLEST * min(height, width)]
+        lines = [] if found is None else np.round(found * (seen.shape[1] / wide, seen.shape[0] / high))
+        low = [corners for corners in lines if line_height(corners) <= TALLEST * min(height, width) + 0.5]  # they are rounded
+        boxes = [around(np.add(corners, (x0, y0)), (y0, x0, y1, x1)) for corners in low]
         return [box for box in boxes if box[0] < box[2] and box[1] < box[3]]  # not those in the repeated rows or columns
 
 

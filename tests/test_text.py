@@ -77,6 +77,15 @@ def test_a_picture_of_any_size_can_be_searched(find_text, size):
     assert isinstance(find_text(np.full((*size, 3), 90, np.uint8)), list)
 
 
+def test_a_part_is_searched_as_finely_as_the_whole_and_nothing_beside_it(find_text):
+    image = lettered(lettered(tissue(480, 560)), "NAME ROE", (300, 400))
+    whole, part = find_text(image), find_text(image, (340, 200, 460, 540))
+    (beside,) = [box for box in whole if box[0] > 300]
+    (found,) = part
+    assert len(whole) == 2
+    assert np.abs(np.subtract(found, beside)).max() <= 4
+
+
 def test_the_detector_says_nothing_of_its_own(capfd):
     FindText()(tissue(100, 100))
     assert capfd.readouterr() == ("", "")
@@ -107,6 +116,10 @@ def test_new_text_is_searched_for_in_the_frame_in_which_it_appears(lasts):
     following = written[2] if lasts else plain[2]
     looked(watch, written[1], following)
     assert search.count == 2
+    y0, x0, y1, x1 = search.parts[1]
+    new = (written[1] != plain[1]).any(axis=2)
+    assert new[y0:y1, x0:x1].sum() == new.sum()
+    assert (y1 - y0) * (x1 - x0) < new.size / 2
 
 
 @pytest.mark.parametrize(("lasts", "searches"), [(True, 2), (False, 1)], ids=["that stands still", "that is gone in the next"])
