@@ -110,6 +110,15 @@ class TestAgainstHuggingFace:
         assert_same_losses_and_pixels(ours, theirs)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["base", "large", "huge"])
+def test_at_every_size_of_the_official_models_losses_and_pixels_are_the_same(size):
+    config = MAEConfig(size=size, token=14 if size == "huge" else 16)
+    ours, theirs = random_model.__wrapped__(config), hugging_face(config)
+    give(ours, theirs)
+    assert_same_losses_and_pixels(ours, theirs)
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
 def test_a_file_with_the_names_of_the_hub_gives_the_same_losses_and_pixels(suffix, tmp_path):
     theirs = hugging_face(TINY)

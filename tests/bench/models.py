@@ -1,4 +1,4 @@
-"""python -m tests.bench.models [sam] [medsam] [mae] [gate]: every model stage beside its original, in one run; JSON lines, then a table.
+"""python -m tests.bench.models [sam] [medsam] [mae]: every model stage beside its original, in one run; JSON lines, then a table.
 
 Needs neither Ray nor Lance nor MLflow, so that it runs on a bare GPU machine (`make bench-gpu`). On a CPU the original gets all cores in
 one process, as it comes; ours, whose actors take one core each, gets one process per core: both are frames per second of the machine.
@@ -11,19 +11,16 @@ import multiprocessing
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import torch
 
 from engine import mucosa, sam
-from engine.config import DifficultyConfig, FramesConfig, MAEConfig, PatchesConfig
+from engine.config import DifficultyConfig, MAEConfig, PatchesConfig
 from engine.inference import inference
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
@@ -199,43 +196,6 @@ def bench_mae():
             print(json.dumps({"what": f"share of the chip's bfloat16 peak, {precision}", "ours": ours * operations() / peak}), flush=True)
 
 
-# -- decode and gate ------------------------------------------------------------------------------------------------------------
-
-
-def bare_loop(clip: str) -> Work:
-    """PyAV, every frame to RGB on as many threads as it likes."""
-    import av
-
-    def one(round_: int) -> int:
-        with av.open(clip) as container:
-            container.streams.video[0].thread_type = "AUTO"
-            return sum(len(frame.to_ndarray(format="rgb24")) > 0 for frame in container.decode(video=0))
-
-    return one
-
-
-def our_frames(clip: str, frames: int) -> Work:
-    from engine.frames import DecodeFrames
-
-    stage = DecodeFrames(FramesConfig())
-    from engine import schema
-
-    row = dict.fromkeys(schema.VIDEO.names) | {"video_id": "v", "uri": clip}
-    videos = pa.Table.from_pylist([row], schema.VIDEO)
-    return lambda round_: frames * (sum(map(len, stage(videos))) > 0)
-
-
-def bench_gate():
-    from engine import simulate
-
-    with tempfile.TemporaryDirectory() as folder:
-        clip = str(Path(folder) / "clip.mp4")
-        simulate.write_clip(Path(clip), 0, seconds=60.0)
-        frames = bare_loop(clip)(0)
-        stock = rate(partial(bare_loop, clip), 1, CORES)
-        tell("decode and gate, one frame a second kept", "frames of video/s", stock, rate(partial(our_frames, clip, frames), CORES, 1))
-
-
 # -- what comes of it -----------------------------------------------------------------------------------------------------------
 
 TOLD: list[dict] = []
@@ -247,8 +207,8 @@ def tell(what: str, unit: str, stock: float, ours: float) -> None:
 
 
 def main(*asked: str) -> None:
-    for name in asked or ("sam", "medsam", "mae", "gate"):
-        {"sam": bench_sam, "medsam": bench_medsam, "mae": bench_mae, "gate": bench_gate}[name]()
+    for name in asked or ("sam", "medsam", "mae"):
+        {"sam": bench_sam, "medsam": bench_medsam, "mae": bench_mae}[name]()
     where = torch.cuda.get_device_name() if GPU else f"{CORES} cores"
     print(f"\n{where}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}, median of {ROUNDS}\n")
     print("| | original | ours | ratio |\n|---|---|---|---|")
