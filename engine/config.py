@@ -25,7 +25,7 @@ class VideosConfig(Section):
     """Where the video comes from."""
 
     uri: Address = "videos"  # folder or any fsspec address: file, s3, gs
-    batch: Positive = 16  # videos per commit: what a crash costs at most, and how often the table gets a version
+    batch: Positive = 16  # videos per commit: how often the table gets a version; a crash costs these, and what was under way behind them
 
 
 class FramesConfig(Section):
