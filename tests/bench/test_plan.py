@@ -27,7 +27,7 @@ from tests.bench.sleep import Sleep
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 REPEATS = max(1, round(3 * SCALE))
 ROW = pa.schema([pa.field("n", pa.int64())])
-SLEEPS = {"Quick": 0.02, "Slow": 0.2, "Middling": 0.08}  # seconds a row
+SLEEPS = {"Quick": 0.1, "Slow": 1.0, "Middling": 0.4}  # seconds a row: a call of SAM takes seconds, and Ray some hundredths for each call
 
 
 def paced(tables, count):
@@ -64,7 +64,7 @@ def test_the_flow_on_ray_beside_its_slowest_stage_for_stages_that_sleep():
     services = [Service(name, seconds, 1, 1.0, 1.0, cpus=0.5) for name, seconds in SLEEPS.items()]
     steps, made = pooled(steps, services, cpus=4)
     slowest = [pool.service.stage for pool in made.pools].index(made.bottleneck)
-    rows = pa.table({"n": list(range(max(200, int(400 * SCALE))))}, ROW)
+    rows = pa.table({"n": list(range(max(60, int(200 * SCALE))))}, ROW)
     pairs = [(paced(flow.run_on_ray(steps, rows), len), paced(flow.run_on_ray([steps[slowest]], rows), len)) for _ in range(REPEATS)]
     told("sleeping stages on Ray, whole", [whole / alone for (_, whole), (_, alone) in pairs])
     told("sleeping stages on Ray, steady", [steady / alone for (steady, _), (alone, _) in pairs])
