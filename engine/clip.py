@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
-HELD = 500  # packets at most that wait for a keyframe: some MB
+HELD = 16 << 20  # bytes of packets at most that wait for a keyframe
 BLOCK = 1 << 18  # bytes per read
 CUT = Fraction(1, 2), Fraction(1, 20)  # seconds and share of the declared length that may be missing in a whole video
 
@@ -88,7 +88,7 @@ def video_stream(container: Any) -> Any:
 
 
 def decoded(clip: Clip) -> Iterator[Any]:
-    """Every frame from here on, but for those before `clip.wanted` that no wanted one is predicted from.
+    """Every frame from here on, but for those before `clip.wanted` that no wanted one is predicted from. Only what is decoded is judged.
 
     Packets that cannot be decoded are counted, the end of readable data is noted.
     """
@@ -103,7 +103,7 @@ def decoded(clip: Clip) -> Iterator[Any]:
                     held.clear()
                     clip.stream.codec_context.flush_buffers()
                 held.append(packet)
-                if not early(clip, packet.pts) or len(held) > HELD:
+                if not clip.leaps or not early(clip, packet.pts) or sum(waiting.size for waiting in held) > HELD:
                     yield from (frame for waiting in held for frame in frames_in(clip, waiting))
                     held.clear()
     except av.FFmpegError:

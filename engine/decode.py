@@ -79,7 +79,8 @@ def on_the_grid(clip: Clip, config: FramesConfig, step: int | None) -> Iterator[
         _, pts, base = found
         passed = (pts - clip.first) * base // every
         wanted = clip.first + ceil((passed + 1) * every / base)
-        clip.wanted, clip.leaps = wanted if clip.stream.codec_context.name in REFERENCES else None, step is not None
+        if clip.stream.codec_context.name in REFERENCES and not clip.clockless:
+            clip.wanted, clip.leaps = wanted, step is not None
         if step is not None and wanted - pts > step:
             frames = stamped(clip, reached(clip, wanted, step))
         found = next((candidate for candidate in frames if candidate[1] >= wanted), None)
@@ -101,8 +102,18 @@ def keyframe_step(clip: Clip) -> int | None:
                 break
     except av.FFmpegError:
         return None  # broken near its start: the decoding pass tells how far it goes
-    exact = any(name in clip.container.format.name for name in INDEXED)
-    return max(np.diff(sorted(keys)).tolist()) if exact and len(keys) > 1 else None
+    exact = any(name in clip.container.format.name for name in INDEXED) and len(keys) > 1 and starts_at(clip, max(keys))
+    return max(np.diff(sorted(keys)).tolist()) if exact else None
+
+
+def starts_at(clip: Clip, key: int) -> bool:
+    """Whether decoding can start at a keyframe: some are marked that are whole only some frames later (x264's intra refresh)."""
+    try:
+        clip.container.seek(key, stream=clip.stream, backward=True)
+    except av.FFmpegError:
+        return False
+    found = next(decoded(clip), None)
+    return found is not None and found.pts is not None and clip.entry is not None and found.pts <= clip.entry
 
 
 def stamped(clip: Clip, frames: Iterator[Any]) -> Iterator[Stamped]:

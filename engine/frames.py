@@ -67,17 +67,18 @@ class DecodeFrames:
         """One row per moment; `seen` are glimpses of the whole video, None where every image stands alone."""
         view: View | None = None
         last_kept: NDArray[np.float32] | None = None
-        taken: set[str] = set()
+        taken: set[int] = set()
+        again: set[tuple[int, int]] = set()  # moments of the same millisecond as another one
         for now, following in with_next(moments):
             row: Row = {"video_id": video_id, "time_ms": now.time_ms, "pts": now.pts, "time_base": now.clock}
             row["frame_id"] = f"{video_id}@{now.time_ms}"
-            if row["frame_id"] in taken:  # it is another frame's, so this one gets an id that no kept frame can have
+            if now.time_ms in taken:  # the id is another frame's, so this one gets one that no kept frame can have
                 row |= fault("same millisecond", "an earlier frame has the same time in ms") | {"frame_id": f"{row['frame_id']}#{now.pts}"}
-                if row["frame_id"] not in taken:  # a broken clock may stand still for longer: that is told once
+                if (now.time_ms, now.pts) not in again:  # a clock that stands still for longer is told of once
                     yield row
-                taken.add(row["frame_id"])
+                again.add((now.time_ms, now.pts))
                 continue
-            taken.add(row["frame_id"])
+            taken.add(now.time_ms)
             if now.image is None:
                 yield row | fault("unreadable", "the file is no image that can be decoded")
                 continue

@@ -47,8 +47,11 @@ class Arrivals:
             if not self.due[number]:
                 yield self.batches[number], pa.concat_tables(self.written[number])
                 self.written[number] = []
-        if lost := sum(self.due):
-            raise ValueError(f"of {lost} videos some rows never came out of the flow: they were not entered in the ledger")
+        if any(self.due):
+            lost, twice = sum(max(due, 0) for due in self.due), sum(max(-due, 0) for due in self.due)
+            raise ValueError(
+                f"of {lost} videos some rows never came out of the flow, of {twice} they came twice: these are not in the ledger"
+            )
 
     def completes(self, row: dict[str, Any]) -> bool:
         """Count a row; True if it is the last of its video."""

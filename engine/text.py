@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 
 SEARCHED = 736  # px of the shorter side in a search: what the detector enlarges to; it sees no more of 1080 lines than of these
 IN_ROWS, STANDING = 24, 20  # px of the working size: new marks in rows like letters, or that stand still, which call for a search
-ROOM = 48  # px of the working size around new marks that a search looks at
+ROOM = 48  # px of the working size above and below new marks that a search looks at
 WORKING_SIDE = 640  # px: letters of a 1080-line picture stay letters, and the change test costs some 5 ms
 RENEWED = 30  # sampled frames after which a search is made in any case
 
@@ -68,9 +68,9 @@ class FindText:
 class WatchText:
     """Keep the boxes of burnt-in text up to date over the frames of one video without a search in every frame.
 
-    All of a picture is searched at the first frame and after RENEWED frames; in between, around marks that have come since the last
-    search there and stand in rows like letters or stand still until the next frame. A box stays while its strokes do: a search may
-    miss what another found.
+    All of a picture is searched at the first frame, after RENEWED frames, and where marks have come that stand in rows like letters; the
+    lines around marks that have come and stand still until the next frame are searched alone. A box stays while its strokes do: a
+    search may miss what another found.
     """
 
     def __init__(self, find_text: "Search", always: list[Box]) -> None:
@@ -85,34 +85,33 @@ class WatchText:
         if self.seen is None or self.age >= RENEWED:
             self.search(image, hidden, now, (0, 0, *image.shape[:2]))
             self.age = 0
-        elif (marks := self.changed(now, following)).any():
-            self.search(image, hidden, now, around_marks(marks, now.scale, image.shape[0], image.shape[1]))
+        elif (places := self.changed(now, following)).any():
+            self.search(image, hidden, now, lines_at(places, now.scale, image.shape[0], image.shape[1]))
         self.age += 1
         return [*self.always, *self.boxes]
 
     def search(self, image: Image, hidden: Mask, now: Strokes, part: Box) -> None:
-        """Look for text in a part of the picture; boxes whose strokes still stand stay."""
-        found = self.find_text(filled_in(image, hidden), part)
-        y0, x0, y1, x1 = part
+        """Look for text in a part of the picture, or in all of it where a box lost its strokes; boxes whose strokes still stand stay."""
         seen = now.map.copy() if self.seen is None else self.seen
-        self.boxes = found + [box for box in self.boxes if stays(box, seen, now)]
+        staying = [box for box in self.boxes if stays(box, seen, now)]
+        y0, x0, y1, x1 = part if len(staying) == len(self.boxes) else (0, 0, *image.shape[:2])
+        self.boxes = self.find_text(filled_in(image, hidden), (y0, x0, y1, x1)) + staying
         there = slice(int(y0 * now.scale), ceil(y1 * now.scale)), slice(int(x0 * now.scale), ceil(x1 * now.scale))
         seen[there] = now.map[there]
         self.seen = seen
 
     def changed(self, now: Strokes, following: Strokes | None) -> NDArray[np.uint8]:
-        """1 on marks that were not there at the last search and stand in rows like letters, or stand still until the next frame."""
+        """1 where marks that were not there at the last search stand still until the next frame, and all over if they stand in rows."""
         assert self.seen is not None
         known = cv2.dilate(self.seen, np.ones((5, 5), np.uint8))
         for y0, x0, y1, x1 in self.always + self.boxes:
             known[int(y0 * now.scale) : ceil(y1 * now.scale), int(x0 * now.scale) : ceil(x1 * now.scale)] = 1
         new = now.map & (1 - known)
-        found: NDArray[np.uint8] = np.zeros(new.shape, np.uint8)
-        if np.count_nonzero(new) >= IN_ROWS and np.count_nonzero(rows := letters(now.map) & new) >= IN_ROWS:
-            found |= rows
+        if np.count_nonzero(new) >= IN_ROWS and np.count_nonzero(letters(now.map) & new) >= IN_ROWS:
+            return np.ones(new.shape, np.uint8)  # faint letters beside them are found by the search alone
         if following is not None and (standing := still(now, new, following)).any():
-            found |= (cv2.boxFilter(standing, -1, (41, 15), normalize=False) >= STANDING).astype(np.uint8)
-        return found
+            return np.asarray(cv2.boxFilter(standing, -1, (41, 15), normalize=False) >= STANDING, np.uint8)
+        return np.zeros(new.shape, np.uint8)
 
 
 def stays(box: Box, seen: NDArray[np.uint8], now: Strokes) -> bool:
@@ -121,13 +120,12 @@ def stays(box: Box, seen: NDArray[np.uint8], now: Strokes) -> bool:
     return bool(before.any() and (before & after).sum() >= 0.5 * before.sum())
 
 
-def around_marks(marks: NDArray[np.uint8], scale: float, height: int, width: int) -> Box:
-    """The part of a picture that holds all marks, with room for the rest of their lines; the whole where that is most of it."""
-    x, y, wide, high = cv2.boundingRect(marks)
-    y0, x0, y1, x1 = max(0, y - ROOM), max(0, x - 2 * ROOM), y + high + ROOM, x + wide + 2 * ROOM  # lines are longer than high
-    if (y1 - y0) * (x1 - x0) > marks.size / 2:
+def lines_at(places: NDArray[np.uint8], scale: float, height: int, width: int) -> Box:
+    """The part of a picture, from side to side, that holds all places and the rest of their lines; the whole where that is most of it."""
+    _, y, _, high = cv2.boundingRect(places)
+    if high + 2 * ROOM > places.shape[0] / 2:
         return (0, 0, height, width)
-    return int(y0 / scale), int(x0 / scale), min(height, ceil(y1 / scale)), min(width, ceil(x1 / scale))
+    return max(0, int((y - ROOM) / scale)), 0, min(height, ceil((y + high + ROOM) / scale)), width
 
 
 def strokes(image: Image) -> Strokes:
@@ -206,7 +204,7 @@ def load_reader(threads: int, **params: Any) -> Any:
 def squarer(image: Image) -> Image:
     """The picture with its last rows or columns repeated until no side is under a quarter of the other, or under 32 px.
 
-    The detector enlarges the shorter side to 736 px, so a strip of 400 x 9 would take it half a minute.
+    The shorter side is enlarged to 736 px, so a search in a strip of 400 x 9 would take half a minute.
     """
     height, width = image.shape[:2]
     least = max(32, -(-max(height, width) // 4))

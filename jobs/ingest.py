@@ -111,7 +111,7 @@ class Progress:
         """Tell of a commit."""
         self.ledger = pa.concat_tables([self.ledger, rows])
         counts, seconds = self.counts(), monotonic() - self.began
-        left = seconds / self.done * (self.expected - self.done)
+        left = seconds / max(self.done, 1) * (self.expected - self.done)
         self.say(
             f"{self.done} of {self.expected} videos, {counts['refused']} with a reason · {counts['frames']} frames, "
             f"{counts['kept']} kept · {counts['patches']} patches · {counts['frames'] / seconds:.1f} frames/s · about {left:.0f} s left"

@@ -113,6 +113,7 @@ CLIPS = {
     "long gop": ("a.mp4", {"gop": 250}),
     "b-frames": ("a.mp4", {"gop": 10, "bframes": 3}),
     "open gop": ("a.mp4", {"gop": 10, "bframes": 3, "x264": "open-gop=1:b-adapt=0"}),
+    "intra refresh": ("a.mp4", {"gop": 20, "x264": "intra-refresh=1", "size": (96, 640)}),
     "matroska with b-frames": ("a.mkv", {"gop": 6, "bframes": 2}),
     "shifted start": ("a.mp4", {"gop": 6, "bframes": 2, "pts": [4000 + 40 * n for n in range(60)]}),
     "negative start": ("a.mp4", {"gop": 6, "pts": [-400 + 40 * n for n in range(60)], "use_editlist": 0}),

@@ -116,10 +116,39 @@ def test_new_text_is_searched_for_in_the_frame_in_which_it_appears(lasts):
     following = written[2] if lasts else plain[2]
     looked(watch, written[1], following)
     assert search.count == 2
-    y0, x0, y1, x1 = search.parts[1]
-    new = (written[1] != plain[1]).any(axis=2)
-    assert new[y0:y1, x0:x1].sum() == new.sum()
-    assert (y1 - y0) * (x1 - x0) < new.size / 2
+    assert search.parts[1] == (0, 0, 300, 400)
+
+
+class Finds:
+    """A search that finds every one of some lines that is there, in the part where it looks."""
+
+    def __init__(self, *boxes):
+        self.boxes = boxes
+
+    def __call__(self, image, part=None):
+        top, left, bottom, right = part or (0, 0, *image.shape[:2])
+        inside = [box for box in self.boxes if box[0] >= top and box[1] >= left and box[2] <= bottom and box[3] <= right]
+        return [box for box in inside if (image[box[0] : box[2], box[1] : box[3]] == 255).all(axis=2).sum() > 20]
+
+
+def test_a_line_that_flickers_while_marks_come_elsewhere_is_hidden_whenever_it_is_there():
+    name, clock = (40, 10, 70, 250), (200, 10, 230, 250)
+    watch, plain = WatchText(Finds(name, clock), []), [tissue(300, 400, seed) for seed in range(9)]
+    named = [lettered(image, "DOE 12/05/2013", (20, 60)) for image in plain]
+    marked = [cv2.rectangle(image.copy(), (20, 210), (60, 213), (255, 255, 255), -1) for image in plain]
+    for now, following in [(named[0], named[1]), (named[1], plain[2]), (marked[2], marked[3]), (marked[3], named[4])]:
+        looked(watch, now, following)
+    for number in range(4, 8):
+        assert name in looked(watch, named[number], named[number + 1])
+
+
+def test_a_line_that_is_replaced_in_the_frame_in_which_marks_come_elsewhere_is_hidden():
+    name, clock = (40, 10, 70, 250), (200, 10, 230, 250)
+    watch, plain = WatchText(Finds(name, clock), []), [tissue(300, 400, seed) for seed in range(4)]
+    scenes = [lettered(plain[0], "DOE 12/05/2013", (20, 60)), *(lettered(image, "IIIIII 4 7 1 1", (20, 62)) for image in plain[1:])]
+    scenes = [scenes[0], *(cv2.rectangle(image, (20, 210), (60, 213), (255, 255, 255), -1) for image in scenes[1:])]
+    for now, following in zip(scenes, [*scenes[1:], None], strict=True):
+        assert name in looked(watch, now, following)
 
 
 @pytest.mark.parametrize(("lasts", "searches"), [(True, 2), (False, 1)], ids=["that stands still", "that is gone in the next"])
@@ -132,6 +161,11 @@ def test_a_mark_without_letters_is_searched_only_if_it_stands_still(lasts, searc
     following = (marked if lasts else plain)[2]
     looked(watch, marked[1], following)
     assert search.count == searches
+    if lasts:
+        y0, x0, y1, x1 = search.parts[1]
+        assert (x0, x1) == (0, 400)
+        assert y0 < 200 < 204 < y1
+        assert y1 - y0 < 150
 
 
 def test_a_box_that_a_later_search_misses_stays_while_its_letters_do():
