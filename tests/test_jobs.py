@@ -148,6 +148,7 @@ def test_ray_makes_the_same_rows(archive, filled):
     assert here.equals(there)
 
 
+@pytest.mark.slow
 def test_a_store_that_was_killed_again_and_again_equals_an_undisturbed_one(archive, filled):
     scorer = next((archive / "store" / "scorers").glob("*.safetensors"))
     config = config_of(archive, archive / "killed", f"difficulty.checkpoint={scorer}", "videos.batch=1")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def ingest(folder: Path, store: Path, where: str = "here", strike: str = "", vid
     told = f"{strike}@{store}.struck" if strike else "none@nowhere@/"
     command = [sys.executable, "-m", "tests.crashes.ingest", f"{folder}/{videos}", str(store), f"{folder}/scorer.safetensors", where]
     environment = {**os.environ, "ENDOCURATE_STRIKE": told, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    if where == "cluster":
+        environment["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")  # it leaves its address there, and later ones would be asked for it
     with said_of(store).open("w") as said:  # no pipe: what Ray leaves behind would keep it open
         return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=said, start_new_session=True)
 
