@@ -182,6 +182,7 @@ def work(folder, resume, report):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_training_worker_is_replaced_and_the_run_goes_on_from_its_checkpoint(tmp_path):
     last = flow.train_on_ray(partial(work, str(tmp_path)), 2, str(tmp_path / "runs"), "killed")
     assert (last / "epoch").read_text() == "3"
