@@ -51,3 +51,9 @@ def test_a_micro_batch_comes_with_its_last_row_and_not_before(lost, cut):
     with pytest.raises(ValueError, match="of 1 videos some rows never came out of the flow, of 0"):
         gather()
     assert came == [name for name in IDS[:3] if name != IDS[lost // 8]]
+
+
+def test_a_video_that_comes_twice_does_not_make_up_for_one_that_never_comes():
+    arrivals = Arrivals(rows.videos(*IDS[:2]), 1)
+    with pytest.raises(ValueError, match="of 1 videos some rows never came out of the flow, of 1 they came twice"):
+        list(arrivals.whole(written_rows(rows.scored(name), []) for name in (IDS[0], IDS[0])))
