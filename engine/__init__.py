@@ -17,6 +17,7 @@ front of the flow
     gate         which frames are worth keeping
     frames       decodes, samples, cuts, blacks out and gates
     inference    how models run that are not trained: no gradients, one thread, what precision
+    packing      linear layers as a CPU runs them fastest
     room         as many items at a time as the GPU has room for
     proposals    what a proposer says, and two that need no weights
     sam          region proposers with trained weights: SAM's automatic masks and LiteMedSAM, quickened

@@ -15,17 +15,20 @@ from segment_anything.utils.amg import MaskData, batched_mask_to_box, calculate_
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.config import Precision
+from engine.packing import packed
 from engine.sam.decoder import MaskDecoder
 from engine.sam.encoder import Attention
 
 DETAIL = 4  # pixels of a drawn mask per side of an image token, and pixels of the model's input per such pixel
 
 
-def quicken(model: Any) -> Any:
-    """The same SAM with our attention and our decoder in the place of its own."""
+def quicken(model: Any, precision: Precision = "float32") -> Any:
+    """The same SAM with our attention, our decoder and packed layers in the encoder in the place of its own."""
     for block in getattr(model.image_encoder, "blocks", []):  # LiteMedSAM's encoder is another one
         if block.attn.use_rel_pos:
             block.attn = Attention(block.attn)
+    model.image_encoder = packed(model.image_encoder, precision)
     model.mask_decoder = MaskDecoder(model.mask_decoder)
     return model
 
