@@ -34,6 +34,8 @@ store
     sql          SQL over tables, read-only
     explain      from a patch, frame, image, selection or video back to its cause and on to its use
 choosing and training
+    pool         what a method of selection may look at: columns, and embeddings as a stream
+    clusters     k-means over a stream of embeddings, and what is alike inside a cluster
     selection    ranks patches and cuts at the budget
     synthesis    four patches become one training image
     rebuild      training images made again from their rows, and compared

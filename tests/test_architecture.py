@@ -12,7 +12,7 @@ ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 SEEING = {"pictures", "files", "clip", "decode", "content", "text", "gate", "proposals", "room", "inference", "packing"}
-TOOLS = SEEING | {"sam", "weights", "mae", "views", "simclr", "segmenters", "loader"}
+TOOLS = SEEING | {"sam", "weights", "mae", "views", "simclr", "segmenters", "loader", "pool", "clusters"}
 LAYERS = [
     {"models"},
     {"schema", "settings", "theory"},
@@ -36,6 +36,7 @@ HOMES = {
     "segmentation_models_pytorch": {"segmenters"},
     "accelerate": {"pretrain"},
     "jinja2": {"report"},
+    "faiss": {"clusters"},
 }
 
 

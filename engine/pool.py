@@ -1,0 +1,117 @@
+"""What a method of selection may look at: columns of every patch, and their embeddings as a stream.
+
+Nothing here depends on the order of the rows: whatever is drawn or tied is decided by a key, a hash of the patch's id.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]  # places in the pool
+Block = NDArray[np.float32]  # (n, width) embeddings, a row each
+
+STRIDE = np.uint64(0x9E3779B97F4A7C15)  # of splitmix64 (Steele et al., OOPSLA 2014), whose mixing of bits is used below
+ROWS = 1 << 16  # ids hashed, or embeddings read, at a time
+
+
+class Vectors(Protocol):
+    """The embeddings of a pool, which need never be in memory all at once; can be pickled, so that other processes read them too."""
+
+    width: int
+
+    def __len__(self) -> int: ...
+
+    def blocks(self) -> Iterator[Block]:
+        """All of them in the order of the pool's rows, some at a time."""
+        ...
+
+    def take(self, rows: Rows) -> Block:
+        """Those of `rows`, in that order."""
+        ...
+
+
+class Held:
+    """Vectors in memory: an array (N, width) of any floating type."""
+
+    def __init__(self, array: NDArray[np.floating]) -> None:
+        self.array, self.width = array, array.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def blocks(self) -> Iterator[Block]:
+        return (self.array[start : start + ROWS].astype(np.float32) for start in range(0, len(self.array), ROWS))
+
+    def take(self, rows: Rows) -> Block:
+        return self.array[rows].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Patches to choose from: `columns` with patch_id, bytes, difficulty and what else a method names, in any order of rows.
+
+    `vectors` belong to the same rows. `earlier` are the difficulties (N,) by the other scorers of the store, from the least trained on.
+    """
+
+    columns: pa.Table
+    vectors: Vectors | None = None
+    earlier: tuple[NDArray[np.float32], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A column (N,); ValueError where one of its values is not a finite number."""
+        values = self.columns[name].to_numpy().astype(np.float64)
+        if bad := int(np.sum(~np.isfinite(values))):
+            raise ValueError(f"{bad:,} of {len(values):,} patches have a {name} that is not a finite number")
+        return values
+
+    def keys(self, seed: int = 0) -> NDArray[np.uint64]:
+        """A lot per patch (N,): a function of its id and the seed."""
+        return hashed(self.columns["patch_id"], seed)
+
+    def ranked(self, values: NDArray[np.floating]) -> Rows:
+        """Rows by `values` (N,), largest first; equal ones by key."""
+        return np.lexsort([self.keys(), -values])
+
+    def embeddings(self) -> Vectors:
+        """The vectors; ValueError where the pool has none."""
+        if self.vectors is None:
+            raise ValueError("this method compares embeddings and the pool has none")
+        return self.vectors
+
+
+def hashed(ids: pa.ChunkedArray, seed: int = 0) -> NDArray[np.uint64]:
+    """64 bits of every id (N,) in UTF-8 and the seed: a polynomial of its bytes, mixed by splitmix64. Ids are not secrets, so that will do.
+
+    Among ten million ids two are equal in one of 370,000 pools; then their order is that of the rows.
+    """
+    chunks = [chunk.slice(start, ROWS) for chunk in ids.chunks for start in range(0, len(chunk), ROWS)]
+    return np.concatenate([np.zeros(0, np.uint64), *(hashed_some(chunk, seed) for chunk in chunks)])
+
+
+def hashed_some(ids: pa.Array, seed: int) -> NDArray[np.uint64]:
+    ids = ids.cast(pa.large_string())
+    offsets = np.frombuffer(ids.buffers()[1], np.int64)[ids.offset : ids.offset + len(ids) + 1]
+    content = np.frombuffer(ids.buffers()[2] or b"", np.uint8)
+    starts, lengths = offsets[:-1], np.diff(offsets)
+    found = mixed(np.full(len(ids), np.uint64(seed)) + STRIDE)
+    longest_first = np.argsort(-lengths, kind="stable")
+    reach = np.searchsorted(-lengths[longest_first], -np.arange(lengths.max(initial=0)), side="left")
+    state, starts = found[longest_first], starts[longest_first]
+    for place, count in enumerate(reach):  # the ids that have a byte at this place
+        state[:count] = (state[:count] ^ content[starts[:count] + place]) * np.uint64(0x100000001B3)  # FNV-1a
+    found[longest_first] = state
+    return mixed(found)
+
+
+def mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Each of 64 bits in changes half of those out."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))

@@ -1,0 +1,59 @@
+"""A pool's lots and orders are functions of ids and values, never of the order of rows."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.pool import Held, Pool, hashed, mixed
+
+IDS = st.lists(st.text(max_size=12), max_size=30)
+MASK = 2**64 - 1
+
+
+def by_definition(patch_id, seed):
+    state = int(mixed(np.array([seed], np.uint64) + np.uint64(0x9E3779B97F4A7C15))[0])
+    for byte in patch_id.encode():
+        state = ((state ^ byte) * 0x100000001B3) & MASK
+    return int(mixed(np.array([state], np.uint64))[0])
+
+
+@settings(deadline=None)
+@given(IDS, st.integers(0, 2**63 - 1), st.integers(0, 5))
+def test_a_key_is_the_hash_of_the_id_wherever_it_stands(ids, seed, cut):
+    column = pa.chunked_array([pa.array(ids[:cut], pa.string()), pa.array(["x", *ids[cut:]], pa.string()).slice(1)])
+    assert hashed(column, seed).tolist() == [by_definition(patch_id, seed) for patch_id in ids]
+
+
+def test_keys_spread_evenly_and_differ_by_seed():
+    ids = pa.chunked_array([[f"{video:032x}@{time}" for video in range(100) for time in range(0, 20_000, 100)]])
+    keys, others = hashed(ids, 0), hashed(ids, 1)
+    assert len(set(keys.tolist())) == len(ids)
+    counts = np.bincount((keys >> np.uint64(60)).astype(int), minlength=16)
+    assert abs(counts - len(ids) / 16).max() < 5 * (len(ids) / 16) ** 0.5
+    assert abs(np.corrcoef(keys.astype(float), others.astype(float))[0, 1]) < 0.05
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.5]), min_size=1, max_size=20), st.randoms())
+def test_ranks_do_not_depend_on_the_order_of_rows(values, random):
+    ids = [f"p{row}" for row in range(len(values))]
+    shuffled = random.sample(range(len(values)), len(values))
+    first = Pool(pa.table({"patch_id": ids})).ranked(np.array(values))
+    second = Pool(pa.table({"patch_id": [ids[row] for row in shuffled]})).ranked(np.array(values)[shuffled])
+    assert [ids[row] for row in first] == [ids[shuffled[row]] for row in second]
+    assert sorted(values, reverse=True) == [values[row] for row in first]
+
+
+def test_what_is_not_a_number_is_told():
+    pool = Pool(pa.table({"patch_id": ["a", "b"], "difficulty": pa.array([1.0, None], pa.float32())}))
+    with pytest.raises(ValueError, match="1 of 2 patches have a difficulty that is not a finite number"):
+        pool.numbers("difficulty")
+    with pytest.raises(ValueError, match="has none"):
+        pool.embeddings()
+
+
+def test_held_vectors_are_float32_in_the_order_asked_for():
+    held = Held(np.arange(12, dtype=np.float16).reshape(4, 3))
+    assert held.take(np.array([2, 0])).tolist() == [[6, 7, 8], [0, 1, 2]]
+    assert np.concatenate(list(held.blocks())).shape == (4, held.width)
