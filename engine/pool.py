@@ -69,7 +69,7 @@ class Pool:
         values = self.columns[name].to_numpy().astype(np.float64)
         if bad := int(np.sum(~np.isfinite(values))):
             raise ValueError(f"{bad:,} of {len(values):,} patches have a {name} that is not a finite number")
-        return values
+        return np.asarray(values)
 
     def keys(self, seed: int = 0) -> NDArray[np.uint64]:
         """A lot per patch (N,): a function of its id and the seed."""
