@@ -17,6 +17,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and what is stored stay float32
 CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
+Method = Literal[
+    "random", "optidel", "optidel_s", "easy", "meddel", "semdedup", "ssl_prototypes", "density", "hierarchical", "d4", "kcenter",
+    "el2n_like", "forgetting_like", "rded",
+]  # fmt: skip
 # Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
 DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
 
@@ -126,10 +130,45 @@ class ProbeConfig(Section):
     train: TrainConfig = TrainConfig(mae=MAEConfig(norm_pix=False), epochs=20, warmup_epochs=2, batch=64)
 
 
+class DensityConfig(Section):
+    """Density-Based Pruning (amro-kamal/effective_pruning: its defaults)."""
+
+    tau: Annotated[float, Field(gt=0)] = 0.5  # temperature of the softmax over clusters
+    balance: Share = 0.5  # of an even share that every cluster keeps at least
+
+
+class D4Config(Section):
+    dedup: Annotated[float, Field(gt=0, le=1)] = 0.75  # share of the patches that SemDeDup leaves
+
+
+class HierarchicalConfig(Section):
+    """Hierarchical k-means (facebookresearch/ssl-data-curation: its small example)."""
+
+    levels: Positive = 2  # the first has selection.clusters, each further one 3/10 of those below it
+    sample: Annotated[float, Field(gt=0, le=1)] = 0.5  # of a mean cluster: so many nearest ones of each are clustered anew
+
+
 class SelectionConfig(Section):
-    method: Literal["random", "optidel"] = "optidel"
-    budget: Annotated[float, Field(gt=0, le=1)] = 0.05  # share of the stored bytes; the papers' headline
+    """Which patches a training set is made of, and how much of them."""
+
+    method: Method = "optidel"
+    budget: Annotated[float, Field(gt=0)] = 0.05  # up to 1 a share, above a whole number; the papers' headline
+    unit: Literal["bytes", "patches", "images", "gpu_hours"] = "bytes"  # images: synthesised ones, a share is of the frames
     seed: Seed = 0
+    of: Literal["patches", "frames"] = "patches"  # what is chosen from: regions of frames, or whole ones
+    embedding: str = ""  # which of the store's; "": the scorer's own
+    clusters: Annotated[int, Field(ge=0)] = 0  # of k-means; 0: the root of the number of patches (no paper fits so few)
+    iterations: Positive = 20  # of k-means; SemDeDup: 100, of which the later ones change next to nothing
+    images_per_s: Annotated[float, Field(ge=0)] = 0.0  # that pre-training goes through, for unit=gpu_hours; 0: not measured
+    density: DensityConfig = DensityConfig()
+    d4: D4Config = D4Config()
+    hierarchical: HierarchicalConfig = HierarchicalConfig()
+
+    @model_validator(mode="after")
+    def counts_whole_things(self) -> Self:
+        if self.unit != "gpu_hours" and self.budget > 1 and self.budget % 1:
+            raise ValueError(f"budget={self.budget} is neither a share, which is at most 1, nor a whole number of {self.unit}")
+        return self
 
 
 class SynthesisConfig(Section):

@@ -50,6 +50,27 @@ class Held:
         return self.array[rows].astype(np.float32)
 
 
+class Part:
+    """Some of other vectors: the rows `rows`, which rise."""
+
+    def __init__(self, vectors: Vectors, rows: Rows) -> None:
+        self.vectors, self.rows, self.width = vectors, rows, vectors.width
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def blocks(self) -> Iterator[Block]:
+        start = 0
+        for block in self.vectors.blocks():
+            low, high = np.searchsorted(self.rows, [start, start + len(block)])
+            if low < high:
+                yield block[self.rows[low:high] - start]
+            start += len(block)
+
+    def take(self, rows: Rows) -> Block:
+        return self.vectors.take(self.rows[rows])
+
+
 @dataclass(frozen=True)
 class Pool:
     """Patches to choose from: `columns` with patch_id, bytes, difficulty and what else a method names, in any order of rows.
@@ -78,6 +99,11 @@ class Pool:
     def ranked(self, values: NDArray[np.floating]) -> Rows:
         """Rows by `values` (N,), largest first; equal ones by key."""
         return np.lexsort([self.keys(), -values])
+
+    def part(self, rows: Rows) -> "Pool":
+        """The pool of some rows, which rise."""
+        vectors = None if self.vectors is None else Part(self.vectors, rows)
+        return Pool(self.columns.take(rows), vectors, tuple(values[rows] for values in self.earlier))
 
     def embeddings(self) -> Vectors:
         """The vectors; ValueError where the pool has none."""

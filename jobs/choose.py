@@ -2,36 +2,67 @@
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from engine import selection, synthesis, tracking
+from engine import flow, selection, synthesis, tracking
 from engine.config import Config
+from engine.flow import Step
+from engine.pool import Pool
 from engine.schema import PATCHES_PER_IMAGE
 from engine.selection import Selection
 from engine.store import PatchStore
 
 log = logging.getLogger("jobs.choose")
 IMAGES_AT_ONCE = 64  # about 100 MB of pixels
+TASKS = 256  # at once at most: beyond that the embeddings come no faster
 
 
 def run(config: Config) -> None:
     """Rank the patches of the complete version, cut at the budget, write the selection and its images."""
     store = PatchStore(config.store.uri)
     version = store.complete_version() if store.has("videos") else store.open("patches").version
-    columns = store.patches(selection.COLUMNS, version=version)
-    if not len(columns):
+    pool = pool_of(config, store, version)
+    if not len(pool):
         raise LookupError(f"the store {store.uri} holds no patches: run the job ingest on video that passes the gate")
-    chosen = selection.choose(columns, config.selection, np.random.default_rng(config.selection.seed))
+    chosen = selection.choose(pool, config.selection, run=spread(config), seconds_per_image=seconds_per_image(config))
     tags = {"selection": chosen.selection_id, "patches_version": version}
     with store.writing("choose"), tracking.running(config, "choose", chosen.selection_id, tags) as record:
         images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
-        record.log({"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}, step=0)
+        counts = {"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}
+        told = {f"choose/{name}": value for name, value in chosen.told.items()}
+        record.log({**counts, f"choose/unspent_{config.selection.unit}": chosen.unspent, **told}, step=0)
     log.info(
-        "%s: %d of %d patches, %.1f%% of the stored bytes, %d images",
-        chosen.selection_id, len(chosen.patch_ids), len(columns), 100 * chosen.retained, images,
+        "%s: %d of %d patches, %.1f%% of the stored bytes, %d images; %.6g %s of the budget are left",
+        chosen.selection_id, len(chosen.patch_ids), len(pool), 100 * chosen.retained, images, chosen.unspent, config.selection.unit,
     )  # fmt: skip
+
+
+def pool_of(config: Config, store: PatchStore, version: int) -> Pool:
+    """What the method may look at, of one version of the patch table."""
+    columns = store.patches(selection.columns(config.selection), version=version)
+    if not selection.METHODS[config.selection.method].embeddings:
+        return Pool(columns)
+    return Pool(columns, store.vectors(version, config.selection.embedding))
+
+
+def spread(config: Config) -> selection.Run:
+    """Where the work inside clusters is done: tasks on whatever processors of the cluster are idle, or here."""
+    if config.where == "here":
+        return selection.in_process
+
+    def run(stage: type, arguments: tuple[Any, ...], table: pa.Table) -> Iterator[pa.Table]:
+        # A task holds 65,536 embeddings (0.1 GB at a width of 384) and opens the table again, which costs next to nothing.
+        return flow.run_on_ray([Step(stage, arguments, batch=1, actors=(1, TASKS), loads=False)], table)
+
+    return run
+
+
+def seconds_per_image(config: Config) -> float:
+    """Of a GPU, over all epochs of the pre-training; 0 where its throughput was not measured."""
+    speed = config.selection.images_per_s
+    return config.pretrain.epochs / speed if speed else 0.0
 
 
 def compose(config: Config, store: PatchStore, chosen: Selection, version: int) -> Iterator[pa.Table]:

@@ -1,0 +1,181 @@
+"""k-means over a stream of embeddings, and what is alike inside a cluster. Only home of `faiss`.
+
+Embeddings are scaled to one length and rounded to whole numbers, so that float32 holds every sum of their products exactly: a cosine
+is the same number whatever the tile, the order of the rows, the count of threads or the machine. Plain float32 products are not (2 to
+3% of them change with the threads), and a choice must not hang on that. Rounding moves a cosine by 1e-4 (standard deviation).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.pool import Block, Rows, Vectors
+
+Floats = NDArray[np.float32]
+
+LENGTH = 4000  # of a rounded embedding: the sums stay below 2^24, the last whole number up to which float32 has all, to width 36,000
+FINE = np.float32(2**20)  # cosines are multiples of 1 / FINE, so that those of equal rows are exactly 1
+POINTS = 256  # per centroid: more do not better k-means (faiss's own bound)
+TILE = 1024  # rows of a product: with a few thousand columns it stays in the cache
+
+
+def fit(vectors: Vectors, count: int, keys: NDArray[np.uint64], iterations: int) -> Block:
+    """Spherical k-means: (k, width) centroids of length one, k being `count` or as many as there are rows.
+
+    It sees the POINTS rows per centroid that have the smallest `keys` (N,), in their order. ValueError counts the embeddings that are
+    zero or not finite. The same machine gives the same centroids.
+    """
+    count = min(count, len(vectors))
+    wanted = np.argsort(keys, kind="stable")[: POINTS * count]
+    sample = gathered(vectors, wanted)
+    means = faiss.Kmeans(
+        vectors.width, count, niter=iterations, spherical=True, seed=1, gpu=faiss.get_num_gpus() > 0,
+        max_points_per_centroid=POINTS, min_points_per_centroid=1,
+    )  # fmt: skip
+    means.train(sample)
+    centroids = np.asarray(means.centroids)
+    centroids[~centroids.any(axis=1)] = sample[0]  # rows that cancel out have no direction
+    return whole(centroids) / np.float32(LENGTH)
+
+
+def gathered(vectors: Vectors, wanted: Rows) -> Block:
+    """Those of the rows `wanted`, in that order, of length one, after a look at all."""
+    found = np.empty((len(wanted), vectors.width), np.float32)
+    rising = np.argsort(wanted)
+    start = 0
+    for block in checked(vectors):
+        low, high = np.searchsorted(wanted, [start, start + len(block)], sorter=rising)
+        places = rising[low:high]
+        found[places] = whole(block[wanted[places] - start]) / np.float32(LENGTH)
+        start += len(block)
+    return found
+
+
+def checked(vectors: Vectors) -> Iterator[Block]:
+    """All blocks; ValueError after the last one where some embeddings have no direction."""
+    bad = 0
+    for block in vectors.blocks():
+        bad += int(np.sum(~(np.isfinite(block).all(axis=1) & block.any(axis=1))))
+        yield block
+    if bad:
+        raise ValueError(f"{bad:,} of {len(vectors):,} embeddings are zero or hold what is not a finite number, so have no direction")
+
+
+def whole(vectors: Block) -> Block:
+    """Rows (n, width) of length LENGTH, rounded to whole numbers; those that have no direction stay zero."""
+    lengths = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = vectors * (LENGTH / lengths)[:, None]
+    return np.rint(np.where(np.isfinite(scaled), scaled, 0)).astype(np.float32)
+
+
+def inverse(rounded: Block) -> Floats:
+    """1 / length (n,) of rounded rows; 0 for zero."""
+    squares: Floats = np.einsum("nd,nd->n", rounded, rounded)
+    return np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
+
+
+def fine(cosines: Floats) -> Floats:
+    rounded: Floats = np.rint(cosines * FINE) / FINE
+    return rounded
+
+
+def cosines(left: Block, right: Block) -> Floats:
+    """(n, m) cosines of rounded rows (n, width) and (m, width)."""
+    products = left @ right.T
+    products *= inverse(left)[:, None]
+    products *= inverse(right)
+    return fine(products)
+
+
+def assigned(vectors: Vectors, centroids: Block) -> tuple[NDArray[np.int32], Floats]:
+    """For every row the nearest centroid (N,), the first one of equals, and the cosine with it (N,)."""
+    labels, nearest = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.float32)
+    middles = whole(centroids)
+    scales, start = inverse(middles), 0
+    for rows in tiles(vectors):
+        products = rows @ middles.T
+        products *= scales
+        mine = products.argmax(axis=1)
+        labels[start : start + len(rows)] = mine
+        nearest[start : start + len(rows)] = fine(products[np.arange(len(rows)), mine] * inverse(rows))
+        start += len(rows)
+    return labels, nearest
+
+
+def tiles(vectors: Vectors) -> Iterator[Block]:
+    """All rows, rounded, TILE at most at a time."""
+    for block in vectors.blocks():
+        for start in range(0, len(block), TILE):
+            yield whole(block[start : start + TILE])
+
+
+def members(labels: NDArray[np.int32], order: Rows, count: int) -> list[Rows]:
+    """The rows of each of `count` clusters, in the `order` of all rows (N,)."""
+    together = order[np.argsort(labels[order], kind="stable")]
+    return np.split(together, np.cumsum(np.bincount(labels, minlength=count))[:-1])
+
+
+def places(labels: NDArray[np.int32], order: Rows) -> Rows:
+    """Which of its cluster's rows each row (N,) is in the `order` of all: 0 is the first."""
+    together = order[np.argsort(labels[order], kind="stable")]
+    sizes = np.bincount(labels)
+    found = np.empty(len(labels), np.int64)
+    found[together] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return found
+
+
+def earlier_likeness(vectors: Block) -> Floats:
+    """The largest cosine (n,) of each row (n, width) with any row before it; -1 for the first, which has none."""
+    rows = whole(vectors)
+    scales, found = inverse(rows), np.full(len(rows), -1, np.float32)
+    for start in range(0, len(rows), TILE):
+        mine = slice(start, start + TILE)
+        for before in range(0, start + 1, TILE):
+            products = rows[before : before + TILE] @ rows[mine].T
+            products *= scales[before : before + TILE, None]
+            if before == start:
+                products[np.tril_indices(len(products))] = -2 * LENGTH  # below what any cosine comes to
+            likeness = products.max(axis=0) * scales[mine]
+            np.maximum(found[mine], likeness, out=found[mine])
+    found = fine(found)
+    found[:1] = -1
+    return found
+
+
+def covered(vectors: Block, thresholds: Floats) -> NDArray[np.uint32]:
+    """Greedy cover of the rows (n, width) in order, for up to 32 rising thresholds at once: (n,) bits, bit e of a row set where it is kept.
+
+    At a threshold a row goes where its cosine with a row kept before it is larger.
+    """
+    rows, side = whole(vectors), TILE // 4
+    kept = np.full(len(rows), 2 ** len(thresholds) - 1, np.uint32)
+    for start in range(0, len(rows), side):
+        mine = slice(start, start + side)
+        for before in range(0, start, TILE):
+            some = slice(before, min(before + TILE, start))
+            alive = np.flatnonzero(kept[some]) + before
+            over = exceeded(cosines(rows[alive], rows[mine]), thresholds)
+            kept[mine] &= ~np.bitwise_or.reduce(over & kept[alive, None], axis=0)
+        settle(kept[mine], exceeded(cosines(rows[mine], rows[mine]), thresholds))
+    return kept
+
+
+def settle(kept: NDArray[np.uint32], over: NDArray[np.uint32]) -> None:
+    """Each row that is kept at some thresholds drops, in place, the later ones that are too like it there; `over` (n, n) bits."""
+    for row in range(len(kept) - 1):
+        if kept[row]:
+            kept[row + 1 :] &= ~(over[row, row + 1 :] & kept[row])
+
+
+def exceeded(values: Floats, thresholds: Floats) -> NDArray[np.uint32]:
+    """Bits like `values`: bit e is set where a value is above the rising thresholds' e-th."""
+    bits = np.zeros(values.shape, np.uint32)
+    near: Any = values > thresholds[0]
+    bits[near] = ((np.uint64(1) << np.searchsorted(thresholds, values[near], side="left").astype(np.uint64)) - np.uint64(1)).astype(
+        np.uint32
+    )
+    return bits

@@ -1,0 +1,130 @@
+"""Which patches are worth training on: a ranked list of ids that fills a budget, never a copy of pixels.
+
+A method orders the patches of a pool; the budget then cuts the order to whole training images. What a method looks at stands in METHODS.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine import schema
+from engine.config import SelectionConfig
+from engine.pool import Pool, Rows
+from engine.schema import PATCHES_PER_IMAGE as GROUP
+from engine.selection import coverage, density, hierarchical, likeness, prototypes, ranking
+from engine.selection.budgets import Budget, Order, budget_of
+from engine.selection.spread import Run, in_process
+
+__all__ = ["METHODS", "Method", "Run", "Selection", "choose", "columns", "in_process"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How rows are ordered, and what of the patches is looked at for it."""
+
+    order: Callable[[Pool, Budget, SelectionConfig, Run], Order]
+    columns: tuple[str, ...] = ()
+    embeddings: bool = False
+
+
+METHODS = {
+    "random": Method(ranking.by_lot),
+    "optidel": Method(ranking.hardest, ("difficulty",)),
+    "optidel_s": Method(ranking.hardest_crops, ("difficulty", "proposer")),
+    "easy": Method(ranking.easiest, ("difficulty",)),
+    "el2n_like": Method(ranking.hardest_on_average, ("difficulty",)),
+    "forgetting_like": Method(ranking.most_forgotten, ("difficulty",)),
+    "rded": Method(ranking.realistic, ("difficulty", "frame_id")),
+    "meddel": Method(likeness.meddel, embeddings=True),
+    "semdedup": Method(likeness.semdedup, embeddings=True),
+    "ssl_prototypes": Method(prototypes.ssl_prototypes, embeddings=True),
+    "d4": Method(prototypes.d4, embeddings=True),
+    "density": Method(density.density, embeddings=True),
+    "hierarchical": Method(hierarchical.hierarchical, embeddings=True),
+    "kcenter": Method(coverage.kcenter, embeddings=True),
+}
+
+
+def columns(config: SelectionConfig) -> list[str]:
+    """The columns of the patch table that a choice with these settings looks at."""
+    frames = {"frame_id"} if config.unit == "images" and config.budget <= 1 else set()
+    return sorted({"patch_id", "bytes", "proposer", *METHODS[config.method].columns, *frames})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Patch ids in the order of choice, the share of the stored bytes that they take, and what of the budget is left, in its unit."""
+
+    selection_id: str
+    patch_ids: list[str]
+    sizes: np.ndarray  # (N,) bytes of each
+    retained: float
+    unspent: float = 0.0
+    told: Mapping[str, float] = field(default_factory=dict)  # what the method found out, as MedDEL's radius
+
+    def rows(self, config: SelectionConfig, patches_version: int) -> pa.Table:
+        """The selection as rows of schema.SELECTION."""
+        count = len(self.patch_ids)
+        same = {
+            "selection_id": self.selection_id,
+            "method": config.method,
+            "budget": config.budget,
+            "retained": self.retained,
+            "seed": config.seed,
+            "patches_version": patches_version,
+        }
+        columns: dict[str, Any] = {name: [value] * count for name, value in same.items()}
+        columns |= {"rank": list(range(count)), "patch_id": self.patch_ids, "weight": [1.0] * count, "bytes": self.sizes.tolist()}
+        return pa.table(columns, schema.SELECTION)
+
+
+def choose(
+    pool: Pool | pa.Table, config: SelectionConfig, *, run: Run = in_process, group: int = GROUP, seconds_per_image: float = 0.0
+) -> Selection:
+    """The patches that `config.method` takes within `config.budget`, whatever the order of the rows.
+
+    A table of `columns` will do where the method needs no embeddings. `run` does the work inside clusters, `group` is the patches of a
+    training image, `seconds_per_image` the time of a GPU that one takes over all epochs. ValueError, in a sentence, for what is not a
+    number or has no direction, and for a budget too small for one image.
+    """
+    pool = of_kind(pool if isinstance(pool, Pool) else Pool(pool), config.of)
+    budget = budget_of(pool, config, group, seconds_per_image)
+    order = METHODS[config.method].order(pool, budget, config, run) if len(pool) else Order(np.zeros(0, np.int64))
+    taken = order.rows[: budget.within(order.rows)]
+    if not len(taken):
+        raise ValueError(
+            f"selection.budget={config.budget:g} with selection.unit={config.unit} of {len(pool):,} {config.of} "
+            f"({total_bytes(pool):,} bytes) holds no image of {group} patches: take in more video or raise the budget"
+        )
+    return selected(pool, taken, config, budget, order.told)
+
+
+def of_kind(pool: Pool, kind: str) -> Pool:
+    """The regions of frames, or the whole frames, of a pool; all of one that does not tell them apart."""
+    if "proposer" not in pool.columns.column_names:
+        return pool
+    whole = pc.fill_null(pc.equal(pool.columns["proposer"], "frame"), False).to_numpy()
+    wanted = whole if kind == "frames" else ~whole
+    return pool if wanted.all() else pool.part(np.flatnonzero(wanted))
+
+
+def total_bytes(pool: Pool) -> int:
+    return int(pc.sum(pool.columns["bytes"].cast(pa.int64())).as_py() or 0)
+
+
+def selected(pool: Pool, taken: Rows, config: SelectionConfig, budget: Budget, told: Mapping[str, float]) -> Selection:
+    sizes = pool.columns["bytes"].take(taken).to_numpy()
+    ids = pool.columns["patch_id"].take(taken).to_pylist()
+    retained = float(sizes.sum(dtype=np.int64) / total_bytes(pool))
+    return Selection(name(config, ids), ids, sizes, retained, budget.unspent(taken), told)
+
+
+def name(config: SelectionConfig, patch_ids: list[str]) -> str:
+    """Two settings that happen to choose the same patches stay two selections."""
+    content = "\n".join([config.fingerprint(), *patch_ids])
+    return f"{config.method}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

@@ -1,0 +1,84 @@
+"""How much may be chosen: a limit in bytes, patches, training images or hours of a GPU, and what each patch takes of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from engine.config import SelectionConfig
+from engine.pool import Pool, Rows
+
+
+@dataclass(frozen=True)
+class Order:
+    """Rows of a pool in the order of choice, and what their method found out on the way, by name."""
+
+    rows: Rows
+    told: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each row costs, (N,) whole numbers, and the limit of their sum. `worth` of one is so much of `unit`."""
+
+    costs: NDArray[np.int64]
+    limit: int
+    unit: str
+    group: int  # patches of a training image
+    worth: float = 1.0
+
+    def within(self, order: Rows) -> int:
+        """How many of the first rows do not exceed the limit, as a whole number of images."""
+        affordable = int(np.searchsorted(np.cumsum(self.costs[order]), self.limit, side="right"))
+        return affordable - affordable % self.group
+
+    def spent(self, rows: Rows) -> int:
+        return int(self.costs[rows].sum())
+
+    def unspent(self, rows: Rows) -> float:
+        """What is left, in `unit`."""
+        return (self.limit - self.spent(rows)) * self.worth
+
+
+def budget_of(pool: Pool, config: SelectionConfig, group: int, seconds_per_image: float = 0.0) -> Budget:
+    """The budget of `config` for this pool and images of `group` patches.
+
+    `seconds_per_image` is the time of a GPU that an image takes over all epochs. ValueError where a budget in hours does not know it.
+    """
+    if config.unit == "bytes":
+        costs = pool.columns["bytes"].to_numpy().astype(np.int64)
+        return Budget(costs, whole_number(config.budget, int(costs.sum())), "bytes", group)
+    ones = np.broadcast_to(np.int64(1), len(pool))
+    if config.unit == "patches":
+        return Budget(ones, whole_number(config.budget, len(pool)), "patches", group)
+    if config.unit == "images":
+        # OptiDEL, section 3: N = 4 R |D| patches, so R |D| images of |D| frames.
+        frames = pc.count_distinct(pool.columns["frame_id"]).as_py() if config.budget <= 1 else 0
+        return Budget(ones, whole_number(config.budget, frames) * group, "images", group, 1 / group)
+    if seconds_per_image <= 0:
+        raise ValueError("selection.unit=gpu_hours needs selection.images_per_s, the images a second that pre-training was measured at")
+    images = int(Fraction(str(config.budget)) * 3600 / Fraction(seconds_per_image))
+    return Budget(ones, images * group, "gpu_hours", group, seconds_per_image / group / 3600)
+
+
+def whole_number(budget: float, total: int) -> int:
+    """The budget itself above 1, else that share of `total`, read as it was written: 0.29 of 100 is 29."""
+    return int(budget) if budget > 1 else int(Fraction(str(budget)) * total)
+
+
+def most(budget: Budget, choose: Callable[[int], Rows]) -> Rows:
+    """The rows that `choose` gives for the largest count of them that stays in the budget, found by bisection."""
+    cheapest = max(1, int(budget.costs.min(initial=1)))
+    low, high = 0, min(len(budget.costs), budget.limit // cheapest)
+    best, middle = np.zeros(0, np.int64), high  # with equal costs the first look is at the right one
+    while low < high:
+        rows = choose(middle)
+        if budget.spent(rows) <= budget.limit:
+            low, best = middle, rows
+        else:
+            high = middle - 1
+        middle = (low + high + 1) // 2
+    return best

@@ -1,0 +1,124 @@
+"""Methods that drop what is like something else in its cluster: SemDeDup and MedDEL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import clusters
+from engine.config import SelectionConfig
+from engine.pool import Block, Pool, Rows
+from engine.selection.budgets import Budget, Order
+from engine.selection.spread import CoverClusters, FindLikeness, Run, collected, tasks
+
+LOOKS = 4  # at thresholds between two others; each look is at 32
+SAMPLED = 64  # clusters at least that the first looks are at: with wide thresholds nearly all pairs of a cluster are compared
+WIDE = np.float32(1) - np.geomspace(2, 2**-12, 32, dtype=np.float32)  # rising; the radius is a cosine distance, of 0 to 2
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """k-means of a pool: centroids (k, width), and of each row its cluster (N,) and its cosine with that centroid (N,)."""
+
+    centroids: Block
+    labels: NDArray[np.int32]
+    nearness: NDArray[np.float32]
+    outside_in: Rows  # all rows, the farthest from its centroid first
+
+    def members(self) -> list[Rows]:
+        """The rows of each cluster, the farthest from the centroid first (SemDeDup: "keep hard")."""
+        return clusters.members(self.labels, self.outside_in, len(self.centroids))
+
+
+def clustered(pool: Pool, config: SelectionConfig) -> Clustered:
+    """ValueError where the pool has no embeddings, or some that are zero or not finite."""
+    vectors = pool.embeddings()
+    centroids = clusters.fit(vectors, cluster_count(pool, config), pool.keys(config.seed), config.iterations)
+    labels, nearness = clusters.assigned(vectors, centroids)
+    return Clustered(centroids, labels, nearness, pool.ranked(-nearness))
+
+
+def cluster_count(pool: Pool, config: SelectionConfig) -> int:
+    return min(config.clusters or max(1, round(len(pool) ** 0.5)), len(pool))
+
+
+def semdedup(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
+    """SemDeDup (Abbas et al. 2023): by the largest cosine with an earlier one of the cluster, smallest first.
+
+    A row goes where that is above 1 - epsilon, whether or not the earlier one goes too, so each epsilon keeps a beginning of this order.
+    """
+    return Order(unlikest(pool, config, run))
+
+
+def unlikest(pool: Pool, config: SelectionConfig, run: Run) -> Rows:
+    table = tasks(clustered(pool, config).members())
+    found = collected(run(FindLikeness, (pool.embeddings(),), table), np.empty(len(pool), np.float32))
+    return pool.ranked(-found)
+
+
+def deduplicated(pool: Pool, config: SelectionConfig, run: Run, share: float) -> Rows:
+    """The rows, rising, that SemDeDup leaves where it leaves that share of a pool, one at least."""
+    return np.sort(unlikest(pool, config, run)[: max(1, round(share * len(pool)))])
+
+
+def meddel(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
+    """MedDEL (Yang et al. 2024): in each cluster, from outside in, what is not within the radius of one that was kept.
+
+    The radius is the one that keeps the most within the budget, of those looked at. Not published: the order, k, and how it is found.
+    """
+    found = clustered(pool, config)
+    if budget.costs.sum() <= budget.limit:
+        return Order(found.outside_in, {"radius": 0.0})
+    members = found.members()
+    every = max(1, len(members) // SAMPLED)
+    low, high = -1.0, 1.0
+    if every > 1:
+        low, high = foreseen(pool, budget, members[::every], run)
+    kept, threshold = searched(pool, budget, members, np.linspace(low, high, 32, dtype=np.float32) if every > 1 else WIDE, run)
+    return Order(found.outside_in[kept[found.outside_in]], {"radius": 1.0 - threshold})
+
+
+def foreseen(pool: Pool, budget: Budget, members: Sequence[Rows], run: Run) -> tuple[float, float]:
+    """Two thresholds between which the right one probably lies, from some clusters and their part of the budget."""
+    some = np.concatenate(members)
+    part = budget.limit * budget.costs[some].sum() / budget.costs.sum()
+    thresholds = WIDE
+    for _ in range(2):
+        bits = looked(pool, members, thresholds, run)
+        fits = np.array([budget.costs[some][bits[some] >> e & 1 > 0].sum() <= part for e in range(len(thresholds))])
+        place = int(np.flatnonzero(fits).max(initial=0))
+        low, high = thresholds[max(place - 1, 0)], thresholds[min(place + 2, len(thresholds) - 1)]
+        thresholds = np.linspace(low, high, 32, dtype=np.float32)
+    return float(low), float(high)
+
+
+def searched(
+    pool: Pool, budget: Budget, members: Sequence[Rows], thresholds: NDArray[np.float32], run: Run
+) -> tuple[NDArray[np.bool_], float]:
+    """Which rows (N,) the best threshold keeps, and that threshold; the lowest one looked at where none stays in the budget."""
+    low, high, best, spent = -1.0, 1.0, (np.zeros(len(pool), np.bool_), -1.0), -1
+    for _ in range(LOOKS):
+        bits = looked(pool, members, thresholds, run)
+        costs = np.array([budget.costs[(bits >> e & 1) > 0].sum() for e in range(len(thresholds))])
+        fits = costs <= budget.limit
+        place = int(np.argmax(np.where(fits, costs, -1)))  # the first where none fits
+        if costs[place] > spent if fits[place] else spent < 0:
+            best, spent = ((bits >> place & 1) > 0, float(thresholds[place])), int(costs[place]) if fits[place] else -1
+        low, high = bracket(thresholds, fits, low, high)
+        if (spent >= 0 and budget.limit - spent <= budget.group * budget.costs.mean()) or high - low < 1 / clusters.FINE:
+            break
+        thresholds = np.linspace(low, high, 34, dtype=np.float32)[1:-1]
+    return best
+
+
+def bracket(thresholds: NDArray[np.float32], fits: NDArray[np.bool_], low: float, high: float) -> tuple[float, float]:
+    """The highest threshold that fits, and the next one, which does not."""
+    place = int(np.flatnonzero(fits).max(initial=-1))
+    return (float(thresholds[place]) if place >= 0 else low, float(thresholds[place + 1]) if place + 1 < len(fits) else high)
+
+
+def looked(pool: Pool, members: Sequence[Rows], thresholds: NDArray[np.float32], run: Run) -> NDArray[np.uint32]:
+    """What greedy covers keep of each row (N,): bit e at the threshold e."""
+    made = run(CoverClusters, (pool.embeddings(), thresholds), tasks(members))
+    return collected(made, np.zeros(len(pool), np.uint32))

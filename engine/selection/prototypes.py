@@ -1,0 +1,18 @@
+"""Methods that keep what is least like the middle of its cluster."""
+
+from engine.config import SelectionConfig
+from engine.pool import Pool
+from engine.selection.budgets import Budget, Order
+from engine.selection.likeness import clustered, deduplicated
+from engine.selection.spread import Run
+
+
+def ssl_prototypes(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
+    """Sorscher et al. (NeurIPS 2022): by cosine distance to the nearest centroid, largest first."""
+    return Order(clustered(pool, config).outside_in)
+
+
+def d4(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
+    """D4 (Tirumala et al., NeurIPS 2023): what SemDeDup leaves, clustered anew, by distance to the nearest centroid."""
+    kept = deduplicated(pool, config, run, config.d4.dedup)
+    return Order(kept[ssl_prototypes(pool.part(kept), budget, config, run).rows])

@@ -1,0 +1,76 @@
+"""Work inside clusters as stages over tables of row numbers, so that it can be done here or be spread over other processes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine import clusters, schema
+from engine.pool import Rows, Vectors
+
+# A stage, what its constructor gets, and a table each row of which may be worked on anywhere -> what the stage makes, in any order.
+Run = Callable[[type, tuple[Any, ...], pa.Table], Iterator[pa.Table]]
+
+AT_ONCE = 1 << 16  # rows whose embeddings a task has in memory, or one larger cluster
+
+TASK = pa.schema([pa.field("clusters", pa.list_(pa.list_(pa.int64())))])  # rows of the pool, in the order in which they are compared
+LIKENESS = pa.schema([pa.field("row", pa.int64()), pa.field("value", pa.float32())])
+KEPT = pa.schema([pa.field("row", pa.int64()), pa.field("value", pa.uint32())])
+
+
+def in_process(stage: type, arguments: tuple[Any, ...], table: pa.Table) -> Iterator[pa.Table]:
+    """Task by task."""
+    work = stage(*arguments)
+    for task in range(len(table)):
+        yield from work(table.slice(task, 1))
+
+
+def tasks(members: Sequence[Rows]) -> pa.Table:
+    """The clusters as rows of TASK, of about AT_ONCE rows of the pool each."""
+    ends = np.cumsum([0, *map(len, members)])
+    inner = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(np.concatenate([np.zeros(0, np.int64), *members])))
+    first = [0]
+    for place in range(1, len(members)):
+        if ends[place + 1] - ends[first[-1]] > AT_ONCE:
+            first.append(place)
+    return pa.table({"clusters": pa.ListArray.from_arrays(pa.array([*first, len(members)], pa.int32()), inner)}, TASK)
+
+
+def collected(made: Iterator[pa.Table], into: NDArray[Any]) -> NDArray[Any]:
+    """The values that were made, each at its row of `into` (N,)."""
+    for table in made:
+        into[table["row"].to_numpy()] = table["value"].to_numpy()
+    return into
+
+
+def work(vectors: Vectors, task: pa.Table, of_cluster: Callable[[NDArray[np.float32]], NDArray[Any]], writes: pa.Schema) -> pa.Table:
+    """What `of_cluster` says of every row of a task's clusters."""
+    together = task["clusters"].combine_chunks().flatten()
+    rows = together.flatten().to_numpy()
+    ends = np.cumsum(together.value_lengths().to_numpy())
+    found = [of_cluster(cluster) for cluster in np.split(vectors.take(rows), ends[:-1])]
+    return pa.table({"row": rows, "value": np.concatenate(found)}, writes)
+
+
+@schema.stage(reads=TASK, writes=LIKENESS)
+class FindLikeness:
+    """The largest cosine of each row with an earlier one of its cluster."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = vectors
+
+    def __call__(self, task: pa.Table) -> pa.Table:
+        return work(self.vectors, task, clusters.earlier_likeness, LIKENESS)
+
+
+@schema.stage(reads=TASK, writes=KEPT)
+class CoverClusters:
+    """Which rows a greedy cover of their cluster keeps, at up to 32 rising thresholds: a bit each."""
+
+    def __init__(self, vectors: Vectors, thresholds: NDArray[np.float32]) -> None:
+        self.vectors, self.thresholds = vectors, thresholds
+
+    def __call__(self, task: pa.Table) -> pa.Table:
+        return work(self.vectors, task, lambda cluster: clusters.covered(cluster, self.thresholds), KEPT)
