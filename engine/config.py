@@ -19,7 +19,7 @@ Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and wh
 CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
 Method = Literal[
     "random", "optidel", "optidel_s", "easy", "meddel", "semdedup", "ssl_prototypes", "density", "hierarchical", "d4", "kcenter",
-    "el2n_like", "forgetting_like", "rded",
+    "el2n_like", "forgetting_like", "rded", "endocurate",
 ]  # fmt: skip
 # Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
 DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
@@ -148,6 +148,14 @@ class HierarchicalConfig(Section):
     sample: Annotated[float, Field(gt=0, le=1)] = 0.5  # of a mean cluster: so many nearest ones of each are clustered anew
 
 
+class EndocurateConfig(Section):
+    """Our own method; none of these was tuned."""
+
+    start: Share = 0.5  # quantile of worth in its cluster at which a patch is taken first: the median
+    balance: Share = 0.5  # clusters of n patches are taken from at a rate of n^balance: 0 all alike, 1 by size
+    alike: Annotated[float, Field(gt=0, le=1)] = 0.95  # cosine above which two patches are one
+
+
 class SelectionConfig(Section):
     """Which patches a training set is made of, and how much of them."""
 
@@ -163,6 +171,7 @@ class SelectionConfig(Section):
     density: DensityConfig = DensityConfig()
     d4: D4Config = D4Config()
     hierarchical: HierarchicalConfig = HierarchicalConfig()
+    endocurate: EndocurateConfig = EndocurateConfig()
 
     @model_validator(mode="after")
     def counts_whole_things(self) -> Self:

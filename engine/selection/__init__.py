@@ -16,7 +16,7 @@ from engine import schema
 from engine.config import SelectionConfig
 from engine.pool import Pool, Rows
 from engine.schema import PATCHES_PER_IMAGE as GROUP
-from engine.selection import coverage, density, hierarchical, likeness, prototypes, ranking
+from engine.selection import coverage, density, endocurate, hierarchical, likeness, prototypes, ranking
 from engine.selection.budgets import Budget, Order, budget_of
 from engine.selection.spread import Run, in_process
 
@@ -47,6 +47,7 @@ METHODS = {
     "density": Method(density.density, embeddings=True),
     "hierarchical": Method(hierarchical.hierarchical, embeddings=True),
     "kcenter": Method(coverage.kcenter, embeddings=True),
+    "endocurate": Method(endocurate.endocurate, endocurate.COLUMNS, embeddings=True),
 }
 
 

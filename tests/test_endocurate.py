@@ -1,0 +1,123 @@
+"""Our method: what is planted is found, what is left out is missed, and the order is that of its definition."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.config import EndocurateConfig, SelectionConfig
+from engine.pool import Held, Pool
+from engine.selection import choose, in_process
+from engine.selection.endocurate import LIMITS, Traits, endocurate, measured, ordered, worth_of
+
+CONFIG = SelectionConfig(method="endocurate", budget=1.0, unit="patches", clusters=4)
+KNOBS = EndocurateConfig()
+
+
+def pool_of(count, seed=0, **columns):
+    rng = np.random.default_rng(seed)
+    made = {
+        "patch_id": [f"v{row % 5}@{row}" for row in range(count)],
+        "video_id": [f"v{row % 5}" for row in range(count)],
+        "bytes": np.full(count, 10, np.int32),
+        "difficulty": rng.uniform(0.05, 0.5, count).astype(np.float32),
+        "variance": np.full(count, 0.6, np.float32),
+        **{name: np.zeros(count, np.float32) for name in LIMITS},
+    }
+    return Pool(pa.table(made | columns), Held(rng.normal(size=(count, 16)).astype(np.float32)))
+
+
+def by_definition(traits, videos, keys, knobs):
+    """The order as the module's first lines tell it, in loops."""
+    rows = range(len(keys))
+    artefacts = sorted([r for r in rows if traits.artefact[r] > 1], key=lambda r: (traits.artefact[r], keys[r]))
+    alike = sorted(
+        [r for r in rows if r not in artefacts and traits.likeness[r] > knobs.alike], key=lambda r: (traits.likeness[r], keys[r])
+    )
+    first = {}
+    for label in set(traits.labels.tolist()):
+        mine = sorted(
+            [r for r in rows if r not in artefacts + alike and traits.labels[r] == label], key=lambda r: (traits.worth[r], keys[r])
+        )
+        quantile = {r: (place + 0.5) / len(mine) for place, r in enumerate(mine)}
+        upwards = [r for r in mine if quantile[r] >= knobs.start]
+        path = upwards + [r for r in reversed(mine) if quantile[r] < knobs.start]
+        queues = {video: [r for r in path if videos[r] == video] for video in videos}
+        turns = []
+        while any(queues.values()):
+            taken = [queue.pop(0) for queue in queues.values() if queue]
+            turns += sorted(taken, key=path.index)
+        first |= {r: (turn + 0.5) / len(mine) ** knobs.balance for turn, r in enumerate(turns)}
+    return sorted(first, key=lambda r: (first[r], keys[r])) + alike + artefacts
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0]))
+def test_the_order_is_that_of_the_definition(count, seed, start, balance):
+    rng, pool = np.random.default_rng(seed), pool_of(count)
+    levels = rng.integers(0, 8, count) / 8  # ties, and quantiles that are exact
+    traits = Traits(levels, rng.integers(0, 4, count) / 2, rng.integers(0, 3, count).astype(np.int32), rng.uniform(0.9, 1, count))
+    knobs = EndocurateConfig(start=start, balance=balance)
+    assert ordered(pool, traits, knobs).tolist() == by_definition(traits, pool.columns["video_id"].to_pylist(), pool.keys(), knobs)
+
+
+def test_worth_is_nothing_for_what_is_learnt_and_for_noise_and_most_in_between():
+    pool = pool_of(5, difficulty=np.array([0, 0.15, 0.3, 0.45, 0.9], np.float32))
+    assert worth_of(pool) == pytest.approx([0, 0.15 * 0.75, 0.15, 0.45 * 0.25, 0], abs=1e-6)
+    assert worth_of(pool_of(1, variance=np.zeros(1, np.float32))) == [0]  # a patch of one colour
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.permutations(range(24)))
+def test_the_order_does_not_depend_on_that_of_the_rows(shuffled):
+    pool = pool_of(24, glare=np.arange(24, dtype=np.float32) / 500)
+    other = Pool(pool.columns.take(shuffled), Held(pool.vectors.array[shuffled]))
+    assert choose(pool, CONFIG).patch_ids == choose(other, CONFIG).patch_ids
+
+
+def test_a_smaller_budget_takes_a_beginning_of_a_larger_one():
+    pool = pool_of(80)
+    chosen = [choose(pool, CONFIG.model_copy(update={"budget": budget})).patch_ids for budget in (0.1, 0.3, 1.0)]
+    assert [len(ids) for ids in chosen] == [8, 24, 80]
+    assert chosen[0] == chosen[2][:8]
+    assert chosen[1] == chosen[2][:24]
+
+
+def test_planted_noise_and_artefacts_come_last_and_every_video_and_kind_early():
+    rng = np.random.default_rng(0)
+    kinds = np.repeat([0, 1, 2, 3], [60, 25, 10, 5])  # rare ones too
+    vectors = np.eye(16, dtype=np.float32)[kinds] + rng.normal(size=(100, 16)).astype(np.float32) / 6
+    noise, glare = np.zeros(100, bool), np.zeros(100, np.float32)
+    noise[::7], glare[3::11] = True, 0.2
+    pool = pool_of(100, difficulty=np.where(noise, 0.59, rng.uniform(0.1, 0.4, 100)).astype(np.float32), glare=glare)
+    config = CONFIG.model_copy(update={"budget": 0.2})
+    ids = pool.columns["patch_id"].to_pylist()
+    chosen = [ids.index(patch_id) for patch_id in choose(Pool(pool.columns, Held(vectors)), config).patch_ids]
+    assert not glare[chosen].any()
+    assert not noise[chosen].any()
+    assert set(kinds[chosen]) == {0, 1, 2, 3}
+    assert {ids[row][:2] for row in chosen} == {"v0", "v1", "v2", "v3", "v4"}
+
+
+def test_the_worthier_of_two_alike_stays_and_an_artefact_displaces_nobody():
+    pool = pool_of(12, seed=3, difficulty=np.linspace(0.01, 0.3, 12).astype(np.float32), black=np.array([0] * 11 + [1], np.float32))
+    pool.vectors.array[[0, 5, 11]] = pool.vectors.array[1]
+    traits = measured(pool, CONFIG, in_process)
+    assert np.flatnonzero(traits.likeness > 0.95).tolist() == [0, 1]
+    assert endocurate(pool, None, CONFIG, in_process).rows[-3:].tolist()[-1] == 11
+
+
+@pytest.mark.parametrize("omitted", ["guard", "learnable", "diversity", "duplicates", "budget"])
+def test_every_ingredient_can_be_left_out_and_changes_the_order(omitted):
+    pool = pool_of(60, black=(np.arange(60) % 7 == 0).astype(np.float32))
+    pool.vectors.array[1::9] = pool.vectors.array[0]
+    full = ordered(pool, measured(pool, CONFIG, in_process), KNOBS)
+    without = ordered(pool, measured(pool, CONFIG, in_process, {omitted}), KNOBS, {omitted})
+    assert sorted(without) == sorted(full)
+    assert without.tolist() != full.tolist()
+
+
+def test_a_column_that_is_not_a_number_is_told():
+    with pytest.raises(ValueError, match="1 of 3 patches have a glare that is not a finite number"):
+        choose(pool_of(3, glare=np.array([0, np.nan, 0], np.float32)), CONFIG)
