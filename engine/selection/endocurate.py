@@ -87,7 +87,10 @@ def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collec
     artefact, alike = traits.artefact > 1, traits.likeness > knobs.alike
     plain = np.flatnonzero(~artefact & ~alike)
     keys = pool.keys()
-    lasts = [(np.flatnonzero(alike & ~artefact), traits.likeness), (np.flatnonzero(artefact), traits.artefact)]
+    lasts: list[tuple[Rows, NDArray[np.floating]]] = [
+        (np.flatnonzero(alike & ~artefact), traits.likeness),
+        (np.flatnonzero(artefact), traits.artefact),
+    ]
     rest = [rows[np.lexsort([keys[rows], values[rows]])] for rows, values in lasts]
     videos = np.zeros(len(pool), np.int32) if "diversity" in omitted else codes(pool, "video_id")
     first = turns(traits.worth[plain], traits.labels[plain], videos[plain], keys[plain], knobs)
