@@ -12,10 +12,10 @@ from jobs.recipes import RECIPES
     [
         ("patches.min_aera=3", "there is no knob 'patches.min_aera'; did you mean patches.min_area"),
         ("patches=3", "there is no knob 'patches'; did you mean patches."),
-        ("selection.budget=2", "selection.budget=2: Input should be less than or equal to 1"),
+        ("selection.budget=2.5", "selection: budget=2.5 is neither a share, which is at most 1, nor a whole number of bytes"),
         ("selection.budget=0", "selection.budget=0: Input should be greater than 0"),
         ("selection.budget=nan", "selection.budget=nan: Input should be a finite number"),
-        ("selection.method=best", "selection.method=best: Input should be 'random' or 'optidel'"),
+        ("selection.method=best", "selection.method=best: Input should be 'random', 'optidel', 'optidel_s'"),
         ("pretrain.workers=3", "pretrain: batch=16 does not split over workers=3"),
         ("pretrain.mae.side=225", "pretrain.mae: side=225 is not a multiple of token=16"),
         ("patches.min_area=0.9", "patches: min_area=0.9 leaves nothing below max_area=0.6"),

@@ -1,85 +1,181 @@
+"""What is common to all methods: the budget, the seed, the order of rows, bad input, and that Ray makes the same choice."""
+
+import time
+from typing import get_args
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import SelectionConfig
-from engine.selection import choose
+from engine.config import Method, SelectionConfig
+from engine.pool import Held, Pool
+from engine.selection import METHODS, choose, columns
+
+PLAIN = ["random", "optidel", "optidel_s", "easy", "rded"]
+SCORERS = ["el2n_like", "forgetting_like"]
+EMBEDDED = [name for name, method in METHODS.items() if method.embeddings]
+RANKED = ["random", "optidel", "easy", "el2n_like", "forgetting_like", "semdedup", "ssl_prototypes", "kcenter"]
 
 
-def columns(difficulty, sizes=None):
+def table(difficulty, sizes=None, frames=5, proposer="crops"):
     count = len(difficulty)
     return pa.table(
         {
             "patch_id": [f"p{i:04d}" for i in range(count)],
+            "frame_id": [f"f{i % frames}" for i in range(count)],
+            "proposer": [proposer] * count,
             "difficulty": pa.array(difficulty, pa.float32()),
             "bytes": pa.array(sizes if sizes is not None else [100] * count, pa.int32()),
         }
     )
 
 
-def chosen(table, method="optidel", budget=0.5, seed=0):
-    return choose(table, SelectionConfig(method=method, budget=budget, seed=seed), np.random.default_rng(seed))
+def pool(count=120, seed=0, width=6):
+    """Patches with near-duplicates, ties and uneven sizes."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(max(1, count // 3), width))[rng.integers(0, max(1, count // 3), count)]
+    vectors += 0.05 * rng.normal(size=vectors.shape) * (rng.random((count, 1)) < 0.7)
+    scores = [rng.integers(0, 20, count).astype(np.float32) for _ in range(4)]
+    return Pool(table(scores[3], rng.integers(50, 900, count)), Held(vectors.astype(np.float16)), tuple(scores[:3]))
+
+
+def shuffled(pool, random):
+    order = np.array(random.sample(range(len(pool)), len(pool)))
+    return Pool(pool.columns.take(order), Held(pool.vectors.array[order]), tuple(values[order] for values in pool.earlier))
+
+
+def chosen(pool, method="optidel", budget=0.5, seed=0, **knobs):
+    return choose(pool, SelectionConfig(method=method, budget=budget, seed=seed, **knobs))
 
 
 tables = st.lists(st.tuples(st.floats(0, 10, width=32), st.integers(1, 5000)), min_size=8, max_size=60).map(
-    lambda rows: columns([d for d, _ in rows], [b for _, b in rows])
+    lambda rows: table([d for d, _ in rows], [b for _, b in rows])
 )
 
 
-def test_optidel_takes_the_hardest_first():
-    assert chosen(columns([0.1, 0.9, 0.5, 0.7, 0.3, 0.8, 0.2, 0.6])).patch_ids == ["p0001", "p0005", "p0003", "p0007"]
+def test_every_method_of_the_configuration_is_there_and_no_other():
+    assert set(METHODS) == set(get_args(Method)) == {*PLAIN, *SCORERS, *EMBEDDED}
 
 
-def by_definition(table, budget):
-    """Algorithm 1 of the paper, written out: sort, take while the bytes last, whole images only."""
-    ranked = sorted(table.to_pylist(), key=lambda row: (-row["difficulty"], row["patch_id"]))
-    left, taken = budget * sum(row["bytes"] for row in ranked), []
-    for row in ranked:
-        if row["bytes"] > left:
-            break
-        left -= row["bytes"]
-        taken.append(row["patch_id"])
-    return taken[: len(taken) // 4 * 4]
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("unit", ["bytes", "patches", "images"])
+def test_the_budget_is_never_exceeded_and_what_is_left_is_told(method, unit):
+    for seed, budget in [(0, 0.11), (1, 0.5), (2, 1.0)]:
+        many = pool(90, seed)
+        limit = {"bytes": budget * many.columns["bytes"].to_numpy().sum(), "patches": budget * 90, "images": int(budget * 5)}[unit]
+        if unit == "images" and limit < 1:
+            continue
+        made = chosen(many, method, budget, unit=unit)
+        spent = {"bytes": made.sizes.sum(), "patches": len(made.patch_ids), "images": len(made.patch_ids) // 4}[unit]
+        assert 0 < spent <= limit
+        assert made.unspent == pytest.approx(int(limit + 1e-9) - spent)
+        assert len(made.patch_ids) % 4 == 0
+        assert len(set(made.patch_ids)) == len(made.patch_ids)
 
 
-@given(tables, st.floats(0.05, 1))
-def test_optidel_equals_its_definition(table, budget):
-    reference = by_definition(table, budget)
-    if reference:
-        assert chosen(table, budget=budget).patch_ids == reference
-    else:
-        with pytest.raises(ValueError, match="holds no image of 4 patches"):
-            chosen(table, budget=budget)
+@pytest.mark.parametrize("method", METHODS)
+@settings(deadline=None, max_examples=5)
+@given(st.integers(0, 50), st.randoms())
+def test_the_choice_does_not_depend_on_the_order_of_rows(method, seed, random):
+    one = pool(60, seed)
+    first, second = chosen(one, method, 0.4, seed), chosen(shuffled(one, random), method, 0.4, seed)
+    assert first.patch_ids == second.patch_ids
+    assert (first.selection_id, first.told, first.unspent) == (second.selection_id, second.told, second.unspent)
 
 
-@given(tables, st.sampled_from(["random", "optidel"]), st.randoms())
-def test_the_choice_does_not_depend_on_the_order_of_rows_and_never_exceeds_the_budget(table, method, random):
-    order = list(range(len(table)))
-    random.shuffle(order)
-    one, other = chosen(table, method, 1.0), chosen(table.take(order), method, 1.0)
-    assert one.patch_ids == other.patch_ids
-    assert one.selection_id == other.selection_id
-    assert len(set(one.patch_ids)) == len(one.patch_ids)
-    assert one.retained <= 1.0
+@pytest.mark.parametrize("method", RANKED)
+def test_of_a_ranking_a_smaller_budget_takes_a_beginning(method):
+    many = pool(100)
+    large = chosen(many, method, 0.8).patch_ids
+    for budget in (0.1, 0.3, 0.5):
+        small = chosen(many, method, budget).patch_ids
+        assert small == large[: len(small)]
 
 
-def test_random_is_a_function_of_the_seed():
-    table = columns(np.linspace(0, 1, 100))
-    assert chosen(table, "random", seed=1).patch_ids == chosen(table, "random", seed=1).patch_ids
-    assert chosen(table, "random", seed=1).patch_ids != chosen(table, "random", seed=2).patch_ids
+@pytest.mark.parametrize("method", ["random", "hierarchical", "kcenter"])
+def test_another_seed_is_another_draw(method):
+    assert chosen(pool(), method, 0.2, seed=1).patch_ids != chosen(pool(), method, 0.2, seed=2).patch_ids
 
 
-def test_random_takes_every_patch_equally_often():
-    table = columns(np.linspace(0, 1, 16))
-    counts = np.zeros(16)
-    for seed in range(600):
-        for patch_id in chosen(table, "random", 0.25, seed).patch_ids:
-            counts[int(patch_id[1:])] += 1
-    assert np.abs(counts - 150).max() < 5 * np.sqrt(150 * 0.75)
+@pytest.mark.parametrize("method", EMBEDDED)
+@pytest.mark.parametrize("count", [1, 2, 5, 30])
+def test_identical_patches_and_fewer_than_clusters_will_do(method, count):
+    same = Pool(table(np.ones(count)), Held(np.ones((count, 3), np.float16)))
+    config = SelectionConfig(method=method, budget=count, unit="patches", clusters=50)
+    share = {"d4": 0.75, "density": 0.63}.get(method, 1)  # what is left of them
+    assert len(choose(same, config, group=1).patch_ids) == max(1, round(share * count))
 
 
-def test_a_difficulty_that_is_not_a_number_is_refused():
-    with pytest.raises(ValueError, match="1 of 8 patches have a difficulty that is not a number"):
-        chosen(columns([np.nan, 1, 2, 3, 4, 5, 6, 7]))
+@pytest.mark.parametrize("method", EMBEDDED)
+def test_a_vector_without_direction_is_told(method):
+    some = pool(20)
+    some.vectors.array[4] = 0
+    with pytest.raises(ValueError, match="1 of 20 embeddings are zero or hold what is not a finite number"):
+        chosen(some, method)
+    with pytest.raises(ValueError, match="this method compares embeddings and the pool has none"):
+        chosen(some.columns, method)
+
+
+@pytest.mark.parametrize("method", ["optidel", "optidel_s", "easy", "rded"])
+def test_a_difficulty_that_is_not_a_number_is_refused(method):
+    with pytest.raises(ValueError, match="1 of 8 patches have a difficulty that is not a finite number"):
+        chosen(table([np.nan, 1, 2, 3, 4, 5, 6, 7]), method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_patches_and_too_small_a_budget_are_a_sentence(method):
+    with pytest.raises(ValueError, match=r"selection.budget=0.5 .* of 0 patches .* holds no image of 4 patches"):
+        chosen(pool(8).part(np.zeros(0, np.int64)), method)
+    with pytest.raises(ValueError, match=r"selection.budget=3 with selection.unit=bytes of 40 patches \([\d,]+ bytes\) holds no image"):
+        chosen(pool(40), method, 3)
+
+
+def test_whole_frames_are_chosen_from_apart():
+    both = pa.concat_tables(
+        [table(np.arange(8)), table(np.arange(8), proposer="frame").set_column(0, "patch_id", [[f"w{i}" for i in range(8)]])]
+    )
+    vectors = Held(np.random.default_rng(0).normal(size=(16, 3)))
+    for method in ("optidel", "semdedup"):
+        assert {name[0] for name in chosen(Pool(both, vectors), method, 1.0).patch_ids} == {"p"}
+        assert {name[0] for name in chosen(Pool(both, vectors), method, 1.0, of="frames").patch_ids} == {"w"}
+
+
+def test_a_choice_reads_the_columns_it_says_and_no_other():
+    for method, one in METHODS.items():
+        for unit in ("bytes", "images"):
+            config = SelectionConfig(method=method, budget=0.5, unit=unit)
+            many = pool(60)
+            few = Pool(many.columns.select(columns(config)), many.vectors if one.embeddings else None, many.earlier)
+            assert choose(few, config).patch_ids == choose(many, config).patch_ids
+
+
+def test_images_may_be_of_one_or_nine_patches():
+    assert len(choose(table(np.arange(100)), SelectionConfig(budget=0.2), group=9).patch_ids) == 18
+    assert len(choose(table(np.arange(100)), SelectionConfig(budget=0.2, unit="images"), group=9).patch_ids) == 9
+    assert len(choose(table(np.arange(100)), SelectionConfig(budget=7, unit="patches"), group=1).patch_ids) == 7
+
+
+def test_hours_of_a_gpu_buy_the_images_that_go_through_it():
+    config = SelectionConfig(budget=0.5, unit="gpu_hours")
+    made = choose(table(np.arange(100)), config, seconds_per_image=150)
+    assert len(made.patch_ids) == 0.5 * 3600 // 150 * 4
+    assert made.unspent == pytest.approx(0)
+    with pytest.raises(ValueError, match=r"selection.unit=gpu_hours needs selection.images_per_s"):
+        choose(table(np.arange(100)), config)
+
+
+def test_a_share_is_read_as_it_is_written():
+    assert len(choose(table(np.arange(100)), SelectionConfig(budget=0.29, unit="patches"), group=1).patch_ids) == 29
+
+
+def test_ten_times_a_million_patches_would_be_ranked_in_time():
+    count = 500_000
+    ids = pa.array(np.char.add("0123456789abcdef0123456789abcdef@12345:", np.arange(count).astype(str)))
+    many = pa.table(
+        {"patch_id": ids, "difficulty": np.random.default_rng(0).random(count, np.float32), "bytes": np.full(count, 9, np.int32)}
+    )
+    started = time.process_time()
+    assert len(choose(many, SelectionConfig(budget=0.05)).patch_ids) == 25_000
+    assert time.process_time() - started < 6  # 60 s for 10 million allow 3

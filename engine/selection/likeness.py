@@ -98,6 +98,7 @@ def searched(
 ) -> tuple[NDArray[np.bool_], float]:
     """Which rows (N,) the best threshold keeps, and that threshold; the lowest one looked at where none stays in the budget."""
     low, high, best, spent = -1.0, 1.0, (np.zeros(len(pool), np.bool_), -1.0), -1
+    enough = max(budget.group * float(budget.costs.mean()), budget.limit / 1000)  # a look at ten million patches takes minutes
     for _ in range(LOOKS):
         bits = looked(pool, members, thresholds, run)
         costs = np.array([budget.costs[(bits >> e & 1) > 0].sum() for e in range(len(thresholds))])
@@ -106,7 +107,7 @@ def searched(
         if costs[place] > spent if fits[place] else spent < 0:
             best, spent = ((bits >> place & 1) > 0, float(thresholds[place])), int(costs[place]) if fits[place] else -1
         low, high = bracket(thresholds, fits, low, high)
-        if (spent >= 0 and budget.limit - spent <= budget.group * budget.costs.mean()) or high - low < 1 / clusters.FINE:
+        if (spent >= 0 and budget.limit - spent <= enough) or high - low < 1 / clusters.FINE:
             break
         thresholds = np.linspace(low, high, 34, dtype=np.float32)[1:-1]
     return best
