@@ -37,7 +37,7 @@ choosing and training
     pool         what a method of selection may look at: columns, and embeddings as a stream
     clusters     k-means over a stream of embeddings, and what is alike inside a cluster
     selection    ranks patches and cuts at the budget
-    synthesis    four patches become one training image
+    synthesis    patches become training images
     rebuild      training images made again from their rows, and compared
     loader       training images in order, read and decoded ahead
     pretrain     the training loops

@@ -133,7 +133,21 @@ class SelectionConfig(Section):
 
 
 class SynthesisConfig(Section):
+    """How chosen patches become training images. The defaults are OptiDEL's; of `fill` and `quality` the paper says nothing."""
+
+    patches: int = 4  # per image: OptiDEL's M, a square of them
+    # rank: consecutive ones, as in OptiDEL; spread: j, j+n, j+2n, ... of n images, as in RDED; random: by seed and id;
+    # diverse: far apart in video and time.
+    order: Literal["rank", "random", "diverse", "spread"] = "rank"
+    fill: Literal["crop", "pad"] = "crop"  # a patch covers its place and is cut, or is whole with black around it
     quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
+    seed: Seed = 0  # of order=random
+
+    @model_validator(mode="after")
+    def is_a_square(self) -> Self:
+        if self.patches not in (1, 4, 9):
+            raise ValueError(f"patches={self.patches} must be 1, 4 or 9: an image is a square of patches")
+        return self
 
 
 class EvaluateConfig(Section):

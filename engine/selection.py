@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from engine import schema
 from engine.config import SelectionConfig
-from engine.schema import PATCHES_PER_IMAGE as GROUP
+from engine.schema import PATCHES_PER_IMAGE
 
 COLUMNS = ["patch_id", "difficulty", "bytes"]  # what a method may look at
 
@@ -43,20 +43,20 @@ class Selection:
         return pa.table(columns, schema.SELECTION)
 
 
-def choose(columns: pa.Table, config: SelectionConfig, rng: np.random.Generator) -> Selection:
-    """The patches that `config.method` takes within `config.budget`, whatever the order of the rows.
+def choose(columns: pa.Table, config: SelectionConfig, rng: np.random.Generator, group: int = PATCHES_PER_IMAGE) -> Selection:
+    """The patches that `config.method` takes within `config.budget`, a whole number of images of `group`, whatever the order of the rows.
 
     `columns` holds patch_id, difficulty and bytes. ValueError for a difficulty that is not a number, or a budget too small for
-    one image of four patches.
+    one image.
     """
     table = columns.sort_by("patch_id")
     ids = np.asarray(table["patch_id"].to_pylist(), dtype=object)
     sizes = table["bytes"].to_numpy()
     order = rank(table, config.method, rng)
-    taken = order[: within(sizes[order], config.budget)]
+    taken = order[: within(sizes[order], config.budget, group)]
     if not len(taken):
         raise ValueError(
-            f"selection.budget={config.budget} of {len(ids)} patches ({sizes.sum():,} bytes) holds no image of {GROUP} patches: "
+            f"selection.budget={config.budget} of {len(ids)} patches ({sizes.sum():,} bytes) holds no image of {group} patches: "
             "take in more video or raise the budget"
         )
     return Selection(name(config, ids[taken].tolist()), ids[taken].tolist(), sizes[taken], float(sizes[taken].sum() / sizes.sum()))
@@ -72,10 +72,10 @@ def rank(table: pa.Table, method: str, rng: np.random.Generator) -> np.ndarray:
     return np.argsort(-difficulty, kind="stable")  # equal ones stay in order of their ids
 
 
-def within(sizes: np.ndarray, budget: float) -> int:
+def within(sizes: np.ndarray, budget: float, group: int) -> int:
     """How many of the first patches stay within a share of all bytes, as a whole number of images."""
     affordable = int(np.searchsorted(np.cumsum(sizes, dtype=np.int64), budget * sizes.sum(dtype=np.int64), side="right"))
-    return affordable - affordable % GROUP
+    return affordable - affordable % group
 
 
 def name(config: SelectionConfig, patch_ids: list[str]) -> str:

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from engine import selection, synthesis, tracking
 from engine.config import Config
-from engine.schema import PATCHES_PER_IMAGE
 from engine.selection import Selection
 from engine.store import PatchStore
 
@@ -23,7 +23,8 @@ def run(config: Config) -> None:
     columns = store.patches(selection.COLUMNS, version=version)
     if not len(columns):
         raise LookupError(f"the store {store.uri} holds no patches: run the job ingest on video that passes the gate")
-    chosen = selection.choose(columns, config.selection, np.random.default_rng(config.selection.seed))
+    chosen = selection.choose(columns, config.selection, np.random.default_rng(config.selection.seed), config.synthesis.patches)
+    chosen = replace(chosen, selection_id=synthesis.named(chosen.selection_id, config.synthesis))
     tags = {"selection": chosen.selection_id, "patches_version": version}
     with store.writing("choose"), tracking.running(config, "choose", chosen.selection_id, tags) as record:
         images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
@@ -36,8 +37,8 @@ def run(config: Config) -> None:
 
 def compose(config: Config, store: PatchStore, chosen: Selection, version: int) -> Iterator[pa.Table]:
     """The training images, some at a time: only their own patches are in memory."""
-    offsets, size = store.offsets(chosen.patch_ids, version), IMAGES_AT_ONCE * PATCHES_PER_IMAGE
+    ids, each = synthesis.ordered(chosen.patch_ids, config.synthesis), config.synthesis.patches
+    offsets, size = store.offsets(ids, version), IMAGES_AT_ONCE * each
     for start in range(0, len(offsets), size):
         patches = store.take(offsets[start : start + size], synthesis.READ.names, version)
-        ranked = chosen.patch_ids[start : start + size]
-        yield synthesis.synthesise(patches, ranked, chosen.selection_id, start // PATCHES_PER_IMAGE, config.synthesis)
+        yield synthesis.synthesise(patches, ids[start : start + size], chosen.selection_id, start // each, config.synthesis)

@@ -88,7 +88,8 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
     if largest is not None:
         selection_id, retained = (largest[name][0].as_py() for name in ("selection_id", "retained"))
         stages.append(("selected", len(largest), f"{selection_id}, {100 * retained:.1f}% of the bytes"))
-        stages.append(("images", results.sizes(store, selection_id)[1], "four patches each"))
+        images = results.sizes(store, selection_id)[1]
+        stages.append(("images", images, f"{len(largest) / max(images, 1):g} patches each"))
     return stages
 
 
@@ -127,7 +128,7 @@ def synthetic(store: PatchStore, count: int) -> list[Picture]:
         positions = range(min(len(reader), count // len(selections)))
         images = reader(positions) if positions else []
         pictures += [
-            Picture(jpeg, f"{title(method, rows)}, image {position}", "four patches in order of choice")
+            Picture(jpeg, f"{title(method, rows)}, image {position}", "patches in order of choice")
             for position, jpeg in enumerate(images)
         ]
     return pictures
