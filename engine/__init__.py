@@ -39,6 +39,7 @@ choosing and training
     selection    ranks patches and cuts at the budget
     synthesis    patches become training images
     rebuild      training images made again from their rows, and compared
+    shards       training images as files for other trainers: a folder, or tar shards
     loader       training images in order, read and decoded ahead
     pretrain     the training loops
     datasets     image and mask pairs, split without leaks

@@ -11,7 +11,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from engine.models import MAEConfig, Positive, Section, SimCLRConfig
-from engine.settings import Address, LookupConfig, OutputConfig, PlanConfig, ReportConfig, StoreConfig, TrackingConfig, UpkeepConfig
+from engine.settings import (
+    Address,
+    ExportConfig,
+    LookupConfig,
+    OutputConfig,
+    PlanConfig,
+    ReportConfig,
+    StoreConfig,
+    TrackingConfig,
+    UpkeepConfig,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -197,6 +207,7 @@ class Config(Section):
     upkeep: UpkeepConfig = UpkeepConfig()
     lookup: LookupConfig = LookupConfig()
     output: OutputConfig = OutputConfig()
+    export: ExportConfig = ExportConfig()
     plan: PlanConfig = PlanConfig()
     selection: SelectionConfig = SelectionConfig()
     synthesis: SynthesisConfig = SynthesisConfig()

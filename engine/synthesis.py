@@ -85,8 +85,8 @@ def grouped(ranked: Sequence[str], config: SynthesisConfig) -> np.ndarray:
 def moment(patch_id: str) -> tuple[str, int, str, str]:
     """Sorts by video, then time: digits as a number, by their count and then their text."""
     video, _, rest = patch_id.partition("@")
-    time_ms, _, place = rest.partition(":")
-    return video, len(time_ms), time_ms, place
+    time_ms = rest.partition(":")[0].partition("#")[0]
+    return video, len(time_ms), time_ms, rest
 
 
 def check_even(patch_ids: Sequence[str], patches: int) -> None:

@@ -128,8 +128,7 @@ def synthetic(store: PatchStore, count: int) -> list[Picture]:
         positions = range(min(len(reader), count // len(selections)))
         images = reader(positions) if positions else []
         pictures += [
-            Picture(jpeg, f"{title(method, rows)}, image {position}", "patches in order of choice")
-            for position, jpeg in enumerate(images)
+            Picture(jpeg, f"{title(method, rows)}, image {position}", "patches in order of choice") for position, jpeg in enumerate(images)
         ]
     return pictures
 

@@ -19,7 +19,7 @@ LAYERS = [
     {"config"},
     TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope"},
     {"videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report", "simulate"},
-    {"flow", "explain", "rebuild"},
+    {"flow", "explain", "rebuild", "shards"},
     {"plan"},
 ]
 
