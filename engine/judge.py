@@ -17,8 +17,8 @@ Floats = NDArray[np.float64]
 WINDOW_MS = 10_000  # our choice: an endoscope moves on within some seconds
 # Tried on PolypGen and Kvasir-SEG: with crops above any of these left out the hardest ones are tissue; unguarded, nearly all are artefacts.
 LIMITS = {"black": 0.005, "glare": 0.01, "foreign": 0.02}
-ALIKE = 0.95  # cosine above which a patch is a duplicate: SemDeDup's range for images is 0.93 to 0.94, so this leaves its doubtful ones out
-SPREAD = 1.0  # s^2 of the Gaussian decoder, our choice: pixels are divided by their standard deviation before they are rebuilt
+ALIKE = 0.95  # cosine above which a patch is a duplicate, our choice: SemDeDup halves LAION at 0.93 to 0.94, so these are beyond doubt
+SPREAD = 1.0  # s^2 of the Gaussian decoder, our choice: what is rebuilt are pixels divided by ImageNet's standard deviation
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)  # of a ranking
 TILE = 1024  # rows that are compared at a time
 
@@ -40,13 +40,15 @@ class Moments:
 class Case:
     """What is judged: rows of a pool in order of choice; `labels` (N,) are the clusters, `synthetic` the features of training images.
 
-    The features must come from the net that made the pool's vectors, or the FID compares two languages.
+    The features must come from the net that made the pool's vectors, or the FID compares two languages. `rebuilds` tells whether
+    difficulty is the error of a rebuilt picture, in the units of its variance.
     """
 
     pool: Pool
     chosen: Rows
     labels: NDArray[np.integer] | None = None
     synthetic: Vectors | None = None
+    rebuilds: bool = True
 
     def column(self, name: str) -> Floats:
         """A column (N,); UnknownError where there is none, or holds what is no number."""
@@ -225,6 +227,8 @@ def information(variance: NDArray[np.floating], difficulty: NDArray[np.floating]
 
 
 def information_in(case: Case, share: float) -> float:
+    if not case.rebuilds:
+        raise UnknownError("difficulty is no rebuild error in the units of the variance")
     return information(case.column("variance")[case.chosen], case.column("difficulty")[case.chosen], share)
 
 

@@ -11,6 +11,7 @@ from engine import selection, synthesis, tracking
 from engine.config import Config
 from engine.selection import Selection
 from engine.store import PatchStore
+from jobs import judging
 
 log = logging.getLogger("jobs.choose")
 IMAGES_AT_ONCE = 64  # about 100 MB of pixels
@@ -29,6 +30,7 @@ def run(config: Config) -> None:
     with store.writing("choose"), tracking.running(config, "choose", chosen.selection_id, tags) as record:
         images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
         record.log({"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}, step=0)
+        judging.keep(judging.judged(config, store, chosen, version), record)
     log.info(
         "%s: %d of %d patches, %.1f%% of the stored bytes, %d images",
         chosen.selection_id, len(chosen.patch_ids), len(columns), 100 * chosen.retained, images,

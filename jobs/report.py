@@ -13,7 +13,7 @@ from engine import report, tracking
 from engine.config import Config
 from engine.report import Curve, Findings, Picture
 from engine.store import PatchStore
-from jobs import results
+from jobs import judging, results
 
 log = logging.getLogger("jobs.report")
 SHOWN = ["video_id", "time_ms", "box", "difficulty", "pixels"]
@@ -43,6 +43,7 @@ def run(config: Config) -> None:
         hardest=gallery(store, order[::-1][: config.report.pictures], version),
         easiest=gallery(store, order[: config.report.pictures], version),
         synthetic=synthetic(store, config.report.pictures),
+        judged=judging.kept(config),
         curves=curves(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),
@@ -150,5 +151,9 @@ def sources(config: Config, version: int) -> list[tuple[str, str]]:
         ("videos, frames, reasons", "tables videos and frames, newest version"),
         ("patches, difficulty", f"table patches, version {version}"),
         ("selections and images", "tables selections and images, newest version; the newest selection of each method"),
+        (
+            "judged without training",
+            f"MLflow experiment {config.tracking.experiment}, the newest run of the job choose of every method and budget",
+        ),
         ("curves, mIoU, Dice, NormDEL", f"MLflow experiment {config.tracking.experiment}, runs of the jobs probe, pretrain and evaluate"),
     ]
