@@ -40,7 +40,8 @@ class Moments:
 class Case:
     """What is judged: rows of a pool in order of choice; `labels` (N,) are the clusters, `synthetic` the features of training images.
 
-    The features must come from the net that made the pool's vectors, or the FID compares two languages. `rebuilds` tells whether
+    The features must come from the net that made the pool's vectors, or the FID compares two languages; where there are none,
+    `featureless` says why. `rebuilds` tells whether
     difficulty is the error of a rebuilt picture, in the units of its variance.
     """
 
@@ -48,6 +49,7 @@ class Case:
     chosen: Rows
     labels: NDArray[np.integer] | None = None
     synthetic: Vectors | None = None
+    featureless: str = "the training images have no features"
     rebuilds: bool = True
 
     def column(self, name: str) -> Floats:
@@ -234,7 +236,7 @@ def information_in(case: Case, share: float) -> float:
 
 def fid_of(case: Case) -> float:
     if case.synthetic is None:
-        raise UnknownError("the training images have no features")
+        raise UnknownError(case.featureless)
     return fid(moments(case.vectors.blocks()), moments(case.synthetic.blocks()))
 
 

@@ -13,7 +13,7 @@ from engine import report, tracking
 from engine.config import Config
 from engine.report import Curve, Findings, Picture
 from engine.store import PatchStore
-from jobs import judging, results
+from jobs import results
 
 log = logging.getLogger("jobs.report")
 SHOWN = ["video_id", "time_ms", "box", "difficulty", "pixels"]
@@ -43,7 +43,7 @@ def run(config: Config) -> None:
         hardest=gallery(store, order[::-1][: config.report.pictures], version),
         easiest=gallery(store, order[: config.report.pictures], version),
         synthetic=synthetic(store, config.report.pictures),
-        judged=judging.kept(config),
+        judged=results.judgements(config),
         curves=curves(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),

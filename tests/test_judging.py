@@ -5,27 +5,38 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.linalg
+import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
-from engine import rebuild, tracking
-from engine.judge import MEASURES
+from engine import mae, rebuild, schema, tracking
+from engine.difficulty import ScoreDifficulty
+from engine.judge import MEASURES, UnknownError
 from engine.knobs import amend
 from engine.store import PatchStore, WriteRows
-from jobs import choose, judging, report
+from jobs import choose, judging, report, results
 from jobs.recipes import tiny
 from tests import rows
 from tests.test_report import Page
 
+SCORER = ["difficulty.draws=1", "difficulty.mae.side=32", "probe.train.mae.side=32"]
 VIDEOS = [letter * 32 for letter in "abc"]
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    store = PatchStore(str(tmp_path_factory.mktemp("judging") / "store"))
-    store.create(rows.WIDTH)
+    """A store of patches that a small untrained autoencoder scored, with two selections."""
+    folder = tmp_path_factory.mktemp("judging")
+    words = ["where=here", f"store.uri={folder}/store", "selection.budget=0.6", *SCORER, f"difficulty.checkpoint={folder}/mae.safetensors"]
+    made = amend(tiny(), words)
+    torch.manual_seed(0)
+    mae.save(mae.MAE(made.difficulty.mae), made.difficulty.checkpoint)
+    score, store = ScoreDifficulty(made.difficulty), PatchStore(made.store.uri)
+    store.create(score.model.norm.normalized_shape[0])
     for video_id in VIDEOS:
-        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id, 9))), rows.videos(video_id), rows.STAMP)
-    made = amend(tiny(), ["where=here", f"store.uri={store.uri}", "selection.budget=0.6"])
+        table = rows.scored(video_id, 9)
+        (scored,) = score(pa.Table.from_pylist(table.to_pylist(), schema.PATCH))
+        store.commit(pa.concat_tables(WriteRows(store.uri)(scored)), rows.videos(video_id), rows.STAMP)
     choose.run(amend(made, ["selection.budget=0.3"]))
     choose.run(made)
     return made
@@ -45,6 +56,32 @@ def test_a_selection_is_judged_by_what_it_holds(config):
     shares = np.linalg.eigvalsh(alike / len(mine))
     shares = shares[shares > 1e-12]
     assert one["metrics"]["judge/vendi"] == pytest.approx(np.exp(-np.sum(shares * np.log(shares))), rel=1e-4)
+
+
+def test_the_fid_is_that_of_the_images_as_the_scorer_of_the_patches_sees_them(config):
+    store, one = PatchStore(config.store.uri), tracking.runs(config, "choose")[1]
+    images = store.open("images").to_table(filter=f"selection_id = '{one['tags']['selection']}'").select(["image_id", "pixels"])
+    (seen,) = ScoreDifficulty(config.difficulty)(
+        pa.Table.from_pylist(images.rename_columns(["patch_id", "pixels"]).to_pylist(), schema.PATCH)
+    )
+    made, real = (np.array(table["embedding"].to_pylist()) for table in (seen, store.patches(["embedding"])))
+    first, second = np.cov(real.T), np.cov(made.T)
+    values = scipy.linalg.eigvals(first @ second)  # sqrtm would do, if the covariances of few images were not singular
+    expected = np.sum((real.mean(0) - made.mean(0)) ** 2) + np.trace(first + second) - 2 * np.sqrt(np.clip(values.real, 0, None)).sum()
+    assert one["metrics"]["judge/fid"] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("difficulty.checkpoint=/nowhere/mae.safetensors", "the scorer that embedded the patches is not at hand"),
+        ("difficulty.seed=1", r"the patches were embedded by \w+, and the scorer at hand is \w+"),
+    ],
+)
+def test_without_the_scorer_of_the_patches_there_is_no_fid(config, word, reason):
+    store = PatchStore(config.store.uri)
+    with pytest.raises(UnknownError, match=reason):
+        judging.features(amend(config, [word]), store, "any", store.complete_version())
 
 
 def test_every_measure_is_a_metric_or_has_a_reason(config):
@@ -68,7 +105,7 @@ def test_the_embeddings_of_the_store_are_read_as_they_stand(config):
 def test_the_report_shows_the_newest_judgement_of_every_method_and_budget(config):
     choose.run(config)
     report.run(config)
-    found = judging.kept(config)
+    found = results.judgements(config)
     assert [(one.method, one.budget) for one in found] == [("optidel", "30 %"), ("optidel", "60 %")]
     table = Page(Path(report.address(config)).read_text()).table()
     for one in found:
