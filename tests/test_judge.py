@@ -33,6 +33,7 @@ def test_coverage_counts_the_groups_that_have_a_chosen_row():
     assert judge.coverage(groups, np.array([], int)) == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-25_000, 90_000)), min_size=1, max_size=40))
 def test_a_window_is_ten_seconds_of_one_video(moments):
     videos, times = (np.array(column) for column in zip(*moments, strict=True))

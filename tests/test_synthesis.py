@@ -164,6 +164,7 @@ def test_a_whole_frame_alone_passes_through_byte_for_byte():
     assert pictures.decode(patch["pixels"]).shape == (66, 94, 3)
 
 
+@settings(deadline=None)
 @given(rankings(), st.sampled_from(["crop", "pad"]), st.integers(1, 100))
 def test_an_image_keeps_its_settings_whatever_they_are(asked, fill, quality):
     config = asked[0].model_copy(update={"fill": fill, "quality": quality})
