@@ -37,8 +37,10 @@ choosing and training
     pool         what a method of selection may look at: columns, and embeddings as a stream
     clusters     k-means over a stream of embeddings, and what is alike inside a cluster
     selection    ranks patches and cuts at the budget
-    synthesis    four patches become one training image
+    judge        a selection without training: coverage, variety, artefacts, duplicates, and what a model could learn
+    synthesis    patches become training images
     rebuild      training images made again from their rows, and compared
+    shards       training images as files for other trainers: a folder, or tar shards
     loader       training images in order, read and decoded ahead
     pretrain     the training loops
     datasets     image and mask pairs, split without leaks

@@ -11,7 +11,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from engine.models import MAEConfig, Positive, Section, SimCLRConfig
-from engine.settings import Address, LookupConfig, OutputConfig, PlanConfig, ReportConfig, StoreConfig, TrackingConfig, UpkeepConfig
+from engine.settings import (
+    Address,
+    ExportConfig,
+    LookupConfig,
+    OutputConfig,
+    PlanConfig,
+    ReportConfig,
+    StoreConfig,
+    TrackingConfig,
+    UpkeepConfig,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -181,7 +191,21 @@ class SelectionConfig(Section):
 
 
 class SynthesisConfig(Section):
+    """How chosen patches become training images. The defaults are OptiDEL's; of `fill` and `quality` the paper says nothing."""
+
+    patches: int = 4  # per image: OptiDEL's M, a square of them
+    # rank: consecutive ones, as in OptiDEL; spread: j, j+n, j+2n, ... of n images, as in RDED; random: by seed and id;
+    # diverse: far apart in video and time.
+    order: Literal["rank", "random", "diverse", "spread"] = "rank"
+    fill: Literal["crop", "pad"] = "crop"  # a patch covers its place and is cut, or is whole with black around it
     quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
+    seed: Seed = 0  # of order=random
+
+    @model_validator(mode="after")
+    def is_a_square(self) -> Self:
+        if self.patches not in (1, 4, 9):
+            raise ValueError(f"patches={self.patches} must be 1, 4 or 9: an image is a square of patches")
+        return self
 
 
 class EvaluateConfig(Section):
@@ -231,6 +255,7 @@ class Config(Section):
     upkeep: UpkeepConfig = UpkeepConfig()
     lookup: LookupConfig = LookupConfig()
     output: OutputConfig = OutputConfig()
+    export: ExportConfig = ExportConfig()
     plan: PlanConfig = PlanConfig()
     selection: SelectionConfig = SelectionConfig()
     synthesis: SynthesisConfig = SynthesisConfig()

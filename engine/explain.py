@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.schema import PATCHES_PER_IMAGE as GROUP
 from engine.store import PatchStore, quoted
 
 Tree = dict[str, Any]
@@ -178,7 +177,7 @@ class Explainer:
         return run["params"] if run else {}
 
     def image(self, image_id: str) -> Tree:
-        """A training image: its four patches in reading order, and the selections it is of."""
+        """A training image: its patches in reading order, and the selections it is of."""
         columns = ["selection_id", "position", "patch_ids", "height", "width", "bytes"]
         rows = self.store.open("images").to_table(columns=columns, filter=f"image_id = {quoted([image_id])}").to_pylist()
         there = self.store.named(rows[0]["patch_ids"], [])
@@ -215,19 +214,26 @@ class Explainer:
         """The selections that hold such patches: of one patch its rank and image, of a video how many."""
         if not self.store.has("selections"):
             return []
-        rows = self.store.open("selections").to_table(columns=["selection_id", "rank", "weight"], filter=where).to_pylist()
+        columns = ["selection_id", "rank", "weight", "patch_id"]
+        rows = self.store.open("selections").to_table(columns=columns, filter=where).to_pylist()
         if whole:
             return [{**self.chosen(row["selection_id"]), **self.placed(row)} for row in rows]
-        counts = Counter(row["selection_id"] for row in rows)
-        places = {name: {row["rank"] // GROUP for row in rows if row["selection_id"] == name} for name in counts}
-        return [{**self.chosen(name), "patches": counts[name], "images": len(places[name])} for name in sorted(counts)]
+        ids: dict[str, set[str]] = {}
+        for row in rows:
+            ids.setdefault(row["selection_id"], set()).add(row["patch_id"])
+        return [{**self.chosen(name), "patches": len(ids[name]), "images": len(self.holding(name, ids[name]))} for name in sorted(ids)]
 
     def placed(self, row: Tree) -> Tree:
         """Where a patch stands in a selection: its rank, and the image that holds it."""
-        position = row["rank"] // GROUP
-        mine = f"selection_id = {quoted([row['selection_id']])} AND position = {position}"
-        found = self.store.open("images").to_table(columns=["image_id"], filter=mine)["image_id"].to_pylist()
-        return {"rank": row["rank"], "weight": row["weight"], "image": found[0] if found else "gone", "position": position}
+        found = self.holding(row["selection_id"], {row["patch_id"]})
+        image, position = (found[0]["image_id"], found[0]["position"]) if found else ("gone", None)
+        return {"rank": row["rank"], "weight": row["weight"], "image": image, "position": position}
+
+    def holding(self, selection_id: str, patch_ids: set[str]) -> list[Tree]:
+        """The images of a selection that hold any of these patches; by their rows, since the order of choice is not always theirs."""
+        columns, mine = ["image_id", "position", "patch_ids"], f"selection_id = {quoted([selection_id])}"
+        rows = self.store.open("images").to_table(columns=columns, filter=mine).to_pylist()
+        return [row for row in rows if not patch_ids.isdisjoint(row["patch_ids"])]
 
 
 def gated(row: Tree, knobs: Mapping[str, str]) -> list[Tree]:

@@ -93,6 +93,17 @@ class Advantage:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """A selection judged without training: values by the names of judge.MEASURES, and for what could not be measured the reason."""
+
+    method: str
+    budget: str
+    selection: str
+    values: dict[str, float]
+    reasons: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Findings:
     """Everything the page tells; only the title and the time are a must, what is missing is said to be missing.
 
@@ -116,6 +127,7 @@ class Findings:
     outcomes: list[Outcome] = field(default_factory=list)
     advantages: list[Advantage] = field(default_factory=list)  # of two methods that both have outcomes there
     sources: list[tuple[str, str]] = field(default_factory=list)  # a number of the page, and where it came from
+    judged: list[Judged] = field(default_factory=list)
 
 
 def render(findings: Findings) -> str:
@@ -128,6 +140,7 @@ def render(findings: Findings) -> str:
             histograms=histograms(findings.difficulty, findings.chosen),
             charts=[(curve, chart(curve.name, curve.steps, curve.values)) for curve in findings.curves],
             comparisons=comparisons(findings),
+            gaps=gaps(findings.judged),
             videos=listed(findings.videos),
             total=len(findings.videos),
         )
@@ -143,12 +156,8 @@ def write(findings: Findings, path: str) -> None:
 def template() -> jinja2.Template:
     source = resources.files("engine").joinpath("report.html").read_text(encoding="utf-8")
     world = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    world.filters.update(count=count, share=share, number=number, embedded=embedded, seeds=seeds, score="{:z.3f}".format)
+    world.filters.update(count="{:,}".format, share=share, number=number, embedded=embedded, seeds=seeds, score="{:z.3f}".format)
     return world.from_string(source)
-
-
-def count(value: int) -> str:
-    return f"{value:,}"
 
 
 def share(value: float) -> str:
@@ -271,6 +280,14 @@ def lead(one: Advantage) -> str:
     return f"{one.method} is {gap} ({interval}), which " + (
         "is more than the choice of test images explains" if one.beyond_chance else "may be chance"
     )
+
+
+def gaps(judged: Sequence[Judged]) -> list[tuple[str, str]]:
+    """Every reason why something could not be measured, after the names of what it was."""
+    found: dict[str, dict[str, None]] = {}
+    for name, reason in (pair for one in judged for pair in one.reasons.items()):
+        found.setdefault(reason, {})[name.replace("_", " ")] = None
+    return [(", ".join(names), reason) for reason, names in found.items()]
 
 
 def seeds(many: int) -> str:

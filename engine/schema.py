@@ -13,7 +13,7 @@ import pyarrow as pa
 
 VERSION = 2  # of the stored tables; the job maintain migrates older ones, a newer one is refused with a sentence
 
-PATCHES_PER_IMAGE = 4  # OptiDEL: M = 4, two by two; a selection is a whole number of images
+PATCHES_PER_IMAGE = 4  # OptiDEL: M = 4, two by two; other settings of the synthesis may say otherwise
 
 BOX = pa.list_(pa.int32(), 4)  # y0, x0, y1, x1 in pixels of the source video, half open
 
@@ -136,10 +136,11 @@ SELECTION = pa.schema(
 
 IMAGE = pa.schema(
     [
-        text("image_id", nullable=False),  # hash of its four patch ids
+        text("image_id", nullable=False),  # hash of its patch ids and its layout
         text("selection_id", nullable=False),
-        pa.field("position", pa.int64(), False),  # 0 holds the hardest patches
-        pa.field("patch_ids", pa.list_(pa.string()), False),  # reading order: top left, top right, bottom left, bottom right
+        pa.field("position", pa.int64(), False),  # 0 holds the first choice
+        pa.field("patch_ids", pa.list_(pa.string()), False),  # reading order: left to right, then down
+        text("layout", nullable=False),  # JSON of the settings of the synthesis; "" where they are the paper's
         pa.field("height", pa.int32(), False),
         pa.field("width", pa.int32(), False),
         pa.field("bytes", pa.int32(), False),

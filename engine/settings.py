@@ -49,6 +49,15 @@ class OutputConfig(Section):
         return self
 
 
+class ExportConfig(Section):
+    """How the training images of a selection are given to other trainers: as files in a folder of the selection's name."""
+
+    path: Address = "export"  # of the folder that holds this folder, local or any fsspec address
+    selection: str = ""  # its id; "": the newest that selection.* names
+    format: Literal["folder", "webdataset"] = "folder"
+    shard: Positive = 1000  # images of one tar file, which is in memory while it is made
+
+
 class PlanConfig(Section):
     """What `plan` measures on, and the cluster and the video that it plans for."""
 

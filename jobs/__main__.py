@@ -24,6 +24,7 @@ JOBS = {
     "plan": "measure each stage on a sample of the video: pool sizes, frames/s, the bottleneck, hours and cost of plan.hours of video",
     "probe": "train the scorer on a random sample of the video",
     "choose": "select patches within the budget and compose the training images",
+    "export": "the training images of a selection as a folder of pictures or as WebDataset shards, for other trainers",
     "pretrain": "train a masked autoencoder on the chosen images, under Ray Train",
     "evaluate": "fine-tune on a folder of images/ and masks/, and measure mIoU, Dice and NormDEL",
     "query": 'SQL over the tables: query store.uri=... "SELECT ..."',

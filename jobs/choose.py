@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -10,9 +11,9 @@ from engine import flow, selection, synthesis, tracking
 from engine.config import Config
 from engine.flow import Step
 from engine.pool import Pool
-from engine.schema import PATCHES_PER_IMAGE
 from engine.selection import Selection
 from engine.store import PatchStore
+from jobs import judging
 
 log = logging.getLogger("jobs.choose")
 IMAGES_AT_ONCE = 64  # about 100 MB of pixels
@@ -26,13 +27,16 @@ def run(config: Config) -> None:
     pool = pool_of(config, store, version)
     if not len(pool):
         raise LookupError(f"the store {store.uri} holds no patches: run the job ingest on video that passes the gate")
-    chosen = selection.choose(pool, config.selection, run=spread(config), seconds_per_image=seconds_per_image(config))
+    group, seconds = config.synthesis.patches, seconds_per_image(config)
+    chosen = selection.choose(pool, config.selection, run=spread(config), group=group, seconds_per_image=seconds)
+    chosen = replace(chosen, selection_id=synthesis.named(chosen.selection_id, config.synthesis))
     tags = {"selection": chosen.selection_id, "patches_version": version}
     with store.writing("choose"), tracking.running(config, "choose", chosen.selection_id, tags) as record:
         images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
         counts = {"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}
         told = {f"choose/{name}": value for name, value in chosen.told.items()}
         record.log({**counts, f"choose/unspent_{config.selection.unit}": chosen.unspent, **told}, step=0)
+        judging.keep(judging.judged(config, store, chosen, version), record)
     log.info(
         "%s: %d of %d patches, %.1f%% of the stored bytes, %d images; %.6g %s of the budget are left",
         chosen.selection_id, len(chosen.patch_ids), len(pool), 100 * chosen.retained, images, chosen.unspent, config.selection.unit,
@@ -67,8 +71,8 @@ def seconds_per_image(config: Config) -> float:
 
 def compose(config: Config, store: PatchStore, chosen: Selection, version: int) -> Iterator[pa.Table]:
     """The training images, some at a time: only their own patches are in memory."""
-    offsets, size = store.offsets(chosen.patch_ids, version), IMAGES_AT_ONCE * PATCHES_PER_IMAGE
+    ids, each = synthesis.ordered(chosen.patch_ids, config.synthesis), config.synthesis.patches
+    offsets, size = store.offsets(ids, version), IMAGES_AT_ONCE * each
     for start in range(0, len(offsets), size):
         patches = store.take(offsets[start : start + size], synthesis.READ.names, version)
-        ranked = chosen.patch_ids[start : start + size]
-        yield synthesis.synthesise(patches, ranked, chosen.selection_id, start // PATCHES_PER_IMAGE, config.synthesis)
+        yield synthesis.synthesise(patches, ids[start : start + size], chosen.selection_id, start // each, config.synthesis)

@@ -9,13 +9,13 @@ from engine.config import Config
 from jobs.recipes import tiny
 
 ASKING = ("forget", "maintain", "query", "nearest", "hardest", "explain", "history", "report")
-BEFORE = {"choose": "ingest", "pretrain": "choose", "evaluate": "pretrain", **dict.fromkeys(ASKING, "ingest")}
+BEFORE = {"choose": "ingest", "export": "choose", "pretrain": "choose", "evaluate": "pretrain", **dict.fromkeys(ASKING, "ingest")}
 
 
 def check(job: str, config: Config) -> None:
     """ValueError or OSError, one sentence, for a local path that is not there, or a knob that the job cannot heed."""
-    for knob in ("videos", "store"):
-        check_scheme(f"{knob}.uri", getattr(config, knob).uri)
+    for knob, uri in {"videos.uri": config.videos.uri, "store.uri": config.store.uri, "export.path": config.export.path}.items():
+        check_scheme(knob, uri)
     if job == "demo":
         only_its_own(config)
     if job in ("ingest", "probe", "plan"):

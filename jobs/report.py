@@ -43,6 +43,7 @@ def run(config: Config) -> None:
         hardest=gallery(store, order[::-1][: config.report.pictures], version),
         easiest=gallery(store, order[: config.report.pictures], version),
         synthetic=synthetic(store, config.report.pictures),
+        judged=results.judgements(config),
         curves=curves(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),
@@ -88,7 +89,8 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
     if largest is not None:
         selection_id, retained = (largest[name][0].as_py() for name in ("selection_id", "retained"))
         stages.append(("selected", len(largest), f"{selection_id}, {100 * retained:.1f}% of the bytes"))
-        stages.append(("images", results.sizes(store, selection_id)[1], "four patches each"))
+        images = results.sizes(store, selection_id)[1]
+        stages.append(("images", images, f"{len(largest) / max(images, 1):g} patches each"))
     return stages
 
 
@@ -127,8 +129,7 @@ def synthetic(store: PatchStore, count: int) -> list[Picture]:
         positions = range(min(len(reader), count // len(selections)))
         images = reader(positions) if positions else []
         pictures += [
-            Picture(jpeg, f"{title(method, rows)}, image {position}", "four patches in order of choice")
-            for position, jpeg in enumerate(images)
+            Picture(jpeg, f"{title(method, rows)}, image {position}", "patches in order of choice") for position, jpeg in enumerate(images)
         ]
     return pictures
 
@@ -150,5 +151,9 @@ def sources(config: Config, version: int) -> list[tuple[str, str]]:
         ("videos, frames, reasons", "tables videos and frames, newest version"),
         ("patches, difficulty", f"table patches, version {version}"),
         ("selections and images", "tables selections and images, newest version; the newest selection of each method"),
+        (
+            "judged without training",
+            f"MLflow experiment {config.tracking.experiment}, the newest run of the job choose of every method and budget",
+        ),
         ("curves, mIoU, Dice, NormDEL", f"MLflow experiment {config.tracking.experiment}, runs of the jobs probe, pretrain and evaluate"),
     ]

@@ -1,4 +1,4 @@
-"""What the evaluations came to: every network with its scores, and who is ahead of whom on the same test images."""
+"""What selections were judged by, and what the evaluations came to: every network with its scores, and who is ahead of whom."""
 
 import itertools
 import json
@@ -8,9 +8,11 @@ import numpy as np
 
 from engine import scores, tracking
 from engine.config import Config
-from engine.report import Advantage, Outcome, Picture
+from engine.report import Advantage, Judged, Outcome, Picture, share
 from engine.scores import Marks
 from engine.store import PatchStore
+
+PREFIX = "judge/"  # of the metrics, and of the tags that hold the reason where there is none
 
 
 def outcomes(config: Config, store: PatchStore) -> list[tuple[Outcome, Marks]]:
@@ -74,3 +76,17 @@ def sizes(store: PatchStore, selection_id: str) -> tuple[int, int]:
         return 0, 0
     where = f"selection_id = '{selection_id}'"
     return store.open("selections").count_rows(where), store.open("images").count_rows(where)
+
+
+def judgements(config: Config) -> list[Judged]:
+    """The judgement of the newest selection of every method and budget, by budget."""
+    newest = {(one["params"]["selection.budget"], one["params"]["selection.method"]): one for one in tracking.runs(config, "choose")}
+    return [judged(one) for _, one in sorted(newest.items(), key=lambda pair: (float(pair[0][0]), pair[0][1]))]
+
+
+def judged(one: dict[str, Any]) -> Judged:
+    values, reasons = (
+        {name.removeprefix(PREFIX): found for name, found in one[kind].items() if name.startswith(PREFIX)} for kind in ("metrics", "tags")
+    )
+    method, budget = (one["params"][f"selection.{name}"] for name in ("method", "budget"))
+    return Judged(method, share(float(budget)), one["tags"]["selection"], values, reasons)

@@ -18,8 +18,8 @@ LAYERS = [
     {"schema", "settings", "theory"},
     {"config"},
     TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope"},
-    {"videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report", "simulate"},
-    {"flow", "explain", "rebuild"},
+    {"videos", "frames", "patches", "difficulty", "selection", "judge", "synthesis", "pretrain", "evaluate", "report", "simulate"},
+    {"flow", "explain", "rebuild", "shards"},
     {"plan"},
 ]
 

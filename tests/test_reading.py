@@ -487,12 +487,12 @@ def composed(tmp_path):
 
 def test_every_training_image_is_made_again_from_its_row_bit_for_bit(composed):
     for row in composed.open("images").to_table().to_pylist():
-        assert rebuild.rebuilt(composed, {"patch_ids": row["patch_ids"]}, SynthesisConfig()) == row["pixels"]
+        assert rebuild.rebuilt(composed, {"patch_ids": row["patch_ids"], "layout": row["layout"]}) == row["pixels"]
         assert composed.training_image(row["image_id"]) == row["pixels"]
         assert composed.training_image(row["selection_id"], row["position"]) == row["pixels"]
-    assert rebuild.faults(composed, "x", SynthesisConfig()).num_rows == 0
+    assert rebuild.faults(composed, "x").num_rows == 0
     with pytest.raises(LookupError, match="has no selection 'nobody'"):
-        rebuild.faults(composed, "nobody", SynthesisConfig())
+        rebuild.faults(composed, "nobody")
 
 
 def test_an_image_that_is_not_what_its_row_says_is_named(composed):
@@ -506,13 +506,12 @@ def test_an_image_that_is_not_what_its_row_says_is_named(composed):
     composed.save(
         selection_of(composed, "x", [name for row in images for name in row["patch_ids"]]), [pa.Table.from_pylist(wrong, schema.IMAGE)]
     )
-    found = [(row["position"], row["fault"]) for row in rebuild.faults(composed, "x", SynthesisConfig()).to_pylist()]
+    found = [(row["position"], row["fault"]) for row in rebuild.faults(composed, "x").to_pylist()]
     assert [position for position, _ in found] == [0, 1, 2]
     assert found[0][1] == "its patches make other bytes"
     assert found[1][1] == "it holds other patches than the 4 of its ranks"
     assert found[2][1] == f"its patches make {images[2]['image_id']}"
-    assert rebuild.faults(composed, "y", SynthesisConfig()).num_rows == 0
-    assert rebuild.faults(composed, "y", SynthesisConfig(quality=50)).num_rows == 3
+    assert rebuild.faults(composed, "y").num_rows == 0
     with pytest.raises(LookupError, match="differs between x, y"):
         composed.training_image(images[0]["image_id"])
 
@@ -522,7 +521,7 @@ def test_an_image_whose_patch_or_row_is_gone_is_named(composed):
     composed.open("images").delete("selection_id = 'x' AND position = 0")
     composed.open("patches").delete(f"patch_id = '{images[2]['patch_ids'][1]}'")
     tag(composed)
-    found = {row["position"]: row["fault"] for row in rebuild.faults(composed, "x", SynthesisConfig()).to_pylist()}
+    found = {row["position"]: row["fault"] for row in rebuild.faults(composed, "x").to_pylist()}
     assert found == {0: "there is no image, and 4 of 4 patches are named", 2: "1 of its patches are not in the store any more"}
     with pytest.raises(LookupError, match=r"is not in the store .* any more"):
-        rebuild.rebuilt(composed, images[2], SynthesisConfig())
+        rebuild.rebuilt(composed, images[2])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import charts, report
-from engine.report import Advantage, Curve, Findings, Outcome, Picture
+from engine.report import Advantage, Curve, Findings, Judged, Outcome, Picture
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)> & \u202e {{ 7 * 7 }}'
@@ -89,6 +89,14 @@ def outcome(method="optidel", miou=0.6712, **changes):
     return replace(made, **changes)
 
 
+VALUES = {"videos": 0.875, "time": 0.4321, "distance": 0.3217, "vendi": 88.125, "artefacts": 0.031, "information_estimate_5": 0.1234}
+REASONS = {"clusters": "no clusters were made of the patches", "duplicates": "no clusters were made of the patches", "fid": "no features"}
+
+
+def judged(method="optidel", **changes):
+    return replace(Judged(method, "5 %", f"{method}-0123456789ab", VALUES, REASONS), **changes)
+
+
 def baseline(miou=0.5512, **changes):
     return replace(outcome("no pre-training", miou, retained=0.0, patches=0, images=0, run="ba5e11ne"), **changes)
 
@@ -134,6 +142,7 @@ def full():
         easiest=[Picture(jpeg(2), "difficulty 0.01")],
         picked={"optidel": [Picture(jpeg(3), "rank 0")]},
         synthetic=[Picture(jpeg(4, 64, 64), "image 1", "patches 1 to 4")],
+        judged=[judged(), judged("random", values={**VALUES, "vendi": 301.25})],
         curves=[Curve("optidel: loss", [0, 100, 200], [0.9, 0.4, 0.3217], "mean squared error")],
         outcomes=[
             outcome(examples=[Picture(jpeg(5), "IoU 0.83"), Picture(jpeg(6), "IoU 0.02")]),
@@ -200,10 +209,29 @@ def test_an_empty_store_says_what_is_missing_and_which_job_makes_it():
 
 
 @pytest.mark.parametrize(
-    "kept", ["difficulty", "chosen", "curves", "outcomes", "videos", "funnel", "reasons", "picked", "synthetic", "hardest"]
+    "kept", ["difficulty", "chosen", "curves", "outcomes", "videos", "funnel", "reasons", "picked", "synthetic", "hardest", "judged"]
 )
 def test_a_page_with_only_one_part_is_well_formed(kept):
     Page(report.render(Findings("part", "now", **{kept: getattr(full(), kept)})))
+
+
+def test_a_judgement_shows_what_was_measured_and_leaves_the_rest_empty_with_its_reason():
+    page = Page(report.render(full()))
+    tail = [""] * 4
+    found = [row for row in page.table() if row[0].endswith("-0123456789ab")]
+    told = ["87.5 %", "43.2 %", "0.3217"], ["3.1 %", "", "0.1234"]
+    assert found == [
+        ["optidel optidel-0123456789ab", "5 %", "", *told[0], "88.12", "", *told[1], *tail],
+        ["random random-0123456789ab", "5 %", "", *told[0], "301.2", "", *told[1], *tail],
+    ]
+    titles = [cell["title"] for cell in page.all("td") if "title" in cell]
+    assert titles == 2 * [
+        "no clusters were made of the patches",
+        "no features",
+        "no clusters were made of the patches",
+        *4 * ["not measured"],
+    ]
+    assert "clusters, duplicates: no clusters were made of the patches. fid: no features." in page.words()
 
 
 def test_hostile_text_stays_text_wherever_it_comes_in():
@@ -225,12 +253,13 @@ def test_hostile_text_stays_text_wherever_it_comes_in():
         [outcome(HOSTILE, run=HOSTILE, comparison=HOSTILE, examples=[picture]), outcome("random", comparison=HOSTILE)],
         [advantage(comparison=HOSTILE, method=HOSTILE)],
         [(HOSTILE, HOSTILE)],
+        [Judged(HOSTILE, HOSTILE, HOSTILE, {}, {"vendi": HOSTILE, HOSTILE: HOSTILE})],
     )
     page = Page(report.render(findings))
     assert not page.all("script")
     assert all("onerror" not in attributes for _, attributes in page.found)
     assert len(page.all("img")) == 5
-    assert page.text.count(HOSTILE) >= 27
+    assert page.text.count(HOSTILE) >= 30
     assert "49" not in page.words()
 
 

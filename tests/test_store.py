@@ -136,7 +136,7 @@ def test_an_absent_table_names_the_job_that_makes_it(tmp_path):
 
 def image(selection_id, position):
     pixels = f"{selection_id}-{position}".encode()
-    whole = {"image_id": f"i{position}", "patch_ids": ["a", "b", "c", "d"], "height": 2, "width": 2, "bytes": 3}
+    whole = {"image_id": f"i{position}", "patch_ids": ["a", "b", "c", "d"], "layout": "", "height": 2, "width": 2, "bytes": 3}
     return whole | {"selection_id": selection_id, "position": position, "pixels": pixels}
 
 

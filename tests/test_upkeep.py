@@ -235,6 +235,7 @@ def test_images_whose_files_are_gone_are_not_committed(store):
             "selection_id": "x",
             "position": 0,
             "patch_ids": ["a"] * 4,
+            "layout": "",
             "height": 1,
             "width": 1,
             "bytes": 1,

@@ -110,7 +110,7 @@ def written(first, folder, parquet):
     for number, jpeg in enumerate(pixels, first):
         Path(folder, "jpegs", f"{number:06}.jpg").write_bytes(jpeg)
     parquet.write_table(pa.table({"pixels": pa.array(pixels, pa.large_binary())}), row_group_size=GROUP)
-    whole = {"patch_ids": ["a", "b", "c", "d"], "height": SIDES[0], "width": SIDES[1], "selection_id": "s"}
+    whole = {"patch_ids": ["a", "b", "c", "d"], "layout": "", "height": SIDES[0], "width": SIDES[1], "selection_id": "s"}
     found = enumerate(pixels, first)
     made = [whole | {"image_id": str(n), "position": n, "bytes": len(jpeg), "pixels": jpeg} for n, jpeg in found]
     return pa.Table.from_pylist(made, schema.IMAGE)
