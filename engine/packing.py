@@ -1,12 +1,12 @@
 """Linear layers as a CPU runs them fastest: their weights laid out once as oneDNN multiplies them, what follows them done in the same pass.
 
-torch's own linear layer asks MKL in float32, which on AMD's processors makes 80 to 90 GFLOP/s a core where oneDNN makes 200; in bfloat16
-it asks oneDNN and lays the weights out anew for every product (390 against 430, and 250 where a GELU follows; notebooks/LOG.md). The
-operators are those that torch.compile puts in the same place; here without its compiler, which needs a minute and a C++ toolchain.
+torch's own linear layer asks MKL in float32, which on an AMD processor made 78 to 91 GFLOP/s a core where oneDNN made 151 to 218; in
+bfloat16 it asks oneDNN and lays the weights out anew for every product (notebooks/LOG.md). The operators are those that torch.compile puts
+in the same place; here without its compiler, which needs a minute and a C++ toolchain.
 """
 
 import copy
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from engine.config import Precision
 
 Model = TypeVar("Model", bound=nn.Module)
-BEFORE_GELU = ("fc1", "lin1")  # what timm, TinyViT and segment-anything call the layer before their `act`
+BEFORE_GELU = {"Mlp": "fc1", "MLPBlock": "lin1"}  # by class, the layer that nothing but `act` follows: timm and TinyViT, segment-anything
 
 
 class Packed(nn.Module):
@@ -22,6 +22,7 @@ class Packed(nn.Module):
 
     def __init__(self, linear: nn.Linear, precision: Precision, activation: str = "none") -> None:
         super().__init__()
+        self.training = False
         self.dtype = getattr(torch, precision)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.laid_out = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().to(self.dtype))
@@ -30,20 +31,36 @@ class Packed(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features) of the layer's precision, as autocast would have it."""
+        if torch.is_grad_enabled():
+            raise RuntimeError("a packed layer has no gradients: use it under torch.inference_mode()")
         exact = "none"  # of the GELU: by the error function, not by the tangent
         made = torch.ops.mkldnn._linear_pointwise(tokens.to(self.dtype), self.laid_out, self.added, self.activation, [], exact)
         return torch.as_tensor(made)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a packed layer cannot be copied or pickled: do that to the model that it was made from")
+
+    def _save_to_state_dict(self, *_: Any) -> NoReturn:
+        raise TypeError("a packed layer has no weights to save: those are in the model that it was made from")
+
 
 def packed(model: Model, precision: Precision) -> Model:
-    """A twin of `model` that shares its tensors and has packed linear layers; `model` itself where it is on a GPU."""
+    """A twin of `model` that shares its tensors and has packed linear layers; `model` itself on a GPU, or where oneDNN cannot do it."""
     weight = next(model.parameters(), None)
-    if weight is None or weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return model
-    return twin(model, precision)
+    on_cpu = weight is not None and weight.device.type == "cpu"
+    return twin(model, precision) if on_cpu and is_served(precision) else model
+
+
+def is_served(precision: Precision) -> bool:
+    """Whether oneDNN multiplies in this precision here; bfloat16 wants AVX-512 or newer."""
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):  # type: ignore[no-untyped-call]
+        return False
+    return precision == "float32" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def twin(model: Model, precision: Precision) -> Model:
+    if isinstance(model, nn.TransformerEncoderLayer):  # it hands its layers' weights to a kernel
+        return model
     made, children = copy.copy(model), dict(model._modules)
     made._modules = {name: child and twin(child, precision) for name, child in children.items()}
     if precision == "bfloat16" and hasattr(made, "fused_attn"):
@@ -51,7 +68,7 @@ def twin(model: Model, precision: Precision) -> Model:
     gelu = isinstance(act := children.get("act"), nn.GELU) and act.approximate == "none"
     for name, child in children.items():
         if type(child) is nn.Linear:  # what is derived from it is more
-            with_gelu = gelu and name in BEFORE_GELU
+            with_gelu = gelu and BEFORE_GELU.get(type(model).__name__) == name
             made._modules[name] = Packed(child, precision, "gelu" if with_gelu else "none")
             if with_gelu:
                 made._modules["act"] = nn.Identity()

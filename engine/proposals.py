@@ -22,6 +22,7 @@ class Proposals:
 
 Propose = Callable[[np.ndarray, str], Proposals]  # (frame (H, W, 3) uint8 RGB, frame_id)
 
+SMALLEST = 16  # px, side of a patch: one token of a ViT
 DRAWS = 4  # random crops drawn per patch asked for: the artefact guard took 45 % of them on Kvasir-SEG, overlap a few more
 LONGEST = 256  # px of the frame that is segmented: LiteMedSAM's resolution, and 0.1 s a frame
 SCALES = (100.0, 300.0)  # of Felzenszwalb's merging: folds and polyps at the first, walls at the second

@@ -59,7 +59,7 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 
 def both(model: Sam, image: np.ndarray, precision: str = "float32", **settings) -> tuple[list[dict], list[dict]]:
     original = SamAutomaticMaskGenerator(copy.deepcopy(model), output_mode="binary_mask", **settings)
-    quick = Drawing(masks.quicken(copy.deepcopy(model)), **settings)
+    quick = Drawing(masks.quicken(copy.deepcopy(model), precision), **settings)
     with inference():
         expected = original.generate(image)
     with inference(precision):

@@ -1,17 +1,21 @@
 """Packed layers give the numbers of the layers they stand in for, at every shape and in both precisions."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.layers import GluMlp
 from timm.models.vision_transformer import Block
 from torch import nn
 from torch.nn import functional as F
 
-from engine.packing import Packed, packed
+from engine.packing import Packed, is_served, packed
 
 SIZES = st.integers(1, 70)
 
@@ -33,7 +37,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it():
         assert torch.equal(layer(tokens)[:100], layer(tokens[:100]))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", filter(is_served, ["float32", "bfloat16"]))
 def test_in_a_packed_layer_nothing_but_the_precision_differs_from_autocast(precision):
     linear, tokens = nn.Linear(96, 64), torch.randn(50, 96)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
@@ -66,3 +70,37 @@ def test_a_gelu_by_the_tangent_stays_its_own_layer():
     mlp, tokens = Mlp(), torch.randn(5, 8)
     with torch.inference_mode():
         assert torch.allclose(packed(mlp, "float32")(tokens), mlp(tokens), atol=1e-6)
+
+
+def test_a_processor_without_bfloat16_keeps_the_layers_as_they_are():
+    code = """
+import torch
+from torch import nn
+from engine.packing import Packed, is_served, packed
+layers = nn.Sequential(nn.Linear(64, 64), nn.GELU())
+with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    packed(layers, "bfloat16")(torch.randn(3, 64))
+with torch.inference_mode():
+    assert isinstance(packed(layers, "float32")[0], Packed) and packed(layers, "float32")(torch.randn(3, 64)).isfinite().all()
+"""
+    old = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], env=old, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("misuse", [copy.deepcopy, pickle.dumps, nn.Module.state_dict, lambda layers: layers(torch.randn(2, 8))])
+def test_what_a_packed_layer_cannot_do_is_one_sentence(misuse):
+    with pytest.raises((TypeError, RuntimeError), match=r"a packed layer (cannot|has no)"):
+        misuse(packed(nn.Sequential(nn.Linear(8, 8)), "float32"))
+
+
+def test_a_gated_layer_whose_activation_sees_a_part_is_not_joined_with_it():
+    layer, tokens = GluMlp(16, 32, act_layer=nn.GELU).eval(), torch.randn(5, 16)
+    with torch.inference_mode():
+        assert torch.allclose(packed(layer, "float32")(tokens), layer(tokens), atol=1e-6)
+
+
+def test_a_layer_that_hands_its_weights_on_is_left_alone():
+    layer, tokens = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval(), torch.randn(2, 5, 16)
+    with torch.inference_mode():
+        assert torch.equal(packed(nn.Sequential(layer), "float32")(tokens), layer(tokens))

@@ -7,8 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.config import PatchesConfig
+from engine.inference import inference
 from engine.room import Room
-from engine.sam import decoder
+from engine.sam import Sam, decoder, masks
+from tests.test_masks import scene, small_sam
 from tests.test_sam import mask_decoder
 
 
@@ -66,3 +69,31 @@ def test_masks_are_the_same_when_memory_runs_out_between_prompts(monkeypatch):
         found = [torch.cat(part) for part in zip(*quick.drawn(*given_), strict=True)]
     for one, other in zip(expected, found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_masks_are_the_same_when_memory_runs_out_while_they_are_measured(monkeypatch):
+    image, settings = scene(3, 120, 160), {"points_per_side": 6, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+    with inference():
+        expected = masks.AutomaticMasks(masks.quicken(small_sam()), **settings).regions(image)
+    enlarged = masks.enlarged
+
+    def small(logits, *sizes):
+        if len(logits) > 6:
+            raise torch.OutOfMemoryError
+        return enlarged(logits, *sizes)
+
+    monkeypatch.setattr(masks, "enlarged", small)
+    with inference():
+        found = masks.AutomaticMasks(masks.quicken(small_sam()), **settings).regions(image)
+    for name in ("boxes", "areas", "iou_preds", "stability_score"):
+        assert torch.allclose(torch.as_tensor(found[name]).float(), torch.as_tensor(expected[name]).float(), atol=1e-5)
+
+
+def test_a_frame_for_which_there_is_no_room_is_one_sentence(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    propose = Sam(small_sam(), PatchesConfig(proposer="sam", checkpoint="given", points_per_side=4))
+    monkeypatch.setattr(propose.generator, "regions", full)
+    with pytest.raises(RuntimeError, match="the GPU has no room for 1 of the frames"):
+        propose(scene(1, 64, 64), "v@0")

@@ -286,3 +286,9 @@ def test_a_checkpoint_of_sam_is_loaded(tmp_path):
     found = propose(picture(1, 90, 128), "v@0")
     assert sha256 == checkpoints.digest(path)
     assert sorted(found.areas) == pytest.approx(sorted(mask["area"] for mask in expected), abs=20)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (15, 640), (31, 1920)])
+def test_a_strip_of_a_frame_has_no_regions_and_takes_no_time(medsam, size):
+    found = medsam(np.zeros((*size, 3), np.uint8), "v@0")
+    assert [len(each) for each in (found.boxes, found.areas, found.predicted_ious, found.stabilities)] == [0, 0, 0, 0]

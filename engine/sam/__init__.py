@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.config import PatchesConfig
 from engine.inference import inference
-from engine.proposals import Proposals, Propose, scaled
+from engine.proposals import SMALLEST, Proposals, Propose, scaled
 from engine.sam import checkpoints
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Sam:
     """SAM's automatic masks: a grid of points, kept by predicted IoU and stability, overlaps suppressed."""
 
     def __init__(self, model: Any, config: PatchesConfig) -> None:
+        from engine.room import Room
         from engine.sam.masks import AutomaticMasks, quicken
 
         self.generator = AutomaticMasks(
@@ -55,11 +56,11 @@ class Sam:
             stability_score_thresh=config.min_stability,
             box_nms_thresh=config.max_overlap,
         )
-        self.precision = config.precision
+        self.precision, self.room = config.precision, Room(1, "frames")
 
     def __call__(self, image: np.ndarray, frame_id: str) -> Proposals:
         with inference(self.precision):
-            found = self.generator.regions(image)
+            [found] = self.room.over(1, lambda _: self.generator.regions(image))
         boxes = found["boxes"][:, [1, 0, 3, 2]].astype(int)
         boxes[:, 2:] += 1  # SAM's boxes end on the last pixel, ours after it
         return Proposals(boxes, found["areas"], found["iou_preds"], found["stability_score"])
@@ -87,10 +88,13 @@ class MedSamLite:
     def __call__(self, image: np.ndarray, frame_id: str) -> Proposals:
         from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score
 
+        sides = tuple(share for share in self.box_sides if share * min(image.shape[:2]) >= SMALLEST)
+        if not sides:  # a strip of a frame, in which no patch fits that is large enough
+            return Proposals(np.zeros((0, 4), int), np.zeros(0, int), np.zeros(0), np.zeros(0))
         small = shrink(image)
         height, width = small.shape[:2]
         with inference():
-            logits, ious = self.masks(small, box_grid(height, width, self.box_sides))
+            logits, ious = self.masks(small, box_grid(height, width, sides))
             masks = logits > 0
             areas = masks.sum(dim=(1, 2))
             stabilities = calculate_stability_score(logits, 0.0, 1.0)  # SAM's definition: IoU of the mask cut at -1 and at +1
@@ -105,14 +109,16 @@ class MedSamLite:
         """Logits (N, H, W) and predicted IoU (N,) of the masks prompted by the boxes (N, 4), x0, y0, x1, y1 in `small` (H, W, 3)."""
         import torch
 
+        from engine.sam.decoder import Wanted
+
         device = next(self.model.parameters()).device
         padded = padded_input(small).to(device, memory_format=torch.channels_last)
         sparse, dense = self.model.prompt_encoder(points=None, boxes=torch.tensor(boxes, dtype=torch.float32, device=device), masks=None)
         image = self.model.image_encoder(padded) + dense[:1]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            drawn = self.model.mask_decoder.drawn(image, self.model.prompt_encoder.get_dense_pe(), sparse, slice(0, 1))
-            _, logits, ious = zip(*drawn, strict=True)
-        return torch.cat(logits)[:, : small.shape[0], : small.shape[1]], torch.cat(ious)
+            drawn = self.model.mask_decoder.drawn(image, self.model.prompt_encoder.get_dense_pe(), sparse, Wanted(slice(0, 1)))
+            found = [(logits[:, : small.shape[0], : small.shape[1]].clone(), ious) for _, logits, ious in drawn]
+        return torch.cat([logits for logits, _ in found]), torch.cat([ious for _, ious in found])
 
 
 def shrink(image: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ predicted IoU. Most of that is needless: with T far below L it is cheaper to car
 picture is, not in its padding. Transposed convolutions of stride 2 are products of matrices, token by token.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,20 @@ from engine.room import Room
 
 CHUNK = {"cpu": 4, "cuda": 64}  # prompts at a time: 4 x 4 MB of image tokens stay in a CPU's cache, 16 took twice the time
 Drawn = tuple[Tensor, Tensor, Tensor]  # which masks (K,), as prompt * M + mask; logits (K, 4 rows, 4 columns); predicted IoU (K,)
+
+
+class Wanted(NamedTuple):
+    """Which of the model's four masks of a prompt are looked at, above what predicted IoU, on how many rows and columns of image tokens.
+
+    Those of the extent count from the upper left; None: all.
+    """
+
+    which: slice = slice(1, None)
+    least: float = float("-inf")
+    extent: tuple[int, int] | None = None
+
+
+EACH = Wanted()
 
 
 class MaskDecoder(nn.Module):
@@ -41,7 +55,7 @@ class MaskDecoder(nn.Module):
             raise ValueError("the prompts differ in their dense embeddings: masks as prompts need the original decoder")
         which = slice(1, None) if multimask_output else slice(0, 1)
         image = image_embeddings + dense_prompt_embeddings[:1]
-        _, logits, ious = zip(*self.drawn(image, image_pe, sparse_prompt_embeddings, which), strict=True)
+        _, logits, ious = zip(*self.drawn(image, image_pe, sparse_prompt_embeddings, Wanted(which)), strict=True)
         shape = (len(sparse_prompt_embeddings), -1)
         return torch.cat(logits).reshape(*shape, *logits[0].shape[1:]), torch.cat(ious).reshape(shape)
 
@@ -50,28 +64,27 @@ class MaskDecoder(nn.Module):
         image: Tensor,
         places: Tensor,
         prompts: Tensor,
-        which: slice = slice(1, None),
-        least: float = float("-inf"),
-        extent: tuple[int, int] | None = None,
-    ) -> Iterator[Drawn]:
-        """The masks whose predicted IoU is above `least`, a few prompts at a time; `which` of the model's four are looked at.
+        wanted: Wanted = EACH,
+        then: Callable[[Drawn], Any] = lambda drawn: drawn,
+    ) -> Iterator[Any]:
+        """The masks that are `wanted`, a few prompts at a time.
 
-        Shapes as in `forward`, the dense embedding of "no mask" added to `image`; `extent` is the number of rows and columns of image
-        tokens that are drawn, from the upper left.
+        Shapes as in `forward`, the dense embedding of "no mask" added to `image`. `then` is done to
+        each few while it is decided whether there is room for so many.
         """
         grid = image.shape[2:]
-        rows, columns = extent or tuple(grid)
+        rows, columns = wanted.extent or tuple(grid)
         tokens = image.flatten(2).transpose(1, 2).contiguous()  # (1, hw, C)
         places = places.flatten(2).transpose(1, 2).contiguous()
 
-        def some(part: slice) -> Drawn:
-            weights, ious, features = self.seen(tokens, places, prompts[part], which)
-            sure = ious > least
+        def some(part: slice) -> Any:
+            weights, ious, features = self.seen(tokens, places, prompts[part], wanted.which)
+            sure = ious > wanted.least
             any_sure = sure.any(1)
             features = features[any_sure].reshape(-1, *grid, features.shape[-1])[:, :rows, :columns].flatten(1, 2)
             logits = weights[any_sure] @ upscale(self.original.output_upscaling, features).transpose(1, 2)
             index = torch.arange(sure.numel(), device=sure.device) + part.start * sure.shape[1]
-            return index[sure.flatten()], fold(logits[sure[any_sure]].float(), rows, columns), ious[sure]
+            return then((index[sure.flatten()], fold(logits[sure[any_sure]].float(), rows, columns), ious[sure]))
 
         return self.room.over(len(prompts), some)
 

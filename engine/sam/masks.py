@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from engine.config import Precision
 from engine.packing import packed
-from engine.sam.decoder import MaskDecoder
+from engine.sam.decoder import Drawn, MaskDecoder, Wanted
 from engine.sam.encoder import Attention
 
 DETAIL = 4  # pixels of a drawn mask per side of an image token, and pixels of the model's input per such pixel
@@ -49,15 +49,20 @@ class AutomaticMasks(SamAutomaticMaskGenerator):  # type: ignore[misc]  # segmen
         sparse, dense = model.prompt_encoder(points=self.prompts(points, im_size), boxes=None, masks=None)
         least = self.pred_iou_thresh if self.pred_iou_thresh > 0 else float("-inf")
         extent = needed(height, features.shape[2]), needed(width, features.shape[3])
-        drawn = model.mask_decoder.drawn(features + dense[:1], model.prompt_encoder.get_dense_pe(), sparse, least=least, extent=extent)
-        data = MaskData()
-        for which, logits, ious in drawn:
+
+        def kept(drawn: Drawn) -> MaskData:
+            which, logits, ious = drawn
             found = self.measured(enlarged(logits, (height, width), im_size))
             found["iou_preds"] = ious
             found["points"] = torch.as_tensor(points)[which.cpu() // model.mask_decoder.original.num_multimask_outputs]
             if self.stability_score_thresh > 0:
                 found.filter(found["stability_score"] >= self.stability_score_thresh)
             found.filter(~is_box_near_crop_edge(found["boxes"], crop_box, [0, 0, orig_size[1], orig_size[0]]))
+            return found
+
+        places, data = model.prompt_encoder.get_dense_pe(), MaskData()
+        wanted = Wanted(least=least, extent=extent)
+        for found in model.mask_decoder.drawn(features + dense[:1], places, sparse, wanted, kept):
             data.cat(found)
         data["rles"] = data["areas"]  # the generator counts its masks by their run lengths
         return data

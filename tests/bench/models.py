@@ -104,9 +104,25 @@ def our_sam(cut: float, precision: str) -> Work:
     return lambda round_: len([propose(picture(round_), "v@0")])
 
 
+def same_masks(cut: float) -> None:
+    """How many masks of a picture the original keeps, how many ours, and how many boxes of the one the other has to a pixel."""
+    from segment_anything import SamAutomaticMaskGenerator
+
+    config = PatchesConfig(proposer="sam", checkpoint="given", points_per_side=8, min_stability=0)  # random weights' masks are not stable
+    settings = {"pred_iou_thresh": cut, "stability_score_thresh": 0, "output_mode": "uncompressed_rle"}
+    with inference():
+        kept = SamAutomaticMaskGenerator(vit_b(), 8, **settings).generate(picture(0))
+    left, top, width, height = np.array([mask["bbox"] for mask in kept]).reshape(-1, 4).T
+    theirs = np.stack([top, left, top + height + 1, left + width + 1], 1)
+    ours = sam.Sam(vit_b(), config.model_copy(update={"min_predicted_iou": cut}))(picture(0), "v@0").boxes
+    found = sum(bool(np.any(np.abs(ours - box).max(1) <= 1)) for box in theirs)
+    print(json.dumps({"what": "masks of 64 points", "original": len(theirs), "ours": len(ours), "same boxes": found}), flush=True)
+
+
 def bench_sam():
     for share in (1.0, 0.5):
         cut = cut_at(share)
+        same_masks(cut)
         stock = rate(partial(stock_sam, cut), 1, CORES)
         for precision in ("float32", "bfloat16"):
             ours = rate(partial(our_sam, cut, precision), CORES, 1)
