@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from engine import mae, pictures, schema, simclr, views
+from engine import appearance, mae, pictures, schema, simclr, views
 from engine.config import DifficultyConfig
 from engine.inference import inference
 from engine.packing import packed
@@ -28,7 +28,7 @@ from engine.room import Room
 Pictures = NDArray[np.uint8]  # (B, S, S, 3) RGB
 CACHED = 16  # patches at a time on a CPU: of ViT-B in bfloat16 32 took an eighth longer each, since they leave the cache
 Scores = tuple[NDArray[np.float32], NDArray[np.float16]]  # (B,) difficulties and (B, D) embeddings
-Score = Callable[[list[str], list[bytes | None]], Scores]  # of a batch: the patches' ids and their JPEGs
+Score = Callable[[list[str], list[bytes], list[Pictures]], Scores]  # of a batch: the patches' ids, their JPEGs, and these decoded
 
 
 @schema.stage(reads=schema.PATCH, writes=schema.SCORED)
@@ -53,10 +53,9 @@ class ScoreDifficulty:
     def __call__(self, patches: pa.Table) -> pa.Table:
         return scored(patches, self.score, self.model.norm.normalized_shape[0], self.room, self.scorer)
 
-    def score(self, ids: list[str], pixels: list[bytes | None]) -> Scores:
+    def score(self, ids: list[str], jpegs: list[bytes], whole: list[Pictures]) -> Scores:
         """Difficulty and embedding of at most `batch` patches."""
-        side = self.config.mae.side
-        squares = np.stack([square(decoded(name, jpeg), side) for name, jpeg in zip(ids, pixels, strict=True)])
+        squares = np.stack([square(picture, self.config.mae.side) for picture in whole])
         noise = np.stack([masks_of(name, self.config.seed, self.config.draws, self.config.mae.tokens) for name in ids])
         return self.measured(squares, noise)
 
@@ -94,13 +93,12 @@ class ScoreContrast:
     def __call__(self, patches: pa.Table) -> pa.Table:
         return scored(patches, self.score, self.model.width, self.room, self.scorer)
 
-    def score(self, ids: list[str], pixels: list[bytes | None]) -> Scores:
+    def score(self, ids: list[str], jpegs: list[bytes], whole: list[Pictures]) -> Scores:
         """Difficulty and embedding of at most `batch` patches."""
         side, seed, draws = self.config.simclr.side, self.config.seed, range(self.config.draws)
-        whole = [decoded(name, jpeg) for name, jpeg in zip(ids, pixels, strict=True)]
         squares = np.stack([square(picture, side) for picture in whole])
         pairs = [np.stack([views.pair(one, side, seed, name, draw) for name, one in zip(ids, whole, strict=True)]) for draw in draws]
-        keys = np.array([simclr.key(jpeg or b"") for jpeg in pixels], np.int64)
+        keys = np.array([simclr.key(jpeg) for jpeg in jpegs], np.int64)
         return self.measured(squares, pairs, keys)
 
     def measured(self, squares: Pictures, pairs: list[NDArray[np.uint8]], keys: NDArray[np.int64]) -> Scores:
@@ -148,13 +146,19 @@ def scored(patches: pa.Table, score: Score, width: int, room: Room, scorer: str)
     """The table with the columns of a score, made as far as there is room at a time; ValueError names a patch whose score is not finite."""
     there = patches["patch_id"].is_valid()
     ids, pixels = (patches[name].filter(there).to_pylist() for name in ("patch_id", "pixels"))
-    scores = [(np.zeros(0, np.float32), np.zeros((0, width), np.float16))]
-    scores += room.over(len(ids), lambda part: score(ids[part], pixels[part]))
-    difficulty, embedding = (np.concatenate(part) for part in zip(*scores, strict=True))
+    scores = [(np.zeros(0, np.float32), np.zeros((0, width), np.float16), appearance.rows([]))]
+    scores += room.over(len(ids), lambda part: looked_at(ids[part], pixels[part], score))
+    difficulty, embedding, seen = (np.concatenate(part) for part in zip(*scores, strict=True))
     for name, loss, vector in zip(ids, difficulty, embedding, strict=True):
         if not np.isfinite(loss) or not np.isfinite(vector).all():
             raise ValueError(f"patch {name} got the difficulty {loss} from scorer {scorer}, expected finite scores")
-    return with_scores(patches, there.to_numpy(), difficulty, embedding, scorer)
+    return with_scores(patches, there.to_numpy(), (difficulty, embedding, seen), scorer)
+
+
+def looked_at(ids: list[str], pixels: list[bytes | None], score: Score) -> tuple[*Scores, appearance.Numbers]:
+    """The scores of some patches, and what they show: each is decoded once."""
+    whole = [decoded(name, jpeg) for name, jpeg in zip(ids, pixels, strict=True)]
+    return *score(ids, [jpeg or b"" for jpeg in pixels], whole), appearance.rows(map(appearance.measure, whole))
 
 
 def scorer_id(model: mae.MAE, config: DifficultyConfig) -> str:
@@ -198,17 +202,20 @@ def first(rows: Tensor, count: int) -> NDArray[Any]:
     return rows[:count].cpu().numpy()
 
 
-def with_scores(
-    patches: pa.Table, there: NDArray[np.bool_], difficulty: NDArray[np.float32], embedding: NDArray[np.float16], scorer: str
-) -> pa.Table:
-    """The table with the columns of a score; the scores belong to the rows that are `there`, in order."""
-    absent = ~there
-    numbers = np.zeros(len(there), np.float32)
-    vectors = np.zeros((len(there), embedding.shape[1]), np.float16)
-    numbers[there], vectors[there] = difficulty, embedding
-    columns = {name: patches[name] for name in patches.column_names}
-    columns["difficulty"] = pa.array(numbers, mask=absent)
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedding.shape[1], mask=pa.array(absent))
+def with_scores(patches: pa.Table, there: NDArray[np.bool_], found: tuple[*Scores, appearance.Numbers], scorer: str) -> pa.Table:
+    """The table with the columns of a score; what was `found` belongs to the rows that are `there`, in order."""
+    difficulty, embedding, seen = (spread(rows, there) for rows in found)
+    absent, columns = ~there, {name: patches[name] for name in patches.column_names}
+    columns["difficulty"] = pa.array(difficulty, mask=absent)
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), embedding.shape[1], mask=pa.array(absent))
     columns["scorer"] = pa.array([scorer if row else None for row in there], pa.string())
+    columns["appearance"] = appearance.column(seen, absent)
     fields = [pa.field(field.name, columns[field.name].type, field.nullable) for field in schema.SCORED]
     return pa.Table.from_arrays([columns[field.name] for field in fields], schema=pa.schema(fields))
+
+
+def spread(rows: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[Any]:
+    """The rows at the places that are `there`, zeros between them."""
+    wide = np.zeros((len(there), *rows.shape[1:]), rows.dtype)
+    wide[there] = rows
+    return wide

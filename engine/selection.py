@@ -37,6 +37,8 @@ class Selection:
             "retained": self.retained,
             "seed": config.seed,
             "patches_version": patches_version,
+            "unit": "bytes",
+            "embedding": "",
         }
         columns: dict[str, Any] = {name: [value] * count for name, value in same.items()}
         columns |= {"rank": list(range(count)), "patch_id": self.patch_ids, "weight": [1.0] * count, "bytes": self.sizes.tolist()}

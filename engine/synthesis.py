@@ -41,7 +41,7 @@ def synthesise(patches: pa.Table, ranked: Sequence[str], selection_id: str, firs
     rows = {row["patch_id"]: row for row in patches.to_pylist()}
     made = [image_row([rows[patch_id] for patch_id in group], config) for group in groups(ranked)]
     for offset, row in enumerate(made):
-        row |= {"selection_id": selection_id, "position": first + offset}
+        row |= {"selection_id": selection_id, "position": first + offset, "layout": ""}
     return pa.Table.from_pylist(made, schema.IMAGE)
 
 

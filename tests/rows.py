@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pyarrow as pa
 
-from engine import pictures, schema
+from engine import appearance, pictures, schema
 
 WIDTH = 4
 
@@ -40,8 +40,14 @@ def patch_row(video_id: str, frame: int, patch: int) -> dict[str, object]:
         "frame_height": 96, "frame_width": 128, "patch_id": f"{row['frame_id']}:{patch},0,32,40:crops-0",
         "box": [patch, 0, 32, 40], "area": 1280, "proposer": "crops", "settings": "0", "height": 32, "width": 40,
         "bytes": len(pixels), "difficulty": float(rng.random()), "embedding": rng.random(WIDTH).astype(np.float16).tolist(),
-        "scorer": "s", "pixels": pixels,
+        "scorer": "s", "pixels": pixels, "appearance": seen(pixels),
     }  # fmt: skip
+
+
+def seen(pixels: bytes) -> dict[str, float]:
+    """What a patch shows, as its scorer says it."""
+    numbers = appearance.measure(pictures.decode(pixels))
+    return {field.name: number for field, number in zip(schema.APPEARANCE, numbers, strict=True)}
 
 
 def videos(*ids: str) -> pa.Table:

@@ -43,8 +43,11 @@ def take_in(store, *tables):
 def choose(store, selection_id, patch_ids, pixels):
     """A selection of four patches and its one image, whose pixels are given."""
     whole = {"selection_id": selection_id, "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 2}
-    ranked = [whole | {"rank": rank, "patch_id": name, "weight": 1.0, "bytes": 3} for rank, name in enumerate(patch_ids)]
-    image = {"image_id": f"i-{selection_id}", "patch_ids": patch_ids, "height": 2, "width": 2, "bytes": 3, "position": 0}
+    ranked = [
+        whole | {"rank": rank, "patch_id": name, "weight": 1.0, "bytes": 3, "unit": "bytes", "embedding": ""}
+        for rank, name in enumerate(patch_ids)
+    ]
+    image = {"image_id": f"i-{selection_id}", "patch_ids": patch_ids, "height": 2, "width": 2, "bytes": 3, "position": 0, "layout": ""}
     image |= {"selection_id": selection_id, "pixels": pixels}
     store.save(pa.Table.from_pylist(ranked, schema.SELECTION), [pa.Table.from_pylist([image], schema.IMAGE)])
 

@@ -239,6 +239,7 @@ def test_images_whose_files_are_gone_are_not_committed(store):
             "width": 1,
             "bytes": 1,
             "pixels": b"x",
+            "layout": "",
         }
         yield pa.Table.from_pylist([row], schema.IMAGE)
         assert orphans.collect(store, "images")["count"] == 1
@@ -400,7 +401,11 @@ def test_the_newest_selection_stays_the_newest_when_its_rows_were_moved(store):
     def selected(name):
         whole = {"selection_id": name, "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 1}
         return pa.Table.from_pylist(
-            [whole | {"rank": rank, "patch_id": f"{name}{rank}", "weight": 1.0, "bytes": 3} for rank in range(4)], schema.SELECTION
+            [
+                whole | {"rank": rank, "patch_id": f"{name}{rank}", "weight": 1.0, "bytes": 3, "unit": "bytes", "embedding": ""}
+                for rank in range(4)
+            ],
+            schema.SELECTION,
         )
 
     for name in ("old", "new"):

@@ -6,10 +6,10 @@ from typing import Any
 import lance
 
 from engine import schema
-from engine.store import lock
+from engine.store import appearances, lock
 from engine.store.commits import committing
 from engine.store.journal import deed
-from engine.store.lock import locked
+from engine.store.lock import Lease, locked
 from engine.store.tables import TABLES, Tables, schema_version
 from engine.store.versions import mark_complete
 
@@ -25,13 +25,10 @@ def migrate(tables: Tables) -> list[dict[str, Any]]:
     found = versions(tables)
     if not is_behind(tables, found):
         return []
-    if not tables.has("locks"):
-        columns = schema.LOCKS.with_metadata({"endocurate": str(schema.VERSION)})
-        lease = lock.row("commit", NOBODY, 0.0).cast(columns)
-        lance.write_dataset(lease, tables.address("locks.lance"), enable_stable_row_ids=True)
+    lockable(tables)
     with locked(tables, "upkeep"), committing(tables) as lease:  # its newest patches are complete, once what a dead run left is swept
         for version in range(min(found.values()), schema.VERSION):
-            STEPS[version](tables)
+            STEPS[version](tables, lease)
             mark(tables, version + 1)
         tables.create(tables.open("patches").schema.field("embedding").type.list_size)  # tables that are new
         mark_complete(tables, lease)
@@ -40,6 +37,16 @@ def migrate(tables: Tables) -> list[dict[str, Any]]:
         for name in ("patches", *TABLES)
         if found.get(name) != schema.VERSION
     ]
+
+
+def lockable(tables: Tables) -> None:
+    """See to it that this engine can lock the store, and that no job of an older one still can: leases have looked the same ever since."""
+    told = {"endocurate": str(schema.VERSION)}
+    if not tables.has("locks"):
+        lease = lock.row("commit", NOBODY, 0.0).cast(schema.LOCKS.with_metadata(told))
+        lance.write_dataset(lease, tables.address("locks.lance"), enable_stable_row_ids=True)
+    elif schema_version(tables.lance("locks")) < schema.VERSION:
+        tables.lance("locks").update_schema_metadata(told)
 
 
 def versions(tables: Tables) -> dict[str, int]:
@@ -72,11 +79,22 @@ def mark(tables: Tables, version: int) -> None:
             tables.lance(name).update_schema_metadata({"endocurate": str(version)})
 
 
-def weigh_selections(tables: Tables) -> None:
+def weigh_selections(tables: Tables, lease: Lease) -> None:
     """1 to 2: the patches of a selection have weights, which were all 1."""
-    selections = tables.lance("selections")
-    if "weight" not in selections.schema.names:
-        selections.add_columns({"weight": "cast(1.0 as double)"})
+    add(tables, "selections", {"weight": "cast(1.0 as double)"})
 
 
-STEPS: dict[int, Callable[[Tables], None]] = {1: weigh_selections}  # from this version to the next
+def see_patches(tables: Tables, lease: Lease) -> None:
+    """2 to 3: a patch has what it shows; budgets were shares of bytes, vectors the patches' own, images two by two."""
+    appearances.add(tables, lease)
+    add(tables, "selections", {"unit": "cast('bytes' as string)", "embedding": "cast('' as string)"})
+    add(tables, "images", {"layout": "cast('' as string)"})
+
+
+def add(tables: Tables, table: str, columns: dict[str, str]) -> None:
+    """Give a table columns by SQL expressions, where it has them not yet."""
+    if tables.has(table) and not set(columns) <= set((dataset := tables.lance(table)).schema.names):
+        dataset.add_columns(columns)
+
+
+STEPS: dict[int, Callable[[Tables, Lease], None]] = {1: weigh_selections, 2: see_patches}  # from this version to the next
