@@ -116,6 +116,13 @@ def patches_table(width: int) -> pa.Schema:
     return pa.schema([*MOMENT, *size, *REGION, *score, PIXELS, *APPEARANCE])
 
 
+def scores_table(width: int) -> pa.Schema:
+    """What another scorer says of stored patches; the difficulty is null where it only makes embeddings."""
+    return pa.schema([text("patch_id", nullable=False), SCORE[0], pa.field("embedding", pa.list_(pa.float16(), width))])
+
+
+SCORES = scores_table(1)  # of any width
+
 VIDEOS_TABLE = pa.schema(
     [
         *VIDEO,

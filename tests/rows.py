@@ -23,6 +23,22 @@ def scored(video_id: str, frames: int = 3, patches: int = 2, reason: str | None 
     return pa.Table.from_pylist([whole | row for row in rows], wide())
 
 
+def stored(video_id: str) -> pa.Table:
+    """The rows of the patch table that such a video comes to."""
+    table = scored(video_id)
+    patches = [row | row["appearance"] for row in table.to_pylist() if row["patch_id"]]
+    return pa.Table.from_pylist(patches, schema.patches_table(WIDTH))
+
+
+def scores(ids: list[str], width: int = 3, seed: int = 0) -> pa.Table:
+    """What a scorer says of some patches: a function of the seed and the id."""
+    rows = []
+    for patch_id in ids:
+        rng = np.random.default_rng([seed, zlib.crc32(patch_id.encode())])
+        rows.append({"patch_id": patch_id, "difficulty": float(rng.random()), "embedding": rng.random(width).astype(np.float16).tolist()})
+    return pa.Table.from_pylist(rows, schema.scores_table(width))
+
+
 def wide() -> pa.Schema:
     fields = [pa.field("embedding", pa.list_(pa.float16(), WIDTH)) if field.name == "embedding" else field for field in schema.SCORED]
     return pa.schema(fields)

@@ -40,9 +40,8 @@ def selected(selection_id, columns=None):
 
 def patches(*ids):
     """The patches of some videos as a table had them before it told what they show."""
-    scored = pa.concat_tables([rows.scored(video_id) for video_id in ids])
-    kept = scored.filter(pc.is_valid(scored["patch_id"]))
-    return kept.select([name for name in schema.patches_table(rows.WIDTH).names if name not in SEEN])
+    stored = pa.concat_tables([rows.stored(video_id) for video_id in ids])
+    return stored.select([name for name in stored.column_names if name not in SEEN])
 
 
 def made(uri, version):

@@ -34,7 +34,7 @@ def migrate(tables: Tables) -> list[dict[str, Any]]:
         mark_complete(tables, lease)
     return [
         deed("migrated", name, note=f"from schema version {found.get(name, 'none')} to {schema.VERSION}")
-        for name in ("patches", *TABLES)
+        for name in tables.names()
         if found.get(name) != schema.VERSION
     ]
 
@@ -51,7 +51,7 @@ def lockable(tables: Tables) -> None:
 
 def versions(tables: Tables) -> dict[str, int]:
     """The schema version of every table there is; LookupError without a ledger, ValueError for one that this engine cannot migrate."""
-    found = {name: schema_version(tables.lance(name)) for name in ("patches", *TABLES) if tables.has(name)}
+    found = {name: schema_version(tables.lance(name)) for name in tables.names() if tables.has(name)}
     if "videos" not in found or "patches" not in found:
         raise LookupError(f"the store {tables.uri} has no table videos or patches yet: run the job ingest first")
     for name, version in found.items():
@@ -67,14 +67,14 @@ def versions(tables: Tables) -> dict[str, int]:
 
 def is_behind(tables: Tables, found: dict[str, int]) -> bool:
     """True where a table is older or missing, or readers would still open the patches as they were before."""
-    if set(found) != {"patches", *TABLES} or min(found.values()) < schema.VERSION:
+    if not {"patches", *TABLES} <= set(found) or min(found.values()) < schema.VERSION:
         return True
     return schema_version(tables.lance("patches", tables.complete_version())) < schema.VERSION
 
 
 def mark(tables: Tables, version: int) -> None:
     """Write the schema version into every table that is older: the last thing a step does."""
-    for name in ("patches", *TABLES):
+    for name in tables.names():
         if tables.has(name) and schema_version(tables.lance(name)) < version:
             tables.lance(name).update_schema_metadata({"endocurate": str(version)})
 
