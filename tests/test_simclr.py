@@ -281,6 +281,21 @@ def test_training_twice_gives_the_same_curve_and_model(trained):
     assert simclr.fingerprint(again) == simclr.fingerprint(model)
 
 
+def test_keeping_the_early_model_gives_one_that_can_score_and_leaves_the_last_as_it_was(trained, tmp_path):
+    _, _, _, jpegs = trained
+    kept, recipe = {}, TrainConfig(epochs=5, warmup_epochs=1, batch=6, base_lr=1e-2)
+
+    def keep(metrics, folder):
+        if folder:
+            kept[metrics["epoch"]] = simclr.load(str(folder / "model.safetensors"), TINY)
+
+    last = pretrain.fit_simclr(lambda at: [jpegs[i] for i in at], 6, recipe, TINY, keep)
+    assert list(kept) == [0]
+    assert len(kept[0].keys) == len(last.keys) == 6
+    assert kept[0].keys.tolist() == last.keys.tolist()
+    assert not torch.equal(kept[0].bank, last.bank)
+
+
 def test_a_patch_that_meets_its_copy_in_the_bank_is_harder(trained):
     """Five of six pictures of the bank count each time: all but the patch's own, or all but another one."""
     _, model, _, jpegs = trained
