@@ -28,6 +28,7 @@ front of the flow
     views        two looks at a picture: crop, flip, colours, grey, blur
     weights      checkpoint files of three origins
     difficulty   scores how hard a patch is to rebuild, or to tell from others
+    features     embeddings by models that were not made to score
 store
     pictures     one JPEG codec for all
     ledger       what a micro-batch came to, per frame and per video

@@ -126,6 +126,15 @@ class ProbeConfig(Section):
     train: TrainConfig = TrainConfig(mae=MAEConfig(norm_pix=False), epochs=20, warmup_epochs=2, batch=64)
 
 
+class ScoreConfig(Section):
+    """Which other model the job `score` asks what it makes of the stored patches."""
+
+    # early: the scorer early in its training; checkpoint: the one of difficulty.checkpoint; the others only make embeddings
+    by: Annotated[str, Field(pattern=r"^(early|checkpoint|medsam-lite|sam|timm:[a-z0-9_.]+)$")] = "early"
+    checkpoint: Address = "pretrained"  # of a model of timm: its own, which takes a network, a local file, or "random" as a control
+    batch: Positive = 32  # patches per forward pass of an encoder; fixed, as that of the difficulty
+
+
 class SelectionConfig(Section):
     method: Literal["random", "optidel"] = "optidel"
     budget: Annotated[float, Field(gt=0, le=1)] = 0.05  # share of the stored bytes; the papers' headline
@@ -184,6 +193,7 @@ class Config(Section):
     lookup: LookupConfig = LookupConfig()
     output: OutputConfig = OutputConfig()
     plan: PlanConfig = PlanConfig()
+    score: ScoreConfig = ScoreConfig()
     selection: SelectionConfig = SelectionConfig()
     synthesis: SynthesisConfig = SynthesisConfig()
     pretrain: TrainConfig = TrainConfig()

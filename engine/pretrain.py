@@ -86,9 +86,8 @@ def augment(image: np.ndarray, config: TrainConfig, rng: np.random.Generator) ->
 def fit_simclr(read: Read, count: int, config: TrainConfig, shape: SimCLRConfig, report: Report) -> simclr.SimCLR:
     """Train SimCLR in this process on the `count` images that `read` gives, and fill its bank from them; reports as `fit` does.
 
-    A folder comes once, with the early model.
-    The recipe is the masked autoencoder's, AdamW for the paper's LARS, which is for batches of thousands. ValueError for fewer than two
-    images, which leave nothing to contrast, FloatingPointError for a loss that is not a number.
+    A folder comes once, with the early model. The recipe is the masked autoencoder's, AdamW for the paper's LARS, which is for batches
+    of thousands. ValueError for fewer than two images, which leave nothing to contrast, FloatingPointError for a loss that is no number.
     """
     if count < 2:
         raise ValueError(f"{count} training images leave nothing to contrast, expected two at least")

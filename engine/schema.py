@@ -123,6 +123,9 @@ def scores_table(width: int) -> pa.Schema:
 
 SCORES = scores_table(1)  # of any width
 
+PLACES = pa.schema([pa.field("places", pa.list_(pa.int64()), False)])  # in the patch table; a row are those that are read together
+STORED = pa.schema([text("patch_id"), PIXELS])  # of a patch what any model needs
+
 VIDEOS_TABLE = pa.schema(
     [
         *VIDEO,

@@ -18,7 +18,7 @@ LAYERS = [
     {"schema", "settings", "theory"},
     {"config"},
     TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope"},
-    {"videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report", "simulate"},
+    {"videos", "frames", "patches", "difficulty", "features", "selection", "synthesis", "pretrain", "evaluate", "report", "simulate"},
     {"flow", "explain", "rebuild"},
     {"plan"},
 ]
@@ -88,7 +88,7 @@ def test_a_heavy_library_has_one_home(library):
 
 
 def test_no_stage_loads_ray_or_lance():
-    stages = ["videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report"]
+    stages = ["videos", "frames", "patches", "difficulty", "features", "selection", "synthesis", "pretrain", "evaluate", "report"]
     code = f"""
 import importlib, sys
 for stage in {stages}:

@@ -22,12 +22,12 @@ from engine.settings import UpkeepConfig
 from engine.store import erasure, history, intake, reading, scorers, selections, tombstones, upkeep, views, writers
 from engine.store.history import Difference
 from engine.store.intake import WriteRows
-from engine.store.scorers import Scorer
+from engine.store.scorers import ReadPixels, Scorer
 from engine.store.selections import ImageReader
 from engine.store.tables import Tables, quoted
 from engine.store.vectors import StoredVectors
 
-__all__ = ["Difference", "ImageReader", "PatchStore", "Scorer", "StoredVectors", "WriteRows", "quoted"]
+__all__ = ["Difference", "ImageReader", "PatchStore", "ReadPixels", "Scorer", "StoredVectors", "WriteRows", "quoted"]
 
 
 class PatchStore(Tables):

@@ -133,6 +133,18 @@ def is_distinct(ordered: Keys) -> bool:
     return bool((ordered[1:] != ordered[:-1]).all())
 
 
+@schema.stage(reads=schema.PLACES, writes=schema.STORED)
+class ReadPixels:
+    """Read patches by their places in a version of the patch table, a row of them at a time."""
+
+    def __init__(self, uri: str, version: int) -> None:
+        self.patches = lance.dataset(f"{uri.rstrip('/')}/patches.lance", version=version)
+
+    def __call__(self, places: pa.Table) -> Iterator[pa.Table]:
+        for some in places["places"].to_pylist():
+            yield self.patches.take(some, columns=schema.STORED.names)
+
+
 # -- written ----------------------------------------------------------------------------------------------------------------------
 
 
