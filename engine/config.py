@@ -67,6 +67,7 @@ class PatchesConfig(Section):
     max_side: Annotated[int, Field(ge=16)] = 512  # px; larger patches are scaled down
     quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
     precision: Precision = "float32"  # of SAM and LiteMedSAM
+    whole_frames: bool = False  # every kept frame is a row as well, for methods that choose among frames
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -15,6 +15,8 @@ VERSION = 3  # of the stored tables; the job maintain migrates older ones, a new
 
 PATCHES_PER_IMAGE = 4  # OptiDEL: M = 4, two by two; a selection is a whole number of images
 
+FRAME_PROPOSER = "frame"  # of a patch that is all of a frame: see patches.whole_frames
+
 BOX = pa.list_(pa.int32(), 4)  # y0, x0, y1, x1 in pixels of the source video, half open
 
 
