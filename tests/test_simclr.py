@@ -20,7 +20,7 @@ from engine.difficulty import ScoreContrast
 from engine.knobs import amend
 from engine.models import MAEConfig, SimCLRConfig
 from engine.store import PatchStore
-from jobs import ingest, probe
+from jobs import ingest, probe, score
 from jobs.recipes import tiny
 
 TINY = SimCLRConfig(encoder="test_resnet", side=32, projection=16, bank=6)
@@ -416,9 +416,15 @@ def test_an_ingest_trains_the_scorer_and_scores_with_it(tmp_path):
     ingest.run(config)
     rows = PatchStore(config.store.uri).patches(["patch_id", "difficulty", "embedding", "scorer", "pixels"]).sort_by("patch_id")
     assert len(rows) >= 3
-    (file,) = (tmp_path / "store" / "scorers").glob("*.safetensors")
+    (file,) = (tmp_path / "store" / "scorers").glob("*[0-9a-f].safetensors")
     again = ScoreContrast(config.difficulty.model_copy(update={"checkpoint": str(file)}))
     assert set(rows["scorer"].to_pylist()) == {again.scorer}
     (out,) = again(pa.Table.from_pylist([row(one["patch_id"], one["pixels"]) for one in rows.to_pylist()], schema.PATCH))
     assert bits(out) == bits(rows)
     assert len(again.model.keys) == 5
+    score.run(amend(config, ["score.by=early"]))
+    store = PatchStore(config.store.uri)
+    (early,) = store.scorers(store.complete_version())
+    assert (early.covers, early.rated) == (len(rows), len(rows))
+    (losses,) = store.earlier(store.complete_version(), [early.name])
+    assert set(losses.tolist()).isdisjoint(rows["difficulty"].to_pylist())
