@@ -15,6 +15,7 @@ front of the flow
     content      the endoscope's picture inside the frame
     text         burnt-in text, found by a detector
     gate         which frames are worth keeping
+    appearance   what a patch shows: contrast, black, glare, what is no mucosa
     frames       decodes, samples, cuts, blacks out and gates
     inference    how models run that are not trained: no gradients, one thread, what precision
     packing      linear layers as a CPU runs them fastest
@@ -27,6 +28,7 @@ front of the flow
     views        two looks at a picture: crop, flip, colours, grey, blur
     weights      checkpoint files of three origins
     difficulty   scores how hard a patch is to rebuild, or to tell from others
+    features     embeddings by models that were not made to score
 store
     pictures     one JPEG codec for all
     ledger       what a micro-batch came to, per frame and per video

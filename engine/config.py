@@ -81,6 +81,7 @@ class PatchesConfig(Section):
     max_side: Annotated[int, Field(ge=16)] = 512  # px; larger patches are scaled down
     quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
     precision: Precision = "float32"  # of SAM and LiteMedSAM
+    whole_frames: bool = False  # every kept frame is a row as well, for methods that choose among frames
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -164,6 +165,15 @@ class EndocurateConfig(Section):
     start: Share = 0.5  # quantile of worth in its cluster at which a patch is taken first: the median
     balance: Share = 0.5  # clusters of n patches are taken from at a rate of n^balance: 0 all alike, 1 by size
     alike: Annotated[float, Field(gt=0, le=1)] = 0.95  # cosine above which two patches are one
+
+
+class ScoreConfig(Section):
+    """Which other model the job `score` asks what it makes of the stored patches."""
+
+    # early: the scorer early in its training; checkpoint: the one of difficulty.checkpoint; the others only make embeddings
+    by: Annotated[str, Field(pattern=r"^(early|checkpoint|medsam-lite|sam|timm:[a-z0-9_.]+)$")] = "early"
+    checkpoint: Address = "pretrained"  # of a model of timm: its own, which takes a network, a local file, or "random" as a control
+    batch: Positive = 32  # patches per forward pass of an encoder; fixed, as that of the difficulty
 
 
 class SelectionConfig(Section):
@@ -257,6 +267,7 @@ class Config(Section):
     output: OutputConfig = OutputConfig()
     export: ExportConfig = ExportConfig()
     plan: PlanConfig = PlanConfig()
+    score: ScoreConfig = ScoreConfig()
     selection: SelectionConfig = SelectionConfig()
     synthesis: SynthesisConfig = SynthesisConfig()
     pretrain: TrainConfig = TrainConfig()

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -19,16 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from engine import mae, pictures, schema, simclr, views
+from engine import appearance, mae, pictures, schema, simclr, views
 from engine.config import DifficultyConfig
 from engine.inference import inference
 from engine.packing import packed
-from engine.room import Room
+from engine.pictures import square
+from engine.room import Room, filled
 
 Pictures = NDArray[np.uint8]  # (B, S, S, 3) RGB
 CACHED = 16  # patches at a time on a CPU: of ViT-B in bfloat16 32 took an eighth longer each, since they leave the cache
 Scores = tuple[NDArray[np.float32], NDArray[np.float16]]  # (B,) difficulties and (B, D) embeddings
-Score = Callable[[list[str], list[bytes | None]], Scores]  # of a batch: the patches' ids and their JPEGs
+Score = Callable[[list[str], list[bytes], list[Pictures]], Scores]  # of a batch: the patches' ids, their JPEGs, and these decoded
 
 
 @schema.stage(reads=schema.PATCH, writes=schema.SCORED)
@@ -47,16 +47,15 @@ class ScoreDifficulty:
         if self.model.config != config.mae:
             raise ValueError(f"the scorer's model is {self.model.config!r}, expected difficulty.mae={config.mae!r}")
         self.scorer = scorer_id(self.model, config)
-        self.model = packed(self.model, config.precision)
+        self.model, self.width = packed(self.model, config.precision), int(self.model.norm.normalized_shape[0])
         self.room = Room(config.batch if self.device == "cuda" else min(config.batch, CACHED), "patches")
 
     def __call__(self, patches: pa.Table) -> pa.Table:
-        return scored(patches, self.score, self.model.norm.normalized_shape[0], self.room, self.scorer)
+        return scored(patches, self)
 
-    def score(self, ids: list[str], pixels: list[bytes | None]) -> Scores:
+    def score(self, ids: list[str], jpegs: list[bytes], whole: list[Pictures]) -> Scores:
         """Difficulty and embedding of at most `batch` patches."""
-        side = self.config.mae.side
-        squares = np.stack([square(decoded(name, jpeg), side) for name, jpeg in zip(ids, pixels, strict=True)])
+        squares = np.stack([square(picture, self.config.mae.side) for picture in whole])
         noise = np.stack([masks_of(name, self.config.seed, self.config.draws, self.config.mae.tokens) for name in ids])
         return self.measured(squares, noise)
 
@@ -85,22 +84,18 @@ class ScoreContrast:
         self.model = (model or load_contrast(config)).to(self.device).eval()
         if self.model.config != config.simclr:
             raise ValueError(f"the scorer's model is {self.model.config!r}, expected difficulty.simclr={config.simclr!r}")
-        settings = (
-            f"{simclr.fingerprint(self.model)} draws={config.draws} seed={config.seed} {config.precision} area-then-bilinear appendix-a"
-        )
-        self.scorer = hashlib.sha256(settings.encode()).hexdigest()[:12]
+        self.scorer, self.width = contrast_id(self.model, config), self.model.width
         self.room = Room(config.batch, "patches")
 
     def __call__(self, patches: pa.Table) -> pa.Table:
-        return scored(patches, self.score, self.model.width, self.room, self.scorer)
+        return scored(patches, self)
 
-    def score(self, ids: list[str], pixels: list[bytes | None]) -> Scores:
+    def score(self, ids: list[str], jpegs: list[bytes], whole: list[Pictures]) -> Scores:
         """Difficulty and embedding of at most `batch` patches."""
         side, seed, draws = self.config.simclr.side, self.config.seed, range(self.config.draws)
-        whole = [decoded(name, jpeg) for name, jpeg in zip(ids, pixels, strict=True)]
         squares = np.stack([square(picture, side) for picture in whole])
         pairs = [np.stack([views.pair(one, side, seed, name, draw) for name, one in zip(ids, whole, strict=True)]) for draw in draws]
-        keys = np.array([simclr.key(jpeg or b"") for jpeg in pixels], np.int64)
+        keys = np.array([simclr.key(jpeg) for jpeg in jpegs], np.int64)
         return self.measured(squares, pairs, keys)
 
     def measured(self, squares: Pictures, pairs: list[NDArray[np.uint8]], keys: NDArray[np.int64]) -> Scores:
@@ -114,6 +109,19 @@ class ScoreContrast:
 
     def seen(self, images: Pictures) -> Tensor:
         return mae.normalise(filled(images, self.room.size), self.device)
+
+
+@schema.stage(reads=schema.STORED, writes=schema.SCORES)
+class ScoreAgain:
+    """Score stored patches by another checkpoint; refused is what ScoreDifficulty and ScoreContrast refuse."""
+
+    def __init__(self, config: DifficultyConfig) -> None:
+        self.work = ScoreContrast(config) if config.scorer == "simclr" else ScoreDifficulty(config)
+
+    def __call__(self, patches: pa.Table) -> pa.Table:
+        difficulty, embedding, _ = scores_of(patches["patch_id"].to_pylist(), patches["pixels"].to_pylist(), self.work)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), self.work.width)
+        return pa.table([patches["patch_id"], difficulty, vectors], schema=schema.scores_table(self.work.width))
 
 
 @schema.stage(reads=schema.FRAME, writes=schema.SCORED)
@@ -144,22 +152,46 @@ def load_contrast(config: DifficultyConfig) -> simclr.SimCLR:
     return simclr.load(config.checkpoint, config.simclr)
 
 
-def scored(patches: pa.Table, score: Score, width: int, room: Room, scorer: str) -> pa.Table:
-    """The table with the columns of a score, made as far as there is room at a time; ValueError names a patch whose score is not finite."""
+def scored(patches: pa.Table, work: "ScoreDifficulty | ScoreContrast") -> pa.Table:
+    """The table with the columns of a score; ValueError names a patch whose score is not finite."""
     there = patches["patch_id"].is_valid()
     ids, pixels = (patches[name].filter(there).to_pylist() for name in ("patch_id", "pixels"))
-    scores = [(np.zeros(0, np.float32), np.zeros((0, width), np.float16))]
-    scores += room.over(len(ids), lambda part: score(ids[part], pixels[part]))
-    difficulty, embedding = (np.concatenate(part) for part in zip(*scores, strict=True))
+    return with_scores(patches, there.to_numpy(), scores_of(ids, pixels, work), work.scorer)
+
+
+def scores_of(ids: list[str], pixels: list[bytes | None], work: "ScoreDifficulty | ScoreContrast") -> tuple[*Scores, appearance.Numbers]:
+    """Difficulties, embeddings and what is seen of patches, made as far as there is room at a time."""
+    scores = [(np.zeros(0, np.float32), np.zeros((0, work.width), np.float16), appearance.rows([]))]
+    scores += work.room.over(len(ids), lambda part: looked_at(ids[part], pixels[part], work.score))
+    difficulty, embedding, seen = (np.concatenate(part) for part in zip(*scores, strict=True))
     for name, loss, vector in zip(ids, difficulty, embedding, strict=True):
         if not np.isfinite(loss) or not np.isfinite(vector).all():
-            raise ValueError(f"patch {name} got the difficulty {loss} from scorer {scorer}, expected finite scores")
-    return with_scores(patches, there.to_numpy(), difficulty, embedding, scorer)
+            raise ValueError(f"patch {name} got the difficulty {loss} from scorer {work.scorer}, expected finite scores")
+    return difficulty, embedding, seen
+
+
+def looked_at(ids: list[str], pixels: list[bytes | None], score: Score) -> tuple[*Scores, appearance.Numbers]:
+    """The scores of some patches, and what they show: each is decoded once."""
+    whole = [pictures.patch(name, jpeg) for name, jpeg in zip(ids, pixels, strict=True)]
+    return *score(ids, [jpeg or b"" for jpeg in pixels], whole), appearance.rows(map(appearance.measure, whole))
+
+
+def scorer_of(config: DifficultyConfig) -> str:
+    """The mark of the scorer in a checkpoint, after the kind of its model."""
+    if config.scorer == "simclr":
+        return f"simclr-{config.simclr.encoder}-{contrast_id(load_contrast(config), config)}"
+    return f"mae-{config.mae.size}-{scorer_id(load_scorer(config), config)}"
 
 
 def scorer_id(model: mae.MAE, config: DifficultyConfig) -> str:
     """Twelve hex digits over all that a score depends on: weights, model settings, masks and the rule of resizing."""
     settings = f"{mae.fingerprint(model)} draws={config.draws} seed={config.seed} {config.precision} area-then-bilinear"
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
+
+
+def contrast_id(model: simclr.SimCLR, config: DifficultyConfig) -> str:
+    """The same for a contrastive model, whose bank is among its weights."""
+    settings = f"{simclr.fingerprint(model)} draws={config.draws} seed={config.seed} {config.precision} area-then-bilinear appendix-a"
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
@@ -175,40 +207,24 @@ def masks_of(patch_id: str, seed: int, draws: int, tokens: int) -> NDArray[np.fl
     return (ranks / tokens).astype(np.float32)
 
 
-def decoded(patch_id: str, jpeg: bytes | None) -> Pictures:
-    try:
-        return np.asarray(pictures.decode(jpeg or b""), np.uint8)
-    except ValueError as error:
-        raise ValueError(f"patch {patch_id}: {error}, expected the JPEG that was cut out of its frame") from error
-
-
-def square(picture: Pictures, side: int) -> Pictures:
-    """Stretched to (side, side, 3): first shrunk by area, which leaves no aliasing, then enlarged bilinearly. Our choice."""
-    height, width = picture.shape[:2]
-    shrunk = cv2.resize(picture, (min(width, side), min(height, side)), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def filled(rows: NDArray[Any], batch: int) -> NDArray[Any]:
-    """`rows` with zeros behind them up to `batch`: passes of one shape, so that a score does not depend on its neighbours."""
-    return np.concatenate([rows, np.zeros((batch - len(rows), *rows.shape[1:]), rows.dtype)])
-
-
 def first(rows: Tensor, count: int) -> NDArray[Any]:
     return rows[:count].cpu().numpy()
 
 
-def with_scores(
-    patches: pa.Table, there: NDArray[np.bool_], difficulty: NDArray[np.float32], embedding: NDArray[np.float16], scorer: str
-) -> pa.Table:
-    """The table with the columns of a score; the scores belong to the rows that are `there`, in order."""
-    absent = ~there
-    numbers = np.zeros(len(there), np.float32)
-    vectors = np.zeros((len(there), embedding.shape[1]), np.float16)
-    numbers[there], vectors[there] = difficulty, embedding
-    columns = {name: patches[name] for name in patches.column_names}
-    columns["difficulty"] = pa.array(numbers, mask=absent)
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedding.shape[1], mask=pa.array(absent))
+def with_scores(patches: pa.Table, there: NDArray[np.bool_], found: tuple[*Scores, appearance.Numbers], scorer: str) -> pa.Table:
+    """The table with the columns of a score; what was `found` belongs to the rows that are `there`, in order."""
+    difficulty, embedding, seen = (spread(rows, there) for rows in found)
+    absent, columns = ~there, {name: patches[name] for name in patches.column_names}
+    columns["difficulty"] = pa.array(difficulty, mask=absent)
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), embedding.shape[1], mask=pa.array(absent))
     columns["scorer"] = pa.array([scorer if row else None for row in there], pa.string())
+    columns["appearance"] = appearance.column(seen, absent)
     fields = [pa.field(field.name, columns[field.name].type, field.nullable) for field in schema.SCORED]
     return pa.Table.from_arrays([columns[field.name] for field in fields], schema=pa.schema(fields))
+
+
+def spread(rows: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[Any]:
+    """The rows at the places that are `there`, zeros between them."""
+    wide = np.zeros((len(there), *rows.shape[1:]), rows.dtype)
+    wide[there] = rows
+    return wide

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.schema import FRAME_PROPOSER
 from engine.store import PatchStore, quoted
 
 Tree = dict[str, Any]
@@ -252,7 +253,9 @@ def gated(row: Tree, knobs: Mapping[str, str]) -> list[Tree]:
 
 
 def regional(row: Tree, frame: Tree, knobs: Mapping[str, str]) -> list[Tree]:
-    """The numbers by which a patch was kept, as far as the table has them."""
+    """The numbers by which a patch was kept, as far as the table has them; a whole frame was asked nothing more."""
+    if row["proposer"] == FRAME_PROPOSER:
+        return []
     top, left, bottom, right = frame["content"]
     share = row["area"] / ((bottom - top) * (right - left))
     asked = [decision("area", share, "patches.min_area", "at least", knobs), decision("area", share, "patches.max_area", "at most", knobs)]

@@ -18,6 +18,7 @@ Mask = NDArray[np.bool_]
 SIDE = 256  # px of the longest side at which sharpness is measured, so that it does not depend on the resolution
 THUMB = 64  # px, side of the grey thumbnail by which frames are compared
 MUCOSA_SATURATION = 100  # of 255; medians: a hand 93, Kvasir-SEG 157 (first percentile 107), PolypGen 136
+DARKEST = 30  # of 255 in the brightest channel; darker pixels have no colour that could be told
 BLOWN = 240  # of the middle channel: red alone is at its limit in much well-lit mucosa, red and green together show nothing
 
 
@@ -45,7 +46,7 @@ def measure(image: Image, hidden: Mask, last_kept: NDArray[np.float32] | None) -
     return Quality(
         sharpness=float(edges.var()) if edges.size else 0.0,
         brightness=float(grey[visible].mean() / 255),
-        glare=float((np.median(small, axis=2)[visible] >= BLOWN).mean()),
+        glare=float(blown(small)[visible].mean()),
         tissue=float(mucosa(small)[visible].mean()),
         change=None if last_kept is None else float(np.abs(thumb - last_kept).mean()),
         thumb=thumb,
@@ -66,7 +67,14 @@ def mucosa(image: Image) -> Mask:
     Very dark pixels have no colour and count as none. Dyed mucosa does not count, so the threshold has to leave room for it.
     """
     hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-    return np.asarray(((hue <= 25) | (hue >= 165)) & (saturation >= MUCOSA_SATURATION) & (value >= 30))
+    return np.asarray(((hue <= 25) | (hue >= 165)) & (saturation >= MUCOSA_SATURATION) & (value >= DARKEST))
+
+
+def blown(image: Image) -> Mask:
+    """Where a pixel is over-exposed: by the middle one of its channels."""
+    red, green, blue = cv2.split(image)
+    middle = cv2.max(cv2.min(red, green), cv2.min(cv2.max(red, green), blue))
+    return np.asarray(middle >= BLOWN)
 
 
 def reason(quality: Quality, config: FramesConfig) -> tuple[str, str] | None:

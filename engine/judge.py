@@ -10,13 +10,12 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.appearance import LIMITS
 from engine.pool import ROWS, Block, Pool, Rows, Vectors
 
 Floats = NDArray[np.float64]
 
 WINDOW_MS = 10_000  # our choice: an endoscope moves on within some seconds
-# Tried on PolypGen and Kvasir-SEG: with crops above any of these left out the hardest ones are tissue; unguarded, nearly all are artefacts.
-LIMITS = {"black": 0.005, "glare": 0.01, "foreign": 0.02}
 ALIKE = 0.95  # cosine above which a patch is a duplicate, our choice: SemDeDup halves LAION at 0.93 to 0.94, so these are beyond doubt
 SPREAD = 1.0  # s^2 of the Gaussian decoder, our choice: what is rebuilt are pixels divided by ImageNet's standard deviation
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)  # of a ranking

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from engine import pictures, sam, schema
+from engine.appearance import BLACK
 from engine.config import PatchesConfig
 from engine.proposals import SMALLEST, Proposals, Propose, colour_regions, random_crops
 
-BLACK = 16  # of 255 in every channel: border of the endoscope's picture or blacked-out text; folds and lumen are brighter
 MAX_BLACK = 0.05  # share of a patch. Unguarded, 56 % of the hardest tenth of random crops hold more, and show nothing else worth learning
 
 CUT = {"min_area", "max_area", "max_overlap", "margin", "per_frame", "max_side", "quality"}
@@ -34,7 +34,8 @@ KNOBS = {
 class ProposePatches:
     """Cut every kept frame into at most `per_frame` patches; pass every verdict on a frame or a video on.
 
-    A frame without a region that survives becomes one row with the reason "no region".
+    A frame without a region that survives becomes one row with the reason "no region". With `whole_frames` the last row of every kept
+    frame is all of it, at its own size, as a patch of the proposer "frame".
     """
 
     def __init__(self, config: PatchesConfig, propose: Propose | None = None) -> None:
@@ -57,28 +58,42 @@ class ProposePatches:
         proposals = self.propose(image, frame["frame_id"])
         boxes = squares(proposals.boxes, self.config.margin, *image.shape[:2])
         chosen, detail = survivors(image, proposals, boxes, self.config)
+        verdict = {} if len(chosen) else {"reason": "no region", "detail": detail}
+        expected = {"expected": len(chosen) + self.config.whole_frames}
         for index in chosen:
-            region = self.patch(image, boxes[index], frame) | measures(proposals, index, frame)
-            yield frame | region | {"expected": len(chosen)}
-        if not len(chosen):
-            yield frame | {"reason": "no region", "detail": detail}
+            pixels = cut(image, boxes[index], self.config.max_side)
+            yield frame | self.patch(pixels, source_box(boxes[index], frame), frame) | measures(proposals, index, frame) | expected
+        if self.config.whole_frames:
+            yield frame | verdict | self.whole(image, frame) | expected
+        elif verdict:
+            yield frame | verdict
 
-    def patch(self, image: np.ndarray, box: np.ndarray, frame: dict[str, Any]) -> dict[str, Any]:
-        """The columns that say where a patch is and what it shows."""
-        pixels = cut(image, box, self.config.max_side)
-        jpeg = pictures.encode(pixels, self.config.quality)
-        source = source_box(box, frame)
-        place = f"{frame['frame_id']}:{','.join(map(str, source))}"
-        return {
-            "patch_id": f"{place}:{self.config.proposer}-{self.settings}",
-            "box": source,
-            "proposer": self.config.proposer,
-            "settings": self.settings,
-            "height": pixels.shape[0],
-            "width": pixels.shape[1],
-            "bytes": len(jpeg),
-            "pixels": jpeg,
-        }
+    def patch(self, pixels: np.ndarray, box: list[int], frame: dict[str, Any]) -> dict[str, Any]:
+        """The columns that say where a patch is, in pixels of the source video, and what it shows."""
+        return row(pixels, box, frame, (self.config.proposer, self.settings), self.config.quality)
+
+    def whole(self, image: np.ndarray, frame: dict[str, Any]) -> dict[str, Any]:
+        """The same of all that was kept of the frame; only the JPEG's quality decides what it is."""
+        quality = json.dumps({"quality": self.config.quality})
+        content = list(frame["content"])
+        settings = hashlib.sha256(quality.encode()).hexdigest()[:12]
+        area = (content[2] - content[0]) * (content[3] - content[1])
+        return row(image, content, frame, (schema.FRAME_PROPOSER, settings), self.config.quality) | {"area": area}
+
+
+def row(pixels: np.ndarray, box: list[int], frame: dict[str, Any], by: tuple[str, str], quality: int) -> dict[str, Any]:
+    """Columns of a patch that a proposer of such a name and settings cut out."""
+    jpeg, (proposer, settings) = pictures.encode(pixels, quality), by
+    return {
+        "patch_id": f"{frame['frame_id']}:{','.join(map(str, box))}:{proposer}-{settings}",
+        "box": box,
+        "proposer": proposer,
+        "settings": settings,
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "bytes": len(jpeg),
+        "pixels": jpeg,
+    }
 
 
 def load(config: PatchesConfig) -> tuple[Propose, str]:

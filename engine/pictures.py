@@ -18,3 +18,18 @@ def encode(image: np.ndarray, quality: int) -> bytes:
     if not done:
         raise ValueError(f"a picture of shape {image.shape} cannot be encoded")
     return bytes(jpeg.tobytes())
+
+
+def square(picture: np.ndarray, side: int) -> np.ndarray:
+    """Stretched to (side, side, 3): first shrunk by area, which leaves no aliasing, then enlarged bilinearly. Our choice."""
+    height, width = picture.shape[:2]
+    shrunk = cv2.resize(picture, (min(width, side), min(height, side)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def patch(patch_id: str, jpeg: bytes | None) -> np.ndarray:
+    """The pixels of a patch; ValueError that names it where they cannot be decoded, which is a bug, since they are our own."""
+    try:
+        return decode(jpeg or b"")
+    except ValueError as error:
+        raise ValueError(f"patch {patch_id}: {error}, expected the JPEG that was cut out of its frame") from error

@@ -84,10 +84,10 @@ def augment(image: np.ndarray, config: TrainConfig, rng: np.random.Generator) ->
 
 
 def fit_simclr(read: Read, count: int, config: TrainConfig, shape: SimCLRConfig, report: Report) -> simclr.SimCLR:
-    """Train SimCLR in this process on the `count` images that `read` gives, and fill its bank from them; reports as `fit` does, no folder.
+    """Train SimCLR in this process on the `count` images that `read` gives, and fill its bank from them; reports as `fit` does.
 
-    The recipe is the masked autoencoder's, AdamW for the paper's LARS, which is for batches of thousands. ValueError for fewer than two
-    images, which leave nothing to contrast, FloatingPointError for a loss that is not a number.
+    A folder comes once, with the early model. The recipe is the masked autoencoder's, AdamW for the paper's LARS, which is for batches
+    of thousands. ValueError for fewer than two images, which leave nothing to contrast, FloatingPointError for a loss that is no number.
     """
     if count < 2:
         raise ValueError(f"{count} training images leave nothing to contrast, expected two at least")
@@ -98,8 +98,12 @@ def fit_simclr(read: Read, count: int, config: TrainConfig, shape: SimCLRConfig,
     for epoch in range(config.epochs):
         data = loader.load(read, partial(two_views, config.seed, shape.side), loader.Share(count, config.batch, config.seed), epoch)
         loss = contrast_epoch(model, optimiser, accelerator, data, (config, epoch, math.ceil(count / config.batch)))
-        report({"epoch": epoch, "loss": loss, "lr": rate(config, epoch + 1.0)}, None)
-    simclr.remember(bare, read(range(count)), config.seed, config.batch)
+        if epoch + 1 in (early(config), config.epochs):
+            simclr.remember(bare, read(range(count)), config.seed, config.batch)
+        with tempfile.TemporaryDirectory() as folder:
+            if kept := epoch + 1 == early(config):
+                simclr.save(bare, str(Path(folder) / "model.safetensors"))
+            report({"epoch": epoch, "loss": loss, "lr": rate(config, epoch + 1.0)}, Path(folder) if kept else None)
     return bare.cpu()
 
 
@@ -127,6 +131,15 @@ def two_views(seed: int, side: int, jpeg: bytes, key: Key) -> np.ndarray:
     """(2, side, side, 3) uint8."""
     picture, rng = pictures.decode(jpeg), np.random.default_rng([seed, *key])
     return np.stack([views.view(picture, side, rng) for _ in range(2)])
+
+
+def early(config: TrainConfig) -> int:
+    """After how many epochs a scorer is an early one: a fifth of them, at a checkpoint.
+
+    Our choice, because learnability compares an early with a late scorer: by then what is common is learnt and what is rare is not.
+    """
+    every = config.checkpoint_every
+    return min(math.ceil(config.epochs / 5 / every) * every, config.epochs)
 
 
 def rate(config: TrainConfig, epoch: float) -> float:

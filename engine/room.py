@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 log = logging.getLogger("jobs")
 Made = TypeVar("Made")
@@ -36,3 +38,8 @@ class Room:
         self.size = (self.size + 1) // 2
         torch.cuda.empty_cache()
         log.warning("out of GPU memory: %d %s at a time from now on, with the same rows", self.size, self.what)
+
+
+def filled(rows: NDArray[Any], batch: int) -> NDArray[Any]:
+    """`rows` with zeros behind them up to `batch`: passes of one shape, so that a score does not depend on its neighbours."""
+    return np.concatenate([rows, np.zeros((batch - len(rows), *rows.shape[1:]), rows.dtype)])

@@ -11,9 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-VERSION = 2  # of the stored tables; the job maintain migrates older ones, a newer one is refused with a sentence
+VERSION = 3  # of the stored tables; the job maintain migrates older ones, a newer one is refused with a sentence
 
 PATCHES_PER_IMAGE = 4  # OptiDEL: M = 4, two by two; other settings of the synthesis may say otherwise
+
+FRAME_PROPOSER = "frame"  # of a patch that is all of a frame: see patches.whole_frames
 
 BOX = pa.list_(pa.int32(), 4)  # y0, x0, y1, x1 in pixels of the source video, half open
 
@@ -88,10 +90,20 @@ SCORE = [
     text("scorer"),  # hash of the scorer's weights and settings
 ]
 
+# What the picture shows, whatever the scorer: see appearance.py. On its way a patch carries it as one column, because the `glare` of
+# its frame travels in the same row; the stored patches have the four apart.
+APPEARANCE = [
+    pa.field("variance", pa.float32()),  # squared error of the best constant picture, in units of the rebuild error
+    pa.field("black", pa.float32()),  # share of near-black pixels
+    pa.field("glare", pa.float32()),  # share of blown-out pixels
+    pa.field("foreign", pa.float32()),  # share without the colour of mucosa of all that is neither: metal, insets, letters
+]
+SEEN = pa.field("appearance", pa.struct(APPEARANCE))
+
 PIXELS = pa.field("pixels", pa.large_binary())  # JPEG
 CARRIED = [field for field in FRAME if field.name not in ("image", "expected")]
 PATCH = pa.schema([*CARRIED, *REGION, PIXELS, EXPECTED])
-SCORED = pa.schema([*CARRIED, *REGION, *SCORE, PIXELS, EXPECTED])
+SCORED = pa.schema([*CARRIED, *REGION, *SCORE, SEEN, PIXELS, EXPECTED])
 
 # What the store keeps: the same columns, each fact once.
 FRAMES_TABLE = pa.schema([*CARRIED, pa.field("patches", pa.int32(), False)])
@@ -103,8 +115,18 @@ def patches_table(width: int) -> pa.Schema:
     """The stored patches for embeddings of `width` numbers."""
     score = [SCORE[0], pa.field("embedding", pa.list_(pa.float16(), width)), SCORE[2]]
     size = [pa.field("frame_height", pa.int32()), pa.field("frame_width", pa.int32())]
-    return pa.schema([*MOMENT, *size, *REGION, *score, PIXELS])
+    return pa.schema([*MOMENT, *size, *REGION, *score, PIXELS, *APPEARANCE])
 
+
+def scores_table(width: int) -> pa.Schema:
+    """What another scorer says of stored patches; the difficulty is null where it only makes embeddings."""
+    return pa.schema([text("patch_id", nullable=False), SCORE[0], pa.field("embedding", pa.list_(pa.float16(), width))])
+
+
+SCORES = scores_table(1)  # of any width
+
+PLACES = pa.schema([pa.field("places", pa.list_(pa.int64()), False)])  # in the patch table; a row are those that are read together
+STORED = pa.schema([text("patch_id"), PIXELS])  # of a patch what any model needs
 
 VIDEOS_TABLE = pa.schema(
     [
@@ -123,7 +145,7 @@ SELECTION = pa.schema(
     [
         text("selection_id", nullable=False),  # method and hash of the settings and the ranked patch ids
         text("method", nullable=False),
-        pa.field("budget", pa.float64(), False),  # share of the stored bytes asked for
+        pa.field("budget", pa.float64(), False),  # how much was asked for, in units of `unit`
         pa.field("retained", pa.float64(), False),  # share of the stored bytes taken
         pa.field("seed", pa.int64(), False),
         pa.field("patches_version", pa.int64(), False),
@@ -131,6 +153,8 @@ SELECTION = pa.schema(
         text("patch_id", nullable=False),
         pa.field("weight", pa.float64(), False),  # how often it counts in a training set; 1 where the method weighs nothing
         pa.field("bytes", pa.int32(), False),
+        text("unit", nullable=False),  # of the budget; "bytes": share of the stored ones
+        text("embedding", nullable=False),  # whose vectors were compared, a name of the store's scorers; "": those of the patch table
     ]
 )
 
@@ -145,6 +169,7 @@ IMAGE = pa.schema(
         pa.field("width", pa.int32(), False),
         pa.field("bytes", pa.int32(), False),
         PIXELS,
+        text("layout", nullable=False),  # JSON of how it was composed; "": four patches, two by two, as the paper has it
     ]
 )
 

@@ -23,7 +23,6 @@ from engine.schema import PATCHES_PER_IMAGE
 # What an empty `layout` stands for: written out, so that other defaults would not change what is stored.
 PAPER = SynthesisConfig(patches=PATCHES_PER_IMAGE, order="rank", fill="crop", quality=95, seed=0)
 PADDING = 0  # black, our choice: what surrounds the picture of an endoscope anyway
-WHOLE = "frame"  # the proposer whose patches are whole frames
 
 READ = pa.schema(
     [
@@ -109,7 +108,7 @@ def synthesise(patches: pa.Table, ids: Sequence[str], selection_id: str, first: 
     rows = {row["patch_id"]: row for row in patches.to_pylist()}
     made = [image_row([rows[patch_id] for patch_id in group], config) for group in groups(ids, config.patches)]
     for offset, row in enumerate(made):
-        row |= {"selection_id": selection_id, "position": first + offset}
+        row |= {"selection_id": selection_id, "position": first + offset, "layout": ""}
     return pa.Table.from_pylist(made, schema.IMAGE)
 
 
@@ -119,7 +118,7 @@ def image_row(patches: Sequence[Mapping[str, Any]], config: SynthesisConfig) -> 
     A whole frame alone passes through as it is stored, byte for byte: to encode it again would only lose.
     """
     ids, kept, first = [str(row["patch_id"]) for row in patches], layout(config), patches[0]
-    if len(patches) == 1 and first["proposer"] == WHOLE:
+    if len(patches) == 1 and first["proposer"] == schema.FRAME_PROPOSER:
         height, width, pixels = first["height"], first["width"], bytes(first["pixels"])
     else:
         height, width = first["frame_height"], first["frame_width"]

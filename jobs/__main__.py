@@ -23,6 +23,7 @@ JOBS = {
     "ingest": "video in, scored patches into the store; what the ledger has is skipped",
     "plan": "measure each stage on a sample of the video: pool sizes, frames/s, the bottleneck, hours and cost of plan.hours of video",
     "probe": "train the scorer on a random sample of the video",
+    "score": "scores or embeddings of the stored patches by another model, score.by, beside those they came in with",
     "choose": "select patches within the budget and compose the training images",
     "export": "the training images of a selection as a folder of pictures or as WebDataset shards, for other trainers",
     "pretrain": "train a masked autoencoder on the chosen images, under Ray Train",

@@ -45,10 +45,11 @@ def run(config: Config) -> None:
 
 def pool_of(config: Config, store: PatchStore, version: int) -> Pool:
     """What the method may look at, of one version of the patch table."""
+    method = selection.METHODS[config.selection.method]
     columns = store.patches(selection.columns(config.selection), version=version)
-    if not selection.METHODS[config.selection.method].embeddings:
-        return Pool(columns)
-    return Pool(columns, store.vectors(version, config.selection.embedding))
+    vectors = store.vectors(version, config.selection.embedding) if method.embeddings else None
+    others = [scorer.name for scorer in store.scorers(version) if scorer.rated == len(columns)] if method.earlier else []
+    return Pool(columns, vectors, store.earlier(version, others))
 
 
 def spread(config: Config) -> selection.Run:

@@ -18,7 +18,7 @@ AT_ONCE = 64  # images, whose bytes are in memory
 def run(config: Config) -> None:
     """Write the images of export.selection, or of the newest selection that selection.* names, to export.path."""
     store, asked = PatchStore(config.store.uri), config.selection
-    selection_id = config.export.selection or store.selection(asked.method, asked.budget, asked.seed)["selection_id"][0].as_py()
+    selection_id = config.export.selection or store.selection(asked.method, asked.budget, asked.seed, asked.unit)["selection_id"][0].as_py()
     reader, address = store.reader(selection_id), f"{config.export.path.rstrip('/')}/{selection_id}"
     with store.reading("images", reader.version):
         made = samples(reader, rows(store, reader))

@@ -1,44 +1,25 @@
 """What a selection is worth before anything is trained on it: measured on the store and its images, and kept in MLflow."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from engine import judge, schema, tracking
+from engine import clusters, judge, schema, tracking
 from engine.config import Config, DifficultyConfig
 from engine.difficulty import ScoreContrast, ScoreDifficulty
 from engine.judge import Case, Judgement, UnknownError
-from engine.pool import ROWS, Block, Held, Pool, Rows
+from engine.pool import Held, Pool
 from engine.selection import Selection
 from engine.store import PatchStore
 from jobs import places, probe
 from jobs.results import PREFIX
 
 IMAGES = 512  # training images whose features are compared, spread evenly over the ranks: minutes for ViT-B without a GPU
-COLUMNS = ["video_id", "time_ms", "difficulty", "variance", "black", "glare", "foreign"]  # of those what the table has
-
-
-class Embeddings:
-    """The embeddings of a version of the patch table, read as they are asked for."""
-
-    def __init__(self, store: PatchStore, version: int) -> None:
-        self.store, self.version = store, version
-        self.width = store.open("patches", version).schema.field("embedding").type.list_size
-
-    def __len__(self) -> int:
-        return int(self.store.open("patches", self.version).count_rows())
-
-    def blocks(self) -> Iterator[Block]:
-        for batch in self.store.open("patches", self.version).to_batches(columns=["embedding"], batch_size=ROWS):
-            yield self.array(batch["embedding"])
-
-    def take(self, rows: Rows) -> Block:
-        return self.array(self.store.take(rows, ["embedding"], self.version)["embedding"].combine_chunks())
-
-    def array(self, column: Any) -> Block:
-        return np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, self.width)
+CLUSTERS, ITERATIONS = 1000, 10  # at most, for what is covered: a minute for ten million patches, and no finer than a report is read
+COLUMNS = ["patch_id", "video_id", "time_ms", "difficulty", "variance", "black", "glare", "foreign"]  # of those what the table has
 
 
 def judged(config: Config, store: PatchStore, chosen: Selection, version: int) -> Judgement:
@@ -46,11 +27,18 @@ def judged(config: Config, store: PatchStore, chosen: Selection, version: int) -
     there = store.open("patches", version).schema.names
     columns = store.patches([name for name in COLUMNS if name in there], version=version)
     rebuilds = config.difficulty.scorer == "mae" and not config.difficulty.mae.norm_pix
-    pool, rows = Pool(columns, Embeddings(store, version)), store.offsets(chosen.patch_ids, version)
+    pool, rows = Pool(columns, store.vectors(version)), store.offsets(chosen.patch_ids, version)
+    case = Case(pool, rows, kinds(pool), rebuilds=rebuilds)
     try:
-        return judge.judge(Case(pool, rows, synthetic=features(config, store, chosen.selection_id, version), rebuilds=rebuilds))
+        return judge.judge(replace(case, synthetic=features(config, store, chosen.selection_id, version)))
     except UnknownError as error:
-        return judge.judge(Case(pool, rows, featureless=str(error), rebuilds=rebuilds))
+        return judge.judge(replace(case, featureless=str(error)))
+
+
+def kinds(pool: Pool) -> NDArray[np.int32]:
+    """The cluster of every patch: the same for all selections of a version, whatever they were chosen by."""
+    count = min(CLUSTERS, max(1, round(len(pool) ** 0.5)))
+    return clusters.assigned(pool.embeddings(), clusters.fit(pool.embeddings(), count, pool.keys(), ITERATIONS))[0]
 
 
 def features(config: Config, store: PatchStore, selection_id: str, version: int) -> Held:

@@ -9,7 +9,8 @@ from engine.config import Config
 from jobs.recipes import tiny
 
 ASKING = ("forget", "maintain", "query", "nearest", "hardest", "explain", "history", "report")
-BEFORE = {"choose": "ingest", "export": "choose", "pretrain": "choose", "evaluate": "pretrain", **dict.fromkeys(ASKING, "ingest")}
+BEFORE = {"score": "ingest", "choose": "ingest", "export": "choose", "pretrain": "choose", "evaluate": "pretrain"}
+BEFORE |= dict.fromkeys(ASKING, "ingest")
 
 
 def check(job: str, config: Config) -> None:
@@ -81,5 +82,9 @@ def weights(job: str, config: Config) -> Iterator[tuple[str, str]]:
     """The checkpoints that the job would load, by knob."""
     if job in ("ingest", "plan") and config.patches.proposer == "sam" and config.patches.checkpoint != "official":
         yield "patches.checkpoint", config.patches.checkpoint
-    if job in ("ingest", "plan") and config.difficulty.checkpoint:
+    if job == "score" and config.score.by == "sam" and config.patches.checkpoint != "official":
+        yield "patches.checkpoint", config.patches.checkpoint
+    if job == "score" and config.score.by.startswith("timm:") and config.score.checkpoint not in ("pretrained", "random"):
+        yield "score.checkpoint", config.score.checkpoint
+    if (job in ("ingest", "plan") or (job == "score" and config.score.by == "checkpoint")) and config.difficulty.checkpoint:
         yield "difficulty.checkpoint", config.difficulty.checkpoint

@@ -13,7 +13,8 @@ log = logging.getLogger("jobs.pretrain")
 
 def chosen(config: Config) -> tuple[str, float]:
     """The id of the selection that selection.* names, and the share of the stored bytes it kept."""
-    rows = PatchStore(config.store.uri).selection(config.selection.method, config.selection.budget, config.selection.seed)
+    asked = config.selection
+    rows = PatchStore(config.store.uri).selection(asked.method, asked.budget, asked.seed, asked.unit)
     return rows["selection_id"][0].as_py(), rows["retained"][0].as_py()
 
 

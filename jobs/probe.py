@@ -34,9 +34,9 @@ def mark(config: Config) -> str:
     return f"{made}-{config.difficulty.simclr.fingerprint()}" if config.difficulty.scorer == "simclr" else made
 
 
-def scorer(config: Config) -> str:
-    """The name of the scorer of these settings in the store."""
-    return f"scorers/{mark(config)}.safetensors"
+def scorer(config: Config, early: bool = False) -> str:
+    """The name of the scorer of these settings in the store, or of the same one early in its training."""
+    return f"scorers/{mark(config)}{'-early' * early}.safetensors"
 
 
 def with_scorer(config: Config) -> Config:
@@ -93,13 +93,18 @@ def run(config: Config) -> None:
 
 
 def train(config: Config, read: training.ArrowReader, count: int, record: tracking.Run) -> None:
-    """Train the scorer and store it; SimCLR in this process and in one go, a masked autoencoder wherever the job runs."""
-    recipe, where = config.probe.train, PatchStore(config.store.uri).address(scorer(config))
+    """Train the scorer and store it, and what it was early in its training beside it.
+
+    SimCLR is trained in this process and in one go, a masked autoencoder wherever the job runs.
+    """
+    recipe, store = config.probe.train, PatchStore(config.store.uri)
+    where, early = store.address(scorer(config)), (pretrain.early(recipe), store.address(scorer(config, early=True)))
     if config.difficulty.scorer == "simclr":
-        tell = partial(training.tell, record, recipe.epochs)
-        simclr.save(pretrain.fit_simclr(read, count, recipe, config.difficulty.simclr, tell), where)
+        report = training.keeping(partial(training.tell, record, recipe.epochs), *early)
+        simclr.save(pretrain.fit_simclr(read, count, recipe, config.difficulty.simclr, report), where)
     else:
-        mae.save(training.train(config, recipe, read, count, f"probe-{mark(config)}", record), where)
+        work = partial(training.kept, partial(training.fit, read, count, recipe, record), *early)
+        mae.save(training.carry_out(config, recipe, work, f"probe-{mark(config)}"), where)
 
 
 def sample_crops(config: Config, forgotten: frozenset[str] = frozenset()) -> pa.Table:

@@ -38,7 +38,12 @@ class ArrowReader:
 
 def train(config: Config, recipe: TrainConfig, read: loader.Read, count: int, name: str, record: tracking.Run) -> mae.MAE:
     """The trained model; the run goes on where an earlier one of this `name` stopped."""
-    work, runs = partial(fit, read, count, recipe, record), absolute(PatchStore(config.store.uri).address("runs"))
+    return carry_out(config, recipe, partial(fit, read, count, recipe, record), name)
+
+
+def carry_out(config: Config, recipe: TrainConfig, work: flow.Work, name: str) -> mae.MAE:
+    """What a loop comes to, on Ray Train or in this process."""
+    runs = absolute(PatchStore(config.store.uri).address("runs"))
     if config.where == "ray":
         folder = str(flow.train_on_ray(work, recipe.workers, runs, name, gpu=torch.cuda.is_available()))
     else:
@@ -63,6 +68,22 @@ def fit(read: loader.Read, count: int, recipe: TrainConfig, record: tracking.Run
         report(metrics, folder)
 
     pretrain.fit(read, count, recipe, resume=resume, report=both)
+
+
+def kept(work: flow.Work, epochs: int, uri: str, resume: Path | None, report: pretrain.Report) -> None:
+    """The loop, whose model after so many epochs is kept at an address."""
+    work(resume, keeping(report, epochs, uri))
+
+
+def keeping(report: pretrain.Report, epochs: int, uri: str) -> pretrain.Report:
+    """The same report; the model that comes with it after so many epochs is put at an address first, so that no crash leaves it out."""
+
+    def both(metrics: dict[str, float], folder: Path | None) -> None:
+        if folder and metrics["epoch"] + 1 == epochs:
+            files.put((folder / CHECKPOINT[0]).read_bytes(), uri)
+        report(metrics, folder)
+
+    return both
 
 
 def tell(record: tracking.Run, epochs: int, metrics: dict[str, float], _: Path | None = None) -> None:

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pyarrow as pa
 
-from engine import pictures, schema
+from engine import appearance, pictures, schema
 
 WIDTH = 4
 
@@ -21,6 +21,22 @@ def scored(video_id: str, frames: int = 3, patches: int = 2, reason: str | None 
     rows.append({"video_id": video_id, "reason": reason, "expected": frames + 1})
     whole = dict.fromkeys(schema.SCORED.names)
     return pa.Table.from_pylist([whole | row for row in rows], wide())
+
+
+def stored(video_id: str) -> pa.Table:
+    """The rows of the patch table that such a video comes to."""
+    table = scored(video_id)
+    patches = [row | row["appearance"] for row in table.to_pylist() if row["patch_id"]]
+    return pa.Table.from_pylist(patches, schema.patches_table(WIDTH))
+
+
+def scores(ids: list[str], width: int = 3, seed: int = 0) -> pa.Table:
+    """What a scorer says of some patches: a function of the seed and the id."""
+    rows = []
+    for patch_id in ids:
+        rng = np.random.default_rng([seed, zlib.crc32(patch_id.encode())])
+        rows.append({"patch_id": patch_id, "difficulty": float(rng.random()), "embedding": rng.random(width).astype(np.float16).tolist()})
+    return pa.Table.from_pylist(rows, schema.scores_table(width))
 
 
 def wide() -> pa.Schema:
@@ -40,8 +56,14 @@ def patch_row(video_id: str, frame: int, patch: int) -> dict[str, object]:
         "frame_height": 96, "frame_width": 128, "patch_id": f"{row['frame_id']}:{patch},0,32,40:crops-0",
         "box": [patch, 0, 32, 40], "area": 1280, "proposer": "crops", "settings": "0", "height": 32, "width": 40,
         "bytes": len(pixels), "difficulty": float(rng.random()), "embedding": rng.random(WIDTH).astype(np.float16).tolist(),
-        "scorer": "s", "pixels": pixels,
+        "scorer": "s", "pixels": pixels, "appearance": seen(pixels),
     }  # fmt: skip
+
+
+def seen(pixels: bytes) -> dict[str, float]:
+    """What a patch shows, as its scorer says it."""
+    numbers = appearance.measure(pictures.decode(pixels))
+    return {field.name: number for field, number in zip(schema.APPEARANCE, numbers, strict=True)}
 
 
 def videos(*ids: str) -> pa.Table:

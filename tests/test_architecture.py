@@ -11,14 +11,27 @@ ROOT = Path(__file__).resolve().parent.parent
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
-SEEING = {"pictures", "files", "clip", "decode", "content", "text", "gate", "proposals", "room", "inference", "packing"}
+SEEING = {"pictures", "files", "clip", "decode", "content", "text", "gate", "appearance", "proposals", "room", "inference", "packing"}
 TOOLS = SEEING | {"sam", "weights", "mae", "views", "simclr", "segmenters", "loader", "pool", "clusters"}
 LAYERS = [
     {"models"},
     {"schema", "settings", "theory"},
     {"config"},
     TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope"},
-    {"videos", "frames", "patches", "difficulty", "selection", "judge", "synthesis", "pretrain", "evaluate", "report", "simulate"},
+    {
+        "videos",
+        "frames",
+        "patches",
+        "difficulty",
+        "features",
+        "selection",
+        "judge",
+        "synthesis",
+        "pretrain",
+        "evaluate",
+        "report",
+        "simulate",
+    },
     {"flow", "explain", "rebuild", "shards"},
     {"plan"},
 ]
@@ -88,7 +101,7 @@ def test_a_heavy_library_has_one_home(library):
 
 
 def test_no_stage_loads_ray_or_lance():
-    stages = ["videos", "frames", "patches", "difficulty", "selection", "synthesis", "pretrain", "evaluate", "report"]
+    stages = ["videos", "frames", "patches", "difficulty", "features", "selection", "synthesis", "pretrain", "evaluate", "report"]
     code = f"""
 import importlib, sys
 for stage in {stages}:

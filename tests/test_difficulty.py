@@ -153,8 +153,8 @@ class TestMasks:
 def test_rows_without_a_patch_pass_through_with_nulls(model):
     rows = [verdict("dark"), ROWS[0], verdict("truncated"), ROWS[1]]
     out = scored(model, rows)
-    assert out.drop_columns(["difficulty", "embedding", "scorer"]).to_pylist() == table(rows).to_pylist()
-    for column in ("difficulty", "embedding", "scorer"):
+    assert out.drop_columns(["difficulty", "embedding", "scorer", "appearance"]).to_pylist() == table(rows).to_pylist()
+    for column in ("difficulty", "embedding", "scorer", "appearance"):
         assert out[column].is_valid().to_pylist() == [False, True, False, True]
 
 

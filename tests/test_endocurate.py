@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
 from engine.pool import Held, Pool
 from engine.selection import choose, in_process
-from engine.selection.endocurate import LIMITS, Traits, endocurate, measured, ordered, worth_of
+from engine.selection.endocurate import Traits, endocurate, measured, ordered, worth_of
 
 CONFIG = SelectionConfig(method="endocurate", budget=1.0, unit="patches", clusters=4)
 KNOBS = EndocurateConfig()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from lance.fragment import write_fragments
 
 from engine import schema
 from engine.store import PatchStore, WriteRows, erasure, journal
@@ -43,8 +44,11 @@ def take_in(store, *tables):
 def choose(store, selection_id, patch_ids, pixels):
     """A selection of four patches and its one image, whose pixels are given."""
     whole = {"selection_id": selection_id, "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 2}
-    ranked = [whole | {"rank": rank, "patch_id": name, "weight": 1.0, "bytes": 3} for rank, name in enumerate(patch_ids)]
-    image = {"image_id": f"i-{selection_id}", "patch_ids": patch_ids, "layout": "", "height": 2, "width": 2, "bytes": 3, "position": 0}
+    ranked = [
+        whole | {"rank": rank, "patch_id": name, "weight": 1.0, "bytes": 3, "unit": "bytes", "embedding": ""}
+        for rank, name in enumerate(patch_ids)
+    ]
+    image = {"image_id": f"i-{selection_id}", "patch_ids": patch_ids, "height": 2, "width": 2, "bytes": 3, "position": 0, "layout": ""}
     image |= {"selection_id": selection_id, "pixels": pixels}
     store.save(pa.Table.from_pylist(ranked, schema.SELECTION), [pa.Table.from_pylist([image], schema.IMAGE)])
 
@@ -61,6 +65,7 @@ def filled(store):
     ids = [table["patch_id"].drop_null().to_pylist() for table in (victim, other)]
     choose(store, "mixed-1", [ids[1][0], ids[0][0], ids[1][1], ids[1][2]], mine)
     choose(store, "pure-1", ids[1][:4], theirs)
+    store.scored("early-0a1b", [rows.scores(store.open("patches").to_table(columns=["patch_id"])["patch_id"].to_pylist())])
     patches = store.open("patches")
     patches.create_scalar_index("patch_id", "BTREE")
     patches.create_scalar_index("video_id", "BITMAP")
@@ -84,6 +89,7 @@ def is_whole(store):
     assert store.open("patches").count_rows() == 12
     assert store.open("frames").count_rows() == 8
     assert len(store.patches(["pixels", "embedding"])) == 12
+    assert [(scorer.name, scorer.covers) for scorer in store.scorers(store.complete_version())] == [("early-0a1b", 12)]
     chosen = store.open("selections").to_table().to_pylist()
     assert sorted((row["selection_id"], row["rank"]) for row in chosen) == [("mixed-1", rank) for rank in (0, 2, 3)] + [
         ("pure-1", rank) for rank in range(4)
@@ -102,7 +108,7 @@ def test_no_byte_of_a_forgotten_video_is_left_in_any_file_and_all_of_the_others_
         assert files_with(store, [mark]), mark
     is_whole(store)
     counts = {row["name"]: row["count"] for row in told if row["what"] == "rows removed"}
-    assert counts == {"patches": 6, "frames": 4, "selections": 1, "images": 1}
+    assert counts == {"patches": 6, "frames": 4, "selections": 1, "images": 1, "scores-early-0a1b": 6}
     made = sorted((row["what"], row["name"]) for row in told if row["what"].startswith("made"))
     assert made == [
         ("made from it, maybe: scorer", "scorers/s.safetensors"),
@@ -293,6 +299,16 @@ def test_files_that_a_dead_ingest_of_the_video_left_go_too(store):
     assert files_with(store, more)
     store.forget(VICTIM)
     assert files_with(store, marks + more) == set()
+
+
+def test_scores_of_a_forgotten_video_are_not_kept_and_what_a_dead_job_left_of_them_goes(store):
+    marks, _ = filled(store)
+    ids = store.patches(["patch_id"])["patch_id"].to_pylist()
+    write_fragments(rows.scores(ids), store.address("scores-early-0a1b.lance"), mode="append")  # and died
+    store.forget(VICTIM)
+    assert files_with(store, marks) == set()
+    assert store.scored("late-0a1b", [rows.scores(ids)]) == 12
+    assert files_with(store, marks) == set()
 
 
 def test_a_choose_that_began_before_its_video_was_forgotten_writes_nothing_of_it(store):

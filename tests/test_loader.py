@@ -159,8 +159,8 @@ def store(tmp_path_factory):
     made = PatchStore(str(tmp_path_factory.mktemp("loader") / "store"))
     made.create(rows.WIDTH)
     one = {"selection_id": "s", "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 1}
-    chosen = [one | {"rank": 0, "patch_id": "p", "weight": 1.0, "bytes": 3}]
-    whole = {"patch_ids": ["a", "b", "c", "d"], "layout": "", "height": 32, "width": 40, "bytes": 3, "selection_id": "s"}
+    chosen = [one | {"rank": 0, "patch_id": "p", "weight": 1.0, "bytes": 3, "unit": "bytes", "embedding": ""}]
+    whole = {"patch_ids": ["a", "b", "c", "d"], "height": 32, "width": 40, "bytes": 3, "selection_id": "s", "layout": ""}
     images = [whole | {"image_id": f"i{p}", "position": p, "pixels": pictures.encode(rows.picture(p), 95)} for p in range(23)]
     made.save(pa.Table.from_pylist(chosen, schema.SELECTION), [pa.Table.from_pylist(images, schema.IMAGE)])
     return made

@@ -3,55 +3,69 @@ from pathlib import Path
 
 import lance
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from engine import schema
 from engine.settings import UpkeepConfig
-from engine.store import PatchStore, WriteRows, migrations
+from engine.store import PatchStore, WriteRows, appearances, lock, migrations
 from engine.store.lock import locked
+from engine.store.tables import TABLES
 from tests import rows
 
 OLD = ("patches", "frames", "videos", "selections", "images")
 NEW = ("journal", "locks")
-FIRST_SELECTION = pa.schema([field for field in schema.SELECTION if field.name != "weight"])
+SEEN = [field.name for field in schema.APPEARANCE]
+LATER = {"patches": SEEN, "selections": ["unit", "embedding"], "images": ["layout"]}  # columns that came with schema version 3
 
 
-def old_schemas():
-    """The tables as engine 0.1.0 wrote them (schema version 1): no weight, no journal, no locks."""
-    return {
-        "patches": schema.patches_table(rows.WIDTH),
-        "frames": schema.FRAMES_TABLE,
-        "videos": schema.VIDEOS_TABLE,
-        "selections": FIRST_SELECTION,
-        "images": schema.IMAGE,
-    }
+def old_schemas(version):
+    """The tables as older engines wrote them: those of 1 had no weight, no journal and no locks."""
+    made = {"patches": schema.patches_table(rows.WIDTH), **{name: TABLES[name] for name in (*OLD[1:], *(NEW if version > 1 else ()))}}
+    later = LATER | ({"selections": [*LATER["selections"], "weight"]} if version < 2 else {})
+    return {name: pa.schema([field for field in columns if field.name not in later.get(name, [])]) for name, columns in made.items()}
 
 
 def append(uri, table, made):
     lance.write_dataset(made.cast(lance.dataset(f"{uri}/{table}.lance").schema), f"{uri}/{table}.lance", mode="append")
 
 
-def selected(selection_id):
-    whole = {"selection_id": selection_id, "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 2}
-    return pa.Table.from_pylist([whole | {"rank": rank, "patch_id": f"p{rank}", "bytes": 3} for rank in range(4)], FIRST_SELECTION)
+def selected(selection_id, columns=None):
+    whole = {"selection_id": selection_id, "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 3}
+    made = [
+        whole | {"rank": rank, "patch_id": f"p{rank}", "bytes": 3, "weight": 1.0, "unit": "bytes", "embedding": ""} for rank in range(4)
+    ]
+    return pa.Table.from_pylist(made, schema.SELECTION if columns is None else columns)
+
+
+def patches(*ids):
+    """The patches of some videos as a table had them before it told what they show."""
+    stored = pa.concat_tables([rows.stored(video_id) for video_id in ids])
+    return stored.select([name for name in stored.column_names if name not in SEEN])
+
+
+def made(uri, version):
+    """A store of an older schema with one video taken in, in two files, and the patches of another whose run died before its ledger row."""
+    columns = old_schemas(version)
+    for name, held in columns.items():
+        empty = held.with_metadata({"endocurate": str(version)}).empty_table()
+        lance.write_dataset(empty, f"{uri}/{name}.lance", enable_stable_row_ids=True)
+    whole = patches("aa")
+    if version > 1:
+        append(uri, "locks", lock.row("commit", migrations.NOBODY, 0.0))
+    for part in (whole.slice(0, 4), whole.slice(4), patches("dead")):
+        append(uri, "patches", part)
+    ledger = rows.videos("aa").to_pylist()[0] | rows.STAMP | {"frames": 4, "kept": 3, "patches": 6, "patches_version": 3}
+    append(uri, "videos", pa.Table.from_pylist([ledger], schema.VIDEOS_TABLE))
+    append(uri, "selections", selected("random-1", columns["selections"]))
+    image = {"image_id": "i", "patch_ids": ["a"] * 4, "height": 2, "width": 2, "bytes": 1, "position": 0}
+    append(uri, "images", pa.Table.from_pylist([image | {"selection_id": "random-1", "pixels": b"x"}], columns["images"]))
+    return uri
 
 
 @pytest.fixture
 def uri(tmp_path):
-    """A store of schema version 1 with one video taken in, and the patches of another whose run died before its ledger row."""
-    uri = str(tmp_path / "store")
-    for name, columns in old_schemas().items():
-        lance.write_dataset(columns.with_metadata({"endocurate": "1"}).empty_table(), f"{uri}/{name}.lance", enable_stable_row_ids=True)
-    for video_id in ("aa", "dead"):
-        scored = rows.scored(video_id)
-        kept = scored.filter(pa.compute.is_valid(scored["patch_id"]))
-        append(uri, "patches", kept.select(schema.patches_table(rows.WIDTH).names))
-        if video_id == "aa":
-            version = lance.dataset(f"{uri}/patches.lance").version
-    ledger = rows.videos("aa").to_pylist()[0] | rows.STAMP | {"frames": 4, "kept": 3, "patches": 6, "patches_version": version}
-    append(uri, "videos", pa.Table.from_pylist([ledger], schema.VIDEOS_TABLE))
-    append(uri, "selections", selected("random-1"))
-    return uri
+    return made(str(tmp_path / "store"), 1)
 
 
 def told(uri):
@@ -61,11 +75,15 @@ def told(uri):
 def is_migrated(uri):
     store = PatchStore(uri)
     assert told(uri) == dict.fromkeys((*OLD, *NEW), str(schema.VERSION).encode())
-    weighed = store.open("selections")
-    assert weighed.to_table()["weight"].to_pylist() == [1.0] * 4
-    assert {field.name: (field.type, field.nullable) for field in weighed.schema} == {
-        field.name: (field.type, field.nullable) for field in schema.SELECTION
-    }
+    weighed = store.open("selections").to_table()
+    assert {name: set(weighed[name].to_pylist()) for name in ("weight", "unit", "embedding")} == {
+        "weight": {1.0}, "unit": {"bytes"}, "embedding": {""},
+    }  # fmt: skip
+    assert store.open("images").to_table()["layout"].to_pylist() == [""]
+    for name, columns in {"patches": schema.patches_table(rows.WIDTH), **TABLES}.items():
+        found = {field.name: (field.type, field.nullable) for field in store.open(name).schema}
+        assert found == {field.name: (field.type, field.nullable) for field in columns}, name
+    assert not store.holds(appearances.FOLDER)
     wanted = sorted(rows.scored("aa")["patch_id"].drop_null().to_pylist())
     assert sorted(store.patches(["patch_id"])["patch_id"].to_pylist()) == wanted
     assert store.open("patches").count_rows() == len(wanted), "the rows of the dead run are swept"
@@ -74,7 +92,7 @@ def is_migrated(uri):
 
 
 def test_an_older_store_is_refused_with_the_name_of_the_job_that_migrates_it(uri):
-    with pytest.raises(ValueError, match="schema version 1, this engine reads 2: run the job maintain, which migrates it"):
+    with pytest.raises(ValueError, match="schema version 1, this engine reads 3: run the job maintain, which migrates it"):
         PatchStore(uri).ledger()
 
 
@@ -83,7 +101,7 @@ def test_maintain_migrates_an_older_store_once_and_says_so(uri):
     first = store.maintain(UpkeepConfig()).to_pylist()
     is_migrated(uri)
     assert sorted(row["name"] for row in first if row["what"] == "migrated") == sorted((*OLD, *NEW))
-    assert "from schema version 1 to 2" in [row["note"] for row in first]
+    assert "from schema version 1 to 3" in [row["note"] for row in first]
     assert not [row for row in store.maintain(UpkeepConfig()).to_pylist() if row["what"] == "migrated"]
     with locked(store, "commit") as lease:
         assert not lease.inherited
@@ -95,8 +113,8 @@ def test_what_comes_in_after_a_migration_stands_beside_what_was_there(uri):
     written = pa.concat_tables(WriteRows(uri)(rows.scored("bb")))
     store.commit(written, rows.videos("bb"), rows.STAMP)
     assert sorted(set(store.patches(["video_id"])["video_id"].to_pylist())) == ["aa", "bb"]
-    chosen = selected("random-2").append_column("weight", pa.array([0.5] * 4))
-    store.save(schema.check(chosen, schema.SELECTION, "test"), [])
+    chosen = selected("random-2")
+    store.save(chosen.set_column(chosen.schema.get_field_index("weight"), chosen.schema.field("weight"), pa.array([0.5] * 4)), [])
     assert sorted(store.open("selections").to_table()["weight"].to_pylist()) == [0.5] * 4 + [1.0] * 4
 
 
@@ -104,7 +122,68 @@ class CutError(Exception):
     """The process ends here."""
 
 
-@pytest.mark.parametrize("step", range(8))
+def ingested(uri, *ids):
+    """A store that took videos in anew."""
+    store = PatchStore(uri)
+    store.create(rows.WIDTH)
+    for video_id in ids:
+        store.commit(pa.concat_tables(WriteRows(uri)(rows.scored(video_id))), rows.videos(video_id), rows.STAMP)
+    return store
+
+
+def contents(store):
+    columns = schema.patches_table(rows.WIDTH).names
+    return store.patches(columns).sort_by("patch_id").select(columns).combine_chunks().replace_schema_metadata()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_migrated_store_equals_one_that_took_the_same_video_in_anew(tmp_path, version):
+    uri = made(str(tmp_path / "old"), version)
+    lance.dataset(f"{uri}/patches.lance").delete("patch_id LIKE 'aa@1000%'")  # deleted rows shift those behind them
+    PatchStore(uri).maintain(UpkeepConfig())
+    fresh = contents(ingested(str(tmp_path / "new"), "aa"))
+    assert contents(PatchStore(uri)).equals(fresh.filter(pc.invert(pc.starts_with(fresh["patch_id"], "aa@1000"))))
+
+
+def test_an_older_store_without_a_patch_is_migrated_too(tmp_path):
+    uri = str(tmp_path / "store")
+    for name, columns in old_schemas(2).items():
+        empty = columns.with_metadata({"endocurate": "2"}).empty_table()
+        lance.write_dataset(empty, f"{uri}/{name}.lance", enable_stable_row_ids=True)
+    migrations.migrate(PatchStore(uri))
+    assert contents(ingested(uri, "aa")).equals(contents(ingested(str(tmp_path / "new"), "aa")))
+
+
+def test_an_interrupted_measurement_goes_on_with_the_files_that_are_left(uri, monkeypatch):
+    seen = []
+    work = appearances.seen
+
+    def dying(batch):
+        seen.append(batch["patch_id"].to_pylist())
+        if len(seen) == 2:
+            raise CutError
+        return work(batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(appearances, "seen", dying)
+        with pytest.raises(ValueError, match="CutError"):
+            migrations.migrate(PatchStore(uri))
+    monkeypatch.setattr(appearances, "seen", lambda batch: seen.append(batch["patch_id"].to_pylist()) or work(batch))
+    migrations.migrate(PatchStore(uri))
+    is_migrated(uri)
+    assert seen[2:] == seen[1:2], "the first file is not measured again"
+
+
+def test_a_patch_that_is_no_picture_stops_the_migration_with_its_name(uri):
+    strange = patches("aa").slice(0, 1).to_pylist()[0] | {"patch_id": "aa@9:x", "pixels": b"no picture"}
+    append(uri, "patches", pa.Table.from_pylist([strange], patches("aa").schema))
+    ledger = lance.dataset(f"{uri}/videos.lance")
+    ledger.update({"patches_version": str(lance.dataset(f"{uri}/patches.lance").version)})
+    with pytest.raises(ValueError, match="the patch aa@9:x cannot be measured: 10 bytes are not a picture"):
+        migrations.migrate(PatchStore(uri))
+
+
+@pytest.mark.parametrize("step", range(18))
 def test_a_migration_that_was_interrupted_anywhere_goes_on(uri, step, monkeypatch):
     done = 0
 
@@ -121,6 +200,8 @@ def test_a_migration_that_was_interrupted_anywhere_goes_on(uri, step, monkeypatc
     with monkeypatch.context() as patched:
         for name in ("add_columns", "update_schema_metadata"):
             patched.setattr(lance.LanceDataset, name, counting(getattr(lance.LanceDataset, name)))
+        patched.setattr(appearances, "merged", counting(appearances.merged))
+        patched.setattr(appearances, "filesystem", counting(appearances.filesystem))
         patched.setattr(migrations, "mark_complete", counting(migrations.mark_complete))
         patched.setattr(PatchStore, "create", counting(PatchStore.create))
         with pytest.raises(CutError):
@@ -138,8 +219,8 @@ def snapshot(uri):
     ("spoil", "sentence"),
     [
         (
-            lambda uri: lance.dataset(f"{uri}/images.lance").update_schema_metadata({"endocurate": "3"}),
-            "the table images of .* has schema version 3, this engine reads 2: use a newer engine; nothing was changed",
+            lambda uri: lance.dataset(f"{uri}/images.lance").update_schema_metadata({"endocurate": "4"}),
+            "the table images of .* has schema version 4, this engine reads 3: use a newer engine; nothing was changed",
         ),
         (
             lambda uri: lance.dataset(f"{uri}/frames.lance").update_schema_metadata({}, replace=True),

@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torchvision.ops import nms
 
-from engine import patches, pictures, schema
-from engine.config import PatchesConfig
+from engine import mae, patches, pictures, schema
+from engine.config import DifficultyConfig, MAEConfig, PatchesConfig
+from engine.difficulty import ScoreDifficulty
+from engine.ledger import Arrivals
 from engine.patches import ProposePatches
 from engine.proposals import Proposals, colour_regions, random_crops
+from engine.store import PatchStore, WriteRows
+from tests import rows
 
 SEG = Path("../shared/data/seg/kvasir_seg_256")
 CONFIG = PatchesConfig(proposer="crops", per_frame=5, margin=0.0)
@@ -216,3 +220,70 @@ def test_the_patches_of_medsam_lite_hold_the_polyp():
         shares = [mask[y0:y1, x0:x1].sum() / mask.sum() for y0, x0, y1, x1 in (row["box"] for row in rows)]
         held.append(max(shares))
     assert np.mean(held) > 0.7
+
+
+# -- whole frames ---------------------------------------------------------------------------------------------------------------------
+
+
+def both_ways(*frames: dict[str, object], **knobs: object) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """The rows without whole frames and with them."""
+    config = PatchesConfig(proposer="crops", per_frame=3, max_side=50, **knobs)
+    return run(ProposePatches(config), *frames), run(ProposePatches(config.model_copy(update={"whole_frames": True})), *frames)
+
+
+def test_a_whole_frame_is_the_last_row_of_its_frame_and_changes_no_other():
+    plain, more = both_ways(frame(tissue(0)), frame(tissue(1), "v@1000", [7, 9, 247, 329]), quality=90)
+    expected = {row["frame_id"]: row["expected"] for row in plain}
+    assert [row for row in more if row["proposer"] != "frame"] == [row | {"expected": expected[row["frame_id"]] + 1} for row in plain]
+    whole = [row for row in more if row["proposer"] == "frame"]
+    assert [more.index(row) for row in whole] == [expected["v@0"], expected["v@0"] + expected["v@1000"] + 1]
+    second = whole[1]
+    assert second["patch_id"] == f"v@1000:7,9,247,329:frame-{second['settings']}"
+    assert (second["box"], second["area"], second["height"], second["width"]) == ([7, 9, 247, 329], 240 * 320, 120, 160)
+    assert second["pixels"] == pictures.encode(tissue(1), 90)
+    assert second["bytes"] == len(second["pixels"])
+    assert (second["reason"], second["predicted_iou"], second["stability"]) == (None, None, None)
+
+
+def test_what_a_whole_frame_is_does_not_depend_on_how_patches_are_cut():
+    def name(**knobs: object) -> object:
+        return both_ways(frame(tissue(0)), **knobs)[1][-1]["patch_id"]
+
+    assert name() == name(margin=0.3, seed=5, box_sides=(0.4,))
+    assert name() != name(quality=80)
+
+
+def test_a_frame_without_a_region_is_kept_whole_and_still_says_why_it_gave_no_other():
+    stage = ProposePatches(CONFIG.model_copy(update={"whole_frames": True}), proposing([[0, 0, 4, 4]]).propose)
+    dark = dict.fromkeys(schema.FRAME.names) | {"video_id": "v", "frame_id": "v@40", "reason": "dark"}
+    row, rejected = run(stage, frame(tissue()), dark)
+    assert (row["proposer"], row["reason"], row["expected"]) == ("frame", "no region", 1)
+    assert row["detail"].startswith("1 regions proposed")
+    assert (rejected["patch_id"], rejected["reason"]) == (None, "dark")
+
+
+def test_whole_frames_arrive_in_the_store_like_any_patch(tmp_path):
+    config = PatchesConfig(proposer="crops", per_frame=3, whole_frames=True)
+    shape = MAEConfig(size="tiny", side=32, token=8, decoder_width=32, decoder_depth=1, decoder_heads=2)
+    frames = [
+        frame(tissue(0), "aa@0"),
+        frame(np.zeros((120, 160, 3), np.uint8), "aa@1000"),
+        {"frame_id": None, "image": None, "expected": 2},
+    ]
+    whole = [dict.fromkeys(schema.FRAME.names) | row | {"video_id": "aa", "time_base": "1/1000", "time_ms": 0, "pts": 0} for row in frames]
+    store = PatchStore(str(tmp_path / "store"))
+    store.create(192)
+    proposed = pa.concat_tables(ProposePatches(config)(pa.Table.from_pylist(whole, schema.FRAME)))
+    scored = pa.concat_tables(ScoreDifficulty(DifficultyConfig(mae=shape, draws=1), mae.MAE(shape))(proposed))
+    arrivals = Arrivals(rows.videos("aa"), 1)
+    for videos, written in arrivals.whole(
+        out for start in range(0, len(scored), 2) for out in WriteRows(store.uri)(scored.slice(start, 2))
+    ):
+        store.commit(written, videos, rows.STAMP)
+    found = store.patches(["patch_id", "proposer", "black", "difficulty"]).to_pylist()
+    assert [row["proposer"] for row in found].count("frame") == 2
+    assert max(row["black"] for row in found) == 1
+    assert all(np.isfinite(row["difficulty"]) for row in found)
+    (ledger,) = store.ledger().to_pylist()
+    assert (ledger["frames"], ledger["kept"], ledger["patches"]) == (2, 2, len(found))
+    assert store.open("frames").to_table().sort_by("frame_id")["reason"].to_pylist() == [None, "no region"]

@@ -33,4 +33,5 @@ def test_an_embedding_may_have_any_width_but_no_other_type():
 def test_stored_patches_hold_each_fact_once_and_no_raw_frame():
     stored, frames = set(schema.patches_table(8).names), set(schema.FRAMES_TABLE.names)
     assert "image" not in stored | frames
-    assert stored & frames == {"video_id", "frame_id", "time_ms", "pts", "time_base", "frame_height", "frame_width"}
+    keys = {"video_id", "frame_id", "time_ms", "pts", "time_base", "frame_height", "frame_width"}
+    assert stored & frames == keys | {"glare"}, "a patch has a glare of its own"

@@ -20,7 +20,7 @@ from engine.difficulty import ScoreContrast
 from engine.knobs import amend
 from engine.models import MAEConfig, SimCLRConfig
 from engine.store import PatchStore
-from jobs import ingest, probe
+from jobs import ingest, probe, score
 from jobs.recipes import tiny
 
 TINY = SimCLRConfig(encoder="test_resnet", side=32, projection=16, bank=6)
@@ -281,6 +281,21 @@ def test_training_twice_gives_the_same_curve_and_model(trained):
     assert simclr.fingerprint(again) == simclr.fingerprint(model)
 
 
+def test_keeping_the_early_model_gives_one_that_can_score_and_leaves_the_last_as_it_was(trained, tmp_path):
+    _, _, _, jpegs = trained
+    kept, recipe = {}, TrainConfig(epochs=5, warmup_epochs=1, batch=6, base_lr=1e-2)
+
+    def keep(metrics, folder):
+        if folder:
+            kept[metrics["epoch"]] = simclr.load(str(folder / "model.safetensors"), TINY)
+
+    last = pretrain.fit_simclr(lambda at: [jpegs[i] for i in at], 6, recipe, TINY, keep)
+    assert list(kept) == [0]
+    assert len(kept[0].keys) == len(last.keys) == 6
+    assert kept[0].keys.tolist() == last.keys.tolist()
+    assert not torch.equal(kept[0].bank, last.bank)
+
+
 def test_a_patch_that_meets_its_copy_in_the_bank_is_harder(trained):
     """Five of six pictures of the bank count each time: all but the patch's own, or all but another one."""
     _, model, _, jpegs = trained
@@ -401,9 +416,15 @@ def test_an_ingest_trains_the_scorer_and_scores_with_it(tmp_path):
     ingest.run(config)
     rows = PatchStore(config.store.uri).patches(["patch_id", "difficulty", "embedding", "scorer", "pixels"]).sort_by("patch_id")
     assert len(rows) >= 3
-    (file,) = (tmp_path / "store" / "scorers").glob("*.safetensors")
+    (file,) = (tmp_path / "store" / "scorers").glob("*[0-9a-f].safetensors")
     again = ScoreContrast(config.difficulty.model_copy(update={"checkpoint": str(file)}))
     assert set(rows["scorer"].to_pylist()) == {again.scorer}
     (out,) = again(pa.Table.from_pylist([row(one["patch_id"], one["pixels"]) for one in rows.to_pylist()], schema.PATCH))
     assert bits(out) == bits(rows)
     assert len(again.model.keys) == 5
+    score.run(amend(config, ["score.by=early"]))
+    store = PatchStore(config.store.uri)
+    (early,) = store.scorers(store.complete_version())
+    assert (early.covers, early.rated) == (len(rows), len(rows))
+    (losses,) = store.earlier(store.complete_version(), [early.name])
+    assert set(losses.tolist()).isdisjoint(rows["difficulty"].to_pylist())

@@ -125,7 +125,7 @@ def test_a_store_of_another_schema_or_width_is_refused_in_a_sentence(store):
     import lance
 
     lance.dataset(store.address("videos.lance")).replace_schema_metadata({"endocurate": "99"})
-    with pytest.raises(ValueError, match="schema version 99, this engine reads 2: use a newer engine"):
+    with pytest.raises(ValueError, match="schema version 99, this engine reads 3: use a newer engine"):
         store.ledger()
 
 
@@ -136,14 +136,18 @@ def test_an_absent_table_names_the_job_that_makes_it(tmp_path):
 
 def image(selection_id, position):
     pixels = f"{selection_id}-{position}".encode()
-    whole = {"image_id": f"i{position}", "patch_ids": ["a", "b", "c", "d"], "layout": "", "height": 2, "width": 2, "bytes": 3}
+    whole = {"image_id": f"i{position}", "patch_ids": ["a", "b", "c", "d"], "height": 2, "width": 2, "bytes": 3, "layout": ""}
     return whole | {"selection_id": selection_id, "position": position, "pixels": pixels}
 
 
 def chosen(selection_id):
     columns = {"selection_id": selection_id, "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 1}
     return pa.Table.from_pylist(
-        [columns | {"rank": rank, "patch_id": f"p{rank}", "weight": 1.0, "bytes": 3} for rank in range(4)], schema.SELECTION
+        [
+            columns | {"rank": rank, "patch_id": f"p{rank}", "weight": 1.0, "bytes": 3, "unit": "bytes", "embedding": ""}
+            for rank in range(4)
+        ],
+        schema.SELECTION,
     )
 
 

@@ -1,8 +1,10 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from engine import pictures
+from engine import mae, pictures, pretrain
 from engine.config import MAEConfig, TrainConfig
 from engine.knobs import amend
 from jobs import training
@@ -75,3 +77,23 @@ def test_half_a_checkpoint_is_none(tmp_path, place):
     checkpoints.take({"epoch": 1}, made)
     assert checkpoints.newest(copy) == copy
     assert (copy / "state.pt").read_bytes() == b"state of epoch 1"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "expected"), [(20, 1, 4), (8, 1, 2), (4, 1, 1), (1, 1, 1), (20, 3, 6), (20, 50, 20), (50, 1, 10)]
+)
+def test_the_early_model_is_that_of_a_fifth_of_the_epochs_at_a_checkpoint(epochs, every, expected):
+    assert pretrain.early(RECIPE.model_copy(update={"epochs": epochs, "checkpoint_every": every})) == expected
+
+
+def test_the_early_model_is_the_one_that_a_training_had_by_then_and_the_last_is_not_changed_by_keeping_it(tmp_path):
+    """The rate of a shorter training is another, so the early one is compared with what a training that stops there leaves behind."""
+    uri, loop = str(tmp_path / "early.safetensors"), partial(training.fit, Noise(-1), 8, RECIPE)
+    last = training.carry_out(config(tmp_path / "a"), RECIPE, partial(training.kept, partial(loop, Curve()), 2, uri), "run")
+    plain = training.carry_out(config(tmp_path / "b"), RECIPE, partial(loop, Curve()), "run")
+    assert mae.fingerprint(last) == mae.fingerprint(plain)
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(tmp_path / "c", Curve(), lives=5)  # two epochs and a half
+    (stopped,) = (tmp_path / "c/store/runs/run-here").glob("epoch-00001/model.safetensors")
+    early = mae.fingerprint(mae.load(uri, MAE))
+    assert early == mae.fingerprint(mae.load(str(stopped), MAE)) != mae.fingerprint(last)

@@ -109,7 +109,7 @@ def test_whatever_the_sizes_rounds_end_and_keep_every_row(tmp_path_factory, size
 def test_rows_of_a_run_that_died_are_swept_and_never_become_visible_by_merging(store):
     take_in(store, *"abc")
     lance.write_dataset(
-        rows.scored("dead").filter(pa.compute.is_valid(rows.scored("dead")["patch_id"])).select(store.open("patches").schema.names),
+        rows.stored("dead").select(store.open("patches").schema.names),
         store.address("patches.lance"),
         mode="append",
     )
@@ -147,7 +147,7 @@ def test_a_version_counts_as_old_from_when_it_was_replaced_and_not_from_when_it_
 
 
 def orphan(store, table="patches"):
-    kept = rows.scored("lost").filter(pa.compute.is_valid(rows.scored("lost")["patch_id"])).select(store.open(table).schema.names)
+    kept = rows.stored("lost").select(store.open(table).schema.names)
     made = write_fragments(kept, store.address(f"{table}.lance"), mode="append")
     return Path(store.address(f"{table}.lance/data"), made[0].files[0].path)
 
@@ -401,7 +401,11 @@ def test_the_newest_selection_stays_the_newest_when_its_rows_were_moved(store):
     def selected(name):
         whole = {"selection_id": name, "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 1}
         return pa.Table.from_pylist(
-            [whole | {"rank": rank, "patch_id": f"{name}{rank}", "weight": 1.0, "bytes": 3} for rank in range(4)], schema.SELECTION
+            [
+                whole | {"rank": rank, "patch_id": f"{name}{rank}", "weight": 1.0, "bytes": 3, "unit": "bytes", "embedding": ""}
+                for rank in range(4)
+            ],
+            schema.SELECTION,
         )
 
     for name in ("old", "new"):

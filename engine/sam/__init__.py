@@ -42,6 +42,18 @@ def load(config: PatchesConfig) -> tuple[Propose, str]:
     return Sam(model, config) if config.proposer == "sam" else MedSamLite(model, config), found.sha256
 
 
+def image_encoder(config: PatchesConfig) -> tuple[Any, str]:
+    """What sees the frame for the proposer `sam` or `medsam-lite`, and the sha256 of its weights; raises what `load` raises.
+
+    (B, 3, side, side) to (B, 256, grid, grid); side is 1024 for SAM, SIDE for LiteMedSAM.
+    """
+    from engine.sam.masks import quicken
+
+    found = checkpoints.weights(config)
+    model = sam_model(config, found.path) if config.proposer == "sam" else medsam_model(found.path)
+    return quicken(model.eval().requires_grad_(False)).image_encoder, found.sha256
+
+
 class Sam:
     """SAM's automatic masks: a grid of points, kept by predicted IoU and stability, overlaps suppressed."""
 

@@ -30,6 +30,7 @@ class Method:
     order: Callable[[Pool, Budget, SelectionConfig, Run], Order]
     columns: tuple[str, ...] = ()
     embeddings: bool = False
+    earlier: bool = False  # the difficulties by other scorers
 
 
 METHODS = {
@@ -37,8 +38,8 @@ METHODS = {
     "optidel": Method(ranking.hardest, ("difficulty",)),
     "optidel_s": Method(ranking.hardest_crops, ("difficulty", "proposer")),
     "easy": Method(ranking.easiest, ("difficulty",)),
-    "el2n_like": Method(ranking.hardest_on_average, ("difficulty",)),
-    "forgetting_like": Method(ranking.most_forgotten, ("difficulty",)),
+    "el2n_like": Method(ranking.hardest_on_average, ("difficulty",), earlier=True),
+    "forgetting_like": Method(ranking.most_forgotten, ("difficulty",), earlier=True),
     "rded": Method(ranking.realistic, ("difficulty", "frame_id")),
     "meddel": Method(likeness.meddel, embeddings=True),
     "semdedup": Method(likeness.semdedup, embeddings=True),
@@ -75,6 +76,8 @@ class Selection:
             "selection_id": self.selection_id,
             "method": config.method,
             "budget": config.budget,
+            "unit": config.unit,
+            "embedding": config.embedding,
             "retained": self.retained,
             "seed": config.seed,
             "patches_version": patches_version,
@@ -109,7 +112,7 @@ def of_kind(pool: Pool, kind: str) -> Pool:
     """The regions of frames, or the whole frames, of a pool; all of one that does not tell them apart."""
     if "proposer" not in pool.columns.column_names:
         return pool
-    whole = pc.fill_null(pc.equal(pool.columns["proposer"], "frame"), False).to_numpy()
+    whole = pc.fill_null(pc.equal(pool.columns["proposer"], schema.FRAME_PROPOSER), False).to_numpy()
     wanted = whole if kind == "frames" else ~whole
     return pool if wanted.all() else pool.part(np.flatnonzero(wanted))
 

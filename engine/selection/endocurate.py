@@ -23,15 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import clusters
+from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
 from engine.pool import Pool, Rows
 from engine.selection.budgets import Budget, Order
 from engine.selection.likeness import clustered
 from engine.selection.spread import FindLikeness, Run, collected, tasks
 
-# Shares of a patch above which it shows something else than mucosa: tried on random crops of Kvasir-SEG and PolypGen, where with them the
-# 64 hardest of the others were polyps, bleeding, vessels, stool and folds. They are what the share of artefacts is counted by, too.
-LIMITS = {"black": 0.005, "glare": 0.01, "foreign": 0.02}
 COLUMNS = ("difficulty", "variance", "video_id", *LIMITS)
 
 Floats = NDArray[np.float64]

@@ -1,7 +1,8 @@
 """The patch table, the ledger of videos, selections and training images: Lance tables under one address. Only home of `lance`.
 
 `tables` opens and creates them, `lock` lets one job commit at a time, `intake` takes video in exactly once, `selections` keeps what was
-chosen, `views` shows them to SQL, `reading` finds patches, `history` tells versions apart. `PatchStore` is the way in to all of it.
+chosen, `scorers` what other models say, `vectors` streams embeddings, `views` shows the tables to SQL, `reading` finds patches, `history`
+tells versions apart. `PatchStore` is the way in to all of it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,16 +14,20 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from engine import sql
+from engine.pool import Rows
 from engine.settings import UpkeepConfig
-from engine.store import erasure, history, intake, reading, selections, tombstones, upkeep, views, writers
+from engine.store import erasure, history, intake, reading, scorers, selections, tombstones, upkeep, views, writers
 from engine.store.history import Difference
 from engine.store.intake import WriteRows
+from engine.store.scorers import ReadPixels, Scorer
 from engine.store.selections import ImageReader
 from engine.store.tables import Tables, quoted
+from engine.store.vectors import StoredVectors
 
-__all__ = ["Difference", "ImageReader", "PatchStore", "WriteRows", "quoted"]
+__all__ = ["Difference", "ImageReader", "PatchStore", "ReadPixels", "Scorer", "StoredVectors", "WriteRows", "quoted"]
 
 
 class PatchStore(Tables):
@@ -55,9 +60,9 @@ class PatchStore(Tables):
         """
         return selections.save(self, selection, images)
 
-    def selection(self, method: str, budget: float, seed: int) -> pa.Table:
+    def selection(self, method: str, budget: float, seed: int, unit: str = "bytes") -> pa.Table:
         """The ranked rows of the newest selection made so; LookupError says which there are."""
-        return selections.newest(self, method, budget, seed)
+        return selections.newest(self, method, budget, seed, unit)
 
     def offsets(self, patch_ids: Sequence[str], version: int) -> np.ndarray:
         """Where the patches stand in a version of the table, for `take`; KeyError for an unknown id."""
@@ -72,6 +77,35 @@ class PatchStore(Tables):
     def reader(self, selection_id: str) -> ImageReader:
         """The training images of a selection as they are now: later changes of the table do not reach it."""
         return ImageReader(self.uri, selection_id, int(self.open("images").version))
+
+    # -- scoring ------------------------------------------------------------------------------------------------------------
+
+    def vectors(self, version: int, name: str = "", offsets: Rows | None = None) -> StoredVectors:
+        """The embeddings of the patches of a version as pool.Vectors, by another scorer where one is named.
+
+        They come in the order of the patch table's rows, or of `offsets` (N,), places in it. LookupError where a patch has no score by
+        that scorer. Who reads for long says so by `reading`.
+        """
+        return scorers.vectors(self, version, name, offsets)
+
+    def scored(self, name: str, batches: Iterable[pa.Table]) -> int:
+        """Add scores (schema.SCORES) by another scorer as they come, each patch's once; returns how many were new.
+
+        Those that were added stay if it is interrupted; patches of forgotten videos are left out.
+        """
+        return scorers.scored(self, name, batches)
+
+    def missing(self, name: str, version: int) -> Rows:
+        """The places, in a version of the patch table, of the patches that another scorer has not scored yet."""
+        return scorers.missing(self, name, version)
+
+    def scorers(self, version: int) -> list[Scorer]:
+        """The other scorers, in the order in which they were first written, and how many patches of a version each covers."""
+        return scorers.scorers(self, version)
+
+    def earlier(self, version: int, names: Iterable[str], offsets: Rows | None = None) -> tuple[NDArray[np.float32], ...]:
+        """The difficulties (N,) of the same patches by other scorers, not a number by one that only makes embeddings; LookupError too."""
+        return scorers.earlier(self, version, names, offsets)
 
     # -- keeping ------------------------------------------------------------------------------------------------------------
 
@@ -182,9 +216,9 @@ class PinnedStore(PatchStore):
         """One row per video that had been taken in by then."""
         return self.open("videos").to_table(filter=f"patches_version <= {self.version}")
 
-    def selection(self, method: str, budget: float, seed: int) -> pa.Table:
+    def selection(self, method: str, budget: float, seed: int, unit: str = "bytes") -> pa.Table:
         """The ranked rows of the newest selection that had been made so by then; LookupError says which there were."""
-        return selections.newest(self, method, budget, seed, f"patches_version <= {self.version}")
+        return selections.newest(self, method, budget, seed, unit, f"patches_version <= {self.version}")
 
     def history(self) -> pa.Table:
         """What had happened by then, oldest first (history.HISTORY)."""
@@ -204,6 +238,10 @@ class PinnedStore(PatchStore):
         self.refuse()
 
     def save(self, selection: pa.Table, images: Iterable[pa.Table]) -> NoReturn:
+        """Refused."""
+        self.refuse()
+
+    def scored(self, name: str, batches: Iterable[pa.Table]) -> NoReturn:
         """Refused."""
         self.refuse()
 

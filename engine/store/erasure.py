@@ -97,14 +97,14 @@ def places(tables: Tables, video_id: str) -> dict[str, str]:
     found = {"patches": f"video_id IN ({mine})"}
     found |= {name: f"video_id IN ({mine})" for name, columns in TABLES.items() if "video_id" in columns.names and name != "videos"}
     begins = quoted([f"{video_id}@"])
-    found["selections"] = f"starts_with(patch_id, {begins})"
+    found |= dict.fromkeys(("selections", *tables.scores()), f"starts_with(patch_id, {begins})")
     found["images"] = f"contains(concat(' ', array_to_string(patch_ids, ' ')), {quoted([f' {video_id}@'])})"
     return {name: where for name, where in found.items() if tables.has(name)}
 
 
 def tables_of(tables: Tables) -> list[str]:
     """The tables that hold anything of videos."""
-    return [name for name in ("patches", *TABLES) if name not in ("locks", "journal") and tables.has(name)]
+    return [name for name in tables.names() if name not in ("locks", "journal") and tables.has(name)]
 
 
 # -- refused ----------------------------------------------------------------------------------------------------------------------

@@ -150,6 +150,15 @@ class WriteRows:
             yield self.written(rows)
 
     def written(self, scored: pa.Table) -> pa.Table:
-        patches = scored.filter(pc.is_valid(scored["patch_id"])).select(self.columns.names)
+        patches = stored(scored.filter(pc.is_valid(scored["patch_id"]))).select(self.columns.names)
         fragments = fragments_of(self.address, patches.cast(self.columns.remove_metadata()))
         return written_rows(scored, [json.dumps(fragment.to_json()) for fragment in fragments])
+
+
+def stored(patches: pa.Table) -> pa.Table:
+    """The patches with what they show in columns of its own, in place of the frame's that have the same names."""
+    seen = patches["appearance"]
+    bare = patches.drop_columns([field.name for field in schema.APPEARANCE if field.name in patches.column_names])
+    for field in schema.APPEARANCE:
+        bare = bare.append_column(field, pc.struct_field(seen, field.name))
+    return bare

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from engine.store.journal import deed
-from engine.store.tables import TABLES, Tables, filesystem, first_line
+from engine.store.tables import Tables, filesystem, first_line
 
 KEPT_IN = ("data/", "_indices/", "_deletions/", "_transactions/")  # where Lance puts what a version refers to; never tags or hints
 
@@ -28,7 +28,7 @@ def collect(tables: Tables, table: str, before: datetime | None = None) -> dict[
 
 def refuse_incomplete(tables: Tables) -> None:
     """OSError, in one sentence, where a table cannot be opened or lacks a file that its newest version refers to."""
-    for table in ("patches", *TABLES):
+    for table in tables.names():
         if not tables.has(table):
             continue
         dataset = tables.lance(table)

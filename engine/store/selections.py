@@ -58,17 +58,18 @@ def refuse_forgotten(tables: Tables, selection: pa.Table, made: Iterable[Fragmen
         raise RuntimeError(f"the video {gone[0]} was forgotten while this selection of its patches was made: choose again")
 
 
-def newest(tables: Tables, method: str, budget: float, seed: int, where: str = "") -> pa.Table:
+def newest(tables: Tables, method: str, budget: float, seed: int, unit: str, where: str = "") -> pa.Table:
     """The ranked rows of the newest selection made so, of those that meet a filter; LookupError says which there are."""
     made = (
         tables.open("selections").to_table(filter=where or None, with_row_id=True).sort_by("_rowid").drop_columns("_rowid")
     )  # compaction moves rows
-    same = pc.and_(pc.equal(made["method"], method), pc.and_(pc.equal(made["budget"], budget), pc.equal(made["seed"], seed)))
-    mine = made.filter(same)
+    mine = made
+    for name, value in {"method": method, "budget": budget, "seed": seed, "unit": unit}.items():
+        mine = mine.filter(pc.equal(mine[name], value))
     if not len(mine):
         have = sorted(set(made["selection_id"].to_pylist()))
         raise LookupError(
-            f"the store {tables.uri} has no selection {method} with budget {budget} and seed {seed} (it has {', '.join(have)}): "
+            f"the store {tables.uri} has no selection {method} with budget {budget} of {unit} and seed {seed} (it has {', '.join(have)}): "
             f"run the job choose with selection.method={method} selection.budget={budget} first"
         )
     newest = mine["selection_id"].to_pylist()[-1]

@@ -21,6 +21,7 @@ TABLES = {
     "journal": schema.JOURNAL,
     "locks": schema.LOCKS,
 }
+SCORES = "scores-"  # begins the name of a table of scores, the scorer's name ends it
 MAKERS = {"selections": "choose", "images": "choose"}  # which job makes a table; the others: ingest
 COMPLETE = "complete"  # the tag of the newest version of the patch table that is complete, where it is newer than the ledger's
 ROWS_PER_FILE = 50_000  # about 1 GB of pixels: the rewrite of one file stays small
@@ -48,10 +49,21 @@ class Tables:
     def has(self, table: str) -> bool:
         return self.holds(f"{table}.lance")
 
+    def scores(self) -> list[str]:
+        """The tables of scores by other scorers than the one that video came in with."""
+        with reaching(self.uri) as files:
+            found = [str(path).rstrip("/").rpartition("/")[2] for path in files.glob(self.address(f"{SCORES}*.lance"))]
+        return [name for name in sorted(one.removesuffix(".lance") for one in found) if self.is_made(name)]
+
+    def names(self) -> list[str]:
+        """Every table that a store has when it is whole, and those of scores that this one has."""
+        return ["patches", *TABLES, *self.scores()]
+
     def open(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
         """A table as Lance sees it, the newest version unless told; LookupError says which job makes it."""
         if not self.has(table):
-            raise LookupError(f"the store {self.uri} has no table {table} yet: run the job {MAKERS.get(table, 'ingest')} first")
+            maker = "score" if table.startswith(SCORES) else MAKERS.get(table, "ingest")
+            raise LookupError(f"the store {self.uri} has no table {table} yet: run the job {maker} first")
         dataset = self.lance(table, version)
         found = schema_version(dataset)
         if found != schema.VERSION:
@@ -69,7 +81,7 @@ class Tables:
 
     def check_schemas(self) -> None:
         """ValueError where any table has another schema version: whoever writes finds out before the first row."""
-        for name in ("patches", *TABLES):
+        for name in self.names():
             if self.is_made(name):
                 self.open(name)
 

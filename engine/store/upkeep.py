@@ -16,7 +16,7 @@ from engine.store import erasure, indices, journal, leftovers, migrations, orpha
 from engine.store.commits import committing
 from engine.store.journal import deed
 from engine.store.lock import OUTDATED, locked
-from engine.store.tables import TABLES, Tables
+from engine.store.tables import Tables
 from engine.store.writers import WRITER, living
 
 MOST_ROWS = 2**20  # in a file: a deleted row costs the rewrite of its whole file
@@ -32,7 +32,7 @@ def maintain(tables: Tables, config: UpkeepConfig, commit: str) -> pa.Table:
     orphans.refuse_incomplete(tables)
     done = migrations.migrate(tables)
     done += erasure.finish(tables, commit)
-    kept = [name for name in ("patches", *TABLES) if name != "locks"]
+    kept = [name for name in tables.names() if name != "locks"]
     done += [compact(tables, table, config) for table in kept]
     done += indices.build(tables, config)
     with locked(tables, "upkeep"), committing(tables) as lease:

@@ -78,6 +78,7 @@ def scored(first: int, videos: int, each: int, width: int, pixels: bool) -> pa.T
     found = jpegs(count, seed, (SIDE, SIDE)) if pixels else None
     columns = {
         **measured(count),
+        "appearance": same(count, {field.name: 0.1 for field in schema.APPEARANCE}),
         "video_id": ids, "frame_id": frame_ids, "time_ms": times, "pts": times, "time_base": same(count, "1/1000"),
         "frame_height": same(count, 480), "frame_width": same(count, 560), "area": same(count, SIDE * SIDE),
         "patch_id": pc.binary_join_element_wise(frame_ids, region, "medsam-lite-1f2e3d4c", ":"),

@@ -96,7 +96,9 @@ def places(tmp_path_factory):
     store.create(8)
     (folder / "jpegs").mkdir()
     one = {"selection_id": "s", "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 1}
-    chosen = pa.Table.from_pylist([one | {"rank": 0, "patch_id": "p", "weight": 1.0, "bytes": 3}], schema.SELECTION)
+    chosen = pa.Table.from_pylist(
+        [one | {"rank": 0, "patch_id": "p", "weight": 1.0, "bytes": 3, "unit": "bytes", "embedding": ""}], schema.SELECTION
+    )
     with pq.ParquetWriter(folder / "images.parquet", pa.schema([schema.PIXELS])) as parquet:
         store.save(chosen, (written(first, folder, parquet) for first in range(0, COUNT, 1000)))
     os.sync()
@@ -110,7 +112,7 @@ def written(first, folder, parquet):
     for number, jpeg in enumerate(pixels, first):
         Path(folder, "jpegs", f"{number:06}.jpg").write_bytes(jpeg)
     parquet.write_table(pa.table({"pixels": pa.array(pixels, pa.large_binary())}), row_group_size=GROUP)
-    whole = {"patch_ids": ["a", "b", "c", "d"], "layout": "", "height": SIDES[0], "width": SIDES[1], "selection_id": "s"}
+    whole = {"patch_ids": ["a", "b", "c", "d"], "height": SIDES[0], "width": SIDES[1], "selection_id": "s", "layout": ""}
     found = enumerate(pixels, first)
     made = [whole | {"image_id": str(n), "position": n, "bytes": len(jpeg), "pixels": jpeg} for n, jpeg in found]
     return pa.Table.from_pylist(made, schema.IMAGE)

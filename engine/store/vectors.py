@@ -1,0 +1,76 @@
+"""Embeddings of a table as a stream, and at random: what engine.pool calls Vectors, never all of them in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from engine.pool import ROWS, Block, Rows
+
+NEAR = 2  # rows read for each one wanted, up to which reading all between the first and the last is faster than looking each up
+
+
+@dataclass
+class StoredVectors:
+    """The embeddings at `places` (N,) of a version of a table, in that order; pickles as an address and opens where it is used.
+
+    ValueError for a row that has none.
+    """
+
+    address: str
+    version: int
+    width: int
+    places: Rows
+    opened: lance.LanceDataset | None = field(default=None, compare=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "opened": None}
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def blocks(self) -> Iterator[Block]:
+        """All (n, width), ROWS at a time."""
+        for start in range(0, len(self), ROWS):
+            yield self.read(self.places[start : start + ROWS])
+
+    def take(self, rows: Rows) -> Block:
+        """Those of `rows` (n,), in that order; quickest where they lie near each other."""
+        return self.read(self.places[rows])
+
+    def read(self, places: Rows) -> Block:
+        """Those at places of the table, read in the order of the table, each once."""
+        if len(places) <= ROWS and (places[1:] > places[:-1]).all():
+            return self.found(places)
+        made = np.empty((len(places), self.width), np.float32)
+        wanted, order = np.unique(places, return_inverse=True)
+        for start in range(0, len(wanted), ROWS):  # of what was read one part is in memory at a time
+            inside = np.flatnonzero((order >= start) & (order < start + ROWS))
+            made[inside] = self.found(wanted[start : start + ROWS])[order[inside] - start]
+        return made
+
+    def found(self, places: Rows) -> Block:
+        """Those at ascending places of the table."""
+        if not len(places):
+            return np.zeros((0, self.width), np.float32)
+        first, span = int(places[0]), int(places[-1] - places[0]) + 1
+        if span > NEAR * len(places):
+            return numbers(self.open().take(places.tolist(), columns=["embedding"]), self.width)
+        between = numbers(self.open().to_table(columns=["embedding"], offset=first, limit=span), self.width)
+        return between if span == len(places) else between[places - first]
+
+    def open(self) -> lance.LanceDataset:
+        if self.opened is None:
+            self.opened = lance.dataset(self.address, version=self.version)
+        return self.opened
+
+
+def numbers(rows: pa.Table, width: int) -> Block:
+    """The embeddings (n, width) of some rows."""
+    if rows["embedding"].null_count:
+        raise ValueError(f"{rows['embedding'].null_count} of {len(rows)} patches have no embedding")
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in rows["embedding"].chunks]
+    return np.concatenate([np.zeros((0, width), np.float16), *parts]).astype(np.float32)

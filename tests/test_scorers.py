@@ -1,0 +1,222 @@
+"""Embeddings as a stream, and the scores of other scorers beside the patches: every patch once, in the order of the patch table."""
+
+import pickle
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.settings import UpkeepConfig
+from engine.store import PatchStore, WriteRows, scorers, vectors
+from engine.store.commits import committing
+from tests import rows
+
+VIDEOS = ("aa", "bb", "cc", "dd")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return made(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory):
+    """A store that no test changes, with scores of all patches in another order and in several files."""
+    store = made(tmp_path_factory.mktemp("scorers") / "store")
+    names = ids(store)
+    shuffled = [names[row] for row in np.random.default_rng(0).permutation(len(names))]
+    for start in range(0, len(shuffled), 7):
+        store.scored("late-1", [rows.scores(shuffled[start : start + 7], 5)])
+    return store
+
+
+def made(folder):
+    """A store of four videos in several files, with deleted rows in between."""
+    store = PatchStore(str(folder))
+    store.create(rows.WIDTH)
+    for video_id in VIDEOS:
+        written = pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id, 4, 3)))
+        store.commit(written, rows.videos(video_id), rows.STAMP)
+    again = pa.concat_tables(WriteRows(store.uri)(rows.scored("bb", 4, 3)))
+    store.commit(again, rows.videos("bb"), rows.STAMP)
+    return store
+
+
+def ids(store):
+    return store.patches(["patch_id"])["patch_id"].to_pylist()
+
+
+def held(store):
+    return np.array(store.patches(["embedding"])["embedding"].to_pylist(), np.float32)
+
+
+def of(scores, names):
+    """The embeddings and difficulties of patches by a table of scores, by name."""
+    told = {row["patch_id"]: row for row in scores.to_pylist()}
+    return np.array([told[name]["embedding"] for name in names], np.float32), np.array(
+        [told[name]["difficulty"] for name in names], np.float32
+    )
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_all_vectors_come_in_the_order_of_the_rows_whatever_is_read_at_a_time(still, size, monkeypatch):
+    monkeypatch.setattr(vectors, "ROWS", size)
+    stream = still.vectors(still.complete_version())
+    assert (len(stream), stream.width) == (48, rows.WIDTH)
+    blocks = list(stream.blocks())
+    assert {block.dtype for block in blocks} == {np.dtype(np.float32)}
+    assert max(map(len, blocks)) <= size
+    assert (np.concatenate(blocks) == held(still)).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(wanted=st.lists(st.integers(0, 47), max_size=60), own=st.booleans())
+def test_any_rows_come_in_the_order_asked_for(still, wanted, own):
+    version = still.complete_version()
+    stream = still.vectors(version, "" if own else "late-1")
+    expected = held(still) if own else of(rows.scores(ids(still), 5), ids(still))[0]
+    assert (stream.take(np.array(wanted, np.int64)) == expected[wanted]).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(offsets=st.lists(st.integers(0, 47), unique=True), own=st.booleans())
+def test_a_part_of_the_table_is_a_pool_of_its_own(still, offsets, own):
+    version = still.complete_version()
+    stream = still.vectors(version, "" if own else "late-1", np.array(offsets, np.int64))
+    expected = held(still) if own else of(rows.scores(ids(still), 5), ids(still))[0]
+    assert len(stream) == len(offsets)
+    assert (np.concatenate([np.zeros((0, stream.width)), *stream.blocks()]) == expected[offsets]).all()
+    assert (stream.take(np.arange(len(offsets))[::-1]) == expected[offsets][::-1]).all()
+
+
+def test_another_process_reads_the_same_version(store):
+    version = store.complete_version()
+    before = held(store)
+    sent = pickle.dumps(store.vectors(version))
+    store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored("ee"))), rows.videos("ee"), rows.STAMP)
+    assert len(sent) < 2000
+    assert (np.concatenate(list(pickle.loads(sent).blocks())) == before).all()
+    assert len(store.vectors(store.complete_version())) == len(before) + 6
+
+
+def test_a_patch_without_an_embedding_is_told(store):
+    patches = store.open("patches")
+    row = store.patches(patches.schema.names).slice(0, 1).to_pylist()[0] | {"patch_id": "x", "embedding": None}
+    lance.write_dataset(pa.Table.from_pylist([row], patches.schema), patches.uri, mode="append")
+    with pytest.raises(ValueError, match="1 of 49 patches have no embedding"):
+        list(store.vectors(store.open("patches").version).blocks())
+
+
+def test_scores_are_those_of_their_patches_in_the_order_of_the_patch_table(still):
+    version, names = still.complete_version(), ids(still)
+    embeddings, difficulties = of(rows.scores(names, 5), names)
+    assert (np.concatenate(list(still.vectors(version, "late-1").blocks())) == embeddings).all()
+    (found,) = still.earlier(version, ["late-1"])
+    assert (found == difficulties).all()
+
+
+def test_what_is_missing_is_told_before_anything_is_read(store):
+    version, names = store.complete_version(), ids(store)
+    assert store.missing("early-1", version).tolist() == list(range(48))
+    store.scored("early-1", [rows.scores(names[::2])])
+    assert store.missing("early-1", version).tolist() == list(range(1, 48, 2))
+    for ask in (lambda: store.vectors(version, "early-1"), lambda: store.earlier(version, ["early-1"])):
+        with pytest.raises(LookupError, match=f"24 of 48 patches have no score by early-1, such as {names[1]}, .*: run the job score"):
+            ask()
+    with pytest.raises(LookupError, match=r"has no scores by 'nobody' \(it has early-1\): run the job score first"):
+        store.vectors(version, "nobody")
+    (scored,) = store.earlier(version, ["early-1"], np.arange(0, 48, 2))
+    assert (scored == of(rows.scores(names[::2]), names[::2])[1]).all()
+    assert (store.vectors(version, "early-1", np.arange(0, 48, 2)).take(np.arange(24)) == of(rows.scores(names[::2]), names[::2])[0]).all()
+
+
+def test_the_scorers_are_told_in_the_order_of_their_first_scores(store):
+    version, names = store.complete_version(), ids(store)
+    store.scored("zz", [rows.scores(names[:3], 2)])
+    unrated = rows.scores(names, 4).set_column(1, "difficulty", pa.nulls(48, pa.float32()))
+    store.scored("timm-resnet18-0a", [unrated])
+    store.scored("zz", [rows.scores(names[3:9], 2), rows.scores(["gone@0:1"], 2)])
+    assert store.scorers(version) == [scorers.Scorer("zz", 2, 9, 9), scorers.Scorer("timm-resnet18-0a", 4, 48, 0)]
+    assert np.isnan(store.earlier(version, ["timm-resnet18-0a"])[0]).all()
+    store.maintain(UpkeepConfig(keep_hours=1e-9))
+    assert [scorer.name for scorer in store.scorers(store.complete_version())] == ["zz", "timm-resnet18-0a"]
+
+
+class TestEveryPatchOnce:
+    def scores(self, store, name="early-1"):
+        return store.open(f"scores-{name}").to_table().sort_by("patch_id").to_pylist()
+
+    def test_scored_twice_it_is_there_once(self, store):
+        names = ids(store)
+        assert store.scored("early-1", [rows.scores(names[:30]), rows.scores(names[20:40])]) == 40
+        assert store.scored("early-1", [rows.scores(names)]) == 8
+        assert self.scores(store) == rows.scores(names).sort_by("patch_id").to_pylist()
+
+    def test_a_job_that_died_on_the_way_keeps_what_was_added_and_the_next_adds_the_rest(self, store, monkeypatch):
+        monkeypatch.setattr(scorers, "COMMITTED", 10)
+        names, version = ids(store), store.complete_version()
+
+        def dying():
+            for start in range(0, 25, 5):
+                yield rows.scores(names[start : start + 5])
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            store.scored("early-1", dying())
+        left = store.missing("early-1", version)
+        assert left.tolist() == list(range(20, 48))
+        assert store.scored("early-1", [rows.scores([names[place] for place in left])]) == 28
+        assert self.scores(store) == rows.scores(names).sort_by("patch_id").to_pylist()
+
+    def test_two_jobs_at_once_add_no_patch_twice(self, store):
+        names = ids(store)
+        one, other = (scorers.Target(store, "scores-early-1") for _ in range(2))
+        added = [one.add(rows.scores(names[:20])), other.add(rows.scores(names[10:30])), one.add(rows.scores(names[5:]))]
+        assert added == [20, 10, 18]
+        assert self.scores(store) == rows.scores(names).sort_by("patch_id").to_pylist()
+
+    def test_patches_whose_hashes_clash_are_told_apart(self, store, monkeypatch):
+        names, version, true = ids(store), store.complete_version(), scorers.hashed
+        monkeypatch.setattr(scorers, "hashed", lambda column, seed=0: true(column, seed) % (5 if seed < 2 else 2**63))
+        assert store.scored("early-1", [rows.scores(names[:20]), rows.scores(names[20:30])]) == 30
+        assert store.scored("early-1", [rows.scores(names[10:40])]) == 10
+        assert store.missing("early-1", version).tolist() == list(range(40, 48))
+        assert self.scores(store) == rows.scores(names[:40]).sort_by("patch_id").to_pylist()
+
+    def test_merging_files_keeps_them(self, store):
+        names = ids(store)
+        for start in range(0, 48, 6):
+            store.scored("early-1", [rows.scores(names[start : start + 6])])
+        store.maintain(UpkeepConfig())
+        assert len(store.open("scores-early-1").get_fragments()) == 1
+        assert self.scores(store) == rows.scores(names).sort_by("patch_id").to_pylist()
+        assert not len(store.missing("early-1", store.complete_version()))
+
+
+def test_a_late_commit_of_a_job_that_lost_the_lock_does_not_land(store):
+    store.scored("early-1", [rows.scores(ids(store)[:3])])
+    dataset = store.open("scores-early-1")
+    fragments = list(lance.fragment.write_fragments(rows.scores(ids(store)[3:6]), dataset.uri, mode="append"))
+    with pytest.raises(ZeroDivisionError), committing(store):
+        raise ZeroDivisionError
+    with committing(store):  # inherited: what was begun before is fenced off
+        pass
+    with pytest.raises(OSError, match="conflict"):
+        lance.LanceDataset.commit(dataset.uri, lance.LanceOperation.Append(fragments), read_version=dataset.version)
+
+
+@pytest.mark.parametrize("name", ["", "Early", "a/b", "../x", "a b", "x'y"])
+def test_a_name_that_cannot_be_one_is_refused(store, name):
+    with pytest.raises(ValueError, match="is no name for a scorer"):
+        store.scored(name, [rows.scores(["a"])])
+
+
+def test_scores_of_another_width_or_on_a_pinned_store_are_refused(store):
+    store.scored("early-1", [rows.scores(ids(store)[:3], 3)])
+    with pytest.raises(ValueError, match="holds embeddings of 3 numbers, 4 were given"):
+        store.scored("early-1", [rows.scores(ids(store)[3:5], 4)])
+    with pytest.raises(PermissionError, match="is read-only"):
+        store.at(store.complete_version()).scored("early-1", [])
