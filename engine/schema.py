@@ -169,7 +169,6 @@ IMAGE = pa.schema(
         pa.field("width", pa.int32(), False),
         pa.field("bytes", pa.int32(), False),
         PIXELS,
-        text("layout", nullable=False),  # JSON of how it was composed; "": four patches, two by two, as the paper has it
     ]
 )
 

@@ -108,7 +108,7 @@ def synthesise(patches: pa.Table, ids: Sequence[str], selection_id: str, first: 
     rows = {row["patch_id"]: row for row in patches.to_pylist()}
     made = [image_row([rows[patch_id] for patch_id in group], config) for group in groups(ids, config.patches)]
     for offset, row in enumerate(made):
-        row |= {"selection_id": selection_id, "position": first + offset, "layout": ""}
+        row |= {"selection_id": selection_id, "position": first + offset}
     return pa.Table.from_pylist(made, schema.IMAGE)
 
 
