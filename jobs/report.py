@@ -95,7 +95,7 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
 
 
 def title(method: str, rows: pa.Table) -> str:
-    return f"{method}, budget {100 * rows['budget'][0].as_py():g} %"
+    return f"{method}, budget {results.amount(*(rows[name][0].as_py() for name in ('budget', 'unit')))}"
 
 
 def reasons(table: pa.Table) -> dict[str, int]:

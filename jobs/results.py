@@ -80,8 +80,15 @@ def sizes(store: PatchStore, selection_id: str) -> tuple[int, int]:
 
 def judgements(config: Config) -> list[Judged]:
     """The judgement of the newest selection of every method and budget, by budget."""
-    newest = {(one["params"]["selection.budget"], one["params"]["selection.method"]): one for one in tracking.runs(config, "choose")}
-    return [judged(one) for _, one in sorted(newest.items(), key=lambda pair: (float(pair[0][0]), pair[0][1]))]
+    keys = [f"selection.{name}" for name in ("unit", "budget", "method")]
+    newest = {tuple(one["params"].get(key, "bytes") for key in keys): one for one in tracking.runs(config, "choose")}
+    return [judged(one) for _, one in sorted(newest.items(), key=lambda pair: (pair[0][0], float(pair[0][1]), pair[0][2]))]
+
+
+def amount(budget: float, unit: str) -> str:
+    """A budget as a reader says it; of the stored bytes where nothing else is said."""
+    number = f"{budget:g}" if budget > 1 or unit == "gpu_hours" else share(budget)
+    return number if unit == "bytes" and budget <= 1 else f"{number} {'of the ' if number.endswith('%') else ''}{unit.replace('_', ' ')}"
 
 
 def judged(one: dict[str, Any]) -> Judged:
@@ -89,4 +96,4 @@ def judged(one: dict[str, Any]) -> Judged:
         {name.removeprefix(PREFIX): found for name, found in one[kind].items() if name.startswith(PREFIX)} for kind in ("metrics", "tags")
     )
     method, budget = (one["params"][f"selection.{name}"] for name in ("method", "budget"))
-    return Judged(method, share(float(budget)), one["tags"]["selection"], values, reasons)
+    return Judged(method, amount(float(budget), one["params"].get("selection.unit", "bytes")), one["tags"]["selection"], values, reasons)
