@@ -152,19 +152,15 @@ class D4Config(Section):
     dedup: Annotated[float, Field(gt=0, le=1)] = 0.75  # share of the patches that SemDeDup leaves
 
 
-class HierarchicalConfig(Section):
-    """Hierarchical k-means (facebookresearch/ssl-data-curation: its small example)."""
-
+class HierarchicalConfig(Section):  # facebookresearch/ssl-data-curation: its small example
     levels: Positive = 2  # the first has selection.clusters, each further one 3/10 of those below it
     sample: Annotated[float, Field(gt=0, le=1)] = 0.5  # of a mean cluster: so many nearest ones of each are clustered anew
 
 
-class EndocurateConfig(Section):
-    """Our own method; none of these was tuned."""
-
+class EndocurateConfig(Section):  # our own; none of these was tuned
     start: Share = 0.5  # quantile of worth in its cluster at which a patch is taken first: the median
     balance: Share = 0.5  # clusters of n patches are taken from at a rate of n^balance: 0 all alike, 1 by size
-    alike: Annotated[float, Field(gt=0, le=1)] = 0.95  # cosine above which two patches are one
+    alike: Share = 0.5  # of the clean patches, those likest to others, which come after the rest; D4: 0.25, of texts
 
 
 class ScoreConfig(Section):

@@ -33,9 +33,8 @@ def by_definition(traits, videos, keys, knobs):
     """The order as the module's first lines tell it, in loops."""
     rows = range(len(keys))
     artefacts = sorted([r for r in rows if traits.artefact[r] > 1], key=lambda r: (traits.artefact[r], keys[r]))
-    alike = sorted(
-        [r for r in rows if r not in artefacts and traits.likeness[r] > knobs.alike], key=lambda r: (traits.likeness[r], keys[r])
-    )
+    clean = sorted([r for r in rows if r not in artefacts], key=lambda r: (-traits.likeness[r], keys[r]))
+    alike = sorted(clean[: int(knobs.alike * len(clean))], key=lambda r: (traits.likeness[r], keys[r]))
     first = {}
     for label in set(traits.labels.tolist()):
         mine = sorted(
@@ -64,9 +63,11 @@ def test_the_order_is_that_of_the_definition(count, seed, start, balance):
 
 
 def test_worth_is_nothing_for_what_is_learnt_and_for_noise_and_most_in_between():
-    pool = pool_of(5, difficulty=np.array([0, 0.15, 0.3, 0.45, 0.9], np.float32))
-    assert worth_of(pool) == pytest.approx([0, 0.15 * 0.75, 0.15, 0.45 * 0.25, 0], abs=1e-6)
-    assert worth_of(pool_of(1, variance=np.zeros(1, np.float32))) == [0]  # a patch of one colour
+    learnt, between, noise = worth_of(pool_of(3, difficulty=np.array([0.01, 0.3, 0.55], np.float32)))
+    assert [learnt, between, noise] == pytest.approx([1 / 6 * 5 / 6, 0.25, 5 / 6 * 1 / 6])
+    explained = pool_of(2, difficulty=np.array([0.3, 0.3001], np.float32), variance=np.array([0.31, 0.9], np.float32))
+    assert worth_of(explained) == pytest.approx([0.25 * 0.25, 0.75 * 0.75])
+    assert np.isfinite(worth_of(pool_of(2, variance=np.zeros(2, np.float32)))).all()  # patches of one colour
 
 
 @settings(deadline=None, max_examples=15)
