@@ -94,7 +94,7 @@ def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collec
     alike = most_alike(np.flatnonzero(~artefact), traits.likeness, keys, 0 if "duplicates" in omitted else knobs.alike)
     plain = np.flatnonzero(~artefact & ~alike)
     late, last = np.flatnonzero(alike), np.flatnonzero(artefact)
-    late = late[np.lexsort([keys[late], traits.likeness[late]])]
+    late = late[np.lexsort((keys[late], traits.likeness[late]))]
     last = last[np.lexsort([keys[last], traits.artefact[last]])]
     videos = np.zeros(len(pool), np.int32) if "diversity" in omitted else codes(pool, "video_id")
     first = turns(traits.worth[plain], traits.labels[plain], videos[plain], keys[plain], knobs)
@@ -104,7 +104,7 @@ def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collec
 def most_alike(clean: Rows, likeness: NDArray[np.float32], keys: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
     """Whether each row (N,) belongs to that share of the clean ones that is likest to others."""
     found = np.zeros(len(keys), np.bool_)
-    found[clean[np.lexsort([keys[clean], -likeness[clean]])][: int(share * len(clean))]] = True
+    found[clean[np.lexsort((keys[clean], -likeness[clean]))][: int(share * len(clean))]] = True
     return found
 
 
