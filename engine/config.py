@@ -157,7 +157,7 @@ class HierarchicalConfig(Section):  # facebookresearch/ssl-data-curation: its sm
     sample: Annotated[float, Field(gt=0, le=1)] = 0.5  # of a mean cluster: so many nearest ones of each are clustered anew
 
 
-class EndocurateConfig(Section):  # our own; none of these was tuned
+class EndocurateConfig(Section):  # our own; the values were not tuned, the meaning of `alike` was changed once after a look at real images
     start: Share = 0.5  # quantile of worth in its cluster at which a patch is taken first: the median
     balance: Share = 0.5  # clusters of n patches are taken from at a rate of n^balance: 0 all alike, 1 by size
     alike: Share = 0.5  # of the clean patches, those likest to others, which come after the rest; D4: 0.25, of texts

@@ -1,4 +1,4 @@
-"""Our own method: hard but learnable, of every kind and every video, no two alike, and no artefacts while there is anything else.
+"""Our own method: hard but learnable, of every kind and every video, the alike late, and no artefacts while there is anything else.
 
 Why each ingredient, and what takes its place when it is left out (the ablation of tests/bench/ablation.py):
 
