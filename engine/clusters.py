@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.packing import times
 from engine.pool import Block, Rows, Vectors
 
 Floats = NDArray[np.float32]
@@ -85,19 +86,23 @@ def fine(cosines: Floats) -> Floats:
 
 def cosines(left: Block, right: Block) -> Floats:
     """(n, m) cosines of rounded rows (n, width) and (m, width)."""
-    products = left @ right.T
-    products *= inverse(left)[:, None]
-    products *= inverse(right)
-    return fine(products)
+    return fine(scaled(times(right)(left), inverse(left), inverse(right)))
+
+
+def scaled(products: Floats, left: Floats, right: Floats) -> Floats:
+    """Products (n, m), in place, each with the numbers of its row (n,) and of its column (m,)."""
+    products *= left[:, None]
+    products *= right
+    return products
 
 
 def assigned(vectors: Vectors, centroids: Block) -> tuple[NDArray[np.int32], Floats]:
     """For every row the nearest centroid (N,), the first one of equals, and the cosine with it (N,)."""
     labels, nearest = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.float32)
     middles = whole(centroids)
-    scales, start = inverse(middles), 0
+    with_middles, scales, start = times(middles), inverse(middles), 0
     for rows in tiles(vectors):
-        products = rows @ middles.T
+        products = with_middles(rows)
         products *= scales
         mine = products.argmax(axis=1)
         labels[start : start + len(rows)] = mine
@@ -134,11 +139,12 @@ def earlier_likeness(vectors: Block) -> Floats:
     scales, found = inverse(rows), np.full(len(rows), -1, np.float32)
     for start in range(0, len(rows), TILE):
         mine = slice(start, start + TILE)
+        with_mine = times(rows[mine])
         for before in range(0, start + 1, TILE):
-            products = rows[before : before + TILE] @ rows[mine].T
+            products = with_mine(rows[before : before + TILE])
             products *= scales[before : before + TILE, None]
             if before == start:
-                products[np.tril_indices(len(products))] = -2 * LENGTH  # below what any cosine comes to
+                np.putmask(products, np.tri(len(products), dtype=np.bool_), -2 * LENGTH)  # below what any cosine comes to
             likeness = products.max(axis=0) * scales[mine]
             np.maximum(found[mine], likeness, out=found[mine])
     found = fine(found)
@@ -152,15 +158,15 @@ def covered(vectors: Block, thresholds: Floats) -> NDArray[np.uint32]:
     At a threshold a row goes where its cosine with a row kept before it is larger.
     """
     rows, side = whole(vectors), TILE // 4
-    kept = np.full(len(rows), 2 ** len(thresholds) - 1, np.uint32)
+    scales, kept = inverse(rows), np.full(len(rows), 2 ** len(thresholds) - 1, np.uint32)
     for start in range(0, len(rows), side):
         mine = slice(start, start + side)
+        with_mine = times(rows[mine])
         for before in range(0, start, TILE):
-            some = slice(before, min(before + TILE, start))
-            alive = np.flatnonzero(kept[some]) + before
-            over = exceeded(cosines(rows[alive], rows[mine]), thresholds)
+            alive = np.flatnonzero(kept[before : min(before + TILE, start)]) + before
+            over = exceeded(scaled(with_mine(rows[alive]), scales[alive], scales[mine]), thresholds)
             kept[mine] &= ~np.bitwise_or.reduce(over & kept[alive, None], axis=0)
-        settle(kept[mine], exceeded(cosines(rows[mine], rows[mine]), thresholds))
+        settle(kept[mine], exceeded(scaled(with_mine(rows[mine]), scales[mine], scales[mine]), thresholds))
     return kept
 
 
@@ -172,10 +178,9 @@ def settle(kept: NDArray[np.uint32], over: NDArray[np.uint32]) -> None:
 
 
 def exceeded(values: Floats, thresholds: Floats) -> NDArray[np.uint32]:
-    """Bits like `values`: bit e is set where a value is above the rising thresholds' e-th."""
+    """Bits like the cosines `values`: bit e is set where one, made `fine`, is above the rising thresholds' e-th."""
     bits = np.zeros(values.shape, np.uint32)
-    near: Any = values > thresholds[0]
-    bits[near] = ((np.uint64(1) << np.searchsorted(thresholds, values[near], side="left").astype(np.uint64)) - np.uint64(1)).astype(
-        np.uint32
-    )
+    near: Any = values > thresholds[0] - 1 / FINE
+    below = np.searchsorted(thresholds, fine(values[near]), side="left").astype(np.uint64)
+    bits[near] = ((np.uint64(1) << below) - np.uint64(1)).astype(np.uint32)
     return bits

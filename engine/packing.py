@@ -6,14 +6,18 @@ in the same place; here without its compiler, which needs a minute and a C++ too
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.config import Precision
 
 Model = TypeVar("Model", bound=nn.Module)
+Floats = NDArray[np.float32]
 BEFORE_GELU = {"Mlp": "fc1", "MLPBlock": "lin1"}  # by class, the layer that nothing but `act` follows: timm and TinyViT, segment-anything
 
 
@@ -73,3 +77,16 @@ def twin(model: Model, precision: Precision) -> Model:
             if with_gelu:
                 made._modules["act"] = nn.Identity()
     return made
+
+
+def times(right: Floats) -> Callable[[Floats], Floats]:
+    """What multiplies rows (n, width) with those of `right` (m, width), laid out once: (n, m). On a CPU twice as fast as numpy."""
+    linear = nn.Linear(right.shape[1], right.shape[0], bias=False, device="meta")
+    linear.weight = nn.Parameter(torch.from_numpy(right), requires_grad=False)
+    layer = Packed(linear, "float32") if is_served("float32") else linear
+
+    def product(left: Floats) -> Floats:
+        with torch.no_grad():
+            return np.asarray(layer(torch.from_numpy(left)).numpy())
+
+    return product

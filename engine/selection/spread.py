@@ -1,6 +1,8 @@
 """Work inside clusters as stages over tables of row numbers, so that it can be done here or be spread over other processes."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,11 @@ KEPT = pa.schema([pa.field("row", pa.int64()), pa.field("value", pa.uint32())])
 
 
 def in_process(stage: type, arguments: tuple[Any, ...], table: pa.Table) -> Iterator[pa.Table]:
-    """Task by task."""
+    """A task for each processor at a time: most of a task is numpy and torch, which let other threads run."""
     work = stage(*arguments)
-    for task in range(len(table)):
-        yield from work(table.slice(task, 1))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for made in threads.map(lambda task: list(work(table.slice(task, 1))), range(len(table))):
+            yield from made
 
 
 def tasks(members: Sequence[Rows]) -> pa.Table:

@@ -1,7 +1,7 @@
 """Choosing among millions of patches: seconds and peak memory, and the same method as a short script over arrays that are all in memory.
 
-BENCH_SCALE=1 takes ten million patches for what goes by columns alone, and a million with 384 numbers each for what compares embeddings.
-Each choice runs in a process of its own, so that its peak is its own.
+BENCH_SCALE=1 takes ten million patches, for what compares embeddings with 384 numbers each, read from a Lance table as the job reads them;
+the scripts have a tenth, all of it in memory. Each choice runs in a process of its own, so that its peak is its own.
 """
 
 import multiprocessing
@@ -9,14 +9,16 @@ import os
 import resource
 import time
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
-ROWS, VECTORS, WIDTH = int(10_000_000 * SCALE), int(1_000_000 * SCALE), 384
+ROWS, FEWER, WIDTH = int(10_000_000 * SCALE), int(1_000_000 * SCALE), 384
 LIMITS = ("black", "glare", "foreign")
+BUDGET = 0.05
 
 
 def table(count):
@@ -32,51 +34,96 @@ def table(count):
 
 
 def embeddings(count):
-    """Vectors around a thousand directions."""
+    """Vectors around a thousand directions, 50,000 at a time."""
     rng = np.random.default_rng(1)
-    made, middles = np.empty((count, WIDTH), np.float16), rng.normal(size=(1000, WIDTH)).astype(np.float32)
+    middles = rng.normal(size=(1000, WIDTH)).astype(np.float32)
     for start in range(0, count, 50_000):
         some = middles[rng.integers(0, 1000, min(50_000, count - start))]
-        made[start : start + len(some)] = some + 0.7 * rng.normal(size=some.shape).astype(np.float32)
-    return made
+        yield (some + 0.7 * rng.standard_normal(some.shape, np.float32)).astype(np.float16)
 
 
-def ours(method, count):
+def stored(folder, count):
+    """Their address, as one column of a Lance table."""
+    schema = pa.schema([pa.field("embedding", pa.list_(pa.float16(), WIDTH))])
+    batches = (pa.record_batch([pa.FixedSizeListArray.from_arrays(some.ravel(), WIDTH)], schema) for some in embeddings(count))
+    address = str(folder / f"{count}.lance")
+    if not os.path.exists(address):
+        lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches), address)
+    return address
+
+
+def ours(method, count, address):
     from engine.config import SelectionConfig
-    from engine.pool import Held, Pool
-    from engine.selection import METHODS, choose
+    from engine.pool import Pool
+    from engine.selection import choose
+    from engine.store.vectors import StoredVectors
 
-    pool = Pool(table(count), Held(embeddings(count)) if METHODS[method].embeddings else None)
+    pool = Pool(table(count), address and StoredVectors(address, 1, WIDTH, np.arange(count)))
     began = time.perf_counter()
-    chosen = choose(pool, SelectionConfig(method=method, budget=0.05))
+    chosen = choose(pool, SelectionConfig(method=method, budget=BUDGET))
     return time.perf_counter() - began, len(chosen.patch_ids)
 
 
-def plain_optidel(_, count):
+def held(address):
+    """All embeddings as an array of length one each."""
+    import faiss
+
+    vectors = np.concatenate([batch.column(0).flatten().to_numpy() for batch in lance.dataset(address).to_batches()])
+    vectors = vectors.reshape(-1, WIDTH).astype(np.float32)
+    faiss.normalize_L2(vectors)
+    return vectors
+
+
+def clustered(vectors):
+    """faiss's k-means: the rows of each cluster, the farthest from the centroid first."""
+    import faiss
+
+    means = faiss.Kmeans(WIDTH, round(len(vectors) ** 0.5), niter=20, spherical=True, seed=1)
+    means.train(vectors)
+    near, labels = (found[:, 0] for found in means.index.search(vectors, 1))
+    order = np.lexsort([near, labels])
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+
+
+def plain_optidel(_, count, __):
     """A list of ids, sorted by what stands beside them."""
     rows = table(count)
     began = time.perf_counter()
     ids, sizes = rows["patch_id"].to_pylist(), rows["bytes"].to_numpy()
     order = np.argsort(-rows["difficulty"].to_numpy(), kind="stable")
-    chosen = [ids[row] for row in order[: int(np.searchsorted(np.cumsum(sizes[order]), 0.05 * sizes.sum()))]]
+    chosen = [ids[row] for row in order[: int(np.searchsorted(np.cumsum(sizes[order]), BUDGET * sizes.sum()))]]
     return time.perf_counter() - began, len(chosen)
 
 
-def plain_semdedup(_, count):
-    """faiss's k-means and a whole matrix of cosines for each cluster."""
-    import faiss
-
-    vectors = embeddings(count).astype(np.float32)
+def plain_semdedup(_, count, address):
+    """A whole matrix of cosines for each cluster."""
     began = time.perf_counter()
-    faiss.normalize_L2(vectors)
-    means = faiss.Kmeans(WIDTH, round(count**0.5), niter=20, spherical=True, seed=1)
-    means.train(vectors)
-    near, labels = (found[:, 0] for found in means.index.search(vectors, 1))
-    likeness = np.zeros(count, np.float32)
-    order = np.lexsort([near, labels])
-    for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+    vectors, likeness = held(address), np.zeros(count, np.float32)
+    for rows in clustered(vectors):
         likeness[rows] = np.triu(vectors[rows] @ vectors[rows].T, 1).max(axis=0)
-    return time.perf_counter() - began, len(np.argsort(likeness)[: count // 20])
+    return time.perf_counter() - began, len(np.argsort(likeness)[: int(BUDGET * count)])
+
+
+def plain_meddel(_, count, address):
+    """The same, and for each radius of a bisection a loop over the rows of each cluster."""
+    began = time.perf_counter()
+    vectors = held(address)
+    members, low, high, kept = clustered(vectors), 0.0, 1.0, []
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        kept = [row for rows in members for row in covered(vectors[rows], rows, middle)]
+        low, high = (low, middle) if len(kept) > BUDGET * count else (middle, high)
+    return time.perf_counter() - began, len(kept)
+
+
+def covered(vectors, rows, threshold):
+    """Those of a cluster's rows that are not liker than the threshold to one kept before."""
+    cosines, gone, kept = vectors @ vectors.T, np.zeros(len(rows), bool), []
+    for place, row in enumerate(rows):
+        if not gone[place]:
+            kept.append(row)
+            gone |= cosines[place] > threshold
+    return kept
 
 
 def measured(work, *arguments):
@@ -90,15 +137,21 @@ def alone(work, arguments):
     return seconds, count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("embeddings")
+
+
 @pytest.mark.bench
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(("method", "rows", "plain"), [
-    ("random", ROWS, None), ("optidel", ROWS, plain_optidel),
-    ("semdedup", VECTORS, plain_semdedup), ("meddel", VECTORS, None), ("endocurate", VECTORS, None),
+    ("random", ROWS, None), ("optidel", ROWS, plain_optidel), ("semdedup", FEWER, plain_semdedup), ("meddel", FEWER, plain_meddel),
+    ("semdedup", ROWS, None), ("meddel", ROWS, None), ("endocurate", ROWS, None),
 ])  # fmt: skip
-def test_a_choice_among_millions(method, rows, plain):
-    seconds, count, peak = measured(ours, method, rows)
-    print(f"\n{method}: {count:,} of {rows:,} in {seconds:.1f} s, {peak:,.0f} MB with the columns and embeddings", end="")
+def test_a_choice_among_millions(folder, method, rows, plain):
+    address = None if method in ("random", "optidel") else stored(folder, rows)
+    seconds, count, peak = measured(ours, method, rows, address)
+    print(f"\n{method}: {count:,} of {rows:,} in {seconds:.1f} s, {peak:,.0f} MB with the columns", end="")
     if plain:
-        other, _, more = measured(plain, method, rows)
+        other, _, more = measured(plain, method, rows, address)
         print(f"; as a script {other:.1f} s, {more:,.0f} MB: {seconds / other:.2f} of its time", end="")
