@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from engine.pool import ROWS, Block, Rows
 
-NEAR = 2  # rows read for each one wanted, up to which reading all between the first and the last is faster than looking each up
+NEAR = 8  # rows read for each one wanted, up to which reading all between the first and the last is faster: 3 µs a row beside 30
 
 
 @dataclass
