@@ -152,6 +152,26 @@ def earlier_likeness(vectors: Block) -> Floats:
     return found
 
 
+def added_likeness(vectors: Block, new: Rows) -> Floats:
+    """What the rows `new` (m,), which rise, add to `earlier_likeness` of the others (n, width), and all of it for themselves.
+
+    The largest cosine (n,) of each row with any new row before it, of a new one with any row before it; -1 where there is none. The
+    products are scaled in the same order as there, the row before first, since the last bits of a cosine depend on it.
+    """
+    rows, none = whole(vectors), np.float32(-2 * LENGTH)  # below what any cosine comes to
+    scales, found = inverse(rows), np.full(len(rows), -1, np.float32)
+    for start in range(0, len(new), TILE):
+        mine = new[start : start + TILE]
+        for first in range(0, len(rows), TILE):
+            some = slice(first, first + TILE)
+            products, place = rows[some] @ rows[mine].T, np.arange(len(rows))[some, None]
+            before = np.where(place < mine, products * scales[some, None], none).max(axis=0) * scales[mine]
+            after = np.where(place > mine, products * scales[mine], none).max(axis=1) * scales[some]
+            found[mine] = np.maximum(found[mine], before)
+            found[some] = np.maximum(found[some], after)
+    return fine(found)
+
+
 def covered(vectors: Block, thresholds: Floats) -> NDArray[np.uint32]:
     """Greedy cover of the rows (n, width) in order, for up to 32 rising thresholds at once: (n,) bits, bit e of a row set where it is kept.
 

@@ -3,8 +3,9 @@
 Nothing here depends on the order of the rows: whatever is drawn or tied is decided by a key, a hash of the patch's id.
 """
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -60,15 +61,42 @@ class Part:
         return len(self.rows)
 
     def blocks(self) -> Iterator[Block]:
-        start = 0
-        for block in self.vectors.blocks():
-            low, high = np.searchsorted(self.rows, [start, start + len(block)])
-            if low < high:
-                yield block[self.rows[low:high] - start]
-            start += len(block)
+        return (self.vectors.take(self.rows[start : start + ROWS]) for start in range(0, len(self), ROWS))
 
     def take(self, rows: Rows) -> Block:
         return self.vectors.take(self.rows[rows])
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """k-means of the rows of a pool (N,), and what is alike inside its clusters: made by a method, and used again when rows came or went.
+
+    What is not known of a row is -1 or NaN.
+    """
+
+    centroids: Block  # (k, width), of length one
+    fitted: int  # rows of the pool that they were fitted to
+    labels: NDArray[np.int32]  # the cluster of each row
+    nearness: NDArray[np.float32]  # its cosine with that centroid
+    order: NDArray[np.float32]  # by which the rows of a cluster were compared, smallest first, equal ones by key
+    likeness: NDArray[np.float32]  # the largest cosine with an earlier one
+    members: NDArray[np.int64]  # (k,) how many of each cluster were compared, some of which may be gone
+
+    @property
+    def name(self) -> str:
+        """Twelve hex digits of the centroids."""
+        return hashlib.sha256(self.centroids.tobytes()).hexdigest()[:12]
+
+    def at(self, places: Rows) -> "Clustering":
+        """The same of other rows (n,), each told by its place among these; -1: it is not among them."""
+        nan = np.float32(np.nan)
+        return replace(
+            self,
+            labels=np.append(self.labels, np.int32(-1))[places],
+            nearness=np.append(self.nearness, nan)[places],
+            order=np.append(self.order, nan)[places],
+            likeness=np.append(self.likeness, nan)[places],
+        )
 
 
 @dataclass(frozen=True)
@@ -76,11 +104,13 @@ class Pool:
     """Patches to choose from: `columns` with patch_id, bytes, difficulty and what else a method names, in any order of rows.
 
     `vectors` belong to the same rows. `earlier` are the difficulties (N,) by the other scorers of the store, from the least trained on.
+    `clustering` is what an earlier choice with the same settings has found out about some of the rows.
     """
 
     columns: pa.Table
     vectors: Vectors | None = None
     earlier: tuple[NDArray[np.float32], ...] = ()
+    clustering: Clustering | None = None
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -101,7 +131,7 @@ class Pool:
         return np.lexsort([self.keys(), -values])
 
     def part(self, rows: Rows) -> "Pool":
-        """The pool of some rows, which rise."""
+        """The pool of some rows, which rise; it is another one, of which no clustering is known."""
         vectors = None if self.vectors is None else Part(self.vectors, rows)
         return Pool(self.columns.take(rows), vectors, tuple(values[rows] for values in self.earlier))
 

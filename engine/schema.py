@@ -125,6 +125,23 @@ def scores_table(width: int) -> pa.Schema:
 
 SCORES = scores_table(1)  # of any width
 
+
+def clustering_table(width: int) -> pa.Schema:
+    """A clustering of stored patches (pool.Clustering): a row for every patch, and one for every cluster, which has no key."""
+    of_patches = [
+        pa.field("key", pa.uint64()),  # hash of the patch's id: pool.hashed
+        text("video_id"),
+        *(pa.field(name, pa.float32()) for name in ("nearness", "order", "likeness")),
+    ]
+    of_clusters = [
+        pa.field("centroid", pa.list_(pa.float32(), width)),
+        pa.field("members", pa.int64()),
+        pa.field("fitted", pa.int64()),  # the same in every row
+        pa.field("patches_version", pa.int64()),  # that the patches are of; the same in every row
+    ]
+    return pa.schema([pa.field("label", pa.int32(), False), *of_patches, *of_clusters])
+
+
 PLACES = pa.schema([pa.field("places", pa.list_(pa.int64()), False)])  # in the patch table; a row are those that are read together
 STORED = pa.schema([text("patch_id"), PIXELS])  # of a patch what any model needs
 

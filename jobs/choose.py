@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from engine import flow, selection, synthesis, tracking
 from engine.config import Config
 from engine.flow import Step
+from engine.knobs import flat
 from engine.pool import Pool
 from engine.selection import Selection
 from engine.store import PatchStore
@@ -24,18 +26,22 @@ def run(config: Config) -> None:
     """Rank the patches of the complete version, cut at the budget, write the selection and its images."""
     store = PatchStore(config.store.uri)
     version = store.complete_version() if store.has("videos") else store.open("patches").version
-    pool = pool_of(config, store, version)
-    if not len(pool):
+    if not store.open("patches", version).count_rows():
         raise LookupError(f"the store {store.uri} holds no patches: run the job ingest on video that passes the gate")
+    pool, name = pool_of(config, store, version), selection.clustering_of(config.selection)
     group, seconds = config.synthesis.patches, seconds_per_image(config)
     chosen = selection.choose(pool, config.selection, run=spread(config), group=group, seconds_per_image=seconds)
     chosen = replace(chosen, selection_id=synthesis.named(chosen.selection_id, config.synthesis))
     tags = {"selection": chosen.selection_id, "patches_version": version}
+    tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
     with store.writing("choose"), tracking.running(config, "choose", chosen.selection_id, tags) as record:
+        if chosen.clustering:
+            store.keep(name, pool.columns["patch_id"], chosen.clustering, version)
         images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
         counts = {"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}
         told = {f"choose/{name}": value for name, value in chosen.told.items()}
         record.log({**counts, f"choose/unspent_{config.selection.unit}": chosen.unspent, **told}, step=0)
+        record.log(reused(pool, chosen) | moved(config, store, chosen, version), step=0)
         judging.keep(judging.judged(config, store, chosen, version), record)
     log.info(
         "%s: %d of %d patches, %.1f%% of the stored bytes, %d images; %.6g %s of the budget are left",
@@ -44,12 +50,42 @@ def run(config: Config) -> None:
 
 
 def pool_of(config: Config, store: PatchStore, version: int) -> Pool:
-    """What the method may look at, of one version of the patch table."""
+    """What the method may look at, of one version of the patch table, and what is known of its clusters."""
     method = selection.METHODS[config.selection.method]
     columns = store.patches(selection.columns(config.selection), version=version)
     vectors = store.vectors(version, config.selection.embedding) if method.embeddings else None
     others = [scorer.name for scorer in store.scorers(version) if scorer.rated == len(columns)] if method.earlier else []
-    return Pool(columns, vectors, store.earlier(version, others))
+    pool = selection.of_kind(Pool(columns, vectors, store.earlier(version, others)), config.selection.of)
+    name = selection.clustering_of(config.selection)
+    return replace(pool, clustering=store.clustering(name, pool.columns["patch_id"])) if name else pool
+
+
+def reused(pool: Pool, chosen: Selection) -> dict[str, float]:
+    """How many patches a clustering came upon for the first time, and whether it was fitted anew; nothing of a choice by none."""
+    if not chosen.clustering:
+        return {}
+    known, fitted = pool.clustering, pool.clustering is None or chosen.clustering.name != pool.clustering.name
+    new = len(pool) if known is None else int(np.sum(known.labels < 0))
+    log.info("%d of %d patches are new; the clusters were %s", new, len(pool), "fitted anew" if fitted else "kept from an earlier choice")
+    return {"choose/new": new, "choose/fitted": fitted}
+
+
+def moved(config: Config, store: PatchStore, chosen: Selection, version: int) -> dict[str, float]:
+    """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none."""
+    settings = {f"selection.{knob}": str(value) for knob, value in flat(config.selection).items()}
+    earlier = [
+        one["tags"]
+        for one in tracking.runs(config, "choose")
+        if settings.items() <= one["params"].items() and int(one["tags"]["patches_version"]) < version
+    ]
+    held = store.open("selections")
+    for tags in reversed(earlier):
+        if held.count_rows(f"selection_id = '{tags['selection']}'"):
+            changes = store.diff(tags["selection"], chosen.selection_id).patches["change"].to_pylist()
+            entered, left = changes.count("came"), changes.count("went")
+            log.info("since %s of version %s %d choices entered and %d left", tags["selection"], tags["patches_version"], entered, left)
+            return {"choose/entered": entered, "choose/left": left}
+    return {}
 
 
 def spread(config: Config) -> selection.Run:

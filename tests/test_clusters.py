@@ -147,6 +147,18 @@ def test_likeness_with_earlier_rows_and_greedy_cover_are_their_definitions(monke
         assert np.flatnonzero(kept >> bit & 1).tolist() == greedy(np.round(likeness * 2**20) / 2**20, threshold)
 
 
+@pytest.mark.parametrize("tile", [8, 1024])
+@pytest.mark.parametrize("new", [[], [0], [89], [3, 17, 18, 50], list(range(5, 85)), list(range(90))])
+def test_what_new_rows_add_to_the_likeness_of_old_ones_is_what_comparing_all_says_to_the_bit(monkeypatch, tile, new):
+    monkeypatch.setattr(clusters, "TILE", tile)
+    for seed in range(5):
+        vectors, old = directions(90, 6, seed), np.setdiff1d(np.arange(90), new)
+        vectors[[20, 50, 89]] = vectors[[3, 3, 88]]
+        found = clusters.added_likeness(vectors, np.array(new, np.int64))
+        found[old] = np.maximum(found[old], clusters.earlier_likeness(vectors[old]))
+        assert (found == clusters.earlier_likeness(vectors)).all()
+
+
 def test_a_part_of_vectors_is_those_rows():
     vectors = directions(200_000, 2)
     rows = np.sort(np.random.default_rng(0).permutation(200_000)[:70_000])

@@ -102,11 +102,12 @@ def test_planted_noise_and_artefacts_come_last_and_every_video_and_kind_early():
     assert {ids[row][:2] for row in chosen} == {"v0", "v1", "v2", "v3", "v4"}
 
 
-def test_the_worthier_of_two_alike_stays_and_an_artefact_displaces_nobody():
-    pool = pool_of(12, seed=3, difficulty=np.linspace(0.01, 0.3, 12).astype(np.float32), black=np.array([0] * 11 + [1], np.float32))
-    pool.vectors.array[[0, 5, 11]] = pool.vectors.array[1]
+def test_the_harder_of_two_alike_stays_and_an_artefact_displaces_nobody():
+    pool = pool_of(12, seed=3, difficulty=np.linspace(0.01, 0.59, 12).astype(np.float32), black=np.array([0] * 11 + [1], np.float32))
+    pool.vectors.array[[0, 5, 9, 11]] = pool.vectors.array[5]
     traits = measured(pool, CONFIG, in_process)
-    assert np.flatnonzero(traits.likeness > 0.95).tolist() == [0, 1]
+    assert traits.worth.argmax() == 5
+    assert np.flatnonzero(traits.likeness > 0.95).tolist() == [0, 5]
     assert endocurate(pool, None, CONFIG, in_process).rows[-3:].tolist()[-1] == 11
 
 

@@ -11,9 +11,11 @@ import pytest
 from lance.fragment import write_fragments
 
 from engine import schema
+from engine.pool import hashed
 from engine.store import PatchStore, WriteRows, erasure, journal
 from engine.store.lock import locked
 from tests import rows
+from tests.test_clusterings import invented
 
 ROOT = Path(__file__).resolve().parent.parent
 VICTIM, OTHER = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
@@ -66,6 +68,8 @@ def filled(store):
     choose(store, "mixed-1", [ids[1][0], ids[0][0], ids[1][1], ids[1][2]], mine)
     choose(store, "pure-1", ids[1][:4], theirs)
     store.scored("early-0a1b", [rows.scores(store.open("patches").to_table(columns=["patch_id"])["patch_id"].to_pylist())])
+    clustered = store.open("patches").to_table(columns=["patch_id"])["patch_id"]
+    store.keep("x-1", clustered, invented(18), 1)
     patches = store.open("patches")
     patches.create_scalar_index("patch_id", "BTREE")
     patches.create_scalar_index("video_id", "BITMAP")
@@ -76,7 +80,8 @@ def filled(store):
         Path(store.address(name)).write_bytes(b"weights")
     for name in ("report.html", "scorers/s.arrow"):
         Path(store.address(name)).write_bytes(b"<img>" + marks[0])
-    return [*marks, mine], [*kept, *more, theirs]
+    keys = [key.tobytes() for key in hashed(pa.chunked_array([ids[0]]))]
+    return [*marks, mine, *keys], [*kept, *more, theirs]
 
 
 def files_with(store, marks):
@@ -90,6 +95,7 @@ def is_whole(store):
     assert store.open("frames").count_rows() == 8
     assert len(store.patches(["pixels", "embedding"])) == 12
     assert [(scorer.name, scorer.covers) for scorer in store.scorers(store.complete_version())] == [("early-0a1b", 12)]
+    assert store.open("clusters-x-1").count_rows("key IS NOT NULL") == 12
     chosen = store.open("selections").to_table().to_pylist()
     assert sorted((row["selection_id"], row["rank"]) for row in chosen) == [("mixed-1", rank) for rank in (0, 2, 3)] + [
         ("pure-1", rank) for rank in range(4)
@@ -108,10 +114,11 @@ def test_no_byte_of_a_forgotten_video_is_left_in_any_file_and_all_of_the_others_
         assert files_with(store, [mark]), mark
     is_whole(store)
     counts = {row["name"]: row["count"] for row in told if row["what"] == "rows removed"}
-    assert counts == {"patches": 6, "frames": 4, "selections": 1, "images": 1, "scores-early-0a1b": 6}
+    assert counts == {"patches": 6, "frames": 4, "selections": 1, "images": 1, "scores-early-0a1b": 6, "clusters-x-1": 6}
     made = sorted((row["what"], row["name"]) for row in told if row["what"].startswith("made"))
     assert made == [
         ("made from it, maybe: scorer", "scorers/s.safetensors"),
+        ("made from it: centroids", "clusters-x-1"),
         ("made from it: images", "mixed-1"),
         ("made from it: model", "models/mixed-1-abc.safetensors"),
         ("made from it: selections", "mixed-1"),

@@ -182,7 +182,11 @@ def test_a_choice_whose_clusters_are_spread_over_workers_is_the_same(monkeypatch
         return flow.run_on_ray([Step(stage, arguments, batch=1, actors=(1, 4), loads=False)], tasks)
 
     config = SelectionConfig(method=method, budget=0.3)
-    assert choose(pool, config, run=on_ray).patch_ids == choose(pool, config).patch_ids
+    here = choose(pool, config)
+    assert choose(pool, config, run=on_ray).patch_ids == here.patch_ids
+    known = here.clustering.at(np.where(np.arange(400) % 9, np.arange(400), -1))  # every ninth is new
+    grown = replace(pool, clustering=known)
+    assert choose(grown, config, run=on_ray).patch_ids == here.patch_ids
     assert min(tasks_seen) > 5
 
 

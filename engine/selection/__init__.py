@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 
 from engine import schema
 from engine.config import SelectionConfig
-from engine.pool import Pool, Rows
+from engine.pool import Clustering, Pool, Rows
 from engine.schema import PATCHES_PER_IMAGE as GROUP
 from engine.selection import coverage, density, endocurate, hierarchical, likeness, prototypes, ranking
 from engine.selection.budgets import Budget, Order, budget_of
 from engine.selection.spread import Run, in_process
 
-__all__ = ["METHODS", "Method", "Run", "Selection", "choose", "columns", "in_process"]
+__all__ = ["METHODS", "Method", "Run", "Selection", "choose", "clustering_of", "columns", "in_process", "of_kind"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Method:
     columns: tuple[str, ...] = ()
     embeddings: bool = False
     earlier: bool = False  # the difficulties by other scorers
+    compares: str = ""  # in which order it puts the rows of its clusters, where it can use those of an earlier choice again
 
 
 METHODS = {
@@ -41,14 +42,14 @@ METHODS = {
     "el2n_like": Method(ranking.hardest_on_average, ("difficulty",), earlier=True),
     "forgetting_like": Method(ranking.most_forgotten, ("difficulty",), earlier=True),
     "rded": Method(ranking.realistic, ("difficulty", "frame_id")),
-    "meddel": Method(likeness.meddel, embeddings=True),
-    "semdedup": Method(likeness.semdedup, embeddings=True),
-    "ssl_prototypes": Method(prototypes.ssl_prototypes, embeddings=True),
-    "d4": Method(prototypes.d4, embeddings=True),
-    "density": Method(density.density, embeddings=True),
+    "meddel": Method(likeness.meddel, embeddings=True, compares="outside-in"),
+    "semdedup": Method(likeness.semdedup, embeddings=True, compares="outside-in"),
+    "ssl_prototypes": Method(prototypes.ssl_prototypes, embeddings=True, compares="outside-in"),
+    "d4": Method(prototypes.d4, embeddings=True, compares="outside-in"),
+    "density": Method(density.density, embeddings=True, compares="outside-in"),
     "hierarchical": Method(hierarchical.hierarchical, embeddings=True),
     "kcenter": Method(coverage.kcenter, embeddings=True),
-    "endocurate": Method(endocurate.endocurate, endocurate.COLUMNS, embeddings=True),
+    "endocurate": Method(endocurate.endocurate, endocurate.COLUMNS, embeddings=True, compares="hardest-first"),
 }
 
 
@@ -56,6 +57,17 @@ def columns(config: SelectionConfig) -> list[str]:
     """The columns of the patch table that a choice with these settings looks at."""
     frames = {"frame_id"} if config.unit == "images" and config.budget <= 1 else set()
     return sorted({"patch_id", "bytes", "proposer", *METHODS[config.method].columns, *frames})
+
+
+def clustering_of(config: SelectionConfig) -> str:
+    """What the clustering that these settings choose by is called, whatever it holds; "" where they choose by none.
+
+    Methods that can share one have the same. Which scorer says what is hardest is not in it: rows of which it says something else than
+    when they were compared are compared again.
+    """
+    order = METHODS[config.method].compares
+    settings = " ".join(map(str, [config.of, config.clusters, config.seed, config.iterations, config.embedding]))
+    return order and f"{order}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ class Selection:
     retained: float
     unspent: float = 0.0
     told: Mapping[str, float] = field(default_factory=dict)  # what the method found out, as MedDEL's radius
+    clustering: Clustering | None = None  # of the patches chosen from, to be kept for the next choice: see clustering_of
 
     def rows(self, config: SelectionConfig, patches_version: int) -> pa.Table:
         """The selection as rows of schema.SELECTION."""
@@ -105,7 +118,7 @@ def choose(
             f"selection.budget={config.budget:g} with selection.unit={config.unit} of {len(pool):,} {config.of} "
             f"({total_bytes(pool):,} bytes) holds no image of {group} patches: take in more video or raise the budget"
         )
-    return selected(pool, taken, config, budget, order.told)
+    return selected(pool, taken, config, budget, order)
 
 
 def of_kind(pool: Pool, kind: str) -> Pool:
@@ -121,11 +134,11 @@ def total_bytes(pool: Pool) -> int:
     return int(pc.sum(pool.columns["bytes"].cast(pa.int64())).as_py() or 0)
 
 
-def selected(pool: Pool, taken: Rows, config: SelectionConfig, budget: Budget, told: Mapping[str, float]) -> Selection:
+def selected(pool: Pool, taken: Rows, config: SelectionConfig, budget: Budget, order: Order) -> Selection:
     sizes = pool.columns["bytes"].take(taken).to_numpy()
     ids = pool.columns["patch_id"].take(taken).to_pylist()
     retained = float(sizes.sum(dtype=np.int64) / total_bytes(pool))
-    return Selection(name(config, ids), ids, sizes, retained, budget.unspent(taken), told)
+    return Selection(name(config, ids), ids, sizes, retained, budget.unspent(taken), order.told, order.clustering)
 
 
 def name(config: SelectionConfig, patch_ids: list[str]) -> str:

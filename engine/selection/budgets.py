@@ -9,15 +9,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.config import SelectionConfig
-from engine.pool import Pool, Rows
+from engine.pool import Clustering, Pool, Rows
 
 
 @dataclass(frozen=True)
 class Order:
-    """Rows of a pool in the order of choice, and what their method found out on the way, by name."""
+    """Rows of a pool in the order of choice, what their method found out on the way, by name, and the clustering of the pool, if any."""
 
     rows: Rows
     told: Mapping[str, float] = field(default_factory=dict)
+    clustering: Clustering | None = None
 
 
 @dataclass(frozen=True)

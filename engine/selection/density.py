@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Pool, Rows
+from engine.pool import Clustering, Pool, Rows
 from engine.selection.budgets import Budget, Order, most
-from engine.selection.likeness import Clustered, clustered, deduplicated
+from engine.selection.likeness import clustered, deduplicated, outside_in
 from engine.selection.spread import Run
 
 DEDUP = 0.63  # share that SemDeDup leaves first: 280 of LAION's 440 million in the paper
@@ -17,21 +17,25 @@ Counts = NDArray[np.int64]
 
 
 def density(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
-    """In each cluster the farthest from the centroid, as many as the programme of the paper says."""
-    kept = deduplicated(pool, config, run, DEDUP)
-    found = clustered(pool.part(kept), config)
-    sizes = np.bincount(found.labels, minlength=len(found.centroids))
+    """In each cluster the farthest from the centroid, as many as the programme of the paper says.
+
+    When patches were added the clustering that SemDeDup goes by is used again, that of what it leaves is not.
+    """
+    kept, known = deduplicated(pool, config, run, DEDUP)
+    part = pool.part(kept)
+    found = clustered(part, config)
+    order, sizes = outside_in(part, found), np.bincount(found.labels, minlength=len(found.centroids))
     shares = softmax(complexity(found) / config.density.tau)
-    place = clusters.places(found.labels, found.outside_in)[found.outside_in]
+    place = clusters.places(found.labels, order)[order]
 
     def chosen(count: int) -> Rows:
         counts = allotted(shares, min(count, len(kept)), sizes, config.density.balance)
-        return kept[found.outside_in[place < counts[found.labels[found.outside_in]]]]
+        return kept[order[place < counts[found.labels[order]]]]
 
-    return Order(most(budget, chosen))
+    return Order(most(budget, chosen), clustering=known)
 
 
-def complexity(found: Clustered) -> NDArray[np.float64]:
+def complexity(found: Clustering) -> NDArray[np.float64]:
     """d_inter d_intra (k,): the mean cosine distance to the nearest other centroids, times that of the members to their own."""
     middles = clusters.whole(found.centroids)
     apart = np.sort(1 - clusters.cosines(middles, middles).astype(np.float64) + 4 * np.eye(len(middles)), axis=1)

@@ -12,8 +12,10 @@ budget     Sorscher et al. (arXiv 2206.14486): easy to medium examples when few 
            order goes from the quantile `start` of worth upwards, then from it downwards: the more is kept, the harder. Left out: the
            worthiest first.
 diversity  Clusters take turns, one of n patches at a rate of n^balance, and in a cluster its videos do. Left out: one cluster, one video.
-duplicates The share `alike` of the clean patches, those with the largest cosines with a worthier one of their cluster, comes after all
-           others. A share and no cosine, since weak scorers give all patches cosines above 0.9. Left out: it takes part.
+duplicates The share `alike` of the clean patches, those with the largest cosines with a harder one of their cluster, comes after all
+           others. A share and no cosine, since weak scorers give all patches cosines above 0.9. A harder one and not a worthier one:
+           worth goes by quantiles of the whole pool, so every patch that is added would change who is compared with whom, whereas
+           the difficulty of a patch stays what it is. Left out: it takes part.
 
 The order does not depend on the budget, so a smaller set is the beginning of a larger one.
 """
@@ -27,10 +29,10 @@ from numpy.typing import NDArray
 from engine import clusters
 from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
-from engine.pool import Pool, Rows
+from engine.pool import Clustering, Pool, Rows
 from engine.selection.budgets import Budget, Order
-from engine.selection.likeness import clustered
-from engine.selection.spread import FindLikeness, Run, collected, tasks
+from engine.selection.likeness import clustered, compared
+from engine.selection.spread import Run
 
 COLUMNS = ("difficulty", "variance", "video_id", *LIMITS)
 
@@ -44,7 +46,8 @@ class Traits:
     worth: Floats
     artefact: Floats  # the largest share of a patch over its limit: above 1 it is an artefact
     labels: NDArray[np.int32]
-    likeness: NDArray[np.float32]  # the largest cosine with a worthier row of the cluster that is no artefact; -1: there is none
+    likeness: NDArray[np.float32]  # the largest cosine with a harder row of the cluster that is no artefact; -1: there is none
+    clustering: Clustering | None = None  # that they are from
 
 
 def endocurate(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
@@ -52,7 +55,7 @@ def endocurate(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) ->
     knobs = config.endocurate
     traits = measured(pool, config, run)
     told = {"artefacts": float(np.mean(traits.artefact > 1))}
-    return Order(ordered(pool, traits, knobs), told)
+    return Order(ordered(pool, traits, knobs), told, traits.clustering)
 
 
 def measured(pool: Pool, config: SelectionConfig, run: Run, omitted: Collection[str] = ()) -> Traits:
@@ -60,14 +63,11 @@ def measured(pool: Pool, config: SelectionConfig, run: Run, omitted: Collection[
     worth = pool.numbers("difficulty") if "learnable" in omitted else worth_of(pool)
     artefact = np.zeros(len(pool)) if "guard" in omitted else artefact_of(pool)
     found = clustered(pool, config)
-    likeness = np.full(len(pool), -1, np.float32)
     if "duplicates" not in omitted:
-        order = pool.ranked(worth)
-        clean = order[artefact[order] <= 1]
-        members = clusters.members(found.labels[clean], np.arange(len(clean)), len(found.centroids))
-        collected(run(FindLikeness, (pool.embeddings(),), tasks([clean[rows] for rows in members])), likeness)
+        hardest_first = np.where(artefact <= 1, -pool.numbers("difficulty"), np.nan).astype(np.float32)
+        found = compared(pool, found, hardest_first, run)
     labels = np.zeros(len(pool), np.int32) if "diversity" in omitted else found.labels
-    return Traits(worth, artefact, labels, likeness)
+    return Traits(worth, artefact, labels, np.nan_to_num(found.likeness, nan=-1), found)
 
 
 def worth_of(pool: Pool) -> Floats:
@@ -88,7 +88,7 @@ def artefact_of(pool: Pool) -> Floats:
 
 
 def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collection[str] = ()) -> Rows:
-    """Clean rows that are like none that is worthier, in turns; then the alike, the least first; then artefacts, the least first."""
+    """Clean rows that are like none that is harder, in turns; then the alike, the least first; then artefacts, the least first."""
     knobs = knobs.model_copy(update={"start": 1.0}) if "budget" in omitted else knobs
     keys, artefact = pool.keys(), traits.artefact > 1
     alike = most_alike(np.flatnonzero(~artefact), traits.likeness, keys, 0 if "duplicates" in omitted else knobs.alike)

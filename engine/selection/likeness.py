@@ -1,42 +1,62 @@
 """Methods that drop what is like something else in its cluster: SemDeDup and MedDEL."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Block, Pool, Rows
+from engine.pool import Clustering, Part, Pool, Rows
 from engine.selection.budgets import Budget, Order
 from engine.selection.spread import CoverClusters, FindLikeness, Run, collected, tasks
 
+CHANGE = 0.2  # of a pool's size since its centroids were fitted; our choice, because the number of clusters goes with its root: by a tenth
 LOOKS = 4  # at thresholds between two others; each look is at 32
 SAMPLED = 64  # clusters at least that the first looks are at: with wide thresholds nearly all pairs of a cluster are compared
 WIDE = np.float32(1) - np.geomspace(2, 2**-12, 32, dtype=np.float32)  # rising; the radius is a cosine distance, of 0 to 2
 
 
-@dataclass(frozen=True)
-class Clustered:
-    """k-means of a pool: centroids (k, width), and of each row its cluster (N,) and its cosine with that centroid (N,)."""
+def clustered(pool: Pool, config: SelectionConfig) -> Clustering:
+    """The pool's clustering, where it has one, with the rows that were added; a new one where it has none or its size changed by CHANGE.
 
-    centroids: Block
-    labels: NDArray[np.int32]
-    nearness: NDArray[np.float32]
-    outside_in: Rows  # all rows, the farthest from its centroid first
+    ValueError where the pool has no embeddings, or some that are looked at are zero or not finite.
+    """
+    vectors, known = pool.embeddings(), pool.clustering
+    if known is None or abs(len(pool) - known.fitted) > CHANGE * known.fitted:
+        centroids = clusters.fit(vectors, cluster_count(pool, config), pool.keys(config.seed), config.iterations)
+        labels, nearness = clusters.assigned(vectors, centroids)
+        nothing = np.full(len(pool), np.nan, np.float32)
+        return Clustering(centroids, len(pool), labels, nearness, nothing, nothing, np.zeros(len(centroids), np.int64))
+    new, labels, nearness = np.flatnonzero(known.labels < 0), known.labels.copy(), known.nearness.copy()
+    added = Part(vectors, new)
+    for _ in clusters.checked(added):
+        pass
+    labels[new], nearness[new] = clusters.assigned(added, known.centroids)
+    return replace(known, labels=labels, nearness=nearness)
 
-    def members(self) -> list[Rows]:
-        """The rows of each cluster, the farthest from the centroid first (SemDeDup: "keep hard")."""
-        return clusters.members(self.labels, self.outside_in, len(self.centroids))
+
+def compared(pool: Pool, found: Clustering, order: NDArray[np.float32], run: Run) -> Clustering:
+    """The clustering with the largest cosine of each row with an earlier one of its cluster, by `order` (N,), smallest first.
+
+    Rows whose order is NaN take no part. Rows that were compared before, by the same order, are not compared with each other again;
+    but all of a cluster are, where one of them is gone or has another place in the order now, since nobody knows who was likest to it.
+    """
+    same, count = found.order == order, len(found.centroids)
+    broken = np.bincount(found.labels[same], minlength=count) < found.members
+    known = np.where(same & ~broken[found.labels], found.likeness, np.float32(np.nan))
+    part = np.flatnonzero(~np.isnan(order))
+    rows = part[np.lexsort((pool.keys()[part], order[part]))]
+    members = [rows[some] for some in clusters.members(found.labels[rows], np.arange(len(rows)), count)]
+    table = tasks([some for some in members if np.isnan(known[some]).any()])
+    likeness = collected(run(FindLikeness, (pool.embeddings(), known), table), known.copy())
+    return replace(found, order=order, likeness=likeness, members=np.array([len(some) for some in members]))
 
 
-def clustered(pool: Pool, config: SelectionConfig) -> Clustered:
-    """ValueError where the pool has no embeddings, or some that are zero or not finite."""
-    vectors = pool.embeddings()
-    centroids = clusters.fit(vectors, cluster_count(pool, config), pool.keys(config.seed), config.iterations)
-    labels, nearness = clusters.assigned(vectors, centroids)
-    return Clustered(centroids, labels, nearness, pool.ranked(-nearness))
+def outside_in(pool: Pool, found: Clustering) -> Rows:
+    """All rows, the farthest from its centroid first (SemDeDup: "keep hard")."""
+    return pool.ranked(-found.nearness)
 
 
 def cluster_count(pool: Pool, config: SelectionConfig) -> int:
@@ -48,35 +68,40 @@ def semdedup(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> O
 
     A row goes where that is above 1 - epsilon, whether or not the earlier one goes too, so each epsilon keeps a beginning of this order.
     """
-    return Order(unlikest(pool, config, run))
+    found = from_outside(pool, config, run)
+    return Order(pool.ranked(-found.likeness), clustering=found)
 
 
-def unlikest(pool: Pool, config: SelectionConfig, run: Run) -> Rows:
-    table = tasks(clustered(pool, config).members())
-    found = collected(run(FindLikeness, (pool.embeddings(),), table), np.empty(len(pool), np.float32))
-    return pool.ranked(-found)
+def from_outside(pool: Pool, config: SelectionConfig, run: Run) -> Clustering:
+    """The pool's clusters, compared from the outside in; a row's place in that order hangs on no other row."""
+    found = clustered(pool, config)
+    return compared(pool, found, found.nearness, run)
 
 
-def deduplicated(pool: Pool, config: SelectionConfig, run: Run, share: float) -> Rows:
-    """The rows, rising, that SemDeDup leaves where it leaves that share of a pool, one at least."""
-    return np.sort(unlikest(pool, config, run)[: max(1, round(share * len(pool)))])
+def deduplicated(pool: Pool, config: SelectionConfig, run: Run, share: float) -> tuple[Rows, Clustering]:
+    """The rows, rising, that SemDeDup leaves where it leaves that share of a pool, one at least, and what it went by."""
+    found = from_outside(pool, config, run)
+    return np.sort(pool.ranked(-found.likeness)[: max(1, round(share * len(pool)))]), found
 
 
 def meddel(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
     """MedDEL (Yang et al. 2024): in each cluster, from outside in, what is not within the radius of one that was kept.
 
     The radius is the one that keeps the most within the budget, of those looked at. Not published: the order, k, and how it is found.
+    When patches were added the clusters are used again and the covers are not: a new row that is kept lets later ones go, which keeps
+    others, and nothing short of going through its cluster again tells which.
     """
     found = clustered(pool, config)
+    order = outside_in(pool, found)
     if budget.costs.sum() <= budget.limit:
-        return Order(found.outside_in, {"radius": 0.0})
-    members = found.members()
+        return Order(order, {"radius": 0.0}, found)
+    members = clusters.members(found.labels, order, len(found.centroids))
     every = max(1, len(members) // SAMPLED)
     low, high = -1.0, 1.0
     if every > 1:
         low, high = foreseen(pool, budget, members[::every], run)
     kept, threshold = searched(pool, budget, members, np.linspace(low, high, 32, dtype=np.float32) if every > 1 else WIDE, run)
-    return Order(found.outside_in[kept[found.outside_in]], {"radius": 1.0 - threshold})
+    return Order(order[kept[order]], {"radius": 1.0 - threshold}, found)
 
 
 def foreseen(pool: Pool, budget: Budget, members: Sequence[Rows], run: Run) -> tuple[float, float]:

@@ -3,16 +3,20 @@
 from engine.config import SelectionConfig
 from engine.pool import Pool
 from engine.selection.budgets import Budget, Order
-from engine.selection.likeness import clustered, deduplicated
+from engine.selection.likeness import clustered, deduplicated, outside_in
 from engine.selection.spread import Run
 
 
 def ssl_prototypes(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
     """Sorscher et al. (NeurIPS 2022): by cosine distance to the nearest centroid, largest first."""
-    return Order(clustered(pool, config).outside_in)
+    found = clustered(pool, config)
+    return Order(outside_in(pool, found), clustering=found)
 
 
 def d4(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
-    """D4 (Tirumala et al., NeurIPS 2023): what SemDeDup leaves, clustered anew, by distance to the nearest centroid."""
-    kept = deduplicated(pool, config, run, config.d4.dedup)
-    return Order(kept[ssl_prototypes(pool.part(kept), budget, config, run).rows])
+    """D4 (Tirumala et al., NeurIPS 2023): what SemDeDup leaves, clustered anew, by distance to the nearest centroid.
+
+    Of the two clusterings the first is used again when patches were added; what SemDeDup leaves is then another pool.
+    """
+    kept, found = deduplicated(pool, config, run, config.d4.dedup)
+    return Order(kept[ssl_prototypes(pool.part(kept), budget, config, run).rows], clustering=found)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import clusters, schema
-from engine.pool import Rows, Vectors
+from engine.pool import Block, Rows, Vectors
 
 # A stage, what its constructor gets, and a table each row of which may be worked on anywhere -> what the stage makes, in any order.
 Run = Callable[[type, tuple[Any, ...], pa.Table], Iterator[pa.Table]]
@@ -48,24 +48,34 @@ def collected(made: Iterator[pa.Table], into: NDArray[Any]) -> NDArray[Any]:
     return into
 
 
-def work(vectors: Vectors, task: pa.Table, of_cluster: Callable[[NDArray[np.float32]], NDArray[Any]], writes: pa.Schema) -> pa.Table:
-    """What `of_cluster` says of every row of a task's clusters."""
+def work(vectors: Vectors, task: pa.Table, of_cluster: Callable[[Block, Rows], NDArray[Any]], writes: pa.Schema) -> pa.Table:
+    """What `of_cluster` says of every row of a task's clusters by their embeddings and places in the pool."""
     together = task["clusters"].combine_chunks().flatten()
     rows = together.flatten().to_numpy()
     ends = np.cumsum(together.value_lengths().to_numpy())
-    found = [of_cluster(cluster) for cluster in np.split(vectors.take(rows), ends[:-1])]
+    found = [of_cluster(*cluster) for cluster in zip(np.split(vectors.take(rows), ends[:-1]), np.split(rows, ends[:-1]), strict=True)]
     return pa.table({"row": rows, "value": np.concatenate(found)}, writes)
 
 
 @schema.stage(reads=TASK, writes=LIKENESS)
 class FindLikeness:
-    """The largest cosine of each row with an earlier one of its cluster."""
+    """The largest cosine of each row with an earlier one of its cluster.
 
-    def __init__(self, vectors: Vectors) -> None:
-        self.vectors = vectors
+    `known` (N,) is that with the earlier ones among those where it is a number: they are not compared with each other again.
+    """
+
+    def __init__(self, vectors: Vectors, known: NDArray[np.float32]) -> None:
+        self.vectors, self.known = vectors, known
 
     def __call__(self, task: pa.Table) -> pa.Table:
-        return work(self.vectors, task, clusters.earlier_likeness, LIKENESS)
+        return work(self.vectors, task, self.of_cluster, LIKENESS)
+
+    def of_cluster(self, vectors: Block, rows: Rows) -> NDArray[np.float32]:
+        known = self.known[rows]
+        new = np.flatnonzero(np.isnan(known))
+        if 2 * len(new) > len(rows):  # comparing each two once costs less
+            return clusters.earlier_likeness(vectors)
+        return np.fmax(known, clusters.added_likeness(vectors, new))
 
 
 @schema.stage(reads=TASK, writes=KEPT)
@@ -76,4 +86,4 @@ class CoverClusters:
         self.vectors, self.thresholds = vectors, thresholds
 
     def __call__(self, task: pa.Table) -> pa.Table:
-        return work(self.vectors, task, lambda cluster: clusters.covered(cluster, self.thresholds), KEPT)
+        return work(self.vectors, task, lambda vectors, _: clusters.covered(vectors, self.thresholds), KEPT)

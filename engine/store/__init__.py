@@ -1,8 +1,8 @@
 """The patch table, the ledger of videos, selections and training images: Lance tables under one address. Only home of `lance`.
 
 `tables` opens and creates them, `lock` lets one job commit at a time, `intake` takes video in exactly once, `selections` keeps what was
-chosen, `scorers` what other models say, `vectors` streams embeddings, `views` shows the tables to SQL, `reading` finds patches, `history`
-tells versions apart. `PatchStore` is the way in to all of it.
+chosen, `clusterings` what it was chosen by, `scorers` what other models say, `vectors` streams embeddings, `views` shows the tables to
+SQL, `reading` finds patches, `history` tells versions apart. `PatchStore` is the way in to all of it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import sql
-from engine.pool import Rows
+from engine.pool import Clustering, Rows
 from engine.settings import UpkeepConfig
-from engine.store import erasure, history, intake, reading, scorers, selections, tombstones, upkeep, views, writers
+from engine.store import clusterings, erasure, history, intake, reading, scorers, selections, tombstones, upkeep, views, writers
 from engine.store.history import Difference
 from engine.store.intake import WriteRows
 from engine.store.scorers import ReadPixels, Scorer
@@ -63,6 +63,17 @@ class PatchStore(Tables):
     def selection(self, method: str, budget: float, seed: int, unit: str = "bytes") -> pa.Table:
         """The ranked rows of the newest selection made so; LookupError says which there are."""
         return selections.newest(self, method, budget, seed, unit)
+
+    def clustering(self, name: str, patch_ids: pa.ChunkedArray) -> Clustering | None:
+        """What is kept under a name, for patches (N,) in the order of their ids; of new ones nothing is known. None where there is none."""
+        return clusterings.clustering(self, name, patch_ids)
+
+    def keep(self, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int) -> bool:
+        """Keep a clustering of the patches (N,) of a version of their table under a name, in place of the one that is there.
+
+        False where that one is of a newer version, and stays. Patches of forgotten videos are left out.
+        """
+        return clusterings.keep(self, name, patch_ids, found, version)
 
     def offsets(self, patch_ids: Sequence[str], version: int) -> np.ndarray:
         """Where the patches stand in a version of the table, for `take`; KeyError for an unknown id."""
@@ -238,6 +249,10 @@ class PinnedStore(PatchStore):
         self.refuse()
 
     def save(self, selection: pa.Table, images: Iterable[pa.Table]) -> NoReturn:
+        """Refused."""
+        self.refuse()
+
+    def keep(self, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int) -> NoReturn:
         """Refused."""
         self.refuse()
 

@@ -98,6 +98,7 @@ def places(tables: Tables, video_id: str) -> dict[str, str]:
     found |= {name: f"video_id IN ({mine})" for name, columns in TABLES.items() if "video_id" in columns.names and name != "videos"}
     begins = quoted([f"{video_id}@"])
     found |= dict.fromkeys(("selections", *tables.scores()), f"starts_with(patch_id, {begins})")
+    found |= dict.fromkeys(tables.clusterings(), f"video_id IN ({mine})")
     found["images"] = f"contains(concat(' ', array_to_string(patch_ids, ' ')), {quoted([f' {video_id}@'])})"
     return {name: where for name, where in found.items() if tables.has(name)}
 
@@ -156,6 +157,10 @@ def consequences(tables: Tables, video_id: str) -> list[dict[str, Any]]:
     begins = tuple(start.format(name) for name in selections for start in ("models/{}-", "runs/pretrain-{}-"))
     trained = [path for path in listed(tables, "models", "runs") if path.startswith(begins)]
     made += [deed("made from it: model", path, 1, note="trained on its images; remove it and train again") for path in trained]
+    means = [name for name in tables.clusterings() if tables.open(name).count_rows(where[name])]
+    made += [
+        deed("made from it: centroids", name, 1, note="means of embeddings, its own too; remove the table to be rid") for name in means
+    ]
     scorers = [path for path in listed(tables, "scorers") if path.endswith(".safetensors")]
     return made + [deed("made from it, maybe: scorer", path, 1, note="trained on crops that no longer say whose") for path in scorers]
 

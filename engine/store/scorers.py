@@ -111,16 +111,20 @@ def places(tables: Tables, dataset: lance.LanceDataset, version: int) -> Rows:
     """For every patch of a version the row of its score (N,), -1 where there is none."""
     for seed in SEEDS:
         ours, theirs = (keys(one, seed) for one in (tables.open("patches", version), dataset))
-        order = np.argsort(theirs, kind="stable")
-        ordered = theirs[order]
-        if is_distinct(np.sort(ours)) and is_distinct(ordered):
-            break
-    else:
-        raise ValueError(f"the table {dataset.uri} or that of the patches holds a patch twice: it was changed by another program")
+        if is_distinct(ours) and is_distinct(theirs):
+            return matched(ours, theirs)
+    raise ValueError(f"the table {dataset.uri} or that of the patches holds a patch twice: it was changed by another program")
+
+
+def matched(ours: Keys, theirs: Keys) -> Rows:
+    """The place of each of our keys among theirs (N,), -1 where it is not among them."""
     if not len(theirs):
         return np.full(len(ours), -1, np.int64)
-    near = np.minimum(np.searchsorted(ordered, ours), len(ordered) - 1)
-    return np.where(ordered[near] == ours, order[near], -1)
+    mine, order = np.argsort(ours), np.argsort(theirs)
+    near = np.empty(len(ours), np.int64)
+    near[mine] = np.searchsorted(theirs[order], ours[mine])  # in order: unordered it takes four times as long for ten million
+    near = order[np.minimum(near, len(theirs) - 1)]
+    return np.where(theirs[near] == ours, near, -1)
 
 
 def keys(dataset: lance.LanceDataset, seed: int = 0) -> Keys:
@@ -129,7 +133,8 @@ def keys(dataset: lance.LanceDataset, seed: int = 0) -> Keys:
     return np.concatenate([np.zeros(0, np.uint64), *(hashed(pa.chunked_array([batch["patch_id"]]), seed) for batch in batches)])
 
 
-def is_distinct(ordered: Keys) -> bool:
+def is_distinct(found: Keys) -> bool:
+    ordered = np.sort(found)
     return bool((ordered[1:] != ordered[:-1]).all())
 
 

@@ -22,6 +22,7 @@ TABLES = {
     "locks": schema.LOCKS,
 }
 SCORES = "scores-"  # begins the name of a table of scores, the scorer's name ends it
+CLUSTERS = "clusters-"  # the same of a clustering of the patches
 MAKERS = {"selections": "choose", "images": "choose"}  # which job makes a table; the others: ingest
 COMPLETE = "complete"  # the tag of the newest version of the patch table that is complete, where it is newer than the ledger's
 ROWS_PER_FILE = 50_000  # about 1 GB of pixels: the rewrite of one file stays small
@@ -51,13 +52,21 @@ class Tables:
 
     def scores(self) -> list[str]:
         """The tables of scores by other scorers than the one that video came in with."""
+        return self.beside(SCORES)
+
+    def clusterings(self) -> list[str]:
+        """The tables of clusterings that choices were made by."""
+        return self.beside(CLUSTERS)
+
+    def beside(self, begins: str) -> list[str]:
+        """The tables whose names begin so."""
         with reaching(self.uri) as files:
-            found = [str(path).rstrip("/").rpartition("/")[2] for path in files.glob(self.address(f"{SCORES}*.lance"))]
+            found = [str(path).rstrip("/").rpartition("/")[2] for path in files.glob(self.address(f"{begins}*.lance"))]
         return [name for name in sorted(one.removesuffix(".lance") for one in found) if self.is_made(name)]
 
     def names(self) -> list[str]:
-        """Every table that a store has when it is whole, and those of scores that this one has."""
-        return ["patches", *TABLES, *self.scores()]
+        """Every table that a store has when it is whole, and those of scores and clusterings that this one has."""
+        return ["patches", *TABLES, *self.scores(), *self.clusterings()]
 
     def open(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
         """A table as Lance sees it, the newest version unless told; LookupError says which job makes it."""

@@ -1,0 +1,90 @@
+"""Clusterings of the patches that choices were made by, each in a table of its own, so that the next choice goes on from there.
+
+A table is replaced as a whole in one commit: for ten million patches it has a quarter of a gigabyte and takes seconds to write, while
+rows changed here and there would leave every file with deleted ones. Patches are told apart by 64-bit hashes of their ids; among ten
+million two are equal in one of 370,000 pools, whose clusterings are not kept.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine import schema
+from engine.pool import ROWS, Clustering, hashed
+from engine.store.commits import committing, replace
+from engine.store.scorers import Keys, is_distinct, matched
+from engine.store.tables import CLUSTERS, Tables, fragments_of
+from engine.store.tombstones import forgotten, without
+
+WRITTEN = ROWS * 16  # patches whose rows are in memory at a time
+
+
+def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> Clustering | None:
+    """What is kept under a name, for patches (N,) in the order of their ids; None where nothing is."""
+    table = f"{CLUSTERS}{name}"
+    keys = hashed(patch_ids)
+    if table not in tables.clusterings() or not is_distinct(keys):
+        return None
+    dataset = tables.open(table)
+    clusters = dataset.to_table(columns=["label", "centroid", "members", "fitted"], filter="key IS NULL").sort_by("label")
+    if not len(clusters):
+        return None
+    rows = dataset.to_table(columns=["key", "label", "nearness", "order", "likeness"], filter="key IS NOT NULL")
+    labels, nearness, order, likeness = (rows[column].to_numpy() for column in ("label", "nearness", "order", "likeness"))
+    centroids = np.concatenate([chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in clusters["centroid"].chunks])
+    fitted, members = clusters["fitted"][0].as_py(), clusters["members"].to_numpy()
+    return Clustering(centroids, fitted, labels, nearness, order, likeness, members).at(matched(keys, rows["key"].to_numpy()))
+
+
+def keep(tables: Tables, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int) -> bool:
+    """Keep a clustering of the patches (N,) of a version of their table under a name, in place of the one that is there.
+
+    False where that one is of a newer version, and stays. Patches of forgotten videos are left out.
+    """
+    table, keys = f"{CLUSTERS}{name}", hashed(patch_ids)
+    if not is_distinct(keys):
+        return False
+    if not tables.is_made(table):
+        columns = schema.clustering_table(found.centroids.shape[1])
+        tables.make(table, columns.with_metadata({"endocurate": str(schema.VERSION)}))
+    with committing(tables) as lease:
+        dataset, gone = tables.open(table), forgotten(tables)
+        kept = dataset.to_table(columns=["patches_version"], filter="key IS NULL")["patches_version"]
+        if len(kept) and kept[0].as_py() > version:
+            return False
+        made = chain([of_clusters(found, version)], of_patches(patch_ids, keys, found, gone))
+        fragments = [one for rows in made for one in fragments_of(dataset.uri, fitting(rows, dataset.schema))]
+        replace(tables, table, fragments, "true", lease)
+    return True
+
+
+def of_clusters(found: Clustering, version: int) -> pa.Table:
+    """A row for every cluster."""
+    count, width = found.centroids.shape
+    return pa.table(
+        {
+            "label": np.arange(count, dtype=np.int32),
+            "centroid": pa.FixedSizeListArray.from_arrays(found.centroids.ravel(), width),
+            "members": found.members,
+            "fitted": np.full(count, found.fitted),
+            "patches_version": np.full(count, version),
+        }
+    )
+
+
+def of_patches(patch_ids: pa.ChunkedArray, keys: Keys, found: Clustering, gone: set[str]) -> Iterator[pa.Table]:
+    """A row for every patch, some at a time, without those of the videos `gone`."""
+    for start in range(0, len(keys), WRITTEN):
+        some = slice(start, start + WRITTEN)
+        videos = pc.list_element(pc.split_pattern(patch_ids[some], "@", max_splits=1), 0)
+        known = {"label": found.labels, "nearness": found.nearness, "order": found.order, "likeness": found.likeness}
+        columns = {name: values[some] for name, values in known.items()}
+        yield without(pa.table({"key": keys[some], "video_id": videos, **columns}), gone)
+
+
+def fitting(rows: pa.Table, columns: pa.Schema) -> pa.Table:
+    """The rows as a table of these columns takes them; those that they lack are null there."""
+    return rows.cast(pa.schema([columns.field(name) for name in rows.column_names]))

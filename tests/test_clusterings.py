@@ -1,0 +1,159 @@
+"""Clusterings beside the patches: whole or as they were, never of what was forgotten, and a choice goes on from them."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from engine.config import SelectionConfig
+from engine.pool import Clustering, Pool
+from engine.selection import choose
+from engine.settings import UpkeepConfig
+from engine.store import PatchStore, WriteRows, clusterings, commits
+from tests import rows
+
+VIDEOS = tuple(f"{number:02d}" + "a" * (6 + number) for number in range(12))  # rows of ids of one length look the same
+SEMDEDUP = SelectionConfig(method="semdedup", budget=1.0, unit="patches", clusters=3)
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = PatchStore(str(tmp_path / "store"))
+    made.create(rows.WIDTH)
+    take_in(made, *VIDEOS[:10])
+    return made
+
+
+def take_in(store, *videos):
+    for video_id in videos:
+        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id))), rows.videos(video_id), rows.STAMP)
+
+
+def ids(store):
+    return store.patches(["patch_id"])["patch_id"]
+
+
+def invented(count, seed=0):
+    rng = np.random.default_rng(seed)
+    numbers = rng.random((3, count)).astype(np.float32)
+    numbers[1:, ::5] = np.nan
+    centroids = rng.normal(size=(4, 6)).astype(np.float32)
+    return Clustering(centroids, count, rng.integers(0, 4, count).astype(np.int32), *numbers, rng.integers(0, 9, 4))
+
+
+def assert_same(first, second):
+    for field in fields(Clustering):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name), field.name)
+
+
+def resolved(store, known=True):
+    """A choice among the patches of the store, which goes on from what is kept and is kept."""
+    version = store.complete_version()
+    columns = store.patches(["patch_id", "bytes"], version=version)
+    kept = store.clustering("x", columns["patch_id"]) if known else None
+    made = choose(Pool(columns, store.vectors(version), clustering=kept), SEMDEDUP, group=1)
+    return made, store.keep("x", columns["patch_id"], made.clustering, version)
+
+
+def test_what_is_kept_is_found_again_for_the_same_patches_in_any_order_and_nothing_for_others(store):
+    names, found = ids(store), invented(60)
+    assert store.clustering("x", names) is None
+    assert store.keep("x", names, found, 1)
+    order = np.random.default_rng(0).permutation(60)
+    assert_same(store.clustering("x", names.take(order)), found.at(order))
+    others = pa.chunked_array([["new@0:1"], names.take(order[:20]).to_pylist()])
+    assert_same(store.clustering("x", others), found.at(np.append(-1, order[:20])))
+    assert store.clustering("y", names) is None
+    assert store.scorers(store.complete_version()) == []
+
+
+def test_the_newest_is_kept_and_one_of_an_older_version_changes_nothing(store):
+    names = ids(store)
+    assert store.keep("x", names, invented(60, 0), 7)
+    assert not store.keep("x", names[:30], invented(30, 1), 6)
+    assert_same(store.clustering("x", names), invented(60, 0))
+    for seed, version in ((2, 7), (3, 8)):
+        assert store.keep("x", names, invented(60, seed), version)
+        assert_same(store.clustering("x", names), invented(60, seed))
+    assert store.open("clusters-x").count_rows() == 60 + 4
+
+
+def test_a_choice_goes_on_from_what_is_kept_and_is_that_of_solving_anew_from_the_same_centroids(store):
+    first, _ = resolved(store)
+    take_in(store, VIDEOS[10])
+    store.forget(VIDEOS[3])
+    second, kept = resolved(store)
+    assert kept
+    assert second.clustering.name == first.clustering.name
+    version, names = store.complete_version(), ids(store)
+    emptied = replace(second.clustering.at(np.full(len(names), -1)), members=np.zeros(3, np.int64))
+    pool = Pool(store.patches(["patch_id", "bytes"]), store.vectors(version), clustering=emptied)
+    assert choose(pool, SEMDEDUP, group=1).patch_ids == second.patch_ids
+    assert resolved(store)[0].patch_ids == second.patch_ids
+    assert_same(store.clustering("x", names), second.clustering)
+
+
+def test_a_clustering_that_was_struck_down_before_its_commit_leaves_the_old_one_whole(store, monkeypatch):
+    names = ids(store)
+    store.keep("x", names, invented(60, 0), 1)
+
+    def struck(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, "land", struck)
+        for name in "xy":
+            with pytest.raises(KeyboardInterrupt):
+                store.keep(name, names, invented(60, 1), 2)
+    assert_same(store.clustering("x", names), invented(60, 0))
+    assert store.clustering("y", names) is None
+    assert store.keep("y", names, invented(60, 1), 2)
+    assert_same(store.clustering("y", names), invented(60, 1))
+
+
+def test_upkeep_merges_its_files_and_removes_what_it_was(store, monkeypatch):
+    monkeypatch.setattr(clusterings, "WRITTEN", 7)
+    names = ids(store)
+    store.keep("x", names, invented(60, 0), 1)
+    store.keep("x", names, invented(60, 1), 2)
+    assert len(store.open("clusters-x").get_fragments()) == 10
+    store.maintain(UpkeepConfig(keep_hours=1e-9))
+    table = store.open("clusters-x")
+    assert (len(table.get_fragments()), len(table.versions())) == (1, 1)
+    assert_same(store.clustering("x", names), invented(60, 1))
+    assert store.keep("x", names, invented(60, 2), 3)
+    assert_same(store.clustering("x", names), invented(60, 2))
+
+
+def test_a_forgotten_video_is_gone_from_it_and_does_not_come_back_with_a_choice_that_had_begun(store):
+    names, found = ids(store), invented(60)
+    store.keep("x", names, found, 1)
+    told = store.forget(VIDEOS[3]).to_pylist()
+    assert ("rows removed", "clusters-x", 6) in [(row["what"], row["name"], row["count"]) for row in told]
+    assert ("made from it: centroids", "clusters-x") in [(row["what"], row["name"]) for row in told]
+    gone = np.array([name.startswith(VIDEOS[3]) for name in names.to_pylist()])
+    left = found.at(np.where(gone, -1, np.arange(60)))
+    assert_same(store.clustering("x", names), left)
+    assert store.keep("x", names, found, 2)
+    assert_same(store.clustering("x", names), left)
+    table = store.open("clusters-x")
+    assert set(table.to_table(columns=["video_id"])["video_id"].to_pylist()) == {None, *VIDEOS[:10]} - {VIDEOS[3]}
+
+
+def test_a_pinned_store_reads_what_is_kept_and_keeps_nothing(store):
+    names = ids(store)
+    store.keep("x", names, invented(60), 1)
+    pinned = store.at(store.complete_version())
+    assert_same(pinned.clustering("x", names), invented(60))
+    with pytest.raises(PermissionError, match="is read-only"):
+        pinned.keep("x", names, invented(60), 1)
+
+
+def test_patches_that_share_a_hash_are_solved_anew(store, monkeypatch):
+    names = ids(store)
+    store.keep("x", names, invented(60), 1)
+    true = clusterings.hashed
+    monkeypatch.setattr(clusterings, "hashed", lambda column: true(column) % np.uint64(50))
+    assert store.clustering("x", names) is None
+    assert not store.keep("x", names, invented(60, 1), 2)

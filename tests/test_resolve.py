@@ -1,0 +1,169 @@
+"""A choice made again after patches came, went or changed: that of solving anew from the same centroids, for the cost of what is new."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import clusters
+from engine.appearance import LIMITS
+from engine.config import SelectionConfig
+from engine.pool import Clustering, Held, Pool
+from engine.selection import METHODS, choose, clustering_of
+from tests.test_selection import pool
+
+AGAIN = [name for name, method in METHODS.items() if method.compares]
+DEFINED = {"semdedup": lambda pool, found: found.nearness, "endocurate": lambda pool, found: hardest_first(pool)}
+
+
+def config(method, budget=0.5):
+    return SelectionConfig(method=method, budget=budget, unit="patches", clusters=4, iterations=2)
+
+
+def solved(pool, method, known=None, **knobs):
+    return choose(replace(pool, clustering=known), config(method), group=1, **knobs)
+
+
+def places(of, among):
+    """Where each row of one pool stands in another; -1 where it does not."""
+    there = {patch_id: row for row, patch_id in enumerate(among.columns["patch_id"].to_pylist())}
+    return np.array([there.get(patch_id, -1) for patch_id in of.columns["patch_id"].to_pylist()])
+
+
+def emptied(known):
+    """A clustering of which nothing is known but the centroids."""
+    return replace(known.at(np.full(len(known.labels), -1)), members=np.zeros_like(known.members))
+
+
+def picked(pool, rows):
+    return Pool(pool.columns.take(rows), Held(pool.vectors.array[rows]), tuple(values[rows] for values in pool.earlier))
+
+
+def assert_equal(first, second):
+    assert (first.patch_ids, first.told, first.unspent) == (second.patch_ids, second.told, second.unspent)
+    for field in fields(Clustering):
+        np.testing.assert_array_equal(getattr(first.clustering, field.name), getattr(second.clustering, field.name), field.name)
+
+
+def hardest_first(pool):
+    shown = np.max([pool.columns[name].to_numpy().astype(np.float64) / limit for name, limit in LIMITS.items()], axis=0)
+    return np.where(shown <= 1, -pool.columns["difficulty"].to_numpy(), np.nan)
+
+
+def by_definition(pool, found, order):
+    """The largest cosine of each row with an earlier one of its cluster, in loops."""
+    rows, made = clusters.whole(pool.vectors.take(np.arange(len(pool)))), np.full(len(pool), np.nan)
+    likeness, before = clusters.cosines(rows, rows), {}
+    for row in sorted(np.flatnonzero(~np.isnan(order)), key=list(zip(order, pool.keys(), strict=True)).__getitem__):
+        mine = before.setdefault(found.labels[row], [])
+        made[row] = likeness[row, mine].max(initial=-1)
+        mine.append(row)
+    return made
+
+
+@pytest.mark.parametrize("method", AGAIN)
+@settings(deadline=None, max_examples=12)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_whatever_came_and_went_the_choice_is_that_of_solving_anew_from_the_same_centroids(method, data, seed):
+    everything = pool(70, seed)
+    order = np.array(data.draw(st.permutations(range(70))))
+    before = picked(everything, order[: data.draw(st.integers(52, 60))])
+    after = picked(everything, np.array(data.draw(st.permutations(order[data.draw(st.integers(0, 6)) : 62]))))
+    known = solved(before, method).clustering.at(places(after, before))
+    again = solved(after, method, known)
+    assert again.clustering.name == known.name
+    assert_equal(again, solved(after, method, emptied(known)))
+
+
+@pytest.mark.parametrize("method", DEFINED)
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 99), new=st.integers(1, 10), gone=st.integers(0, 3))
+def test_the_likeness_is_that_of_the_definition_after_patches_came_and_went(method, seed, new, gone):
+    after = pool(60, seed).part(np.arange(gone, 60))
+    before = pool(60, seed).part(np.arange(60 - new))
+    found = solved(after, method, solved(before, method).clustering.at(places(after, before))).clustering
+    np.testing.assert_allclose(found.likeness, by_definition(after, found, DEFINED[method](after, found)), atol=2e-6)
+
+
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 99), changed=st.lists(st.integers(0, 59), max_size=4), name=st.sampled_from(["difficulty", "glare"]))
+def test_patches_that_are_harder_or_dirtier_than_they_were_are_compared_again(seed, changed, name):
+    one = pool(60, seed)
+    known = solved(one, "endocurate").clustering
+    values = one.columns[name].to_numpy().copy()
+    values[changed] = values[changed] * 3 + 0.5
+    other = replace(one, columns=one.columns.set_column(one.columns.column_names.index(name), name, pa.array(values)))
+    assert_equal(solved(other, "endocurate", known), solved(other, "endocurate", emptied(known)))
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.sampled_from(["semdedup", "meddel", "ssl_prototypes", "d4", "density"]), min_size=1, max_size=3), st.integers(0, 9))
+def test_methods_that_share_a_clustering_carry_it_on_for_each_other(methods, seed):
+    assert len({clustering_of(config(method)) for method in [*methods, "semdedup"]}) == 1
+    whole, known = pool(60, seed), None
+    for step, method in enumerate([*methods, "semdedup"]):
+        part = whole.part(np.arange(step, 52 + 2 * step))
+        made = solved(part, method, known)
+        known = made.clustering.at(np.append(np.arange(1, len(part)), [-1] * 2))  # the first goes and two come
+    assert_equal(made, solved(part, "semdedup", emptied(made.clustering)))
+
+
+def test_settings_that_cluster_otherwise_have_a_clustering_of_their_own():
+    one = config("semdedup")
+    changes = [{"of": "frames"}, {"embedding": "x"}, {"clusters": 5}, {"seed": 1}, {"iterations": 3}, {"method": "endocurate"}]
+    assert len({clustering_of(one.model_copy(update=change)) for change in [{}, *changes]}) == 7
+    assert clustering_of(one) == clustering_of(one.model_copy(update={"budget": 0.1, "unit": "bytes"}))
+    assert [clustering_of(config(method)) for method in ("random", "kcenter", "hierarchical")] == [""] * 3
+
+
+class Watched(Held):
+    """Vectors that count the rows that are read."""
+
+    read = 0
+
+    def blocks(self):
+        self.read += len(self)
+        return super().blocks()
+
+    def take(self, rows):
+        self.read += len(rows)
+        return super().take(rows)
+
+
+@pytest.mark.parametrize("method", ["semdedup", "endocurate", "ssl_prototypes"])
+def test_only_what_is_new_and_the_clusters_it_came_to_are_looked_at(method):
+    watched = Watched(pool(60).vectors.array)
+    one = replace(pool(60), vectors=watched)
+    known, all_read = solved(one, method).clustering, watched.read
+    assert all_read >= 120
+    watched.read = 0
+    assert_equal(solved(one, method, known), solved(pool(60), method, known))
+    assert watched.read == 0
+    compared = ~np.isnan(hardest_first(one)) if method == "endocurate" else np.full(60, method == "semdedup")
+    mine = int(np.sum((known.labels == known.labels[1]) & compared))
+    solved(one, method, known.at(np.where(np.arange(60) == 1, -1, np.arange(60))))
+    assert watched.read == 1 + 1 + mine  # checked, assigned, and all of its cluster
+
+
+@pytest.mark.parametrize("method", AGAIN)
+def test_a_pool_that_changed_by_more_than_a_fifth_is_clustered_anew(method):
+    whole = pool(73)
+    known = solved(whole.part(np.arange(60)), method).clustering
+    for count, kept in ((72, True), (73, False), (48, True), (47, False)):
+        part = whole.part(np.arange(count))
+        made = solved(part, method, known.at(np.where(np.arange(count) < 60, np.arange(count), -1)))
+        assert (made.clustering.name == known.name) == kept
+        assert made.clustering.fitted == (60 if kept else count)
+        if not kept:
+            assert_equal(made, solved(part, method))
+
+
+def test_a_new_vector_without_direction_is_told():
+    one = pool(20)
+    known = solved(one, "semdedup").clustering
+    one.vectors.array[4] = 0
+    with pytest.raises(ValueError, match="1 of 2 embeddings are zero or hold what is not a finite number"):
+        solved(one, "semdedup", known.at(np.where(np.isin(np.arange(20), [4, 9]), -1, np.arange(20))))
