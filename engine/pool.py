@@ -34,6 +34,10 @@ class Vectors(Protocol):
         """Those of `rows`, in that order."""
         ...
 
+    def held(self, rows: Rows) -> NDArray[np.floating]:
+        """The same as they are stored, which may be shorter numbers."""
+        ...
+
 
 class Held:
     """Vectors in memory: an array (N, width) of any floating type."""
@@ -48,7 +52,10 @@ class Held:
         return (self.array[start : start + ROWS].astype(np.float32) for start in range(0, len(self.array), ROWS))
 
     def take(self, rows: Rows) -> Block:
-        return self.array[rows].astype(np.float32)
+        return self.held(rows).astype(np.float32)
+
+    def held(self, rows: Rows) -> NDArray[np.floating]:
+        return self.array[rows]
 
 
 class Part:
@@ -65,6 +72,20 @@ class Part:
 
     def take(self, rows: Rows) -> Block:
         return self.vectors.take(self.rows[rows])
+
+    def held(self, rows: Rows) -> NDArray[np.floating]:
+        return self.vectors.held(self.rows[rows])
+
+
+class Slab(Held):
+    """Vectors of some rows of a pool, which rise, in memory: they are taken by their places in the pool."""
+
+    def __init__(self, vectors: Vectors, rows: Rows) -> None:
+        super().__init__(vectors.held(rows))
+        self.rows = rows
+
+    def held(self, rows: Rows) -> NDArray[np.floating]:
+        return super().held(np.searchsorted(self.rows, rows))
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,8 @@ def test_a_choice_whose_clusters_are_spread_over_workers_is_the_same(monkeypatch
 
     config = SelectionConfig(method=method, budget=0.3)
     here = choose(pool, config)
+    monkeypatch.setattr(spread, "IN_MEMORY", 100)  # a few slabs
+    assert choose(pool, config).patch_ids == here.patch_ids
     assert choose(pool, config, run=on_ray).patch_ids == here.patch_ids
     known = here.clustering.at(np.where(np.arange(400) % 9, np.arange(400), -1))  # every ninth is new
     grown = replace(pool, clustering=known)

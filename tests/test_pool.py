@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.pool import Held, Pool, hashed, mixed
+from engine.pool import Held, Part, Pool, Slab, hashed, mixed
 
 IDS = st.lists(st.text(max_size=12), max_size=30)
 MASK = 2**64 - 1
@@ -57,3 +57,10 @@ def test_held_vectors_are_float32_in_the_order_asked_for():
     held = Held(np.arange(12, dtype=np.float16).reshape(4, 3))
     assert held.take(np.array([2, 0])).tolist() == [[6, 7, 8], [0, 1, 2]]
     assert np.concatenate(list(held.blocks())).shape == (4, held.width)
+
+
+def test_a_slab_has_the_vectors_of_its_rows_at_their_places_in_the_pool_as_they_are_stored():
+    pool = Part(Held(np.arange(30, dtype=np.float16).reshape(10, 3)), np.array([1, 3, 5, 7, 9]))
+    slab = Slab(pool, np.array([0, 2, 4]))
+    assert slab.array.dtype == np.float16
+    assert slab.take(np.array([4, 0])).tolist() == pool.take(np.array([4, 0])).tolist() == [[27, 28, 29], [3, 4, 5]]

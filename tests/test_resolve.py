@@ -128,9 +128,9 @@ class Watched(Held):
         self.read += len(self)
         return super().blocks()
 
-    def take(self, rows):
+    def held(self, rows):
         self.read += len(rows)
-        return super().take(rows)
+        return super().held(rows)
 
 
 @pytest.mark.parametrize("method", ["semdedup", "endocurate", "ssl_prototypes"])
