@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -110,6 +111,22 @@ def test_a_clustering_that_was_struck_down_before_its_commit_leaves_the_old_one_
     assert store.clustering("y", names) is None
     assert store.keep("y", names, invented(60, 1), 2)
     assert_same(store.clustering("y", names), invented(60, 1))
+
+
+def test_a_late_commit_of_a_job_that_lost_the_lock_does_not_land(store):
+    names = ids(store)
+    store.keep("x", names, invented(60, 0), 1)
+    dataset = store.open("clusters-x")
+    late = commits.replacement(dataset, [fragment.metadata for fragment in dataset.get_fragments()], "true")
+    with pytest.raises(ZeroDivisionError), commits.committing(store):
+        raise ZeroDivisionError
+    with commits.committing(store):  # inherited: what was begun before is fenced off
+        pass
+    with pytest.raises(OSError, match="conflict"):
+        lance.LanceDataset.commit(dataset.uri, late, read_version=dataset.version)
+    assert_same(store.clustering("x", names), invented(60, 0))
+    assert store.keep("x", names, invented(60, 1), 2)
+    assert_same(store.clustering("x", names), invented(60, 1))
 
 
 def test_upkeep_merges_its_files_and_removes_what_it_was(store, monkeypatch):

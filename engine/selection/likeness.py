@@ -49,8 +49,9 @@ def compared(pool: Pool, found: Clustering, order: NDArray[np.float32], run: Run
     part = np.flatnonzero(~np.isnan(order))
     rows = part[np.lexsort((pool.keys()[part], order[part]))]
     members = [rows[some] for some in clusters.members(found.labels[rows], np.arange(len(rows)), count)]
-    table = tasks([some for some in members if np.isnan(known[some]).any()])
-    likeness = collected(run(FindLikeness, (pool.embeddings(), known), table), known.copy())
+    touched = [some for some in members if np.isnan(known[some]).any()]
+    made = run(FindLikeness, (pool.embeddings(), known), tasks(touched)) if touched else iter(())
+    likeness = collected(made, known.copy())
     return replace(found, order=order, likeness=likeness, members=np.array([len(some) for some in members]))
 
 

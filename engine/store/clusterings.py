@@ -24,9 +24,8 @@ WRITTEN = ROWS * 16  # patches whose rows are in memory at a time
 
 def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> Clustering | None:
     """What is kept under a name, for patches (N,) in the order of their ids; None where nothing is."""
-    table = f"{CLUSTERS}{name}"
-    keys = hashed(patch_ids)
-    if table not in tables.clusterings() or not is_distinct(keys):
+    table, keys = f"{CLUSTERS}{name}", hashed(patch_ids)
+    if not tables.is_made(table) or not is_distinct(keys):
         return None
     dataset = tables.open(table)
     clusters = dataset.to_table(columns=["label", "centroid", "members", "fitted"], filter="key IS NULL").sort_by("label")
