@@ -59,18 +59,28 @@ def checked(vectors: Vectors) -> Iterator[Block]:
     """All blocks; ValueError after the last one where some embeddings have no direction."""
     bad = 0
     for block in vectors.blocks():
-        bad += int(np.sum(~(np.isfinite(block).all(axis=1) & block.any(axis=1))))
+        bad += int(np.sum(directed(block) == 0))
         yield block
     if bad:
         raise ValueError(f"{bad:,} of {len(vectors):,} embeddings are zero or hold what is not a finite number, so have no direction")
 
 
 def whole(vectors: Block) -> Block:
-    """Rows (n, width) of length LENGTH, rounded to whole numbers; those that have no direction stay zero."""
-    lengths = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = vectors * (LENGTH / lengths)[:, None]
-    return np.rint(np.where(np.isfinite(scaled), scaled, 0)).astype(np.float32)
+    """Rows (n, width) of length LENGTH, rounded to whole numbers; those that have no direction become zero."""
+    scales = directed(vectors)
+    with np.errstate(invalid="ignore"):
+        found = vectors * scales[:, None]
+    np.rint(found, out=found)
+    found[scales == 0] = 0
+    return found
+
+
+def directed(vectors: Block) -> Floats:
+    """What brings each row (n, width) to the length LENGTH (n,); 0 for those that have no direction: zero, or not finite."""
+    with np.errstate(over="ignore"):
+        lengths = np.sqrt(np.square(vectors).sum(axis=1, dtype=np.float64))
+    scales: NDArray[np.float64] = np.divide(LENGTH, lengths, out=np.zeros_like(lengths), where=np.isfinite(lengths) & (lengths > 0))
+    return scales.astype(np.float32)
 
 
 def inverse(rounded: Block) -> Floats:
