@@ -7,18 +7,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine import clusters, judge, schema, tracking
-from engine.config import Config, DifficultyConfig
+from engine import judge, schema, tracking
+from engine.config import Config, DifficultyConfig, SelectionConfig
 from engine.difficulty import ScoreContrast, ScoreDifficulty
 from engine.judge import Case, Judgement, UnknownError
 from engine.pool import Held, Pool
 from engine.selection import Selection
+from engine.selection.likeness import clustered
 from engine.store import PatchStore
 from jobs import places, probe
 from jobs.results import PREFIX
 
 IMAGES = 512  # training images whose features are compared, spread evenly over the ranks: minutes for ViT-B without a GPU
 CLUSTERS, ITERATIONS = 1000, 10  # at most, for what is covered: a minute for ten million patches, and no finer than a report is read
+KINDS = "kinds"  # what their clustering is called in the store
 COLUMNS = ["patch_id", "video_id", "time_ms", "difficulty", "variance", "black", "glare", "foreign"]  # of those what the table has
 
 
@@ -28,17 +30,20 @@ def judged(config: Config, store: PatchStore, chosen: Selection, version: int) -
     columns = store.patches([name for name in COLUMNS if name in there], version=version)
     rebuilds = config.difficulty.scorer == "mae" and not config.difficulty.mae.norm_pix
     pool, rows = Pool(columns, store.vectors(version)), store.offsets(chosen.patch_ids, version)
-    case = Case(pool, rows, kinds(pool), rebuilds=rebuilds)
+    case = Case(pool, rows, kinds(store, pool, version), rebuilds=rebuilds)
     try:
         return judge.judge(replace(case, synthetic=features(config, store, chosen.selection_id, version)))
     except UnknownError as error:
         return judge.judge(replace(case, featureless=str(error)))
 
 
-def kinds(pool: Pool) -> NDArray[np.int32]:
-    """The cluster of every patch: the same for all selections of a version, whatever they were chosen by."""
+def kinds(store: PatchStore, pool: Pool, version: int) -> NDArray[np.int32]:
+    """The cluster of every patch, whatever they were chosen by: kept in the store, so that the next time only new patches are looked at."""
+    ids = pool.columns["patch_id"]
     count = min(CLUSTERS, max(1, round(len(pool) ** 0.5)))
-    return clusters.assigned(pool.embeddings(), clusters.fit(pool.embeddings(), count, pool.keys(), ITERATIONS))[0]
+    found = clustered(replace(pool, clustering=store.clustering(KINDS, ids)), SelectionConfig(clusters=count, iterations=ITERATIONS))
+    store.keep(KINDS, ids, found, version)
+    return found.labels
 
 
 def features(config: Config, store: PatchStore, selection_id: str, version: int) -> Held:

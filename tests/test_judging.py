@@ -13,6 +13,7 @@ from engine import mae, rebuild, schema, tracking
 from engine.difficulty import ScoreDifficulty
 from engine.judge import MEASURES, UnknownError
 from engine.knobs import amend
+from engine.pool import Held, Pool
 from engine.store import PatchStore, WriteRows
 from jobs import choose, judging, report, results
 from jobs.recipes import tiny
@@ -89,6 +90,21 @@ def test_every_measure_is_a_metric_or_has_a_reason(config):
     for name in MEASURES:
         assert (f"judge/{name}" in one["metrics"]) != (f"judge/{name}" in one["tags"])
     assert 0 < one["metrics"]["judge/clusters"] <= 1
+
+
+def test_what_is_covered_is_told_by_clusters_that_stay_when_patches_come(config):
+    store = PatchStore(config.store.uri)
+    patches, version = store.patches(["patch_id"]), store.complete_version()
+    kept = store.clustering(judging.KINDS, patches["patch_id"])
+    width = store.vectors(version).width
+    added = np.random.default_rng(0).normal(size=(1, width))
+    more = Pool(
+        pa.table({"patch_id": [*patches["patch_id"].to_pylist(), "new"]}),
+        Held(np.concatenate([store.vectors(version).take(np.arange(len(patches))), added])),
+    )
+    labels = judging.kinds(store, more, version)
+    assert labels[:-1].tolist() == kept.labels.tolist()
+    assert labels[-1] == np.argmax(added @ kept.centroids.T)
 
 
 def test_the_report_shows_the_newest_judgement_of_every_method_and_budget(config):
