@@ -12,7 +12,7 @@ import numpy as np
 from engine import mucosa
 from engine.mucosa import Floats, Mask, Pixels
 
-PERIOD = 3.0  # seconds
+PERIOD, STAY = 4.0, 0.4  # seconds, and for how much of them it stays
 CLUTTER = 40  # stream of random numbers
 Point = tuple[int, int]  # x, y in px, as OpenCV has it
 
@@ -29,8 +29,8 @@ class Clutter:
         """The picture at `now` seconds, and by kind the pixels (h, w) of which less than half is left; none where nothing has come."""
         period, since = divmod(now / PERIOD, 1)
         rng = np.random.default_rng([self.seed, CLUTTER, int(period)])
-        kind, begin = str(rng.choice(list(DRAWN))), rng.uniform(0, 0.4)
-        if not begin <= since < begin + 0.6:
+        kind, begin = str(rng.choice(list(DRAWN))), rng.uniform(0, 1 - STAY)
+        if not begin <= since < begin + STAY:
             return image, {}
         layer, cover = DRAWN[kind](self, rng, since - begin)
         mixed = image + (layer.astype(np.float32) - image) * cover[..., None]

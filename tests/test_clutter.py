@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.clutter import DRAWN, PERIOD, Clutter
+from engine.clutter import DRAWN, PERIOD, STAY, Clutter
 from engine.colon import Camera, Colon
 from engine.simulate import Recording
 
@@ -12,7 +12,7 @@ def coming(kind):
     """The first picture, of one grey, that something of this kind comes into, with what it was, and its mask."""
     clutter, grey = Clutter(0, 120, 104), np.full((120, 104, 3), 100, np.uint8)
     for period in range(100):
-        image, masks = clutter.over(grey, (period + 0.45) * PERIOD)
+        image, masks = clutter.over(grey, (period + 0.5) * PERIOD)
         if kind in masks:
             return grey, image, masks[kind]
     raise AssertionError(f"no {kind} in 100 periods")
@@ -34,11 +34,11 @@ def test_smoke_leaves_less_than_half_of_what_is_behind_its_mask_and_more_elsewhe
 
 def test_it_comes_one_kind_at_a_time_and_goes_and_is_the_same_whenever_it_is_asked_for():
     clutter, grey = Clutter(3, 64, 64), np.full((64, 64, 3), 100, np.uint8)
-    seen = [tuple(clutter.over(grey, number / 4)[1]) for number in range(400)]
+    seen = [tuple(clutter.over(grey, number / 4)[1]) for number in range(1600)]
     assert {kind for kinds in seen for kind in kinds} == set(DRAWN)
     assert max(map(len, seen)) == 1
-    assert 0.5 < np.mean([bool(kinds) for kinds in seen]) < 0.7  # three fifths of every period
-    assert seen == [tuple(clutter.over(grey, number / 4)[1]) for number in reversed(range(400))][::-1]
+    assert np.mean([bool(kinds) for kinds in seen]) == pytest.approx(STAY, abs=0.1)
+    assert seen == [tuple(clutter.over(grey, number / 4)[1]) for number in reversed(range(1600))][::-1]
 
 
 def test_a_clip_with_clutter_differs_from_the_same_without_only_where_its_truth_says_so():
