@@ -58,6 +58,8 @@ around
     mucosa       textures of the simulated wall
     colon        the simulated tunnel and its polyps
     endoscope    what the simulated instrument adds: panel, text, blur, glare
+    clutter      what is in the way of the simulated wall: instrument, inset, glints, smoke
+    encode       pictures as a video whose bytes repeat
     simulate     colonoscopy-like video with exact truth
 """
 

@@ -21,7 +21,7 @@ ANGLES, RADII, DEPTHS = 360, 256, 320  # nodes of the polar grids; finer ones ca
 NEAR, FAR = 0.22, 11.0  # depths that are drawn; beyond it is dark
 FOCAL = 0.36  # of the picture's height: about 110 degrees of view
 FOLD_GAP, POLYP_GAP = 0.85, 2.4  # mean distances along the tunnel
-FOLD, POLYP = 10, 11  # streams of random numbers, apart from those of mucosa
+FOLD, POLYP, THERE = 10, 11, 12  # streams of random numbers, apart from those of mucosa
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class View:
     image: Pixels  # (H, W, 3) RGB
     mask: Mask  # (H, W) every pixel a polyp was painted on
     boxes: tuple[Box, ...]  # one for each visible polyp
+    polyps: tuple[int, ...] = ()  # their numbers, in that order
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Colon:
     seed: int
     height: int
     width: int
-    polyps: bool = True  # False draws the same tunnel without them
+    polyps: float = 1.0  # share of them that is there, the tunnel being the same: 0.1 draws every tenth of them
 
     def rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *key])
@@ -147,10 +148,8 @@ class Colon:
 
     def near_polyps(self, position: float) -> list[Polyp]:
         """Those a camera at `position` may see, the farthest first, as they are painted."""
-        if not self.polyps:
-            return []
         numbers = range(int(np.floor(position / POLYP_GAP)), int(np.floor((position + 6) / POLYP_GAP)) + 1)
-        found = [self.polyp(number) for number in numbers]
+        found = [self.polyp(number) for number in numbers if self.rng(THERE, number + 1000).random() < self.polyps]
         return sorted((one for one in found if 0.45 < one.depth - position < 3.0), key=lambda one: -one.depth)
 
     def place(self, polyp: Polyp, camera: Camera) -> tuple[float, float, float]:
@@ -177,8 +176,8 @@ class Colon:
         shine = cv2.multiply(self.sample(self.wet, across, along), light[..., 1], dtype=cv2.CV_32F)
         image += np.maximum(shine - 190, 0)[..., None] * 7
         growing = self.near_polyps(camera.position) if polyps is None else polyps
-        masks = [painted for polyp in growing if (painted := self.paint(image, depth, polyp, camera))[1].any()]
-        return assembled(np.clip(image, 0, 255).astype(np.uint8), masks)
+        drawn = [(polyp.number, *self.paint(image, depth, polyp, camera)) for polyp in growing]
+        return assembled(np.clip(image, 0, 255).astype(np.uint8), [one for one in drawn if one[2].any()])
 
     def polar(self, position: float) -> tuple[Floats, Floats]:
         """Seen at log-spaced distances from the lumen: (RADII, ANGLES + 1, 3) red, green and blue light, (..., 2) depth and arc length."""
@@ -247,14 +246,14 @@ class Colon:
         return np.asarray(shade[..., None] * np.array(polyp.colour) + shine[..., None] * 2600, np.float32)
 
 
-def assembled(image: Pixels, painted: list[tuple[Box, Mask]]) -> View:
-    """A view with the union of the masks and a tight box around each."""
+def assembled(image: Pixels, painted: list[tuple[int, Box, Mask]]) -> View:
+    """A view with the union of the masks and a tight box around each, of polyps by number."""
     mask, boxes = np.zeros(image.shape[:2], np.bool_), []
-    for (y0, x0, y1, x1), part in painted:
+    for _, (y0, x0, y1, x1), part in painted:
         mask[y0:y1, x0:x1] |= part
         rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
         boxes.append((y0 + int(rows[0]), x0 + int(columns[0]), y0 + int(rows[-1]) + 1, x0 + int(columns[-1]) + 1))
-    return View(image, mask, tuple(boxes))
+    return View(image, mask, tuple(boxes), tuple(number for number, _, _ in painted))
 
 
 def outline(polyp: Polyp, roll: float, u: Floats, v: Floats) -> tuple[Floats, Floats, Floats]:

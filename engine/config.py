@@ -183,7 +183,7 @@ class SelectionConfig(Section):
     embedding: str = ""  # which of the store's; "": the scorer's own
     clusters: Annotated[int, Field(ge=0)] = 0  # of k-means; 0: the root of the number of patches (no paper fits so few)
     iterations: Positive = 20  # of k-means; SemDeDup: 100, of which the later ones change next to nothing
-    images_per_s: Annotated[float, Field(ge=0)] = 0.0  # that pre-training goes through, for unit=gpu_hours; 0: not measured
+    images_per_s: Annotated[float, Field(ge=0)] = 0.0  # of one device in pre-training, for unit=gpu_hours; 0: as measured
     density: DensityConfig = DensityConfig()
     d4: D4Config = D4Config()
     hierarchical: HierarchicalConfig = HierarchicalConfig()

@@ -5,6 +5,7 @@ patient's data in white at the left. Lengths are px; colours are 0 to 255 RGB. A
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,12 +119,24 @@ class Screen:
     def compose(self, picture: Pixels, mask: Mask, text: tuple[Pixels, Mask]) -> tuple[Pixels, Mask]:
         """The whole screen around a picture of the content box's size, and what of its mask is still visible under the text."""
         y0, x0, y1, x1 = self.content
-        image, seen = np.zeros((self.height, self.width, 3), np.uint8), np.zeros((self.height, self.width), np.bool_)
+        image = np.zeros((self.height, self.width, 3), np.uint8)
         image[y0:y1, x0:x1] = picture * self.area[..., None]
         white, covered = text
         image[covered] = white[covered][:, None]
-        seen[y0:y1, x0:x1] = mask & self.area & ~covered[y0:y1, x0:x1]
-        return image, seen
+        return image, self.placed(mask) & ~covered
+
+    def placed(self, mask: Mask) -> Mask:
+        """(H, W) of the screen: what is in the picture of a mask of the content box's size."""
+        y0, x0, y1, x1 = self.content
+        seen = np.zeros((self.height, self.width), np.bool_)
+        seen[y0:y1, x0:x1] = mask & self.area
+        return seen
+
+    def artefacts(self, hiding: Mapping[str, Mask], covered: Mask) -> dict[str, Mask]:
+        """(H, W) by kind: what of the content box's masks `hiding` the text leaves to be seen, the text itself, and the black around."""
+        border = ~self.placed(np.ones_like(self.area))
+        seen = {kind: self.placed(mask) & ~covered for kind, mask in hiding.items()}
+        return {kind: mask for kind, mask in {**seen, "text": covered, "black": border & ~covered}.items() if mask.any()}
 
     def shows(self, y: float, x: float) -> bool:
         """Whether a point of the content box is inside the picture."""
@@ -191,8 +204,7 @@ class Weather:
     def change(self, image: Pixels, happening: tuple[str, ...], moved: float) -> Pixels:
         """The picture under what is happening; `moved` (seconds of motion) shifts the bubbles."""
         if "bubbles" in happening:
-            y, x = (int(0.15 * side * (1 + np.sin(0.8 * moved + phase))) for side, phase in ((self.height, 0), (self.width, 1)))
-            bright, dark = (layer[y : y + self.height, x : x + self.width] for layer in self.foam)
+            bright, dark = self.bubbles(moved)
             image = cv2.add(cv2.subtract(image, dark), bright)
         if "glare" in happening:
             image = cv2.add(cv2.convertScaleAbs(image, alpha=1.25), self.flare)
@@ -202,6 +214,22 @@ class Weather:
             long, short = max(3, int(0.11 * self.height)), max(3, int(0.035 * self.height))
             image = cv2.blur(cv2.blur(image, (long, short) if self.seed % 2 else (short, long)), (short, short))
         return image
+
+    def bubbles(self, moved: float) -> tuple[Pixels, Pixels]:
+        """What of the foam is in the picture after `moved` seconds of motion: what it adds and what it takes."""
+        y, x = (int(0.15 * side * (1 + np.sin(0.8 * moved + phase))) for side, phase in ((self.height, 0), (self.width, 1)))
+        bright, dark = (layer[y : y + self.height, x : x + self.width] for layer in self.foam)
+        return bright, dark
+
+    def hides(self, happening: tuple[str, ...], moved: float) -> dict[str, Mask]:
+        """By kind the pixels (h, w) that show what is happening rather than the wall: all of them, the bubbles, the middle of the glare."""
+        everything = np.ones((self.height, self.width), np.bool_)
+        found: dict[str, Mask] = {kind: everything for kind in ("out_of_body", "motion_blur", "dark") if kind in happening}
+        if "bubbles" in happening:
+            found["bubbles"] = np.asarray(np.maximum(*self.bubbles(moved)).any(2))
+        if "glare" in happening:
+            found["glare"] = self.flare[..., 0] >= 128  # half of full white
+        return found
 
     def grain(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """The picture with this frame's noise."""

@@ -5,12 +5,17 @@ many workers share a batch, and after a resume. Recipe: facebookresearch/mae mai
 """
 
 import math
+import os
+import platform
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -20,14 +25,17 @@ from engine.config import TrainConfig
 from engine.loader import Key, Read
 from engine.models import SimCLRConfig
 
+TRIED = (3, 6)  # epochs and steps in each of them by which the throughput is measured: a minute or two for ViT-B on two processors
+
 Report = Callable[[dict[str, float], Path | None], None]
 
 
 def fit(read: Read, count: int, config: TrainConfig, *, resume: Path | None, report: Report) -> mae.MAE:
-    """Train on the `count` images that `read` gives; returns the model, and reports every epoch's mean loss.
+    """Train on the `count` images that `read` gives; returns the model, and reports every epoch's mean loss and its images a second.
 
     report(metrics, folder): folder holds the checkpoint (rank 0, every checkpoint_every epochs and the last). `resume` is such a
-    folder. ValueError for too few images, FloatingPointError for a loss that is not a number.
+    folder. images_per_s are those of one device, with all that it waits for. ValueError for too few images, FloatingPointError for a
+    loss that is not a number.
     """
     if count < config.workers:
         raise ValueError(f"{count} training images are fewer than pretrain.workers={config.workers}: choose a larger budget")
@@ -38,8 +46,11 @@ def fit(read: Read, count: int, config: TrainConfig, *, resume: Path | None, rep
     first = restore(resume, bare, optimiser, accelerator) if resume else 0
     steps = math.ceil(count / config.batch)
     for epoch in range(first, config.epochs):
+        began = time.perf_counter()
         loss = train_epoch(model, optimiser, accelerator, batches(read, count, config, epoch, accelerator), (config, epoch, steps))
-        finish_epoch(bare, optimiser, accelerator, {"epoch": epoch, "loss": loss, "lr": rate(config, epoch + 1.0)}, config, report)
+        speed = count / accelerator.num_processes / (time.perf_counter() - began)
+        metrics = {"epoch": epoch, "loss": loss, "lr": rate(config, epoch + 1.0), "images_per_s": speed}
+        finish_epoch(bare, optimiser, accelerator, metrics, config, report)
     return bare
 
 
@@ -81,6 +92,33 @@ def see(config: TrainConfig, jpeg: bytes, key: Key) -> tuple[np.ndarray, np.ndar
 def augment(image: np.ndarray, config: TrainConfig, rng: np.random.Generator) -> np.ndarray:
     """RandomResizedCrop with scale (min_crop, 1) and ratio (3/4, 4/3), then a flip: (side, side, 3) uint8."""
     return views.flipped(views.resized_crop(image, config.mae.side, config.min_crop, rng), rng)
+
+
+def throughput(config: TrainConfig, side: int) -> float:
+    """Images a second of one device of this machine in `fit`, by a few epochs on made-up images of side x side px; nothing is kept.
+
+    The first epoch does not count, because in it everything is met for the first time; of the others the median.
+    """
+    share, speeds = config.batch // config.workers, list[float]()
+    epochs, steps = TRIED
+    shorter = {"epochs": epochs, "warmup_epochs": 0, "batch": share, "workers": 1, "checkpoint_every": epochs}
+    coarse = np.random.default_rng(config.seed).integers(0, 256, (max(1, side // 16), max(1, side // 16), 3), np.uint8)
+    jpeg = pictures.encode(np.asarray(cv2.resize(coarse, (side, side)), np.uint8), 95)  # about as many bytes as of tissue
+
+    def note(metrics: dict[str, float], _: Path | None) -> None:
+        speeds.append(metrics["images_per_s"])
+
+    fit(lambda positions: [jpeg] * len(positions), share * steps, config.model_copy(update=shorter), resume=None, report=note)
+    return median(speeds[1:])
+
+
+def device() -> str:
+    """What a training runs on here, by name: the GPU, or the processors in its place."""
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = next((line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("model name")), platform.machine())
+    return f"{os.cpu_count()} processors {model}, no GPU"
 
 
 def fit_simclr(read: Read, count: int, config: TrainConfig, shape: SimCLRConfig, report: Report) -> simclr.SimCLR:

@@ -5,22 +5,20 @@ In every stretch of eight seconds it stands still once and meets three of: motio
 moment is a function of (seed, time), so a clip of any length needs the memory of one frame. Nobody in it exists.
 """
 
-import itertools
 import json
-import os
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 
+from engine.clutter import Clutter
 from engine.colon import FOCAL, Camera, Colon, Polyp, View
+from engine.encode import encode
 from engine.endoscope import Screen, Weather
 from engine.mucosa import Box, Mask, Pixels
 
@@ -40,6 +38,8 @@ class Moment:
     mask: Mask  # (H, W) polyp pixels; under motion blur: where they are in the middle of the exposure
     events: tuple[str, ...]  # of EVENTS, in that order
     boxes: tuple[Box, ...] = ()  # one around every visible polyp: y0, x0, y1, x1 in pixels, half open
+    polyps: tuple[int, ...] = ()  # the number of each in its colon, in that order
+    artefacts: Mapping[str, Mask] = field(default_factory=dict)  # (H, W) by kind: pixels that do not show mucosa as it is
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Recording:
     fps: int = 25
     height: int = 480
     width: int = 560
-    polyps: bool = True  # False: the same clip without them
+    polyps: float = 1.0  # share of the polyps that is there; 0: the same clip without them
+    clutter: bool = False  # True: the same clip with instruments, insets, glints and smoke in the way of nothing but a clear view
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -75,6 +76,11 @@ class Recording:
         return Weather(self.seed, height, width)
 
     @cached_property
+    def things(self) -> Clutter:
+        height, width = self.screen.area.shape
+        return Clutter(self.seed, height, width)
+
+    @cached_property
     def colon(self) -> Colon:
         height, width = self.screen.area.shape
         return Colon(self.seed, height, width, self.polyps)
@@ -86,22 +92,29 @@ class Recording:
             if number % self.fps == 0:
                 text = self.screen.written(number // self.fps)
             happening = planned(self.seed, min(CYCLE, self.seconds), number / self.fps)
-            view, lumen = self.look(number, moved, happening)
+            view, hiding, lumen = self.look(number, moved, happening)
             image, mask = self.screen.compose(view.image, view.mask, text)
-            boxes = tuple(box for part in view.boxes if (box := visible(mask, part, self.screen.content)))
-            true = {*happening, *(["lumen"] if lumen else []), *(["polyp"] if boxes else [])}
-            yield Moment(image, mask, tuple(event for event in EVENTS if event in true), boxes)
+            seen = [visible(mask, part, self.screen.content) for part in view.boxes]
+            polyps = tuple(polyp for polyp, box in zip(view.polyps, seen, strict=True) if box)
+            true = {*happening, *(["lumen"] if lumen else []), *(["polyp"] if polyps else [])}
+            events, boxes = tuple(event for event in EVENTS if event in true), tuple(box for box in seen if box)
+            yield Moment(image, mask, events, boxes, polyps, self.screen.artefacts(hiding, text[1]))
             moved += 0.0 if {"still", "out_of_body"} & set(happening) else 1 / self.fps
 
-    def look(self, number: int, moved: float, happening: tuple[str, ...]) -> tuple[View, bool]:
-        """What the sensor sees in frame `number` after `moved` seconds of motion, and whether the lumen is in the picture."""
+    def look(self, number: int, moved: float, happening: tuple[str, ...]) -> tuple[View, dict[str, Mask], bool]:
+        """What the sensor sees in frame `number` after `moved` seconds of motion, what of it is no wall, and whether the lumen is in it."""
         if "out_of_body" in happening:
             view, lumen = View(self.weather.outside(number / self.fps), np.zeros(self.screen.area.shape, np.bool_), ()), False
         else:
             camera = path(self.colon, moved)
             view, lumen = self.colon.view(camera), self.screen.shows(*camera.lumen)
+        image, mask, hiding = self.weather.change(view.image, happening, moved), view.mask, self.weather.hides(happening, moved)
+        if self.clutter and not hiding:
+            image, hiding = self.things.over(image, number / self.fps)
+            for covered in hiding.values():
+                mask = mask & ~covered
         grain = np.random.default_rng([self.seed, NOISE, number])
-        return replace(view, image=self.weather.grain(self.weather.change(view.image, happening, moved), grain)), lumen
+        return replace(view, image=self.weather.grain(image, grain), mask=mask), hiding, lumen
 
 
 def clip(seed: int, seconds: float = 8.0, fps: int = 25, height: int = 480, width: int = 560) -> Iterator[Moment]:
@@ -127,7 +140,7 @@ def write_clip(path: Path | str, seed: int, seconds: float = 8.0, fps: int = 25,
     version of numpy, OpenCV or x264 may round to other bytes.
     """
     truth, moments = Truth(seed, fps), Recording(seed, seconds, fps, height, width).moments()
-    encode(Path(path), truth.follow(moments), fps)
+    encode(Path(path), (moment.image for moment in truth.follow(moments)), fps)
     return truth.told()
 
 
@@ -146,7 +159,8 @@ def write_clips(
         recording = Recording(seed + number, seconds, 25, *size)
         truth = Truth(recording.seed, recording.fps)
         with zipfile.ZipFile(truths / f"{path.stem}.npz", "w") as archive:
-            encode(path, masked(truth.follow(recording.moments()), recording.fps, archive), recording.fps)
+            followed = masked(truth.follow(recording.moments()), recording.fps, archive)
+            encode(path, (moment.image for moment in followed), recording.fps)
         (truths / f"{path.stem}.json").write_text(json.dumps(truth.told(), indent=1) + "\n")
     return paths
 
@@ -274,27 +288,3 @@ def masked(moments: Iterator[Moment], fps: int, archive: zipfile.ZipFile) -> Ite
             with archive.open(entry, "w") as file:
                 np.lib.format.write_array(file, moment.mask)
         yield moment
-
-
-def encode(path: Path, moments: Iterator[Moment], fps: int) -> None:
-    """H.264 with a keyframe a second; a broken-off file is removed.
-
-    The bytes repeat because one thread writes them, without mbtree: x264's AVX-512 version of it reads memory that nobody wrote (seen with
-    PyAV 18.1: other bytes for every value of MALLOC_PERTURB_).
-    """
-    first = next(moments)
-    height, width = first.image.shape[:2]
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        with av.open(str(part), "w", options={"fflags": "+bitexact"}) as container:
-            repeatable = f"threads=1:cpu-independent=1:mbtree=0:keyint={fps}:min-keyint={fps}:scenecut=0"
-            stream = container.add_stream(
-                "libx264", rate=Fraction(fps), options={"preset": "veryfast", "crf": "20", "x264-params": repeatable}
-            )
-            stream.height, stream.width, stream.pix_fmt, stream.thread_count = height, width, "yuv420p", 1
-            for moment in itertools.chain([first], moments):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(moment.image, format="rgb24")))
-            container.mux(stream.encode())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from engine.knobs import flat
 from engine.pool import Pool
 from engine.selection import Selection
 from engine.store import PatchStore
-from jobs import judging
+from jobs import judging, throughput
 
 log = logging.getLogger("jobs.choose")
 IMAGES_AT_ONCE = 64  # about 100 MB of pixels
@@ -29,10 +29,11 @@ def run(config: Config) -> None:
     if not store.open("patches", version).count_rows():
         raise LookupError(f"the store {store.uri} holds no patches: run the job ingest on video that passes the gate")
     pool, name = pool_of(config, store, version), selection.clustering_of(config.selection)
-    group, seconds = config.synthesis.patches, seconds_per_image(config)
+    group, speed = config.synthesis.patches, throughput.known(config)
+    seconds = config.pretrain.epochs / speed.images_per_s if speed else 0.0
     chosen = selection.choose(pool, config.selection, run=spread(config), group=group, seconds_per_image=seconds)
     chosen = replace(chosen, selection_id=synthesis.named(chosen.selection_id, config.synthesis))
-    tags = {"selection": chosen.selection_id, "patches_version": version}
+    tags = {"selection": chosen.selection_id, "patches_version": version, **(speed.tags if speed else {})}
     tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
     with store.writing("choose"), tracking.running(config, "choose", chosen.selection_id, tags) as record:
         if chosen.clustering:
@@ -42,6 +43,8 @@ def run(config: Config) -> None:
         told = {f"choose/{name}": value for name, value in chosen.told.items()}
         record.log({**counts, f"choose/unspent_{config.selection.unit}": chosen.unspent, **told}, step=0)
         record.log(reused(pool, chosen) | moved(config, store, chosen, version), step=0)
+        if speed:
+            record.log({throughput.METRICS["choose"]: speed.images_per_s}, step=0)
         judging.keep(judging.judged(config, store, chosen, version), record)
     log.info(
         "%s: %d of %d patches, %.1f%% of the stored bytes, %d images; %.6g %s of the budget are left",
@@ -98,12 +101,6 @@ def spread(config: Config) -> selection.Run:
         return flow.run_on_ray([Step(stage, arguments, batch=1, actors=(1, TASKS), loads=False)], table)
 
     return run
-
-
-def seconds_per_image(config: Config) -> float:
-    """Of a GPU, over all epochs of the pre-training; 0 where its throughput was not measured."""
-    speed = config.selection.images_per_s
-    return config.pretrain.epochs / speed if speed else 0.0
 
 
 def compose(config: Config, store: PatchStore, chosen: Selection, version: int) -> Iterator[pa.Table]:

@@ -60,13 +60,16 @@ def train_here(work: flow.Work, runs: str) -> str:
 
 
 def fit(read: loader.Read, count: int, recipe: TrainConfig, record: tracking.Run, resume: Path | None, report: pretrain.Report) -> None:
-    """The loop on one worker; the first of them also writes to MLflow and says how far it is."""
+    """The loop on one worker; the first of them also writes to MLflow what it runs on, and says how far it is."""
+    first = os.environ.get("RANK", "0") == "0"
 
     def both(metrics: dict[str, float], folder: Path | None) -> None:
-        if os.environ.get("RANK", "0") == "0":
+        if first:
             tell(record, recipe.epochs, metrics)
         report(metrics, folder)
 
+    if first:
+        record.note({"device": pretrain.device()})
     pretrain.fit(read, count, recipe, resume=resume, report=both)
 
 

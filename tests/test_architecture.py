@@ -17,7 +17,8 @@ LAYERS = [
     {"models"},
     {"schema", "settings", "theory"},
     {"config"},
-    TOOLS | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope"},
+    TOOLS
+    | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"},
     {
         "videos",
         "frames",

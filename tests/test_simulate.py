@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from engine import simulate
 from engine.colon import Camera, Colon, View
+from engine.encode import encode
 from engine.endoscope import Screen
 from engine.simulate import EVENTS, Moment, Recording, Truth, clip, content_box, still, text_boxes, write_clip, write_clips, write_pairs
 
@@ -321,11 +322,11 @@ def test_many_clips_leave_only_video_in_their_folder_and_masks_beside_the_truth(
 
 
 def test_a_broken_off_encoding_leaves_no_file(tmp_path: Path) -> None:
-    def breaks() -> itertools.chain[Moment]:
-        return itertools.chain(clip(0, 0.2, **SMALL), (1 / 0 for _ in "x"))  # type: ignore[arg-type]
+    def breaks() -> itertools.chain[np.ndarray]:
+        return itertools.chain((moment.image for moment in clip(0, 0.2, **SMALL)), (1 / 0 for _ in "x"))  # type: ignore[arg-type]
 
     with pytest.raises(ZeroDivisionError):
-        simulate.encode(tmp_path / "clip.mp4", breaks(), 25)
+        encode(tmp_path / "clip.mp4", breaks(), 25)
     assert list(tmp_path.iterdir()) == []
 
 

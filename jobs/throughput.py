@@ -1,0 +1,82 @@
+"""How many images a second one device goes through in pre-training, for budgets in its hours: told, measured by a job before, or now.
+
+Without a GPU the device is what a training process has of the processors: all of them in this process, one on Ray.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from engine import pretrain, tracking
+from engine.config import Config
+from engine.knobs import flat
+
+log = logging.getLogger("jobs.throughput")
+METRICS = {"pretrain": "train/images_per_s", "choose": "choose/images_per_s"}  # of one device, by job
+# What decides the time of a step, beside the device; how long a training is and how fast it learns do not.
+KNOBS = ("where", "pretrain.mae.", "pretrain.batch", "pretrain.precision", "pretrain.workers", "synthesis.patches")
+
+
+@dataclass(frozen=True)
+class Throughput:
+    images_per_s: float  # of one device
+    source: str
+    device: str = "not told"  # by name; where it says that there is no GPU, GPU-hours are hours of its processors
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {"throughput": self.source, "device": self.device}
+
+
+def known(config: Config) -> Throughput | None:
+    """The throughput for a budget in hours of a device; None for other budgets, which need none.
+
+    What selection.images_per_s says counts; else what was measured on such a device with these settings; else it is measured now.
+    """
+    if config.selection.unit != "gpu_hours":
+        return None
+    told = config.selection.images_per_s
+    found = Throughput(told, "selection.images_per_s") if told else measured(config) or tried(config)
+    log.info("the budget's hours are of one device that pre-trains on %.4g images/s, by %s", found.images_per_s, found.source)
+    if not told:
+        log.info("that device is %s", found.device)
+    return found
+
+
+def measured(config: Config) -> Throughput | None:
+    """By the newest pre-training that suits, else by the newest choice that does."""
+    device = pretrain.device()
+    for job, metric in METRICS.items():
+        for one in reversed(tracking.runs(config, job)):
+            if metric in one["metrics"] and one["tags"].get("device") == device and alike(one["params"], config):
+                # of all epochs the median: anything may have taken the time of one
+                return Throughput(median(speed for _, speed in one["run"].curve(metric)), f"the {job} run {one['run'].run_id}", device)
+    return None
+
+
+def alike(params: dict[str, str], config: Config) -> bool:
+    """Whether a run's parameters are those of `config` in all that decides the time of a step."""
+    return all(params.get(name) == str(value) for name, value in flat(config).items() if name.startswith(KNOBS))
+
+
+def tried(config: Config) -> Throughput:
+    """By some steps of the training loop on this machine."""
+    log.info("no pre-training with these settings was measured on %s: trying some steps", pretrain.device())
+    side = config.frames.longest_side  # at most: a training image is as large as the frame that its first patch is from
+    with threads_of_a_worker(config):
+        return Throughput(pretrain.throughput(config.pretrain, side), "some steps on made-up images", pretrain.device())
+
+
+@contextmanager
+def threads_of_a_worker(config: Config) -> Iterator[None]:
+    """As many threads as a training process has: on Ray one, because Ray gives it one processor; here all."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if config.where == "ray" else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
