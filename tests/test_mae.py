@@ -80,10 +80,13 @@ def assert_same_losses_and_pixels(ours, theirs):
         loss, prediction, mask = ours(images, noise)
         alone = [theirs(images[i : i + 1], noise=noise[i : i + 1]) for i in range(len(images))]
         all_at_once = theirs(images, noise=noise)
+        errors = ours.errors(images, torch.stack([noise, noise.flip(1)], 1))
+        flipped = ours(images, noise.flip(1))[0]
     torch.testing.assert_close(loss, torch.stack([out.loss for out in alone]), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(loss.mean(), all_at_once.loss, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(prediction, all_at_once.logits, atol=1e-5, rtol=1e-5)
     assert torch.equal(mask, all_at_once.mask)
+    torch.testing.assert_close(errors, torch.stack([torch.stack([out.loss for out in alone]), flipped], 1), atol=1e-5, rtol=1e-5)
 
 
 OLD = {"q": "query", "k": "key", "v": "value"}
