@@ -70,9 +70,10 @@ class MAE(nn.Module):
         """The losses of `forward` for n draws of masks, to rounding and sooner: (B, 3, S, S) and noise (B, n, L) -> (B, n).
 
         The draws share the embedding and one pass of the encoder. The decoder takes the tokens as the shuffle left them, since only
-        their positions tell them apart, and ends with the removed ones alone.
+        their positions tell them apart, and ends with the removed ones alone. Under autocast what flows between the blocks is in its
+        precision, too: cast at every layer it took a twentieth longer.
         """
-        tokens, target, seen = self.embed(images), self.target(images), self.config.visible
+        tokens, target, seen = as_multiplied(self.embed(images)), self.target(images), self.config.visible
         orders = [shuffle(tokens, draw) for draw in noise.unbind(1)]
         latents = self.transform(torch.cat([take(tokens, order[:, :seen]) for order in orders])).chunk(len(orders))
         predictions = map(self.predict_removed, latents, orders)
@@ -98,7 +99,7 @@ class MAE(nn.Module):
     def transform(self, tokens: Tensor) -> Tensor:
         """Put the class token in front, run the blocks and the norm: (B, n, D) -> (B, n+1, D)."""
         cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
-        x = torch.cat([cls_token, tokens], dim=1)
+        x = torch.cat([cls_token.to(tokens.dtype), tokens], dim=1)
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.norm(x)
@@ -119,8 +120,9 @@ class MAE(nn.Module):
     def predict_removed(self, latent: Tensor, ids_shuffle: Tensor) -> Tensor:
         """The pixels of the removed tokens as the shuffle ordered them: (B, n+1, D) and ids (B, L) -> (B, L-n, p*p*3)."""
         removed = ids_shuffle.shape[1] + 1 - latent.shape[1]
-        x = torch.cat([self.decoder_embed(latent), self.mask_token.expand(len(latent), removed, -1)], dim=1)
-        x = x + self.decoder_pos_embed[0, pad(ids_shuffle + 1, (1, 0))]  # the class token is number 0
+        mask_tokens = self.mask_token.expand(len(latent), removed, -1)
+        places = self.decoder_pos_embed[0, pad(ids_shuffle + 1, (1, 0))]  # the class token is number 0
+        x = as_multiplied(torch.cat([self.decoder_embed(latent), mask_tokens], dim=1) + places)
         *blocks, last = list[Any](self.decoder_blocks)
         for block in blocks:
             x = block(x)
@@ -168,6 +170,12 @@ def shuffle(tokens: Tensor, noise: Tensor) -> Tensor:
     if noise.shape != tokens.shape[:2]:
         raise ValueError(f"the masked autoencoder got noise of shape {tuple(noise.shape)}, expected {tuple(tokens.shape[:2])}")
     return noise.argsort(dim=1, stable=True)  # stable: equal noise must not mean another mask on another device
+
+
+def as_multiplied(tokens: Tensor) -> Tensor:
+    """The tokens in the precision in which autocast multiplies, as they are without it."""
+    device = tokens.device.type
+    return tokens.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tokens
 
 
 def take(tokens: Tensor, ids: Tensor) -> Tensor:

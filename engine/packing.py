@@ -64,17 +64,17 @@ class CachedAttention(nn.Module):
         if attn_mask is not None or is_causal:
             raise ValueError("packed attention got a mask, expected none: every token sees all tokens")
         size = max(1, CACHED // (self.num_heads * x.shape[1] ** 2))
-        tokens: Tensor = self.proj(torch.cat([self.heads(some) for some in self.qkv(x).split(size)]))
+        tokens: Tensor = self.proj(torch.cat([self.heads(some) for some in self.qkv(x).split(size)]).flatten(2))
         return tokens
 
     def heads(self, qkv: Tensor) -> Tensor:
-        """What the heads make of queries, keys and values: (b, n, 3C) to (b, n, C)."""
+        """What the heads make of queries, keys and values: (b, n, 3C) to (b, n, heads, C / heads)."""
         b, n, _ = qkv.shape
         shape = (b, n, 3, self.num_heads, -1)
         q, k, v = qkv.view(shape).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)  # (b * heads, n, C / heads) each
         logits = torch.bmm(q * self.scale, k.transpose(1, 2))
         shares = logits.to_mkldnn().softmax(-1).to_dense()
-        return torch.bmm(shares, v).view(b, self.num_heads, n, -1).transpose(1, 2).reshape(b, n, -1)
+        return torch.bmm(shares, v).view(b, self.num_heads, n, -1).transpose(1, 2)
 
 
 def packed(model: Model, precision: Precision) -> Model:

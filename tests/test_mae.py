@@ -191,6 +191,16 @@ def test_what_was_removed_does_not_reach_the_prediction():
     assert not torch.allclose(prediction, visible)
 
 
+def test_the_errors_of_several_draws_in_bfloat16_are_near_those_in_float32():
+    model, (images, noise) = random_model(TINY), pictures(TINY)
+    draws = torch.stack([noise, noise.flip(1), noise.flip(0)], 1)
+    with torch.inference_mode():
+        expected = model.errors(images, draws)
+        with torch.autocast("cpu", torch.bfloat16):
+            made = model.errors(images, draws)
+    torch.testing.assert_close(made, expected, rtol=0.01, atol=0)
+
+
 def test_every_weight_but_the_positions_learns():
     model = mae.MAE(TINY)
     images, noise = pictures(TINY)
@@ -379,6 +389,8 @@ def test_pictures_and_noise_of_another_shape_are_refused():
         model(images[:, :, :24, :24], noise)
     with pytest.raises(ValueError, match=r"expected \(3, 16\)"):
         model(images, noise[:, :9])
+    with pytest.raises(ValueError, match=r"expected \(3, 16\)"):
+        model.errors(images, noise[:2, None])
 
 
 @pytest.mark.parametrize("size", ["base", "large", "huge"])
