@@ -60,14 +60,14 @@ class ScoreDifficulty:
         return self.measured(squares, noise)
 
     def measured(self, squares: Pictures, noise: NDArray[np.float32]) -> Scores:
-        """One forward pass per draw and one without a mask; `noise` is (B, draws, L)."""
+        """The draws' errors and one pass without a mask; `noise` is (B, draws, L)."""
         images = mae.normalise(filled(squares, self.room.size), self.device)
-        draws = torch.from_numpy(filled(noise, self.room.size)).to(self.device).unbind(1)
+        draws = torch.from_numpy(filled(noise, self.room.size)).to(self.device)
         with inference(self.config.precision):
-            errors = torch.stack([self.model(images, draw)[0].double() for draw in draws])
+            errors = self.model.errors(images, draws).double()
             vectors = normalize(self.model.encode(images)[:, 1:].mean(1), dim=-1)
         count = len(squares)
-        return first(errors.mean(0).float(), count), first(vectors.half(), count)
+        return first(errors.mean(1).float(), count), first(vectors.half(), count)
 
 
 @schema.stage(reads=schema.PATCH, writes=schema.SCORED)

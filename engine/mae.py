@@ -6,6 +6,7 @@ blocks are timm's. B images, L tokens each, S pixels a side, p pixels a token's 
 
 import json
 from functools import partial
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from engine import files, weights
 from engine.models import MAEConfig
@@ -64,6 +66,20 @@ class MAE(nn.Module):
         prediction = self.forward_decoder(latent, ids_restore)
         return self.forward_loss(images, prediction, mask), prediction, mask
 
+    def errors(self, images: Tensor, noise: Tensor) -> Tensor:
+        """The losses of `forward` for n draws of masks, to rounding and sooner: (B, 3, S, S) and noise (B, n, L) -> (B, n).
+
+        The draws share the embedding and one pass of the encoder. The decoder takes the tokens as the shuffle left them, since only
+        their positions tell them apart, and ends with the removed ones alone. Under autocast what flows between the blocks is in its
+        precision, too: cast at every layer it took a twentieth longer.
+        """
+        tokens, target, seen = as_multiplied(self.embed(images)), self.target(images), self.config.visible
+        orders = [shuffle(tokens, draw) for draw in noise.unbind(1)]
+        latents = self.transform(torch.cat([take(tokens, order[:, :seen]) for order in orders])).chunk(len(orders))
+        predictions = map(self.predict_removed, latents, orders)
+        errors = [(made - take(target, order[:, seen:])) ** 2 for made, order in zip(predictions, orders, strict=True)]
+        return torch.stack([error.mean((1, 2)) for error in errors], 1)
+
     def encode(self, images: Tensor) -> Tensor:
         """The tokens (B, L+1, D) of unmasked `images` (B, 3, S, S) after the last norm; the first is the class token."""
         return self.transform(self.embed(images))
@@ -83,7 +99,7 @@ class MAE(nn.Module):
     def transform(self, tokens: Tensor) -> Tensor:
         """Put the class token in front, run the blocks and the norm: (B, n, D) -> (B, n+1, D)."""
         cls_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
-        x = torch.cat([cls_token, tokens], dim=1)
+        x = torch.cat([cls_token.to(tokens.dtype), tokens], dim=1)
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.norm(x)
@@ -101,13 +117,31 @@ class MAE(nn.Module):
         prediction: Tensor = self.decoder_pred(self.decoder_norm(x))
         return prediction[:, 1:]
 
+    def predict_removed(self, latent: Tensor, ids_shuffle: Tensor) -> Tensor:
+        """The pixels of the removed tokens as the shuffle ordered them: (B, n+1, D) and ids (B, L) -> (B, L-n, p*p*3)."""
+        removed = ids_shuffle.shape[1] + 1 - latent.shape[1]
+        mask_tokens = self.mask_token.expand(len(latent), removed, -1)
+        places = self.decoder_pos_embed[0, pad(ids_shuffle + 1, (1, 0))]  # the class token is number 0
+        x = as_multiplied(torch.cat([self.decoder_embed(latent), mask_tokens], dim=1) + places)
+        *blocks, last = list[Any](self.decoder_blocks)
+        for block in blocks:
+            x = block(x)
+        x = (x + last.attn(last.norm1(x)))[:, -removed:]
+        x = x + last.mlp(last.norm2(x))
+        prediction: Tensor = self.decoder_pred(self.decoder_norm(x))
+        return prediction
+
     def forward_loss(self, images: Tensor, prediction: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error over the removed tokens of every image: (B,)."""
+        error = ((prediction - self.target(images)) ** 2).mean(-1)
+        return (error * mask).sum(1) / mask.sum(1)
+
+    def target(self, images: Tensor) -> Tensor:
+        """What is to be predicted: the pixels, or with norm_pix those of every token by its own mean and deviation: (B, L, p*p*3)."""
         target = patchify(images, self.config.token)
         if self.config.norm_pix:
             target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
-        error = ((prediction - target) ** 2).mean(-1)
-        return (error * mask).sum(1) / mask.sum(1)
+        return target
 
     def initialise(self) -> None:
         """The official initialisation: Xavier for everything linear, the token embedding included; 0.02 for the two tokens."""
@@ -125,12 +159,23 @@ def random_masking(tokens: Tensor, noise: Tensor, visible: int) -> tuple[Tensor,
 
     `ids_restore` undoes the shuffle: the token at place i is number ids_restore[i] of visible and removed ones in a row.
     """
-    if noise.shape != tokens.shape[:2]:
-        raise ValueError(f"the masked autoencoder got noise of shape {tuple(noise.shape)}, expected {tuple(tokens.shape[:2])}")
-    ids_shuffle = noise.argsort(dim=1, stable=True)  # stable: equal noise must not mean another mask on another device
+    ids_shuffle = shuffle(tokens, noise)
     ids_restore = ids_shuffle.argsort(dim=1)
     mask = (ids_restore >= visible).to(tokens.dtype)
     return take(tokens, ids_shuffle[:, :visible]), mask, ids_restore
+
+
+def shuffle(tokens: Tensor, noise: Tensor) -> Tensor:
+    """The numbers of the tokens (B, L, D) in the order of their noise (B, L): what stays visible comes first."""
+    if noise.shape != tokens.shape[:2]:
+        raise ValueError(f"the masked autoencoder got noise of shape {tuple(noise.shape)}, expected {tuple(tokens.shape[:2])}")
+    return noise.argsort(dim=1, stable=True)  # stable: equal noise must not mean another mask on another device
+
+
+def as_multiplied(tokens: Tensor) -> Tensor:
+    """The tokens in the precision in which autocast multiplies, as they are without it."""
+    device = tokens.device.type
+    return tokens.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tokens
 
 
 def take(tokens: Tensor, ids: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from engine import pictures, sam, schema
-from engine.appearance import BLACK
 from engine.config import PatchesConfig
 from engine.proposals import SMALLEST, Proposals, Propose, colour_regions, random_crops
 
+BLACK = 16  # of 255 in every channel: border, text that was hidden, or lumen too dark to show anything
 MAX_BLACK = 0.05  # share of a patch. Unguarded, 56 % of the hardest tenth of random crops hold more, and show nothing else worth learning
 
 CUT = {"min_area", "max_area", "max_overlap", "margin", "per_frame", "max_side", "quality"}

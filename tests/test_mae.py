@@ -80,10 +80,13 @@ def assert_same_losses_and_pixels(ours, theirs):
         loss, prediction, mask = ours(images, noise)
         alone = [theirs(images[i : i + 1], noise=noise[i : i + 1]) for i in range(len(images))]
         all_at_once = theirs(images, noise=noise)
+        errors = ours.errors(images, torch.stack([noise, noise.flip(1)], 1))
+        flipped = ours(images, noise.flip(1))[0]
     torch.testing.assert_close(loss, torch.stack([out.loss for out in alone]), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(loss.mean(), all_at_once.loss, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(prediction, all_at_once.logits, atol=1e-5, rtol=1e-5)
     assert torch.equal(mask, all_at_once.mask)
+    torch.testing.assert_close(errors, torch.stack([torch.stack([out.loss for out in alone]), flipped], 1), atol=1e-5, rtol=1e-5)
 
 
 OLD = {"q": "query", "k": "key", "v": "value"}
@@ -186,6 +189,16 @@ def test_what_was_removed_does_not_reach_the_prediction():
         visible = model(torch.where(hidden, images, 9.0), noise)[1]
     assert torch.equal(prediction, other)
     assert not torch.allclose(prediction, visible)
+
+
+def test_the_errors_of_several_draws_in_bfloat16_are_near_those_in_float32():
+    model, (images, noise) = random_model(TINY), pictures(TINY)
+    draws = torch.stack([noise, noise.flip(1), noise.flip(0)], 1)
+    with torch.inference_mode():
+        expected = model.errors(images, draws)
+        with torch.autocast("cpu", torch.bfloat16):
+            made = model.errors(images, draws)
+    torch.testing.assert_close(made, expected, rtol=0.01, atol=0)
 
 
 def test_every_weight_but_the_positions_learns():
@@ -376,6 +389,8 @@ def test_pictures_and_noise_of_another_shape_are_refused():
         model(images[:, :, :24, :24], noise)
     with pytest.raises(ValueError, match=r"expected \(3, 16\)"):
         model(images, noise[:, :9])
+    with pytest.raises(ValueError, match=r"expected \(3, 16\)"):
+        model.errors(images, noise[:2, None])
 
 
 @pytest.mark.parametrize("size", ["base", "large", "huge"])

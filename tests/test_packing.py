@@ -15,7 +15,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 from torch.nn import functional as F
 
-from engine.packing import Packed, is_served, packed
+from engine.packing import CachedAttention, Packed, is_served, packed
 
 SIZES = st.integers(1, 70)
 
@@ -56,6 +56,31 @@ def test_a_packed_block_is_the_block_and_leaves_it_as_it_was():
     assert [type(layer) for layer in (quick.mlp.fc1, quick.mlp.act, quick.attn.qkv)] == [Packed, nn.Identity, Packed]
     assert not [layer for layer in block.modules() if isinstance(layer, Packed)]
     pickle.dumps(block)
+
+
+@pytest.mark.skipif(not is_served("bfloat16"), reason="a processor without bfloat16 keeps its layers")
+@settings(deadline=None, max_examples=12)
+@given(st.integers(1, 40), st.integers(1, 230), st.sampled_from([(32, 1), (48, 3), (64, 4)]))
+def test_attention_a_few_pictures_at_a_time_is_attention(count, tokens, sizes):
+    (width, heads), generator = sizes, torch.Generator().manual_seed(count * 231 + tokens)
+    block, x = Block(width, heads, qkv_bias=True).eval(), torch.randn(count, tokens, width, generator=generator)
+    quick = packed(block, "bfloat16")
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        made, alone = quick.attn(x), quick.attn(x[-1:])
+    with torch.inference_mode():
+        torch.testing.assert_close(made.float(), block.attn(x), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(made[-1:], alone, atol=0, rtol=0)
+
+
+def test_attention_with_more_to_do_is_left_alone():
+    block = Block(32, 2, qk_norm=True).eval()
+    assert [type(packed(one, "bfloat16").attn) is type(one.attn) for one in (block, Block(32, 2))] == [True, not is_served("bfloat16")]
+
+
+def test_a_mask_is_refused_where_attention_is_packed():
+    quick = CachedAttention(Block(32, 2).attn)
+    with torch.inference_mode(), pytest.raises(ValueError, match="got a mask, expected none"):
+        quick(torch.zeros(1, 3, 32), is_causal=True)
 
 
 def test_a_gelu_by_the_tangent_stays_its_own_layer():
