@@ -52,6 +52,26 @@ class Searches:
         return list(self.boxes)
 
 
+class Finds:
+    """A search that finds every one of some lines whose letters, whiter than `grey`, it sees in the part where it looks."""
+
+    def __init__(self, *boxes, grey=255):
+        self.boxes, self.grey, self.parts = boxes, grey, []
+
+    def __call__(self, image, part=None):
+        self.parts.append(part)
+        return [box for box in self.boxes if self.letters(image, overlap(box, part or (0, 0, *image.shape[:2]))) > 20]
+
+    def letters(self, image, box):
+        return (image[box[0] : box[2], box[1] : box[3]] >= self.grey).all(axis=2).sum() if box else 0
+
+
+def overlap(one, other):
+    """The box that two have in common, None where there is none."""
+    y0, x0, y1, x1 = *np.maximum(one[:2], other[:2]), *np.minimum(one[2:], other[2:])
+    return (y0, x0, y1, x1) if y0 < y1 and x0 < x1 else None
+
+
 def test_letters_on_tissue_lie_in_the_boxes_and_can_be_read_before(find_text):
     plain = tissue(300, 400)
     image = lettered(plain)
@@ -109,26 +129,14 @@ def test_a_moving_picture_under_still_text_is_searched_once():
 def test_new_text_is_searched_for_in_the_frame_in_which_it_appears(lasts):
     plain = [tissue(300, 400, seed) for seed in range(3)]
     written = [lettered(image, "P R E S E T  1 2", (60, 200)) for image in plain]
-    search = Searches()
+    search = Finds((180, 50, 210, 300))
     watch = WatchText(search, [])
     looked(watch, plain[0], plain[1])
-    assert search.count == 1
+    assert len(search.parts) == 1
     following = written[2] if lasts else plain[2]
-    looked(watch, written[1], following)
-    assert search.count == 2
-    assert search.parts[1] == (0, 0, 300, 400)
-
-
-class Finds:
-    """A search that finds every one of some lines that is there, in the part where it looks."""
-
-    def __init__(self, *boxes):
-        self.boxes = boxes
-
-    def __call__(self, image, part=None):
-        top, left, bottom, right = part or (0, 0, *image.shape[:2])
-        inside = [box for box in self.boxes if box[0] >= top and box[1] >= left and box[2] <= bottom and box[3] <= right]
-        return [box for box in inside if (image[box[0] : box[2], box[1] : box[3]] == 255).all(axis=2).sum() > 20]
+    assert looked(watch, written[1], following) == [(180, 50, 210, 300)]
+    assert search.parts[2:] == [(0, 0, 300, 400)]
+    assert overlap(search.parts[1], (186, 60, 201, 290))
 
 
 def test_a_line_that_flickers_while_marks_come_elsewhere_is_hidden_whenever_it_is_there():
