@@ -3,8 +3,10 @@
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -28,7 +30,8 @@ MARGIN = 0.25  # of a line's height: the detector's boxes hug the letters, whose
 Search = Callable[[Image, Box | None], list[Box]]  # text in a picture, or in a part of it
 
 
-class Strokes(NamedTuple):
+@dataclass(frozen=True)
+class Strokes:
     """Thin bright marks of a picture scaled by `scale`, and its grey levels there."""
 
     map: NDArray[np.uint8]  # 0 or 1
@@ -39,7 +42,13 @@ class Strokes(NamedTuple):
         """Without those near what is hidden in the picture."""
         size = self.map.shape[1], self.map.shape[0]
         near = cv2.dilate(cv2.resize(hidden.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.ones((9, 9), np.uint8))
-        return self._replace(map=self.map * (1 - near))
+        return replace(self, map=self.map * (1 - near))
+
+    @cached_property
+    def pieces(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The number of the connected mark at each place, 0 beside them, and the (N, 5) x, y, width, height and pixels of each number."""
+        _, labels, boxes, _ = cv2.connectedComponentsWithStats(self.map, connectivity=8)
+        return np.asarray(labels, np.int32), np.asarray(boxes, np.int32)
 
 
 class FindText:
@@ -141,7 +150,7 @@ def stays(box: Box, seen: NDArray[np.uint8], now: Strokes) -> bool:
 
 def rows_at(now: Strokes, new: NDArray[np.uint8], height: int, width: int) -> list[Box]:
     """The parts of a picture around the new marks that stand in rows like letters."""
-    if np.count_nonzero(new) < IN_ROWS or np.count_nonzero(rows := letters(now.map) & new) < IN_ROWS:
+    if np.count_nonzero(new) < IN_ROWS or np.count_nonzero(rows := letters(now) & new) < IN_ROWS:
         return []
     near = cv2.dilate(rows, np.ones((2 * ROOM + 1, 2 * ROOM + 1), np.uint8))
     _, _, boxes, _ = cv2.connectedComponentsWithStats(near)
@@ -174,15 +183,15 @@ def still(now: Strokes, new: NDArray[np.uint8], following: Strokes) -> NDArray[n
     same = new & following.map & (cv2.absdiff(now.grey, following.grey) < 16)
     if 2 * np.count_nonzero(same) < STANDING:
         return np.zeros(same.shape, np.uint8)
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(now.map, connectivity=8)
+    labels, boxes = now.pieces
     staying = np.bincount(labels[same > 0], minlength=len(boxes)) >= 0.5 * boxes[:, cv2.CC_STAT_AREA]
     staying[0] = False
     return np.asarray(cv2.boxFilter(staying.astype(np.float32)[labels], -1, (41, 15), normalize=False) >= STANDING, np.uint8)
 
 
-def letters(marks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def letters(marks: Strokes) -> NDArray[np.uint8]:
     """The marks that stand in a row of four or more of one height on one line, as letters do and glare seldom does."""
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(marks, connectivity=8)
+    labels, boxes = marks.pieces
     x, y, width, height, pixels = (boxes[:, column] for column in range(5))
     glyph = (height >= 5) & (height <= 40) & (width <= 1.6 * height + 6) & (pixels >= 0.12 * width * height)
     glyph[0] = False
