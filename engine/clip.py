@@ -5,7 +5,7 @@ Files are opened without their name and without any protocol, so the content alo
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -45,7 +45,7 @@ class Clip:
     frames: int = 0  # decoded
     broken: int = 0  # packets that could not be decoded
     entry: int | None = None  # pts of the first packet since the last seek: a keyframe
-    end: Fraction | None = None  # seconds on the file's clock, of the last packet of any stream
+    ends: dict[int, int] = field(default_factory=dict)  # of each stream, in its time base: the end of the last packet shown
     first: int = 0  # pts of the first frame
     last: int = 0  # pts of the frame before
     clockless: bool = False  # the file has no presentation times: they are counted
@@ -116,9 +116,9 @@ def early(clip: Clip, pts: int | None, by: int = 0) -> bool:
 
 
 def note_end(clip: Clip, packet: Any) -> None:
-    if packet.pts is not None and packet.time_base is not None:
-        end = (packet.pts + (packet.duration or 0)) * packet.time_base
-        clip.end = end if clip.end is None else max(clip.end, end)
+    if packet.pts is not None:
+        end = packet.pts + (packet.duration or 0)
+        clip.ends[packet.stream_index] = max(end, clip.ends.get(packet.stream_index, end))
 
 
 def frames_in(clip: Clip, packet: Any) -> list[Any]:
@@ -149,11 +149,12 @@ def judge(clip: Clip) -> None:
 def missing_seconds(clip: Clip) -> Fraction:
     """How much earlier the packets end than the container declares; 0 within the tolerance or where nothing is declared."""
     declared = clip.container.duration
-    if declared is None or clip.end is None or clip.clockless:
+    ends = [end * clip.container.streams[index].time_base for index, end in clip.ends.items()]
+    if declared is None or not ends or clip.clockless:
         return Fraction(0)
     # Matroska counts its duration from zero, the others from the first packet.
     start = 0 if "matroska" in clip.container.format.name else clip.container.start_time or 0
-    missing = Fraction(declared + start, av.time_base) - clip.end
+    missing = Fraction(declared + start, av.time_base) - max(ends)
     return missing if missing > max(CUT[0], CUT[1] * Fraction(declared, av.time_base)) else Fraction(0)
 
 

@@ -141,9 +141,7 @@ class View:
 
 
 def blacked(image: Image, hidden: Mask) -> Image:
-    shown = np.maximum(image, np.uint8(1))
-    shown[hidden] = 0
-    return shown
+    return np.asarray(cv2.copyTo(cv2.max(image, np.ones_like(image)), np.asarray(~hidden, np.uint8)), np.uint8)
 
 
 def scaled(image: Image, hidden: Mask, longest_side: int) -> tuple[Image, Mask]:

@@ -52,6 +52,26 @@ class Searches:
         return list(self.boxes)
 
 
+class Finds:
+    """A search that finds every one of some lines whose white letters it sees in the part where it looks."""
+
+    def __init__(self, *boxes):
+        self.boxes, self.parts = boxes, []
+
+    def __call__(self, image, part=None):
+        self.parts.append(part)
+        return [box for box in self.boxes if self.letters(image, overlap(box, part or (0, 0, *image.shape[:2]))) > 20]
+
+    def letters(self, image, box):
+        return (image[box[0] : box[2], box[1] : box[3]] == 255).all(axis=2).sum() if box else 0
+
+
+def overlap(one, other):
+    """The box that two have in common, None where there is none."""
+    y0, x0, y1, x1 = *np.maximum(one[:2], other[:2]), *np.minimum(one[2:], other[2:])
+    return (y0, x0, y1, x1) if y0 < y1 and x0 < x1 else None
+
+
 def test_letters_on_tissue_lie_in_the_boxes_and_can_be_read_before(find_text):
     plain = tissue(300, 400)
     image = lettered(plain)
@@ -109,26 +129,92 @@ def test_a_moving_picture_under_still_text_is_searched_once():
 def test_new_text_is_searched_for_in_the_frame_in_which_it_appears(lasts):
     plain = [tissue(300, 400, seed) for seed in range(3)]
     written = [lettered(image, "P R E S E T  1 2", (60, 200)) for image in plain]
-    search = Searches()
+    search = Finds((180, 50, 210, 300))
     watch = WatchText(search, [])
     looked(watch, plain[0], plain[1])
-    assert search.count == 1
+    assert len(search.parts) == 1
     following = written[2] if lasts else plain[2]
-    looked(watch, written[1], following)
-    assert search.count == 2
-    assert search.parts[1] == (0, 0, 300, 400)
+    assert looked(watch, written[1], following) == [(180, 50, 210, 300)]
+    assert search.parts[2:] == [(0, 0, 300, 400)]
+    assert overlap(search.parts[1], (186, 60, 201, 290))
 
 
-class Finds:
-    """A search that finds every one of some lines that is there, in the part where it looks."""
+def glared(image, row):
+    """A picture with six spots of glare on one line, as near to each other as letters."""
+    image = image.copy()
+    for number in range(6):
+        cv2.ellipse(image, (220 + 14 * number, row), (3, 5), 0, 0, 360, (250, 250, 250), -1)
+    return image
 
-    def __init__(self, *boxes):
-        self.boxes = boxes
 
-    def __call__(self, image, part=None):
-        top, left, bottom, right = part or (0, 0, *image.shape[:2])
-        inside = [box for box in self.boxes if box[0] >= top and box[1] >= left and box[2] <= bottom and box[3] <= right]
-        return [box for box in inside if (image[box[0] : box[2], box[1] : box[3]] == 255).all(axis=2).sum() > 20]
+def test_glare_in_rows_is_looked_at_alone():
+    search = Finds()
+    watch = WatchText(search, [])
+    scenes = [tissue(300, 400), *(glared(tissue(300, 400, number), 40 * number) for number in range(1, 6))]
+    for now, following in zip(scenes, [*scenes[1:], None], strict=True):
+        assert looked(watch, now, following) == []
+    assert len(search.parts) == 6
+    for number, (y0, x0, y1, x1) in enumerate(search.parts[1:], 1):
+        assert y0 < 40 * number < y1
+        assert x0 < 220 < 290 < x1
+        assert (y1 - y0) * (x1 - x0) < 0.25 * 300 * 400
+
+
+@pytest.mark.parametrize("at", [(20, 60), (210, 205)], ids=["elsewhere", "where glare was before"])
+def test_letters_that_come_with_moving_glare_are_hidden_at_once(at):
+    line = at[1] - 20, at[0] - 10, at[1] + 10, at[0] + 170
+    watch = WatchText(Finds(line), [])
+    for number in range(1, 6):
+        scene, following = (glared(tissue(300, 400, seed), 40 * seed) for seed in (number, number + 1))
+        assert looked(watch, scene, following) == []
+    assert line in looked(watch, lettered(glared(tissue(300, 400, 6), 240), at=at), following)
+
+
+def test_faint_letters_are_found_with_bright_ones_in_another_corner(find_text):
+    plain = np.full((300, 400, 3), (150, 90, 70), np.uint8)
+    bright = lettered(plain, "12/05/2013", (240, 280))
+    drawn = cv2.putText(np.zeros_like(plain), "NAME ROE", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (25, 25, 25), 2, cv2.LINE_AA)
+    watch = WatchText(find_text, [])
+    assert looked(watch, plain, bright) == []
+    assert not strokes(cv2.add(plain, drawn)).map.any()
+    covered = shown(plain)
+    for y0, x0, y1, x1 in looked(watch, cv2.add(bright, drawn)):
+        covered[y0:y1, x0:x1] = True
+    assert covered[drawn.any(axis=2)].mean() > 0.99
+    assert covered[(bright != plain).any(axis=2)].mean() > 0.99
+
+
+def test_known_letters_beside_glare_call_for_no_new_search():
+    line = 180, 210, 210, 380
+    search = Finds(line)
+    watch = WatchText(search, [])
+    scenes = [lettered(tissue(300, 400, number), at=(220, 200)) for number in range(3)]
+    looked(watch, scenes[0])
+    assert looked(watch, glared(scenes[1], 240)) == [line]
+    assert [part == (0, 0, 300, 400) for part in search.parts] == [True, False]
+
+
+def test_what_a_look_at_a_part_shows_is_hidden_even_if_the_search_misses_it():
+    line = 180, 210, 210, 380
+    watch = WatchText(lambda image, part: [line] if part != (0, 0, 300, 400) else [], [])
+    assert looked(watch, tissue(300, 400)) == []
+    assert looked(watch, lettered(tissue(300, 400, 1), at=(220, 200))) == [line]
+
+
+@pytest.mark.parametrize("size", [0.6, 1.2])
+def test_a_row_of_letters_is_marked_to_its_last(size):
+    image = np.full((300, 400, 3), 90, np.uint8)
+    cv2.putText(image, "X X X X", (40, 200), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 2, cv2.LINE_AA)
+    marks = strokes(image)
+    assert len(marks.pieces[1]) == 5
+    assert (text.letters(marks) == marks.map).all()
+
+
+def test_boxes_that_are_found_again_and_again_do_not_pile_up():
+    watch = WatchText(Searches((40, 10, 70, 250)), [])
+    image = lettered(tissue(300, 400))
+    for _ in range(3 * text.RENEWED):
+        assert looked(watch, image, image) == [(40, 10, 70, 250)]
 
 
 def test_a_line_that_flickers_while_marks_come_elsewhere_is_hidden_whenever_it_is_there():
