@@ -94,7 +94,7 @@ SCORE = [
 # its frame travels in the same row; the stored patches have the four apart.
 APPEARANCE = [
     pa.field("variance", pa.float32()),  # squared error of the best constant picture, in units of the rebuild error
-    pa.field("black", pa.float32()),  # share of near-black pixels
+    pa.field("black", pa.float32()),  # share of hidden pixels: border, insets, text
     pa.field("glare", pa.float32()),  # share of blown-out pixels
     pa.field("foreign", pa.float32()),  # share without the colour of mucosa of all that is neither: metal, insets, letters
 ]
