@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine import gate, schema
 
-BLACK = 4  # of 255 in every channel: what was hidden, border and text alike, is stored as 0 and stays below in the JPEG; lumen is brighter
+BLACK = 4  # of 255 in every channel: border and text are hidden by zeros, half of which a JPEG of quality 95 leaves so; lumen is brighter
 DEVIATION = 255 * np.array([0.229, 0.224, 0.225])  # ImageNet's, by which difficulty is measured too
 
 # Shares of a patch above which it is an artefact. The first two were tried on random crops of Kvasir-SEG and PolypGen, of which the 64

@@ -40,8 +40,7 @@ class Case:
     """What is judged: rows of a pool in order of choice; `labels` (N,) are the clusters, `synthetic` the features of training images.
 
     The features must come from the net that made the pool's vectors, or the FID compares two languages; where there are none,
-    `featureless` says why. `rebuilds` tells whether
-    difficulty is the error of a rebuilt picture, in the units of its variance.
+    `featureless` says why. `rebuilds` tells whether difficulty is the error of a rebuilt picture, in the units of its variance.
     """
 
     pool: Pool
@@ -63,7 +62,7 @@ class Case:
     @property
     def vectors(self) -> Vectors:
         if self.pool.vectors is None:
-            raise UnknownError("the patches have no embeddings")
+            raise UnknownError("the patches have no embeddings, or some that cannot be compared")
         return self.pool.vectors
 
     @property

@@ -35,7 +35,7 @@ def run(config: Config) -> None:
     chosen = replace(chosen, selection_id=synthesis.named(chosen.selection_id, config.synthesis))
     tags = {"selection": chosen.selection_id, "patches_version": version, **(speed.tags if speed else {})}
     tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
-    with store.writing("choose"), tracking.running(config, "choose", chosen.selection_id, tags) as record:
+    with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
         if chosen.clustering:
             store.keep(name, pool.columns["patch_id"], chosen.clustering, version)
         images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
@@ -77,15 +77,16 @@ def moved(config: Config, store: PatchStore, chosen: Selection, version: int) ->
     """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none."""
     settings = {f"selection.{knob}": str(value) for knob, value in flat(config.selection).items()}
     earlier = [
-        one["tags"]
+        one
         for one in tracking.runs(config, "choose")
         if settings.items() <= one["params"].items() and int(one["tags"]["patches_version"]) < version
     ]
     held = store.open("selections")
-    for tags in reversed(earlier):
+    for one in reversed(earlier):
+        tags = one["tags"]
         if held.count_rows(f"selection_id = '{tags['selection']}'"):
-            changes = store.diff(tags["selection"], chosen.selection_id).patches["change"].to_pylist()
-            entered, left = changes.count("came"), changes.count("went")
+            entered = store.diff(tags["selection"], chosen.selection_id).patches["change"].to_pylist().count("came")
+            left = int(one["metrics"]["choose/patches"]) + entered - len(chosen.patch_ids)  # with those that were forgotten since
             log.info("since %s of version %s %d choices entered and %d left", tags["selection"], tags["patches_version"], entered, left)
             return {"choose/entered": entered, "choose/left": left}
     return {}

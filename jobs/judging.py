@@ -1,5 +1,6 @@
 """What a selection is worth before anything is trained on it: measured on the store and its images, and kept in MLflow."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from engine.store import PatchStore
 from jobs import places, probe
 from jobs.results import PREFIX
 
+log = logging.getLogger("jobs.judging")
 IMAGES = 512  # training images whose features are compared, spread evenly over the ranks: minutes for ViT-B without a GPU
 CLUSTERS, ITERATIONS = 1000, 10  # at most, for what is covered: a minute for ten million patches, and no finer than a report is read
 KINDS = "kinds"  # what their clustering is called in the store
@@ -30,7 +32,11 @@ def judged(config: Config, store: PatchStore, chosen: Selection, version: int) -
     columns = store.patches([name for name in COLUMNS if name in there], version=version)
     rebuilds = config.difficulty.scorer == "mae" and not config.difficulty.mae.norm_pix
     pool, rows = Pool(columns, store.vectors(version)), store.offsets(chosen.patch_ids, version)
-    case = Case(pool, rows, kinds(store, pool, version), rebuilds=rebuilds)
+    try:
+        case = Case(pool, rows, kinds(store, pool, version), rebuilds=rebuilds)
+    except ValueError as error:
+        log.warning("judged without embeddings: %s", error)
+        return judge.judge(Case(Pool(columns), rows, rebuilds=rebuilds))
     try:
         return judge.judge(replace(case, synthetic=features(config, store, chosen.selection_id, version)))
     except UnknownError as error:

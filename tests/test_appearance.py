@@ -76,6 +76,12 @@ def test_a_hidden_corner_is_black_in_the_jpeg_too_and_a_dark_lumen_is_not():
         assert appearance.measure(stored)[1] == pytest.approx((hidden / 96) ** 2, rel=0.3, abs=0.002)
 
 
+def test_a_small_corner_hidden_in_bright_tissue_is_told_in_spite_of_the_ringing_around_it():
+    picture = flat(MUCOSA, side=128) + np.random.default_rng(0).integers(-9, 9, (128, 128, 3))
+    picture[:14, :14] = 0
+    assert appearance.measure(pictures.decode(pictures.encode(picture.astype(np.uint8), 95)))[1] > appearance.LIMITS["black"]
+
+
 def test_the_variance_is_the_error_of_the_best_constant_picture():
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     normal = (picture / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]

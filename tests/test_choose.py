@@ -82,3 +82,15 @@ def test_a_choice_keeps_the_clusters_of_the_one_before_until_much_has_come_and_t
 def test_a_choice_among_whole_frames_of_a_store_that_has_none_is_a_sentence(config):
     with pytest.raises(ValueError, match="of 0 frames"):
         choose.run(amend(config, ["selection.of=frames"]))
+
+
+def test_a_choice_that_was_forgotten_counts_as_one_that_left(config):
+    random = amend(config, ["selection.method=random", "selection.seed=5"])
+    store = PatchStore(config.store.uri)
+    _, before = chosen(random)
+    gone = next(video for video in VIDEOS[:13] if any(patch_id.startswith(video) for patch_id in before))
+    store.forget(gone)
+    take_in(config, "f" * 30)
+    one, after = chosen(random)
+    assert one["metrics"]["choose/entered"] == len(set(after) - set(before)) > 0
+    assert one["metrics"]["choose/left"] == len(set(before) - set(after)) > 0

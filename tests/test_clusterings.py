@@ -174,3 +174,26 @@ def test_patches_that_share_a_hash_are_solved_anew(store, monkeypatch):
     monkeypatch.setattr(clusterings, "hashed", lambda column: true(column) % np.uint64(50))
     assert store.clustering("x", names) is None
     assert not store.keep("x", names, invented(60, 1), 2)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda kept: kept.delete("key IS NULL AND label = 2"),
+        lambda kept: kept.update({"label": "99"}, where="key IS NOT NULL AND nearness > 0.5"),
+        lambda kept: kept.update({"label": "1"}, where="key IS NULL AND label = 2"),
+    ],
+    ids=["a cluster is missing", "a patch is in a cluster that is none", "a cluster is there twice"],
+)
+def test_a_damaged_one_is_as_none(store, damage):
+    store.keep("x", ids(store), invented(60), store.complete_version())
+    assert store.clustering("x", ids(store)) is not None
+    damage(lance.dataset(store.address("clusters-x.lance")))
+    assert store.clustering("x", ids(store)) is None
+
+
+def test_one_of_other_embeddings_is_fitted_anew(store):
+    version, columns = store.complete_version(), store.patches(["patch_id", "bytes"])
+    pool = Pool(columns, store.vectors(version))
+    assert invented(60).centroids.shape[1] != pool.embeddings().width
+    assert choose(replace(pool, clustering=invented(60)), SEMDEDUP, group=1).patch_ids == choose(pool, SEMDEDUP, group=1).patch_ids

@@ -181,7 +181,7 @@ def test_what_cannot_be_had_has_a_reason_and_the_rest_is_measured():
     found = judge.judge(Case(bare, np.arange(7)))
     assert set(found.values) == {"videos", "time"}
     assert set(found.values) | set(found.reasons) == set(judge.MEASURES)
-    assert found.reasons["vendi"] == "the patches have no embeddings"
+    assert found.reasons["vendi"] == "the patches have no embeddings, or some that cannot be compared"
     assert found.reasons["clusters"] == "no clusters were made of the patches"
     assert found.reasons["artefacts"] == "the patches have no column glare"
     nameless = judge.judge(Case(pool(variance=np.full(40, np.nan)), np.arange(7)))

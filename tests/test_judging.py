@@ -92,6 +92,17 @@ def test_every_measure_is_a_metric_or_has_a_reason(config):
     assert 0 < one["metrics"]["judge/clusters"] <= 1
 
 
+def test_a_patch_without_a_direction_costs_only_what_compares_embeddings(config, monkeypatch):
+    store = PatchStore(config.store.uri)
+    version = store.complete_version()
+    monkeypatch.setattr(PatchStore, "vectors", lambda *_: Held(np.zeros((len(store.patches(["patch_id"])), 4))))
+    monkeypatch.setattr(judging, "KINDS", "others")
+    chosen = choose.selection.choose(Pool(store.patches(["patch_id", "bytes", "difficulty"])), config.selection)
+    found = judging.judged(config, store, chosen, version)
+    assert {"videos", "time", "artefacts"} <= set(found.values)
+    assert {"clusters", "distance", "vendi", "duplicates", "fid"} <= set(found.reasons)
+
+
 def test_what_is_covered_is_told_by_clusters_that_stay_when_patches_come(config):
     store = PatchStore(config.store.uri)
     patches, version = store.patches(["patch_id"]), store.complete_version()

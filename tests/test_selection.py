@@ -111,6 +111,14 @@ def test_identical_patches_and_fewer_than_clusters_will_do(method, count):
     assert len(choose(same, config, group=1).patch_ids) == max(1, round(share * count))
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.integers(2, 60), st.integers(1, 8), st.sampled_from([0, 20]))
+def test_frames_of_a_still_video_are_shared_out_over_the_clusters_that_they_fill(count, different, clusters):
+    vectors = np.random.default_rng(different).normal(size=(different, 4)).astype(np.float16)[np.arange(count) % different]
+    config = SelectionConfig(method="hierarchical", budget=count // 2 + 1, unit="patches", clusters=clusters)
+    assert len(choose(Pool(table(np.ones(count)), Held(vectors)), config, group=1).patch_ids) == count // 2 + 1
+
+
 @pytest.mark.parametrize("method", EMBEDDED)
 def test_a_vector_without_direction_is_told(method):
     some = pool(20)

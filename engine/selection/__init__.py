@@ -116,7 +116,8 @@ def choose(
     if not len(taken):
         raise ValueError(
             f"selection.budget={config.budget:g} with selection.unit={config.unit} of {len(pool):,} {config.of} "
-            f"({total_bytes(pool):,} bytes) holds no image of {group} patches: take in more video or raise the budget"
+            f"({total_bytes(pool):,} bytes) holds no image of {group} "
+            f"patch{'es' * (group > 1)} in the order of choice: take in more video or raise the budget"
         )
     return selected(pool, taken, config, budget, order)
 

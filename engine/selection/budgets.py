@@ -32,7 +32,7 @@ class Budget:
     worth: float = 1.0
 
     def within(self, order: Rows) -> int:
-        """How many of the first rows do not exceed the limit, as a whole number of images."""
+        """How many of the first rows do not exceed the limit, as a whole number of images; no later row takes the place of a large one."""
         affordable = int(np.searchsorted(np.cumsum(self.costs[order]), self.limit, side="right"))
         return affordable - affordable % self.group
 

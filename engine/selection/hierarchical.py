@@ -61,8 +61,8 @@ def resampled(vectors: Vectors, count: int, keys: Keys, config: SelectionConfig)
 def shared_out(levels: list[NDArray[np.int32]], patches: int, count: int, seed: int) -> Counts:
     """How many of `count` patches each lowest cluster gives."""
     sizes = [np.ones(patches, np.int64)]
-    for labels in levels:
-        sizes.append(np.bincount(labels, sizes[-1]).astype(np.int64))
+    for labels, count_above in zip(levels, [*map(len, levels[1:]), 0], strict=True):
+        sizes.append(np.bincount(labels, sizes[-1], count_above).astype(np.int64))  # the last clusters may be empty
     quotas = evenly(sizes[-1], count, seed)
     for level in range(len(levels) - 1, 0, -1):
         labels, below = levels[level], np.zeros(len(sizes[level]), np.int64)

@@ -24,7 +24,7 @@ def clustered(pool: Pool, config: SelectionConfig) -> Clustering:
     ValueError where the pool has no embeddings, or some that are looked at are zero or not finite.
     """
     vectors, known = pool.embeddings(), pool.clustering
-    if known is None or abs(len(pool) - known.fitted) > CHANGE * known.fitted:
+    if known is None or not fits(known, pool):
         centroids = clusters.fit(vectors, cluster_count(pool, config), pool.keys(config.seed), config.iterations)
         labels, nearness = clusters.assigned(vectors, centroids)
         nothing = np.full(len(pool), np.nan, np.float32)
@@ -35,6 +35,11 @@ def clustered(pool: Pool, config: SelectionConfig) -> Clustering:
         pass
     labels[new], nearness[new] = clusters.assigned(added, known.centroids)
     return replace(known, labels=labels, nearness=nearness)
+
+
+def fits(known: Clustering, pool: Pool) -> bool:
+    """Whether a clustering is of such embeddings as the pool has, and about as many."""
+    return known.centroids.shape[1] == pool.embeddings().width and abs(len(pool) - known.fitted) <= CHANGE * known.fitted
 
 
 def compared(pool: Pool, found: Clustering, order: NDArray[np.float32], run: Run) -> Clustering:

@@ -5,20 +5,23 @@ rows changed here and there would leave every file with deleted ones. Patches ar
 million two are equal in one of 370,000 pools, whose clusterings are not kept.
 """
 
+import logging
 from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from engine import schema
-from engine.pool import ROWS, Clustering, hashed
+from engine.pool import ROWS, Block, Clustering, hashed
 from engine.store.commits import committing, replace
 from engine.store.scorers import Keys, is_distinct, matched
 from engine.store.tables import CLUSTERS, Tables, fragments_of
 from engine.store.tombstones import forgotten, without
 
+log = logging.getLogger("engine.store")
 WRITTEN = ROWS * 16  # patches whose rows are in memory at a time
 
 
@@ -29,13 +32,23 @@ def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> Cluster
         return None
     dataset = tables.open(table)
     clusters = dataset.to_table(columns=["label", "centroid", "members", "fitted"], filter="key IS NULL").sort_by("label")
-    if not len(clusters):
+    if not len(clusters) or clusters["centroid"].null_count:
         return None
     rows = dataset.to_table(columns=["key", "label", "nearness", "order", "likeness"], filter="key IS NOT NULL")
     labels, nearness, order, likeness = (rows[column].to_numpy() for column in ("label", "nearness", "order", "likeness"))
     centroids = np.concatenate([chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in clusters["centroid"].chunks])
     fitted, members = clusters["fitted"][0].as_py(), clusters["members"].to_numpy()
+    if not is_sound(clusters["label"].to_numpy(), centroids, labels):
+        log.warning("the table %s is damaged: clusters are fitted anew", table)
+        return None
     return Clustering(centroids, fitted, labels, nearness, order, likeness, members).at(matched(keys, rows["key"].to_numpy()))
+
+
+def is_sound(numbers: NDArray[np.int32], centroids: Block, labels: NDArray[np.int32]) -> bool:
+    """Whether every cluster has its centroid, and every patch one of these clusters."""
+    count = len(numbers)
+    whole = len(centroids) == count and bool(np.isfinite(centroids).all()) and bool((numbers == np.arange(count)).all())
+    return whole and bool(((labels >= 0) & (labels < count)).all())
 
 
 def keep(tables: Tables, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int) -> bool:
