@@ -111,6 +111,15 @@ def test_identical_patches_and_fewer_than_clusters_will_do(method, count):
     assert len(choose(same, config, group=1).patch_ids) == max(1, round(share * count))
 
 
+@pytest.mark.filterwarnings("error")
+def test_terabytes_are_budgeted_as_kilobytes_are():
+    rng = np.random.default_rng(0)
+    vectors, sizes = Held(rng.normal(size=(400, 8))), rng.integers(1000, 9000, 400)
+    config = SelectionConfig(method="meddel", budget=0.3, clusters=200)  # so many that the radius is first foreseen from some
+    few, many = (choose(Pool(table(np.ones(400), sizes * times), vectors), config) for times in (1, 200_000))
+    assert many.patch_ids == few.patch_ids
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.integers(2, 60), st.integers(1, 8), st.sampled_from([0, 20]))
 def test_frames_of_a_still_video_are_shared_out_over_the_clusters_that_they_fill(count, different, clusters):

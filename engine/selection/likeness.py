@@ -113,7 +113,7 @@ def meddel(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Ord
 def foreseen(pool: Pool, budget: Budget, members: Sequence[Rows], run: Run) -> tuple[float, float]:
     """Two thresholds between which the right one probably lies, from some clusters and their part of the budget."""
     some = np.concatenate(members)
-    part = budget.limit * budget.costs[some].sum() / budget.costs.sum()
+    part = budget.limit * (budget.costs[some].sum() / budget.costs.sum())
     thresholds = WIDE
     for _ in range(2):
         bits = looked(pool, members, thresholds, run)
