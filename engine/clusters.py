@@ -172,9 +172,10 @@ def added_likeness(vectors: Block, new: Rows) -> Floats:
     scales, found = inverse(rows), np.full(len(rows), -1, np.float32)
     for start in range(0, len(new), TILE):
         mine = new[start : start + TILE]
+        with_mine = times(rows[mine])
         for first in range(0, len(rows), TILE):
             some = slice(first, first + TILE)
-            products, place = rows[some] @ rows[mine].T, np.arange(len(rows))[some, None]
+            products, place = with_mine(rows[some]), np.arange(len(rows))[some, None]
             before = np.where(place < mine, products * scales[some, None], none).max(axis=0) * scales[mine]
             after = np.where(place > mine, products * scales[mine], none).max(axis=1) * scales[some]
             found[mine] = np.maximum(found[mine], before)

@@ -10,11 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine import clusters, judge, pictures, selection
+from engine import clusters, judge, pictures
 from engine.config import SelectionConfig
 from engine.pool import Pool
 from engine.selection import endocurate, in_process
 from engine.store import PatchStore
+from tests.bench.planted import choices
 
 COLUMNS = sorted({"patch_id", "bytes", "proposer", "frame_id", "time_ms", *endocurate.COLUMNS})
 INGREDIENTS = ("guard", "learnable", "budget", "diversity", "duplicates")
@@ -24,11 +25,7 @@ GRID, SIDE = (5, 16), 80  # pictures of a contact sheet, rows and columns, and t
 
 def chosen(pool, budget):
     """Rows by method, those of ours without an ingredient last."""
-    places = {patch_id: row for row, patch_id in enumerate(pool.columns["patch_id"].to_pylist())}
-    for method, one in selection.METHODS.items():
-        if not one.earlier or pool.earlier:
-            config = SelectionConfig(method=method, budget=budget, unit="patches")
-            yield method, np.array([places[patch_id] for patch_id in selection.choose(pool, config).patch_ids])
+    yield from choices(pool, budget)
     config = SelectionConfig(method="endocurate", budget=budget, unit="patches")
     for omitted in INGREDIENTS:
         traits = endocurate.measured(pool, config, in_process, {omitted})
