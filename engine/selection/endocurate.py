@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from engine import clusters
 from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
-from engine.pool import Clustering, Pool, Rows
+from engine.pool import Clustering, Pool, Rows, rising
 from engine.selection.budgets import Budget, Order
 from engine.selection.likeness import clustered, compared
 from engine.selection.spread import Run
@@ -94,8 +94,7 @@ def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collec
     alike = most_alike(np.flatnonzero(~artefact), traits.likeness, keys, 0 if "duplicates" in omitted else knobs.alike)
     plain = np.flatnonzero(~artefact & ~alike)
     late, last = np.flatnonzero(alike), np.flatnonzero(artefact)
-    late = late[np.lexsort((keys[late], traits.likeness[late]))]
-    last = last[np.lexsort([keys[last], traits.artefact[last]])]
+    late, last = late[rising(traits.likeness[late], keys[late])], last[rising(traits.artefact[last], keys[last])]
     videos = np.zeros(len(pool), np.int32) if "diversity" in omitted else codes(pool, "video_id")
     first = turns(traits.worth[plain], traits.labels[plain], videos[plain], keys[plain], knobs)
     return np.concatenate([plain[first], late, last])
@@ -104,7 +103,7 @@ def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collec
 def most_alike(clean: Rows, likeness: NDArray[np.float32], keys: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
     """Whether each row (N,) belongs to that share of the clean ones that is likest to others."""
     found = np.zeros(len(keys), np.bool_)
-    found[clean[np.lexsort((keys[clean], -likeness[clean]))][: int(share * len(clean))]] = True
+    found[clean[rising(-likeness[clean], keys[clean])][: int(share * len(clean))]] = True
     return found
 
 
@@ -113,12 +112,12 @@ def turns(worth: Floats, labels: NDArray[np.int32], videos: NDArray[np.int32], k
     if not len(worth):
         return np.zeros(0, np.int64)
     sizes = np.bincount(labels)[labels]
-    quantile = (clusters.places(labels, np.lexsort([keys, worth])) + 0.5) / sizes
+    quantile = (clusters.places(labels, rising(worth, keys)) + 0.5) / sizes
     late = np.where(quantile >= knobs.start, quantile - knobs.start, 1 - quantile)
-    near = np.lexsort([keys, late])
+    near = rising(late, keys)
     rounds = clusters.places(paired(labels, videos), near)
     turn = clusters.places(labels, np.lexsort([keys, late, rounds]))
-    return np.lexsort([keys, (turn + 0.5) / sizes**knobs.balance])
+    return rising((turn + 0.5) / sizes**knobs.balance, keys)
 
 
 def codes(pool: Pool, name: str) -> NDArray[np.int32]:
