@@ -19,6 +19,7 @@ front of the flow
     frames       decodes, samples, cuts, blacks out and gates
     inference    how models run that are not trained: no gradients, one thread, what precision
     products     matrix products as a CPU makes them fastest
+    heap         memory that stays with the process when it is freed
     packing      models as a CPU runs them fastest
     room         as many items at a time as the GPU has room for
     proposals    what a proposer says, and two that need no weights

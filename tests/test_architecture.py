@@ -25,6 +25,7 @@ SEEING = {
     "inference",
     "packing",
     "products",
+    "heap",
 }
 TOOLS = SEEING | {"sam", "weights", "mae", "views", "simclr", "segmenters", "loader", "pool", "clusters", "cards"}
 TOOLS |= {"objectives", "optimiser", "devices", "checkpoints", "geometry", "probes", "transfer", "targets", "monitor"}

@@ -76,7 +76,7 @@ class StoredVectors:
         """Put those at ascending places among the `span` ones from `first` on into `made`, while all of these go by."""
         for batch in self.open().to_batches(columns=["embedding"], offset=first, limit=span):
             inside = slice(*np.searchsorted(places, [first, first + len(batch)]))
-            made[inside] = numbers(pa.table(batch), self.width)[places[inside] - first]
+            np.take(numbers(pa.table(batch), self.width), places[inside] - first, axis=0, out=made[inside], mode="clip")  # raise would copy
             first += len(batch)
 
     def open(self) -> lance.LanceDataset:
@@ -90,4 +90,4 @@ def numbers(rows: pa.Table, width: int) -> Stored:
     if rows["embedding"].null_count:
         raise ValueError(f"{rows['embedding'].null_count} of {len(rows)} patches have no embedding")
     parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in rows["embedding"].chunks]
-    return np.concatenate([np.zeros((0, width), np.float16), *parts])
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, width), np.float16), *parts])
