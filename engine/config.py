@@ -20,6 +20,7 @@ from engine.settings import (
     ReportConfig,
     StoreConfig,
     StudyConfig,
+    TheoryConfig,
     TrackingConfig,
     TransferConfig,
     UpkeepConfig,
@@ -247,6 +248,7 @@ class Config(Section):
     transfer: TransferConfig = TransferConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()
+    theory: TheoryConfig = TheoryConfig()
     tracking: TrackingConfig = TrackingConfig()
     report: ReportConfig = ReportConfig()
 
