@@ -8,9 +8,12 @@ import numpy as np
 
 from engine import scores, tracking
 from engine.config import Config
+from engine.pruning import Advised, Theory
 from engine.report import Advantage, Judged, Outcome, Picture, share
 from engine.scores import Marks
 from engine.store import PatchStore
+from engine.theory import recommendation
+from engine.theory.figures import Figures
 from engine.trails import Trail
 
 PREFIX = "judge/"  # of the metrics, and of the tags that hold the reason where there is none
@@ -83,6 +86,24 @@ def trails(config: Config) -> list[Trail]:
     """What the job transfer found, of every pre-training and way to look at it the newest."""
     runs = {one["tags"]["key"]: one["run"] for one in tracking.runs(config, "transfer")}
     return [Trail.from_json(run.kept("trail.json").decode()) for run in runs.values()]
+
+
+def theory(config: Config) -> Theory:
+    """The newest figures of the job theory, and what its equations say of the newest choices by endocurate."""
+    drawn = tracking.runs(config, "theory")
+    figures = Figures.from_json(drawn[-1]["run"].kept("figures.json").decode()) if drawn else None
+    newest = {one["tags"]["selection"]: one for one in tracking.runs(config, "choose") if "choose/recommended_start" in one["metrics"]}
+    return Theory(figures, [advised(name, one["metrics"]) for name, one in newest.items()])
+
+
+def advised(selection: str, metrics: dict[str, float]) -> Advised:
+    names = ("alpha_tot", "degrees", "share", "recommended_share", "start", "recommended_start")
+    alpha_tot, degrees, share, enough, start, recommended = (metrics[f"choose/{name}"] for name in names)
+    kept = max(share, 0.001)  # of less the theory says nothing that it does not say of that
+    errors = [recommendation.error(alpha_tot, kept, degrees, place) for place in (start, recommended)]
+    return Advised(
+        selection, alpha_tot, degrees, share, enough, start, recommended, *errors, recommendation.random_error(alpha_tot, kept)
+    )
 
 
 def judgements(config: Config) -> list[Judged]:

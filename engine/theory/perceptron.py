@@ -5,15 +5,15 @@ how hard each is: the smaller |z|, z = J_p.x, the harder. Of alpha_tot N example
 student separates these alpha N = f alpha_tot N with the largest margin kappa. With the overlaps R and rho of the student's direction with
 T and J_p, its error on new examples is arccos(R) / pi.
 
-The student is a mean of teacher, probe and noise. Let r, o and 1 be their weights and k the margin in the same unit, so that kappa is
-k / sqrt(1 + r^2 + o^2 + 2 r o cos(theta)). With psi_2(x) = (x^2 + 1) Phi(x) + x phi(x) and averages <> over kept examples, labelled so
-that h > 0, the least k that such students can have with so many examples is the root of
+The student is a sum of the probe, of the direction V at a right angle to it in which the teacher lies, T = cos(theta) J_p + sin(theta) V,
+and of noise. Let a, b and 1 be their weights and k the margin in the same unit, kappa = k / sqrt(1 + a^2 + b^2). With v = V.x,
+psi_2(x) = (x^2 + 1) Phi(x) + x phi(x) and averages <> over kept examples, labelled so that h > 0, the margin of such students is the root of
 
-    alpha <psi_2(k - r h - o z)> = 1,
+    alpha <psi_2(k - a z - b v)> = 1,
 
-a concave function of r and o, and kappa is the largest that it reaches, at one place only, which Newton's method finds without a start from
+a concave function of a and b, and kappa is the largest that it reaches, at one place only, which Newton's method finds without a start from
 simulated means. That is Gordon's way to the three published equations, which say that the derivatives of kappa vanish; one form serves
-every window, and theta = 0, where h = z. Our own derivation: the tests hold it against the published ones, integrated by brute force.
+every window, and theta = 0, where v tells nothing. Our own derivation: the tests hold it against the published ones, by brute force.
 """
 
 import math
@@ -97,14 +97,13 @@ def student(alpha: float, of: Window, degrees: float) -> Student:
         raise ValueError(f"alpha={alpha}, degrees={degrees} and {of} must be a number above 0, 0 to 90, and a share above 0")
     problem = Problem(alpha, of, degrees)
     found = largest(problem)
-    noise = 1 / math.sqrt(1 + float(found.weights @ problem.metric @ found.weights))
-    overlaps = problem.metric @ found.weights * noise
-    return Student(found.k * noise, float(overlaps[0]), float(overlaps[-1]))
+    noise = 1 / math.sqrt(1 + float(found.weights @ found.weights))
+    return Student(found.k * noise, float(found.weights @ problem.teacher) * noise, float(found.weights[0]) * noise)
 
 
 @dataclass(frozen=True)
 class Margin:
-    """The margin k of students with these weights (d,), r and o, or without an angle their sum alone, and how it changes with them."""
+    """The margin k of students with these weights (d,), a and b, or without an angle a alone, and how it changes with them."""
 
     weights: Floats
     k: float
@@ -119,10 +118,10 @@ class Problem:
     degrees: float
 
     @property
-    def metric(self) -> Floats:
-        """Products of what the weights belong to: teacher and probe."""
-        cosine = math.cos(math.radians(self.degrees))
-        return np.array([[1, cosine], [cosine, 1]]) if self.degrees else np.eye(1)
+    def teacher(self) -> Floats:
+        """What it consists of (d,): probe, and the direction beside it."""
+        angle = math.radians(self.degrees)
+        return np.array([math.cos(angle), math.sin(angle)]) if angle else np.ones(1)
 
     def margin(self, weights: Floats, guess: float) -> Margin | None:
         """None where it is not above 0. `guess` is of k, and rather too large than too small: nodes are laid for it."""
@@ -140,27 +139,25 @@ class Problem:
 
     def worth(self, at: Margin) -> tuple[float, Floats, Floats]:
         """log kappa, its slope (d,) and its bend (d, d), by the inverse hyperbolic sine of the weights, which may be thousands."""
-        length = 1 + float(at.weights @ self.metric @ at.weights)
-        pull = self.metric @ at.weights / length
+        length = 1 + float(at.weights @ at.weights)
+        pull = at.weights / length
         slope = at.slope / at.k - pull
-        bend = at.bend / at.k - np.outer(at.slope, at.slope) / at.k**2 - self.metric / length + 2 * np.outer(pull, pull)
+        bend = at.bend / at.k - np.outer(at.slope, at.slope) / at.k**2 - np.eye(len(pull)) / length + 2 * np.outer(pull, pull)
         scale = np.sqrt(1 + at.weights**2)
         return math.log(at.k) - math.log(length) / 2, scale * slope, np.outer(scale, scale) * bend + np.diag(at.weights * slope)
 
     def examples(self, weights: Floats, k: float) -> tuple[Floats, Floats]:
-        """Kept examples (n, d), h and z or h alone, and their shares (n,): nodes that are dense where the integrand changes."""
-        sine, cosine = (turn(math.radians(self.degrees)) for turn in (math.sin, math.cos))
+        """Kept examples (n, d), z and v or z alone, and their shares (n,): nodes that are dense where the integrand changes."""
+        cosine, sine = math.cos(math.radians(self.degrees)), math.sin(math.radians(self.degrees))
         size, share = graded(self.of, min(1 / (1 + float(np.abs(weights).sum())), sine / cosine if 0 < sine < cosine else 1.0))
         share = share * phi(size) * 2 / self.of.share
         if not self.degrees:
             return size[:, None], share
         z = np.concatenate([-size, size])
-        width = 1 / max(weights[0], NOTHING)
-        h, part = heights(z * cosine, sine, (k - weights[1] * z) * width, width)
-        inside = phi((h - z[:, None] * cosine) / sine) / sine
-        share = (np.concatenate([share, share])[:, None] * part * inside).ravel()
+        v, part = beside(-z * cosine / sine, k - weights[0] * z, float(weights[1]))
+        share = (np.concatenate([share, share])[:, None] * part * phi(v)).ravel()
         counts = share > NOTHING
-        return np.stack([h.ravel(), np.repeat(z, h.shape[1])], 1)[counts], share[counts]
+        return np.stack([np.repeat(z, v.shape[1]), v.ravel()], 1)[counts], share[counts]
 
 
 def largest(problem: Problem) -> Margin:
@@ -177,9 +174,8 @@ def largest(problem: Problem) -> Margin:
 
 def begun(problem: Problem) -> Margin:
     """Some student with a margin: with so little noise beside the teacher, which separates whatever it labelled, that there is one."""
-    teacher = np.eye(len(problem.metric))[0]
     for doubled in range(STEPS):
-        if found := problem.margin(2.0**doubled * teacher, 1.0):
+        if found := problem.margin(2.0**doubled * problem.teacher, 1.0):
             return found
     raise FloatingPointError(f"the teacher itself does not separate {problem}")
 
@@ -221,11 +217,12 @@ def graded(of: Window, finest: float) -> tuple[Floats, Floats]:
     return panels(lowest + np.concatenate([[0.0], np.geomspace(min(finest, wide) / 2, wide, PANELS)]))
 
 
-def heights(mean: Floats, sine: float, knee: Floats, width: float) -> tuple[Floats, Floats]:
-    """Nodes and weights (n, m) over h > 0 near `mean` (n,) and before the margin, which ends at `knee` (n,) within some of `width`."""
-    lowest = np.maximum(mean - FARTHEST * sine, 0)
-    highest = np.maximum(np.minimum(mean + FARTHEST * sine, knee + FARTHEST * width), lowest)
-    inner = np.sort(np.stack([mean, knee - FARTHEST / 2 * width, knee + width]), 0)
+def beside(least: Floats, room: Floats, weight: float) -> tuple[Floats, Floats]:
+    """Nodes and weights (n, m) over v > `least` (n,), where the margin is not reached: weight v < room (n,), or by a little."""
+    lowest, highest = np.clip(least, -FARTHEST, FARTHEST), np.full(len(least), FARTHEST)
+    width = 1 / max(weight, NOTHING)
+    highest = np.maximum(np.minimum(highest, (room + FARTHEST) * width), lowest)
+    inner = np.sort(np.stack([np.zeros(len(least)), (room - FARTHEST / 2) * width, (room + 1) * width]), 0)
     return panels(np.stack([lowest, *np.clip(inner, lowest, highest), highest], -1))
 
 
