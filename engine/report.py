@@ -130,7 +130,7 @@ class Findings:
     sources: list[tuple[str, str]] = field(default_factory=list)  # a number of the page, and where it came from
     judged: list[Judged] = field(default_factory=list)
     trails: list[Trail] = field(default_factory=list)
-    theory: pruning.Theory = pruning.Theory()
+    theory: pruning.Theory = field(default_factory=pruning.Theory)
 
 
 def render(findings: Findings) -> str:

@@ -16,6 +16,7 @@ from engine.theory import recommendation
 from engine.theory.figures import Figures
 from engine.trails import Trail
 
+LEAST = 0.001  # share of a pool: of less the theory says nothing else
 PREFIX = "judge/"  # of the metrics, and of the tags that hold the reason where there is none
 
 
@@ -97,12 +98,20 @@ def theory(config: Config) -> Theory:
 
 
 def advised(selection: str, metrics: dict[str, float]) -> Advised:
-    names = ("alpha_tot", "degrees", "share", "recommended_share", "start", "recommended_start")
-    alpha_tot, degrees, share, enough, start, recommended = (metrics[f"choose/{name}"] for name in names)
-    kept = max(share, 0.001)  # of less the theory says nothing that it does not say of that
-    errors = [recommendation.error(alpha_tot, kept, degrees, place) for place in (start, recommended)]
+    told = {name.removeprefix("choose/"): value for name, value in metrics.items()}
+    share = min(1.0, told["patches"] / max(told["different"], 1))
+    pool = told["alpha_tot"], max(share, LEAST), told["degrees"]
     return Advised(
-        selection, alpha_tot, degrees, share, enough, start, recommended, *errors, recommendation.random_error(alpha_tot, kept)
+        selection=selection,
+        alpha_tot=told["alpha_tot"],
+        degrees=told["degrees"],
+        share=share,
+        enough=told["recommended_share"],
+        start=told["start"],
+        recommended=told["recommended_start"],
+        error=recommendation.error(*pool, told["start"]),
+        best=recommendation.error(*pool, told["recommended_start"]),
+        random=recommendation.random_error(*pool[:2]),
     )
 
 

@@ -178,6 +178,6 @@ def test_a_window_holds_its_share_and_the_quantiles_it_names():
     ],
 )
 def test_what_is_no_pool_is_refused_with_a_sentence(call, told):
-    with pytest.raises(ValueError, match="must be|is none of") as refusal:
+    with pytest.raises(ValueError, match=r"must be|is none of") as refusal:
         call()
     assert told in str(refusal.value)

@@ -65,9 +65,8 @@ def endocurate(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) ->
     examples = different(traits, knobs)
     advice = recommendation.recommended(max(examples, 1), directions(pool), knobs.degrees)
     knobs = knobs.model_copy(update={"start": advice.start}) if knobs.by == "theory" else knobs
-    rows = ordered(pool, traits, knobs)
-    told = {"artefacts": float(np.mean(traits.artefacts)), "share": min(1.0, budget.within(rows) / max(examples, 1))}
-    return Order(rows, told | advised(advice, knobs), traits.clustering)
+    told = {"artefacts": float(np.mean(traits.artefacts)), "different": examples, **advised(advice, knobs)}
+    return Order(ordered(pool, traits, knobs), told, traits.clustering)
 
 
 def different(traits: Traits, knobs: EndocurateConfig) -> int:

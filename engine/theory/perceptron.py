@@ -7,7 +7,7 @@ T and J_p, its error on new examples is arccos(R) / pi.
 
 The student is a sum of the probe, of the direction V at a right angle to it in which the teacher lies, T = cos(theta) J_p + sin(theta) V,
 and of noise. Let a, b and 1 be their weights and k the margin in the same unit, kappa = k / sqrt(1 + a^2 + b^2). With v = V.x,
-psi_2(x) = (x^2 + 1) Phi(x) + x phi(x) and averages <> over kept examples, labelled so that h > 0, the margin of such students is the root of
+psi_2(x) = (x^2 + 1) Phi(x) + x phi(x) and averages <> over kept examples, labelled so that h > 0, k solves
 
     alpha <psi_2(k - a z - b v)> = 1,
 

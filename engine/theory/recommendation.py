@@ -15,14 +15,29 @@ from engine.theory.perceptron import student, window
 BUDGETS = (0.02, 0.05, 0.1, 0.25, 0.5)  # shares kept, each of which counts as much
 STARTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 RUNGS = 3  # pool sizes in a power of ten: while a pool grows by less, what is recommended stays
+SHARES = (*BUDGETS, 0.75)  # among which one may be enough
 ENOUGH = 1.1  # times the error of the whole pool
 
 
 ANGLES = (10, 20, 30, 45, 60, 75)  # degrees
 SIZES = 13  # rungs, from 1 to 10,000 examples a dimension
 # Of every angle and rung the start of least `regret` and the share that is `enough`, as `solved` finds them in minutes; a test solves some.
-STARTED: dict[int, tuple[float, ...]] = {}
-SUFFICED: dict[int, tuple[float, ...]] = {}
+STARTED = {
+    10: (0.0, 0.0, 0.0, 0.0, 0.1, 0.8, 0.85, 0.9, 0.9, 0.95, 0.95, 0.95, 0.95),
+    20: (0.0, 0.0, 0.0, 0.0, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.9, 0.9, 0.95),
+    30: (0.0, 0.0, 0.0, 0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.85, 0.9, 0.9),
+    45: (0.0, 0.0, 0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.85, 0.9),
+    60: (0.0, 0.0, 0.1, 0.3, 0.4, 0.5, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.85),
+    75: (0.0, 0.0, 0.1, 0.3, 0.4, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.85),
+}
+SUFFICED = {
+    10: (0.25, 0.5, 0.75, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25),
+    20: (0.25, 0.75, 0.75, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
+    30: (0.5, 1.0, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75),
+    45: (0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+    60: (0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+    75: (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class Advice:
     alpha_tot: float  # different examples a dimension, on a rung
     degrees: float
     start: float  # the quantile of hardness from which on least is lost, whatever the budget: see `regret`
-    enough: float  # the least of BUDGETS, or 1, that is nearly as good as all when it is taken from where it is best
+    enough: float  # the least of SHARES, or 1, that is nearly as good as all when it is taken from where it is best
 
 
 def recommended(examples: int, dimensions: float, degrees: float, redundancy: float = 1.0) -> Advice:
@@ -53,7 +68,7 @@ def solved(alpha_tot: float, degrees: float) -> Advice:
     """The advice by the equations themselves: some seconds."""
     losses = {start: regret(alpha_tot, degrees, start) for start in STARTS}
     whole = error(alpha_tot, 1, degrees, 0)
-    enough = [kept for kept in BUDGETS if best(alpha_tot, kept, degrees) <= ENOUGH * whole]
+    enough = [kept for kept in SHARES if best(alpha_tot, kept, degrees) <= ENOUGH * whole]
     return Advice(alpha_tot, degrees, min(losses, key=lambda start: losses[start]), min(enough, default=1.0))
 
 
