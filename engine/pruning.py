@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from engine.charts import Frame, Tick
+from engine.charts import Frame, Tick, ticks
 from engine.theory.figures import Curve, Figures, Panel
 
 
@@ -71,7 +71,7 @@ def drawn(figures: Figures | None) -> list[Drawing]:
 def drawing(title: str, panels: Sequence[Panel]) -> Drawing:
     curves = [curve for panel in panels for curve in panel.curves]
     kept = [math.log10(place) for curve in curves for place in curve.kept]
-    errors = [math.log10(error) for curve in curves for error in [*curve.errors, *(point.error for point in curve.points)]]
+    errors = [math.log10(error) for curve in curves for error in [*curve.errors, *(point.high for point in curve.points)]]
     frame = Frame(min(kept), max(kept), min(errors), max(errors))
     x, y = decades(frame.left, frame.right), decades(frame.low, frame.high)
     return Drawing(title, [Plot(panel.title, lined(panel, frame), x, y, told(panel)) for panel in panels])
@@ -97,10 +97,12 @@ def pictured(curve: Curve, frame: Frame, strength: float) -> Line:
 
 
 def decades(low: float, high: float) -> list[Tick]:
-    """Ticks at 1, 2 and 5 times powers of ten, or at the powers alone where these are enough."""
+    """Ticks at 1, 2 and 5 times powers of ten, at the powers alone where these are enough, or at round numbers where those are too few."""
     powers = range(math.floor(low), math.ceil(high) + 1)
     factors = (1,) if high - low > 2 else (1, 2, 5)
     values = [(math.log10(factor) + power, factor * 10.0**power) for power in powers for factor in factors]
+    if high - low < math.log10(5):
+        values = [(math.log10(value), value) for value in ticks(10**low, 10**high) if value > 0]
     return [Tick(100 * (place - low) / (high - low), f"{value:g}") for place, value in values if low <= place <= high]
 
 

@@ -105,3 +105,7 @@ def test_the_page_shows_every_panel_and_what_is_advised(drawn):
 
 def test_a_page_without_theory_says_which_job_makes_it():
     assert "the figures of the theory were not made yet: run endocurate theory" in Page(report.render(Findings("t", "now"))).words()
+
+
+def test_an_axis_of_less_than_a_decade_has_round_numbers_too():
+    assert [tick.label for tick in pruning.decades(math.log10(0.36), math.log10(0.5))] == ["0.4", "0.45", "0.5"]
