@@ -76,9 +76,9 @@ def different(traits: Traits, knobs: EndocurateConfig) -> int:
 
 
 def directions(pool: Pool) -> float:
-    """How many directions the embeddings use, 1 at least: their effective rank."""
+    """How many directions the embeddings use, 1 at least: their effective rank. One patch has no directions to compare."""
     rows = np.sort(np.argsort(pool.keys(), kind="stable")[:SAMPLE])
-    return max(1.0, geometry.effective_rank(pool.embeddings().take(rows)))
+    return max(1.0, geometry.effective_rank(pool.embeddings().take(rows))) if len(rows) > 1 else 1.0
 
 
 def advised(advice: Advice, knobs: EndocurateConfig) -> dict[str, float]:
