@@ -6,7 +6,7 @@ contracts
     settings     the knobs of what stands around the flow: store, upkeep, output, plan, tracking, report, transfer
     config       every knob of the flow, in its order
     knobs        lists, changes and refuses knobs by name
-    theory       the equations the claims rest on
+    theory       the equations the claims rest on: NormDEL, and the perceptron that learns from what pruning left
 front of the flow
     videos       finds sources and names them by their bytes
     files        local paths and addresses, and what their file systems raise
@@ -71,6 +71,7 @@ around
     tracking     MLflow runs, written to also while the server is lost
     charts       the report's charts as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
+    pruning      the theory's figures as numbers, and what it says of a choice
     report       one HTML page of it all
     mucosa       textures of the simulated wall
     colon        the simulated tunnel and its polyps

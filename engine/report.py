@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from engine import files
+from engine import files, pruning
 from engine.charts import Floats, Interval, Tick, chart, funnel, histograms, intervals, number, seeds
 from engine.trails import Trail, drawn
 
@@ -130,6 +130,7 @@ class Findings:
     sources: list[tuple[str, str]] = field(default_factory=list)  # a number of the page, and where it came from
     judged: list[Judged] = field(default_factory=list)
     trails: list[Trail] = field(default_factory=list)
+    theory: pruning.Theory = field(default_factory=pruning.Theory)
 
 
 def render(findings: Findings) -> str:
@@ -143,9 +144,9 @@ def render(findings: Findings) -> str:
             charts=[(curve, chart(curve.name, curve.steps, curve.values)) for curve in findings.curves],
             comparisons=comparisons(findings),
             trails=[(trail, drawn(trail)) for trail in findings.trails],
+            pruned=pruning.drawn(findings.theory.figures),
             gaps=gaps(findings.judged),
             videos=listed(findings.videos),
-            total=len(findings.videos),
         )
         .lstrip()
     )

@@ -46,6 +46,7 @@ def run(config: Config) -> None:
         judged=results.judgements(config),
         curves=curves(config),
         trails=results.trails(config),
+        theory=results.theory(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),
         sources=sources(config, version),

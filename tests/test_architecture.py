@@ -35,7 +35,7 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"released", "stopping", "frontier", "foresight", "trails"},
+    | {"released", "stopping", "frontier", "foresight", "trails", "pruning"},
     {
         "videos",
         "frames",
@@ -68,6 +68,7 @@ HOMES = {
     "accelerate": {"pretrain"},
     "jinja2": {"report"},
     "faiss": {"clusters"},
+    "daqp": {"theory"},
 }
 
 
