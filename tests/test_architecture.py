@@ -67,6 +67,8 @@ HOMES = {
     "accelerate": {"pretrain"},
     "jinja2": {"report"},
     "faiss": {"clusters"},
+    "nibabel": {"datasets"},
+    "pycocotools": {"datasets"},
 }
 
 
