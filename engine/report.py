@@ -68,6 +68,7 @@ class Outcome:
     normdel: float
     seed: int
     run: str
+    leaked: int = 0  # test images with a near-duplicate among the frames that were trained on
     examples: list[Picture] = field(default_factory=list)  # test images, best first: the truth outlined in blue, the prediction in yellow
 
     @property

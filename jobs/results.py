@@ -46,6 +46,7 @@ def outcome(one: dict[str, Any], marks: Marks, shown: list[Picture], size: tuple
         **{name: metrics[name] for name in ("miou", "miou_low", "miou_high", "iou", "dice")},
         recall=float(hit / max(hit + missed, 1)),
         normdel=metrics.get("normdel", float("nan")),
+        leaked=int(metrics.get("leaked_images", 0)),
         patches=size[0],
         images=size[1],
         seed=int(tags["seed"]),

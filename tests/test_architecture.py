@@ -33,7 +33,22 @@ LAYERS = [
     {"schema", "settings", "theory"},
     {"config"},
     TOOLS
-    | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
+    | {
+        "knobs",
+        "datasets",
+        "leaks",
+        "scores",
+        "charts",
+        "ledger",
+        "store",
+        "tracking",
+        "sql",
+        "mucosa",
+        "colon",
+        "endoscope",
+        "clutter",
+        "encode",
+    }
     | {"released", "stopping", "frontier", "foresight", "trails"},
     {
         "videos",

@@ -21,8 +21,9 @@ from engine.datasets.published import SETS
 from engine.datasets.splits import digest
 
 __all__ = [
-    "ENDINGS", "IGNORE", "SETS", "Pair", "Split", "check_sizes", "chosen", "classes", "digest", "fingerprint", "folder", "image_of",
-    "is_picture", "listed", "load", "matched", "misfit", "pairs", "picture", "require_classes", "scaled", "surveyed", "truth",
+    "ENDINGS", "IGNORE", "SETS", "Pair", "Split", "check_place", "check_sizes", "chosen", "classes", "digest", "every", "fingerprint",
+    "folder", "image_of", "is_picture", "listed", "load", "matched", "misfit", "pairs", "picture", "require_classes", "scaled", "surveyed",
+    "truth",
 ]  # fmt: skip
 
 
@@ -58,6 +59,16 @@ def chosen(config: EvaluateConfig, seed: int) -> Split:
     return made._replace(classes=classes(config.uri, config.dataset))
 
 
+def check_place(config: EvaluateConfig) -> None:
+    """FileNotFoundError or ValueError, one sentence, where there is nothing to list; looks into no file."""
+    root = local(config.uri)
+    if config.dataset == "folder":
+        folder(config.uri)
+    elif not config.uri or not (root.is_file() if config.dataset == "coco" else root.is_dir()):
+        source = f"; it is to be had at {SETS[config.dataset].source}" if config.dataset in SETS else ""
+        raise FileNotFoundError(f"evaluate.uri={config.uri!r} is no {'file' if config.dataset == 'coco' else 'folder'}{source}")
+
+
 def by_content(drawn: list[Pair], config: EvaluateConfig, seed: int) -> Split:
     try:
         return splits.by_content(drawn, config.test_share, seed)
@@ -89,7 +100,7 @@ def of_folder(uri: str) -> list[Pair]:
 def of_file(uri: str) -> list[Pair]:
     path = local(uri)
     if not path.is_file():
-        raise FileNotFoundError(f"evaluate.uri={uri} is not a file; evaluate.dataset=coco takes the JSON file, its images lie beside it")
+        raise FileNotFoundError(f"evaluate.uri={uri!r} is no file; evaluate.dataset=coco takes a JSON file, its images lie beside it")
     return layouts.coco_file(path)
 
 

@@ -121,24 +121,28 @@ def found(pairs: list[Pair]) -> dict[str, int]:
 def check(name: str, pairs: list[Pair], uri: str) -> None:
     """ValueError, one sentence, where counts are not those published."""
     told, have = SETS[name], found(pairs)
-    wrong = [f"{have.get(what, 0):,} of {count:,} {what}" for what, count in told.published.items() if have.get(what, 0) != count]
+    wrong = [f"{have.get(what, 0):,} {what} instead of {count:,}" for what, count in told.published.items() if have.get(what, 0) != count]
     if not wrong:
         return
     others = [other.title for other in SETS.values() if other.published.get("pairs") == len(pairs)]
     guess = f"; as many pairs as {' or '.join(others)} has" if others else ""
     raise ValueError(
-        f"evaluate.uri={uri} is not {told.title} as published: found {', '.join(wrong)}{guess}. Was its download interrupted? "
+        f"evaluate.uri={uri} is not {told.title} as published: {', '.join(wrong)}{guess}. Was its download interrupted? "
         f"It is to be had at {told.source}; evaluate.pairs={len(pairs)} takes what is there"
     )
 
 
 def likely(root: Path) -> list[str]:
-    """The sets whose layout a folder has, but for that of many: images/ and masks/."""
-    return [name for name, told in SETS.items() if told.pairs is not layouts.flat and fits(told, root)]
+    """The sets that a folder may be by its layout; by images/ and masks/, which many have, only with the published counts."""
+    plain = (root / "images").is_dir() and (root / "masks").is_dir()
+    return [name for name in SETS if fits(name, root, counted=plain)]
 
 
-def fits(told: DataSet, root: Path) -> bool:
+def fits(name: str, root: Path, counted: bool) -> bool:
     try:
-        return bool(told.pairs(root))
+        pairs = SETS[name].pairs(root)
+        if counted:
+            check(name, pairs, str(root))
     except (ValueError, OSError):
         return False
+    return bool(pairs)
