@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-import numpy as np
 import pyarrow as pa
 
 from engine import datasets, leaks, pictures, videos
@@ -60,9 +59,10 @@ def of_frames(rows: pa.Table, content: dict[str, list[int] | None]) -> Iterator[
 
 def share(box: Sequence[int], content: Sequence[int]) -> tuple[float, float, float, float]:
     """A box in the picture of its frame, both in pixels of the source, as shares of that picture."""
-    y0, x0, y1, x1 = content
-    made = np.clip((np.array(box) - (y0, x0, y0, x0)) / (y1 - y0, x1 - x0, y1 - y0, x1 - x0), 0, 1)
-    return tuple(float(edge) for edge in made)
+    top, left, bottom, right = content
+    y0, y1 = (min(max((edge - top) / (bottom - top), 0.0), 1.0) for edge in box[::2])
+    x0, x1 = (min(max((edge - left) / (right - left), 0.0), 1.0) for edge in box[1::2])
+    return y0, x0, y1, x1
 
 
 def of_split(found: Leaks | None, tested: Sequence[Pair]) -> Leaks | None:

@@ -33,23 +33,8 @@ LAYERS = [
     {"schema", "settings", "theory"},
     {"config"},
     TOOLS
-    | {
-        "knobs",
-        "datasets",
-        "leaks",
-        "scores",
-        "charts",
-        "ledger",
-        "store",
-        "tracking",
-        "sql",
-        "mucosa",
-        "colon",
-        "endoscope",
-        "clutter",
-        "encode",
-    }
-    | {"released", "stopping", "frontier", "foresight", "trails"},
+    | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
+    | {"leaks", "released", "stopping", "frontier", "foresight", "trails"},
     {
         "videos",
         "frames",
