@@ -59,8 +59,8 @@ def caution(tags: dict[str, str], leaked: int) -> str:
     if not leaked:
         return ""
     return (
-        f"{leaked} test images of {tags['method']} at a budget of {share(float(tags['budget']))}, seed {tags['seed']}, have a near-duplicate "
-        "among the frames that it was pre-trained on, so part of its score may be memory; leaks.json of its run names them."
+        f"{leaked} test images of {tags['method']} at a budget of {share(float(tags['budget']))}, seed {tags['seed']}, have a "
+        "near-duplicate among the frames that it was pre-trained on, so part of its score may be memory; leaks.json of its run names them."
     )
 
 

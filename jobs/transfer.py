@@ -87,8 +87,8 @@ def measured(config: Config, name: str, epoch: int, seed: int, data: tuple[str, 
     model = objectives.load(PatchStore(config.store.uri).address(looks.kept(name, epoch)), config.pretrain)
     contender = Contender(f"{config.selection.method}, {epoch} epochs", *data, objectives.fingerprint(model), cards.encoder(model))
     split = datasets.chosen(config.evaluate, seed)
-    data = datasets.fingerprint(config.evaluate.uri, config.evaluate.dataset)
-    return evaluate.measure(config, seed, (data, split), contender, JOB)["evaluate/dice"]
+    images = datasets.fingerprint(config.evaluate.uri, config.evaluate.dataset)
+    return evaluate.measure(config, seed, (images, split), contender, JOB)["evaluate/dice"]
 
 
 def trail_of(config: Config, epochs: list[int], found: Scores, performance: Performance, trained: Mapping[str, Any]) -> Trail:

@@ -7,11 +7,7 @@ import numpy as np
 from PIL import Image
 
 ENDINGS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-LAST = {
-    ".jpg": b"\xff\xd9",
-    ".jpeg": b"\xff\xd9",
-    ".png": b"IEND",
-}  # what the last bytes of a whole file hold; cameras write some behind it
+ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # how JPEG and PNG begin, and what stands at or near the end of a whole file
 TAIL = 1024  # bytes
 
 
@@ -36,11 +32,11 @@ def picture(path: Path) -> np.ndarray:
 def decoded(path: Path, colours: int) -> np.ndarray:
     # Turning by EXIF is off: masks carry no such tag, so a turned image would no longer lie under its mask.
     stored = path.read_bytes()
+    if ENDS.get(stored[:2], b"") not in stored[-TAIL:]:
+        raise ValueError(f"{path} cannot be decoded, it breaks off after {len(stored)} bytes: was its download interrupted?")
     found = cv2.imdecode(np.frombuffer(stored, np.uint8), colours | cv2.IMREAD_IGNORE_ORIENTATION) if stored else None
     if found is None:
         raise ValueError(f"{path} cannot be decoded, expected a picture")
-    if stored[:2] in (b"\xff\xd8", b"\x89P") and LAST.get(path.suffix.lower(), b"") not in stored[-TAIL:]:
-        raise ValueError(f"{path} breaks off after {len(stored)} bytes: its download was interrupted")
     return np.asarray(found)
 
 
