@@ -89,6 +89,7 @@ def test_nothing_has_no_twins() -> None:
 
 
 @pytest.mark.data
+@pytest.mark.timeout(900)
 def test_real_twins_are_found_and_two_hospitals_share_none() -> None:
     from pathlib import Path
 
