@@ -3,8 +3,8 @@
 A look is the endoscope's picture as a small grid of grey without its slow changes of light; two looks are alike by their correlation where
 both show something. Panels, insets and hidden pixels are no part of it, so the frame around a picture, which half a hospital's images
 share, does not count. A patch knows its place in the picture of its frame: the patches of a frame are laid there, and are compared as far
-as they cover it, with no search. Our choice; thresholds from Kvasir-SEG and PolypGen (notebooks/LOG.md). Perceptual hashes of whole images
-(DCT, 64 bits) took every second frame with the same panel for a twin there.
+as they cover it, with no search. Our choice; thresholds from Kvasir-SEG and PolypGen (notebooks/LOG.md). A perceptual hash of
+whole images (DCT, 64 bits, 12 of which may differ) gave more than half of PolypGen's frames a twin, by their panels.
 
 Not found: mirrored or turned images, crops of unknown place, moments of the same scene further apart than a tremble of the hand, and
 frames of whose picture the patches cover less than a tenth (`Leaks.unjudged` counts these).
