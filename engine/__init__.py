@@ -52,7 +52,8 @@ choosing and training
     checkpoints  what of a training is saved and restored
     pretrain     the training loop
     cards        a trained encoder for others: timm's names, and a card that says what it is
-    datasets     image and mask pairs, split without leaks
+    datasets     images and their truth: known sets, folders and COCO files, split without leaks
+    leaks        near-duplicates between what is trained on and what is tested on
     segmenters   DPT and U-Net around an encoder
     geometry     features without labels: distances, directions, ranks, and scores of that
     probes       features with labels: linear probe, neighbours, LogME, LEEP, H-score

@@ -33,6 +33,10 @@ Method = Literal[
     "random", "optidel", "optidel_s", "easy", "meddel", "semdedup", "ssl_prototypes", "density", "hierarchical", "d4", "kcenter",
     "el2n_like", "forgetting_like", "rded", "endocurate",
 ]  # fmt: skip
+DataSet = Literal[
+    "folder", "coco", "kvasir_seg", "kvasir_sessile", "kvasir_instrument", "imageclefmed", "etis_larib", "polypgen", "polypgen_sequences",
+    "cvc_300", "endoscene", "cvc_clinicdb", "cvc_colondb", "cvc_12k", "ead2019", "edd2020", "acdc", "covid_qu_ex", "idrid",
+]  # fmt: skip
 # Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
 DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
 
@@ -198,7 +202,11 @@ class SynthesisConfig(Section):
 class EvaluateConfig(Section):
     """Fine-tuning on a folder of image and mask pairs (DPT: mmsegmentation's recipe; iterations: OptiDEL)."""
 
-    uri: str = ""  # folder with images/ and masks/
+    uri: str = ""  # folder with images/ and masks/, of another data set as it comes, or a COCO file
+    dataset: DataSet = "folder"  # what lies there: the job datasets lists them
+    pairs: Annotated[int, Field(ge=0)] = 0  # that must be there; 0: as published
+    test_groups: tuple[str, ...] = ()  # patients, videos or centres that are tested on; none: by the set's lists, else by test_share
+    train_groups: tuple[str, ...] = ()  # that are trained on; none: all others
     architecture: Literal["dpt", "unet"] = "dpt"
     encoder: CNN = "resnet50"  # of the unet; the DPT's is the pre-trained ViT
     side: Annotated[int, Field(ge=32)] = 224
@@ -220,14 +228,20 @@ class EvaluateConfig(Section):
             raise ValueError("seeds is empty; one number at least")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={self.seeds} names one twice")
-        if "://" in self.uri.removeprefix("file://"):
-            raise ValueError(f"uri={self.uri!r} must be a local folder with images/ and masks/")
         if self.architecture == "unet" and self.side % 32:
             raise ValueError(f"side={self.side} must be a multiple of 32 for a U-Net")
         if self.architecture == "unet" and self.batch < 2:
             raise ValueError("batch=1 leaves the batch norms of a U-Net nothing to compare; two at least")
+        return self
+
+    @model_validator(mode="after")
+    def can_be_split(self) -> Self:
+        if "://" in self.uri.removeprefix("file://"):
+            raise ValueError(f"uri={self.uri!r} must be a local folder or file")
         if self.limit == 1:
             raise ValueError("limit=1 leaves nothing to test on; two at least, or 0 for all")
+        if self.train_groups and not self.test_groups:
+            raise ValueError(f"train_groups={','.join(self.train_groups)} without test_groups says of nobody that it is tested on")
         return self
 
 

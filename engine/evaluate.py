@@ -85,7 +85,7 @@ def evaluate(
         torch.manual_seed(seed)
         model = segmenter(encoder_state, as_mae(mae_size), config).to("cuda" if cuda else "cpu")
         curve = train(model, split.train, config, seed, report or (lambda step, metrics: None))
-    counts = np.stack([counted(drawn, datasets.truth(pair)) for pair, drawn in drawn_masks(model, split.test, config)])
+    counts = np.stack([counted(drawn, datasets.truth(pair) == 1) for pair, drawn in drawn_masks(model, split.test, config)])
     scores = per_image(counts)
     return Result(
         miou=float(mean_iou(counts.sum(0))),
@@ -158,7 +158,8 @@ def batches(pairs: Sequence[Pair], config: EvaluateConfig, seed: int) -> Iterato
 
     @lru_cache(maxsize=MEMORY // (4 * config.side**2))
     def loaded(position: int) -> tuple[np.ndarray, np.ndarray]:
-        return datasets.load(pairs[position], config.side)
+        image, labels = datasets.load(pairs[position], config.side)
+        return image, labels == 1
 
     def read(step: int) -> tuple[Tensor, Tensor]:
         images, masks = zip(*map(loaded, turns(len(pairs), config.batch, seed, step)), strict=True)
@@ -216,7 +217,7 @@ def examples(model: Segmenter, pairs: Sequence[Pair], iou: np.ndarray, config: E
     order = [int(position) for position in np.argsort(-iou, kind="stable")]
     shown = order if len(order) <= 6 else [*order[:3], *order[-3:]]
     for position, (pair, drawn) in zip(shown, drawn_masks(model, [pairs[place] for place in shown], config), strict=True):
-        yield Example(pair.name, float(iou[position]), datasets.image_of(pair), datasets.truth(pair), drawn)
+        yield Example(pair.name, float(iou[position]), datasets.image_of(pair), datasets.truth(pair) == 1, drawn)
 
 
 def overlay(image: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> bytes:

@@ -68,6 +68,7 @@ class Outcome:
     normdel: float
     seed: int
     run: str
+    caution: str = ""  # a sentence on what flatters its scores
     examples: list[Picture] = field(default_factory=list)  # test images, best first: the truth outlined in blue, the prediction in yellow
 
     @property
@@ -208,7 +209,7 @@ def compared(name: str, outcomes: list[Outcome], advantages: list[Advantage]) ->
     gains, differences = intervals([(one.difference, one.low, one.high) for one in advantages], 0)
     return Comparison(
         name=name,
-        verdicts=verdicts(outcomes, advantages),
+        verdicts=[*verdicts(outcomes, advantages), *(row.caution for row in outcomes if row.caution)],
         budgets=[(where(rows[0][0]), rows) for _, group in groupby(pairs, key=lambda pair: standing(pair[0])) if (rows := list(group))],
         axis=ticks,
         advantages=list(zip(advantages, gains, strict=True)),

@@ -69,10 +69,10 @@ def read(config: TransferConfig, side: int) -> Targets:
         raise ValueError(f"transfer.score={config.score} takes labels, so transfer.uri={config.uri} must have images/ and masks/")
     masks = {pair.image: pair for pair in datasets.matched(root, "transfer.uri")} if paired else {}
     paths = masks or filter(datasets.is_picture, root.iterdir())
-    found: dict[bytes, tuple[NDArray[np.uint8], NDArray[np.bool_] | None]] = {}  # by pixels
+    found: dict[bytes, tuple[NDArray[np.uint8], NDArray[np.uint8] | None]] = {}  # by pixels
     for path in sorted(paths, key=lambda one: datasets.digest(config.seed, b"target" + one.read_bytes())):  # who is tested is drawn without
         if paired:
-            datasets.check_sizes(masks[path])
+            datasets.check_sizes([masks[path]])
         image, mask = datasets.load(masks[path], side) if paired else (datasets.scaled(datasets.picture(path), side), None)
         found.setdefault(image.tobytes(), (image, mask))
         if len(found) == config.images:
@@ -80,7 +80,7 @@ def read(config: TransferConfig, side: int) -> Targets:
     if len(found) < 2:
         raise ValueError(f"transfer.uri={config.uri} holds {len(found)} different pictures, expected two target images at least")
     images, drawn = zip(*found.values(), strict=True)
-    return Targets(np.stack(images), np.stack([mask for mask in drawn if mask is not None]) if paired else None)
+    return Targets(np.stack(images), np.stack([mask == 1 for mask in drawn if mask is not None]) if paired else None)
 
 
 def score(encoder: nn.Module, targets: Targets, config: TransferConfig) -> float:

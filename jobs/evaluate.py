@@ -12,9 +12,10 @@ from engine import cards, datasets, evaluate, objectives, theory, tracking
 from engine.config import Config
 from engine.datasets import Split
 from engine.evaluate import Result
+from engine.leaks import Leaks
 from engine.store import PatchStore
 from engine.text import FindText
-from jobs import pretrain
+from jobs import pretrain, twins
 
 MEASURES = ("miou", "iou", "dice", "precision", "recall", "seconds")
 UNTRAINED = "no pre-training"
@@ -29,6 +30,7 @@ class Contender(NamedTuple):
     retained: float  # share of the stored bytes
     weights: str  # their fingerprint
     encoder: Mapping[str, Any] | None  # None: random weights
+    leaks: Leaks | None = None  # between what it was trained on and what is tested on; None: not looked for
 
 
 def run(config: Config) -> None:
@@ -39,10 +41,14 @@ def run(config: Config) -> None:
     """
     alone = config.evaluate.architecture == "unet" and config.pretrain.architecture == "mae"
     contenders = [Contender(UNTRAINED, "", 0.0, "random", None)] if alone else [pretrained(config), untrained(config)]
-    data = datasets.fingerprint(config.evaluate.uri)
-    for seed in config.evaluate.seeds:
-        split = datasets.pairs(config.evaluate.uri, config.evaluate.test_share, seed, config.evaluate.limit)
+    data = datasets.fingerprint(config.evaluate.uri, config.evaluate.dataset)
+    splits = {seed: datasets.chosen(config.evaluate, seed) for seed in config.evaluate.seeds}
+    for split in splits.values():
+        datasets.require_classes(split)
+    found = None if alone else twins.between(config, sorted({pair for split in splits.values() for pair in split.test}))
+    for seed, split in splits.items():
         for contender in contenders:
+            contender = contender._replace(leaks=twins.of_split(found, split.test) if contender.selection else None)
             measure(config, seed, (data, split), contender)
 
 
@@ -97,6 +103,8 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
         metrics = {f"evaluate/{name}": value for name, value in metrics_of(result, contender).items()}
         record.log(metrics, config.evaluate.iterations)
         keep(record, result)
+        if contender.leaks:
+            record.keep("leaks.json", twins.told(contender.leaks))
     log.info("%s, seed %d: mIoU %.4f, Dice %.4f on %d test images", contender.method, seed, result.miou, result.dice, len(split.test))
     return metrics
 
@@ -109,6 +117,7 @@ def settings(config: Config) -> str:
 def comparison(config: Config, data: str, split: Split) -> str:
     """What results have in common that may stand side by side."""
     how, name = config.evaluate, Path(config.evaluate.uri.removeprefix("file://")).resolve().name
+    name += f", tested on {', '.join(how.test_groups)}" if how.test_groups else ""
     network = f"DPT on vit_{config.pretrain.mae.size}" if how.architecture == "dpt" else f"U-Net on {how.encoder}"
     return (
         f"{name}: {len(split.train)} images trained, {len(split.test)} tested · {network}, {how.side} px, {how.iterations} iterations · "
@@ -119,6 +128,7 @@ def comparison(config: Config, data: str, split: Split) -> str:
 def metrics_of(result: Result, contender: Contender) -> dict[str, float]:
     metrics = {name: float(getattr(result, name)) for name in MEASURES}
     metrics |= {"miou_low": result.interval[0], "miou_high": result.interval[1]}
+    metrics |= {"leaked_images": float(contender.leaks.tested)} if contender.leaks else {}
     return metrics | ({"normdel": theory.normdel(result.miou, contender.retained)} if contender.retained else {})
 
 

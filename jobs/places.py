@@ -38,7 +38,7 @@ def check_targets(job: str, config: Config) -> None:
     if job != "pretrain":
         from engine import datasets  # loads OpenCV, which a wrong knob need not wait for
 
-        datasets.folder(config.evaluate.uri)
+        datasets.check_place(config.evaluate)
 
 
 def check_video(job: str, config: Config) -> None:

@@ -50,11 +50,21 @@ def outcome(one: dict[str, Any], marks: Marks, shown: list[Picture], size: tuple
         **{name: metrics[name] for name in ("miou", "miou_low", "miou_high", "iou", "dice")},
         recall=float(hit / max(hit + missed, 1)),
         normdel=metrics.get("normdel", float("nan")),
+        caution=caution(tags, int(metrics.get("leaked_images", 0))),
         patches=size[0],
         images=size[1],
         seed=int(tags["seed"]),
         run=one["run"].run_id,
         examples=shown,
+    )
+
+
+def caution(tags: dict[str, str], leaked: int) -> str:
+    if not leaked:
+        return ""
+    return (
+        f"{leaked} test images of {tags['method']} at a budget of {share(float(tags['budget']))}, seed {tags['seed']}, have a "
+        "near-duplicate among the frames that it was pre-trained on, so part of its score may be memory; leaks.json of its run names them."
     )
 
 

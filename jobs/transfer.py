@@ -49,7 +49,7 @@ def refuse_tested(config: Config) -> None:
     how, targets = config.evaluate, looks.Score(config).targets
     side, seen = targets.images.shape[1], set(targets.ids)
     for seed in how.seeds:
-        tested = [datasets.load(pair, side)[0] for pair in datasets.pairs(how.uri, how.test_share, seed, how.limit).test]
+        tested = [datasets.load(pair, side)[0] for pair in datasets.chosen(how, seed).test]
         if both := len(seen & set(Targets(np.stack(tested)).ids if len(tested) > 1 else [])):
             raise ValueError(
                 f"{both} of {len(seen)} target images of transfer.uri are tested on in evaluate.uri with seed {seed}: "
@@ -86,8 +86,9 @@ def measured(config: Config, name: str, epoch: int, seed: int, data: tuple[str, 
     """The Dice of a kept model fine-tuned with this seed; measured once."""
     model = objectives.load(PatchStore(config.store.uri).address(looks.kept(name, epoch)), config.pretrain)
     contender = Contender(f"{config.selection.method}, {epoch} epochs", *data, objectives.fingerprint(model), cards.encoder(model))
-    split = datasets.pairs(config.evaluate.uri, config.evaluate.test_share, seed, config.evaluate.limit)
-    return evaluate.measure(config, seed, (datasets.fingerprint(config.evaluate.uri), split), contender, JOB)["evaluate/dice"]
+    split = datasets.chosen(config.evaluate, seed)
+    images = datasets.fingerprint(config.evaluate.uri, config.evaluate.dataset)
+    return evaluate.measure(config, seed, (images, split), contender, JOB)["evaluate/dice"]
 
 
 def trail_of(config: Config, epochs: list[int], found: Scores, performance: Performance, trained: Mapping[str, Any]) -> Trail:
@@ -96,7 +97,7 @@ def trail_of(config: Config, epochs: list[int], found: Scores, performance: Perf
     hours = {epoch + 1: value for epoch, value in trained["run"].curve("train/gpu_hours")}
     best = choose(found[watched], transfer.SCORES[watched].lower)
     chosen = [choice(rule, epochs, performance, at, hours) for rule, at in rules(config, epochs, found).items()]
-    split = datasets.pairs(how.uri, how.test_share, how.seeds[0], how.limit)
+    split = datasets.chosen(how, how.seeds[0])
     return Trail(
         name=f"{objectives.title(config.pretrain)} on {tags['selection']}, {tags['images']} images",
         score=watched,

@@ -35,7 +35,7 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"released", "stopping", "frontier", "foresight", "trails", "pruning"},
+    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "pruning"},
     {
         "videos",
         "frames",
@@ -69,6 +69,8 @@ HOMES = {
     "jinja2": {"report"},
     "faiss": {"clusters"},
     "daqp": {"theory"},
+    "nibabel": {"datasets"},
+    "pycocotools": {"datasets"},
 }
 
 

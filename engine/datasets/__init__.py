@@ -1,0 +1,178 @@
+"""Segmentation data: known sets, folders and COCO files as pairs of an image and its truth, split once and for all without leaks.
+
+`pairs` splits a folder, `chosen` whatever `evaluate.*` names. Inside: pair (what an image and its truth are), pixels, volumes and coco
+(how they are read), folders and layouts (where they lie), published (the known sets and their counts), splits, and sources (what others
+pre-train on).
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.config import EvaluateConfig
+from engine.datasets import coco, folders, layouts, published, splits
+from engine.datasets.folders import folder, local, matched
+from engine.datasets.pair import IGNORE, Pair, Split, check_sizes, image_of, load, misfit, truth
+from engine.datasets.pixels import ENDINGS, is_picture, picture, scaled
+from engine.datasets.published import SETS
+from engine.datasets.splits import digest
+
+__all__ = [
+    "ENDINGS", "IGNORE", "SETS", "Pair", "Split", "check_place", "check_sizes", "chosen", "classes", "digest", "every", "fingerprint",
+    "folder", "image_of", "is_picture", "listed", "load", "matched", "misfit", "pairs", "picture", "require_classes", "scaled", "surveyed",
+    "truth",
+]  # fmt: skip
+
+
+def pairs(uri: str, test_share: float, seed: int, limit: int = 0) -> Split:
+    """The pairs of the folder `uri` in two parts; the test part holds round(test_share * pairs), at least one.
+
+    Who is drawn by `limit` (0: all) depends on (seed, name), and who is tested on (seed, bytes of the image): never on the order of the
+    files. Byte-identical images stay on one side, and so does a patient, video or centre where an index.csv names these: the test part
+    may be larger by one of them. Lists (train.txt, test.txt or val.txt) are followed where there are any.
+    FileNotFoundError or ValueError, one sentence, for a bad folder, too few pairs, a picture without a partner or of another size.
+    """
+    return chosen(EvaluateConfig.model_construct(uri=uri, test_share=test_share, limit=limit), seed)
+
+
+def chosen(config: EvaluateConfig, seed: int) -> Split:
+    """What evaluate.* names, in two parts: by evaluate.test_groups, else by the set's own lists, else by content.
+
+    Errors as of `pairs`, and where a known set has not the published counts.
+    """
+    drawn = splits.drawn(listed(config.uri, config.dataset, config.pairs), seed, config.limit)
+    check_sizes(drawn)
+    if config.test_groups:
+        made = splits.by_groups(drawn, config.test_groups, config.train_groups)
+    elif any(pair.part for pair in drawn):
+        made = splits.by_part(drawn)
+    else:
+        made = by_content(drawn, config, seed)
+    if not made.train or not made.test:
+        raise ValueError(
+            f"evaluate.uri={config.uri} gives {len(made.train)} images to train on and {len(made.test)} to test on "
+            f"(limit={config.limit}); one of each is the least"
+        )
+    return made._replace(classes=classes(config.uri, config.dataset))
+
+
+def check_place(config: EvaluateConfig) -> None:
+    """FileNotFoundError or ValueError, one sentence, where there is nothing to list; looks into no file."""
+    root = local(config.uri)
+    if config.dataset == "folder":
+        folder(config.uri)
+    elif not config.uri or not (root.is_file() if config.dataset == "coco" else root.is_dir()):
+        source = f"; it is to be had at {SETS[config.dataset].source}" if config.dataset in SETS else ""
+        raise FileNotFoundError(f"evaluate.uri={config.uri!r} is no {'file' if config.dataset == 'coco' else 'folder'}{source}")
+
+
+def by_content(drawn: list[Pair], config: EvaluateConfig, seed: int) -> Split:
+    try:
+        return splits.by_content(drawn, config.test_share, seed)
+    except ValueError as error:
+        raise ValueError(
+            f"evaluate.uri={config.uri} has {error} (limit={config.limit}); one to train on and one to test on are the least"
+        ) from error
+
+
+def listed(uri: str, dataset: str = "folder", expected: int = 0) -> list[Pair]:
+    """Every pair of a folder, a COCO file or a known set, checked against `expected` or, where that is 0, what was published."""
+    found = every(uri, dataset)
+    if twice := [name for name, count in Counter(pair.name for pair in found).items() if count > 1]:
+        raise ValueError(f"evaluate.uri={uri} has {len(twice)} names that more than one image bears, the first is {twice[0]}")
+    if expected and len(found) != expected:
+        raise ValueError(f"evaluate.uri={uri} has {len(found):,} pairs, evaluate.pairs={expected:,} were expected")
+    if dataset in SETS and not expected:
+        published.check(dataset, found, uri)
+    return found
+
+
+def of_folder(uri: str) -> list[Pair]:
+    try:
+        return folders.listed(folder(uri))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}{hint(uri, '')}") from error
+
+
+def of_file(uri: str) -> list[Pair]:
+    path = local(uri)
+    if not path.is_file():
+        raise FileNotFoundError(f"evaluate.uri={uri!r} is no file; evaluate.dataset=coco takes a JSON file, its images lie beside it")
+    return layouts.coco_file(path)
+
+
+def of_set(uri: str, name: str) -> list[Pair]:
+    root = local(uri)
+    if not uri or not root.is_dir():
+        raise FileNotFoundError(f"evaluate.uri={uri!r} is no folder; {SETS[name].title} is to be had at {SETS[name].source}")
+    try:
+        return SETS[name].pairs(root)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"evaluate.dataset={name}: {error}{hint(uri, name)}") from error
+
+
+def hint(uri: str, name: str) -> str:
+    """What a folder looks like, for the end of a sentence about what it is not."""
+    others = [other for other in published.likely(local(uri)) if other != name] if uri else []
+    return f"; it looks like {SETS[others[0]].title}: evaluate.dataset={others[0]}" if others else ""
+
+
+def classes(uri: str, dataset: str) -> tuple[str, ...]:
+    """The names of the foreground classes, in the order of their numbers."""
+    return coco.classes(local(uri)) if dataset == "coco" else SETS[dataset].classes if dataset in SETS else ("foreground",)
+
+
+def fingerprint(uri: str, dataset: str = "folder") -> str:
+    """Twelve hex digits that change with any byte of any image or mask, and with any name."""
+    told, read = hashlib.sha256(), dict[Path, str]()
+    for pair in sorted(every(uri, dataset)):
+        masks = [path for _, path in pair.parts] or [pair.mask]
+        for path in {pair.image, *masks} - read.keys():
+            read[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+        told.update("\n".join([pair.name, *(read[path] for path in (pair.image, *masks)), ""]).encode())
+    return told.hexdigest()[:12]
+
+
+def every(uri: str, dataset: str) -> list[Pair]:
+    """Every pair, however many there are."""
+    return of_folder(uri) if dataset == "folder" else of_file(uri) if dataset == "coco" else of_set(uri, dataset)
+
+
+def require_classes(split: Split) -> None:
+    """ValueError where a class is in none of the masks of a part; reads no more masks than it takes to see them all."""
+    wanted = set(range(1, len(split.classes) + 1))
+    for part, some in (("train on", split.train), ("test on", split.test)):
+        missing = wanted - seen(some, wanted)
+        if missing:
+            names = ", ".join(split.classes[number - 1] for number in sorted(missing))
+            raise ValueError(f"{names}: in none of the {len(some)} masks to {part}, expected in one at least of every class")
+
+
+def seen(some: Iterable[Pair], wanted: set[int]) -> set[int]:
+    found: set[int] = set()
+    for pair in some:
+        if wanted <= found:
+            break
+        found |= set(np.unique(truth(pair)).tolist())
+    return found
+
+
+def surveyed(some: Sequence[Pair], names: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """Of every class, and of "" for empty masks, in how many images it is; and a sentence for each pair that cannot be used. Reads all."""
+    counts, faults = dict.fromkeys([*names, ""], 0), list[str]()
+    for pair in some:
+        try:
+            wrong, _, numbers = misfit(pair), image_of(pair), set(np.unique(truth(pair)).tolist())
+        except (ValueError, OSError) as error:
+            faults.append(str(error))
+            continue
+        faults += [wrong] if wrong else []
+        if strange := sorted(numbers - {IGNORE} - set(range(len(names) + 1))):
+            faults.append(f"{pair.mask} holds the class {strange[0]}, expected 0 to {len(names)}")
+        for number in numbers & set(range(1, len(names) + 1)):
+            counts[names[number - 1]] += 1
+        counts[""] += not numbers - {0, IGNORE}
+    return counts, faults

@@ -1,0 +1,63 @@
+"""A COCO file: images and outlined objects in one JSON file, each object of a category."""
+
+import contextlib
+import io
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+
+FILES = 2  # kept in memory
+
+
+@lru_cache(maxsize=FILES)
+def opened(path: Path) -> COCO:
+    """ValueError for a file that is no COCO file, has no images or categories, or has boxes only."""
+    try:
+        told = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a JSON file that can be read whole: {error}") from error
+    for name in ("images", "annotations", "categories"):
+        if not isinstance(told, dict) or not told.get(name):
+            raise ValueError(f"{path} has no {name}; a COCO file has images, annotations and categories")
+    if bare := sum(not one.get("segmentation") for one in told["annotations"]):
+        raise ValueError(f"{path}: {bare} of {len(told['annotations'])} annotations have no outline; boxes alone tell no pixels")
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
+        made = COCO()
+        made.dataset = told
+        made.createIndex()
+    return made
+
+
+def classes(path: Path) -> tuple[str, ...]:
+    """The names of the categories, by their ids."""
+    return tuple(one["name"] for _, one in sorted(opened(path).cats.items()))
+
+
+def images(path: Path) -> list[dict[str, Any]]:
+    """What the file says of its images: id, file_name, and more."""
+    return [one for _, one in sorted(opened(path).imgs.items())]
+
+
+def size(path: Path, image: int) -> tuple[int, int]:
+    """(width, height) as the file says."""
+    told = opened(path).imgs[image]
+    return int(told["width"]), int(told["height"])
+
+
+def labels(path: Path, image: int, ignore: int) -> np.ndarray:
+    """The class numbers (height, width) uint8: places of the categories by id, from 1. Smaller objects lie over larger ones.
+
+    What is marked as a crowd is `ignore`.
+    """
+    file = opened(path)
+    width, height = size(path, image)
+    numbers = {category: number for number, category in enumerate(sorted(file.cats), 1)}
+    drawn = np.zeros((height, width), np.uint8)
+    found = [(file.annToMask(one).astype(bool), one) for one in file.imgToAnns[image]]
+    for mask, one in sorted(found, key=lambda two: -int(two[0].sum())):
+        drawn[mask] = ignore if one.get("iscrowd") else numbers[one["category_id"]]
+    return drawn

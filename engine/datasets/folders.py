@@ -1,0 +1,118 @@
+"""Folders of images and masks, matched by file stem; an index.csv that names groups, and lists that say who trains and who is tested on."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from engine.datasets.pair import Pair
+from engine.datasets.pixels import ENDINGS, is_picture
+
+GROUPS = ("patient", "patient_id", "case", "video", "video_id", "sequence", "sequence_id", "centre", "center", "group")  # the finest first
+TESTED = ("test.txt", "val.txt")  # the list of a set without its own test part is its validation list
+
+
+def folder(uri: str, *parts: str) -> Path:
+    """The local folder of that name; ValueError or FileNotFoundError where it is not one with `parts` (images/ and masks/) in it."""
+    parts = parts or ("images", "masks")
+    wanted = " and ".join(f"{part}/" for part in parts)
+    if not uri:
+        raise ValueError(f"evaluate.uri is empty: name a folder with {wanted}")
+    root = local(uri)
+    for part in (root, *(root / part for part in parts)):
+        if not part.is_dir():
+            raise FileNotFoundError(f"evaluate.uri={uri}: there is no folder {part}; expected one with {wanted}")
+    return root
+
+
+def local(uri: str) -> Path:
+    return Path(uri.removeprefix("file://")).expanduser()
+
+
+def listed(root: Path) -> list[Pair]:
+    """The pairs of images/ and masks/, with the groups that an index.csv names and the parts that lists name."""
+    return parted(grouped(matched(root), root / "index.csv"), root)
+
+
+def matched(root: Path, knob: str = "evaluate.uri") -> list[Pair]:
+    """The pairs of a folder; ValueError, which names `knob`, for none, for one without a partner, and for two of one stem."""
+    return beside(root / "images", root / "masks", knob=knob)
+
+
+def beside(images: Path, masks: Path, bare: Callable[[str], str] = str, knob: str = "evaluate.uri") -> list[Pair]:
+    """The pictures of one folder with those of another; `bare` makes of a mask's stem its image's. ValueError as in `matched`."""
+    return paired(by_stem(images), by_stem(masks, bare), f"{knob}={images.parent}", images.name)
+
+
+def paired(images: Mapping[str, Path], masks: Mapping[str, Path], where: str, folder: str) -> list[Pair]:
+    if not images:
+        raise ValueError(f"{where}: {folder}/ holds no picture ({', '.join(sorted(ENDINGS))})")
+    for has, part, lacks in ((images, "mask", masks), (masks, "image", images)):
+        alone = sorted(set(has) - set(lacks))
+        if alone:
+            raise ValueError(f"{where}: {len(alone)} of {len(has)} have no {part} of the same stem, the first is {has[alone[0]]}")
+    return [Pair(stem, images[stem], masks[stem]) for stem in images]
+
+
+def by_stem(part: Path, bare: Callable[[str], str] = str) -> dict[str, Path]:
+    """Every picture of a folder under its stem; other files (indices, hidden ones) are none of ours."""
+    found: dict[str, Path] = {}
+    for path in sorted(part.iterdir()):
+        if not is_picture(path):
+            continue
+        stem = bare(path.stem)
+        if stem in found:
+            raise ValueError(f"{found[stem]} and {path} have the same stem; one picture for each is expected")
+        found[stem] = path
+    return found
+
+
+def grouped(pairs: list[Pair], index: Path) -> list[Pair]:
+    """The pairs with the groups of a CSV whose first column names them; where no column of it is one of GROUPS, as they were."""
+    if not index.is_file():
+        return pairs
+    with index.open(newline="", encoding="utf-8-sig") as lines:
+        rows = csv.DictReader(lines)
+        named = {name.lower(): name for name in rows.fieldnames or []}
+        column = next((named[name] for name in GROUPS if name in named), "")
+        told = {Path(next(iter(row.values()))).stem: row[column] for row in rows} if column else {}
+    if not column:
+        return pairs
+    if unknown := [pair.name for pair in pairs if not told.get(pair.name)]:
+        raise ValueError(f"{index} tells the {column} of {len(pairs) - len(unknown)} of {len(pairs)} images, not that of {unknown[0]}")
+    return [pair._replace(group=told[pair.name]) for pair in pairs]
+
+
+def parted(pairs: list[Pair], root: Path) -> list[Pair]:
+    """The pairs with the parts that train.txt, and test.txt or val.txt, put them in; as they were where there are no such lists.
+
+    A list names stems or file names, one a line. Beside a test.txt a val.txt trains. ValueError where lists and pictures differ.
+    """
+    tested = next((name for name in TESTED if (root / name).is_file()), "")
+    if not tested or not (root / "train.txt").is_file():
+        return pairs
+    lists = {name: names(root / name) for name in ("train.txt", *TESTED) if (root / name).is_file()}
+    put = {stem: "test" if name == tested else "train" for name, stems in lists.items() for stem in stems}
+    missing = sorted(set(put) - {pair.name for pair in pairs})
+    unnamed = [pair.name for pair in pairs if pair.name not in put]
+    if twice := sum(map(len, lists.values())) - len(put):
+        raise ValueError(f"{root}: {', '.join(lists)} name {twice} pictures twice")
+    if missing:
+        raise ValueError(f"{root}: {len(missing)} of {len(put)} that {', '.join(lists)} name are not there, the first is {missing[0]}")
+    if unnamed:
+        raise ValueError(f"{root}: {len(unnamed)} of {len(pairs)} are in none of {', '.join(lists)}, the first is {unnamed[0]}")
+    return [pair._replace(part="test" if put[pair.name] == "test" else "train") for pair in pairs]
+
+
+def names(path: Path) -> list[str]:
+    """The stems that a list names; the endings of pictures are left off, other dots belong to the name."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [line[: -len(Path(line).suffix)] if Path(line).suffix.lower() in ENDINGS else line for line in lines]
+
+
+def first(root: Path, choices: Sequence[tuple[str, str]]) -> tuple[Path, Path]:
+    """The first of several pairs of folder names that is there; FileNotFoundError names all."""
+    for images, masks in choices:
+        if (root / images).is_dir() and (root / masks).is_dir():
+            return root / images, root / masks
+    wanted = ", or ".join(f"{images}/ with {masks}/" for images, masks in choices)
+    raise FileNotFoundError(f"{root} has none of {wanted}")

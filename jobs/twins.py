@@ -1,0 +1,75 @@
+"""What the training images of a selection have in common with the images that a model is tested on."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import pyarrow as pa
+
+from engine import datasets, leaks, pictures, videos
+from engine.config import Config
+from engine.datasets import Pair
+from engine.leaks import Leaks, Looks
+from engine.store import PatchStore
+
+log = logging.getLogger("jobs.twins")
+PATCHES = 2048  # read at once
+
+
+def between(config: Config, tested: Sequence[Pair]) -> Leaks:
+    """The test images that look like frames the chosen patches come from; ValueError where a file that is tested on was ingested."""
+    store, asked = PatchStore(config.store.uri), config.selection
+    rows = store.selection(asked.method, asked.budget, asked.seed, asked.unit)
+    patch_ids = sorted(set(rows["patch_id"].to_pylist()))
+    refuse_same(patch_ids, tested)
+    looks = leaks.whole((pair.name, datasets.image_of(pair)) for pair in tested)
+    parts = [leaks.between(frames, looks) for frames in trained_on(store, patch_ids, rows["patches_version"][0].as_py())]
+    found = sorted((leak for part in parts for leak in part.found), key=lambda leak: -leak.likeness)
+    made = Leaks(tuple(found), sum(part.unjudged for part in parts))
+    if made.found:
+        log.info("%d of %d test images have a near-duplicate among the frames that were trained on", made.tested, len(tested))
+    return made
+
+
+def refuse_same(patch_ids: Sequence[str], tested: Sequence[Pair]) -> None:
+    """A model that saw a test image in training is measured on its memory."""
+    ingested = {patch_id.partition("@")[0] for patch_id in patch_ids}
+    if both := [pair.image for pair in tested if videos.content_hash(str(pair.image)) in ingested]:
+        raise ValueError(
+            f"{len(both)} of {len(tested)} test images of evaluate.uri were trained on, byte for byte, the first is {both[0]}: "
+            "ingest none that are tested on, or test on others"
+        )
+
+
+def trained_on(store: PatchStore, patch_ids: Sequence[str], version: int) -> Iterator[Looks]:
+    """The looks of the frames that patches, sorted by id, were cut from; in parts, the patches of a frame together."""
+    content = {row["frame_id"]: row["content"] for row in store.open("frames").to_table(columns=["frame_id", "content"]).to_pylist()}
+    offsets = store.offsets(patch_ids, version)
+    for start in range(0, len(patch_ids), PATCHES):
+        rows = store.take(offsets[start : start + PATCHES], ["frame_id", "patch_id", "box", "pixels"], version)
+        yield leaks.joined(of_frames(rows, content))
+
+
+def of_frames(rows: pa.Table, content: dict[str, list[int] | None]) -> Iterator[Looks]:
+    for frame_id, patches in groupby(rows.to_pylist(), key=lambda row: str(row["frame_id"])):
+        if where := content.get(frame_id):
+            yield leaks.pieced(frame_id, [(pictures.patch(row["patch_id"], row["pixels"]), share(row["box"], where)) for row in patches])
+
+
+def share(box: Sequence[int], content: Sequence[int]) -> tuple[float, float, float, float]:
+    """A box in the picture of its frame, both in pixels of the source, as shares of that picture."""
+    top, left, bottom, right = content
+    y0, y1 = (min(max((edge - top) / (bottom - top), 0.0), 1.0) for edge in box[::2])
+    x0, x1 = (min(max((edge - left) / (right - left), 0.0), 1.0) for edge in box[1::2])
+    return y0, x0, y1, x1
+
+
+def of_split(found: Leaks | None, tested: Sequence[Pair]) -> Leaks | None:
+    """What of it concerns one split's test images."""
+    names = {pair.name for pair in tested}
+    return found._replace(found=tuple(leak for leak in found.found if leak.test in names)) if found else None
+
+
+def told(found: Leaks) -> bytes:
+    return json.dumps({"unjudged": found.unjudged, "twins": [leak._asdict() for leak in found.found]}).encode()

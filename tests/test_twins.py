@@ -1,0 +1,125 @@
+"""What the store's chosen patches and test images have in common, and what the job datasets says of a folder."""
+
+import json
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from engine import datasets, pictures, schema
+from engine.config import Config
+from engine.datasets import Pair, sources
+from engine.leaks import Leak, Leaks
+from jobs import __main__ as command
+from jobs import results, twins
+from tests import miniatures
+from tests.test_leaks import scene
+
+
+class Store:
+    """The three reads that the look-up does."""
+
+    def __init__(self, rows: list[dict[str, object]], content: dict[str, list[int]]) -> None:
+        self.rows = {str(row["patch_id"]): row for row in rows}
+        self.content = content
+
+    def open(self, table: str) -> "Store":
+        assert table == "frames"
+        return self
+
+    def to_table(self, columns: list[str]) -> pa.Table:
+        return pa.Table.from_pylist([{"frame_id": name, "content": box} for name, box in self.content.items()]).select(columns)
+
+    def offsets(self, patch_ids: list[str], version: int) -> np.ndarray:
+        return np.array([list(self.rows).index(name) for name in patch_ids])
+
+    def take(self, offsets: np.ndarray, columns: list[str], version: int) -> pa.Table:
+        return pa.Table.from_pylist([list(self.rows.values())[place] for place in offsets]).select(columns)
+
+
+def cut(frame_id: str, image: np.ndarray, corner: tuple[int, int]) -> list[dict[str, object]]:
+    """Four patches of an image that lies at `corner` of its source frame."""
+    made = []
+    for y0, x0, y1, x1 in ((0, 0, 80, 100), (0, 100, 80, 200), (80, 0, 160, 100), (80, 100, 160, 200)):
+        box = [y0 + corner[0], x0 + corner[1], y1 + corner[0], x1 + corner[1]]
+        pixels = pictures.encode(cv2.resize(np.ascontiguousarray(image[y0:y1, x0:x1]), (96, 96)), 90)
+        made.append({"frame_id": frame_id, "patch_id": f"{frame_id}:{y0},{x0}", "box": box, "pixels": pixels})
+    return made
+
+
+def test_patches_of_a_frame_are_laid_into_its_content_and_find_the_test_image(tmp_path: Path) -> None:
+    from engine import leaks
+
+    rows = [*cut("aa@0", scene(5), (20, 300)), *cut("bb@0", scene(77), (0, 0))]
+    store = Store(rows, {"aa@0": [20, 300, 180, 500], "bb@0": [0, 0, 160, 200]})
+    tested = leaks.whole((f"t{seed}", scene(seed)) for seed in range(3, 8))
+    parts = list(twins.trained_on(store, sorted(store.rows), 1))
+    found = [leak for part in parts for leak in leaks.between(part, tested).found]
+    assert [(leak.pool, leak.test) for leak in found] == [("aa@0", "t5")]
+
+
+def test_a_file_that_was_ingested_is_not_tested_on(tmp_path: Path) -> None:
+    from engine.videos import content_hash
+
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), scene(1))
+    pair = Pair("a", path, path)
+    twins.refuse_same(["0" * 32 + "@0:1,2,3,4"], [pair])
+    with pytest.raises(ValueError, match=r"1 of 1 test images of evaluate\.uri were trained on, byte for byte, the first is .*a\.png"):
+        twins.refuse_same([f"{content_hash(str(path))}@0:1,2,3,4"], [pair])
+
+
+def test_twins_are_told_for_the_split_they_concern_and_caution_the_reader() -> None:
+    found = Leaks((Leak("f@0", "a", 0.99), Leak("f@1", "b", 0.9)), 3)
+    mine = twins.of_split(found, [Pair("b", Path("b"), Path("b"))])
+    assert mine == Leaks((Leak("f@1", "b", 0.9),), 3)
+    assert json.loads(twins.told(mine)) == {"unjudged": 3, "twins": [{"pool": "f@1", "test": "b", "likeness": 0.9}]}
+    tags = {"method": "optidel", "budget": "0.1", "seed": "2"}
+    assert "1 test images of optidel at a budget of 10 %, seed 2, have a near-duplicate" in results.caution(tags, 1).replace("10%", "10 %")
+    assert results.caution(tags, 0) == ""
+
+
+def jobs(*words: str) -> int:
+    return command.main(["datasets", *words])
+
+
+def test_the_job_lists_every_set_and_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert jobs("output.format=json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["name"] for row in rows} == {*datasets.SETS, *sources.SOURCES}
+    assert all(row["source"] and row["licence"] and row["published"] for row in rows)
+
+
+def test_the_job_counts_what_is_there_and_ends_with_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    miniatures.polypgen(tmp_path)
+    assert jobs(f"evaluate.uri={tmp_path}", "evaluate.dataset=polypgen", "output.format=json") == 1
+    said = capsys.readouterr()
+    rows = {row["what"]: row for row in map(json.loads, said.out.splitlines())}
+    assert (rows["pairs"]["found"], rows["pairs"]["published"], rows["C4"]["found"]) == (12, 1537, 2)
+    assert (rows["images with polyp"]["found"], rows["pairs that cannot be used"]["found"]) == (12, 0)
+    assert "12 pairs instead of 1,537, 2 C1 instead of 256" in said.err
+    assert jobs(f"evaluate.uri={tmp_path}", "evaluate.dataset=polypgen", "evaluate.pairs=12") == 0
+
+
+def test_the_job_says_how_much_of_a_source_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("labeled-images/lower-gi-tract/polyps/a.jpg", "unlabeled-images/images/b.jpg", "segmented-images/images/c.jpg"):
+        miniatures.put(tmp_path / name, miniatures.noise(zlib.crc32(name.encode())))
+    (tmp_path / "labeled-videos").mkdir()
+    (tmp_path / "labeled-videos/a.avi").write_bytes(b"video")
+    assert jobs(f"videos.uri={tmp_path}", "output.format=json") == 0
+    rows = {row["what"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert (rows["hyperkvasir: images in labeled-images"]["found"], rows["hyperkvasir: videos in labeled-videos"]["found"]) == (1, 1)
+    assert rows["hyperkvasir: images in unlabeled-images/images"]["published"] == 99417
+    assert rows["hyperkvasir: images in segmented-images/images"]["told"].startswith("not used")
+    (tmp_path / "other").mkdir()
+    assert jobs(f"videos.uri={tmp_path / 'other'}") == 1
+    assert "is laid out like none of LDPolypVideo, HyperKvasir" in capsys.readouterr().err
+
+
+def test_the_patch_columns_that_are_read_are_the_tables_own() -> None:
+    assert {"frame_id", "patch_id", "box", "pixels"} <= set(schema.patches_table(4).names)
+    assert {"frame_id", "content"} <= set(schema.FRAMES_TABLE.names)
+    assert isinstance(Config().evaluate.test_groups, tuple)
