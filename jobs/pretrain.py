@@ -9,6 +9,7 @@ from engine import cards, flow, objectives, pretrain, tracking
 from engine.config import Config
 from engine.store import ImageReader, PatchStore
 from jobs import looks, training
+from jobs.kept import Export, Kept
 
 log = logging.getLogger("jobs.pretrain")
 
@@ -36,6 +37,7 @@ def run(config: Config) -> None:
     store = PatchStore(config.store.uri)
     selection_id, retained = chosen(config)
     if store.holds(model(config, selection_id)):
+        Kept(config, key(config, selection_id)).clear()  # of a job that was killed at its very end
         log.info("%s: trained before with this recipe", selection_id)
         return
     reader = store.reader(selection_id)
@@ -46,11 +48,13 @@ def run(config: Config) -> None:
         tags |= {"watched": f"{config.transfer.score} of {targets} target images"}
     log.info("pre-training %s on %d images of %s", objectives.title(config.pretrain), len(reader), selection_id)
     with store.reading("images", reader.version), tracking.running(config, "pretrain", name, tags) as record:
-        trained = trained_on(config, reader, name, record)
-        origin = cards.Origin({"budget": config.selection.budget, **tags}, config.pretrain, tracking.code_commit(), record.latest())
-        cards.export(trained, origin, store.address(f"models/{name}"))
-        objectives.save(trained, store.address(model(config, selection_id)))  # last: from then on it counts as trained
-        record.note({"model": objectives.fingerprint(trained)})
+        best, export = chosen_of(config, name, trained_on(config, reader, name, record))
+        data = {"budget": config.selection.budget, **tags}
+        origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export)
+        cards.export(best, origin, store.address(f"models/{name}"))
+        objectives.save(best, store.address(model(config, selection_id)))  # last: from then on it counts as trained
+        record.note({"model": objectives.fingerprint(best), "exported": f"after {export.epoch} epochs: {export.why}"})
+    Kept(config, name).clear()
 
 
 def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.Run) -> training.Trained:
@@ -64,5 +68,16 @@ def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.
     work = partial(training.fit, loop, recipe.epochs, record, watch=watch)
     trained = training.carry_out(config, recipe, work, f"pretrain-{name}", validate)
     if watch and validate:
-        watch().drain()  # the last scores came after the workers had ended
+        looks.end(watch())
     return trained
+
+
+def chosen_of(config: Config, name: str, trained: training.Trained) -> tuple[training.Trained, Export]:
+    """The model that others get, and which it is: by its score the best that was trained, without one the last."""
+    if not config.transfer.uri:
+        return trained, Export(config.pretrain.epochs, "the last; nobody looked at those before")
+    models = Kept(config, name)
+    export = models.export()
+    model = objectives.load(models.address(export.epoch), config.pretrain) if export.epoch in models.epochs else trained
+    log.info("what is exported is the model after %d epochs: %s", *export)
+    return model, export

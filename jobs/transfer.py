@@ -12,11 +12,11 @@ from engine import cards, datasets, objectives, tracking, transfer
 from engine.config import Config
 from engine.monitor import Monitor, choose
 from engine.settings import Scored
-from engine.store import PatchStore
 from engine.targets import Targets
 from engine.trails import FULL, HINDSIGHT, NONE, Choice, Measured, Trail
 from jobs import evaluate, looks, pretrain
 from jobs.evaluate import Contender
+from jobs.kept import Kept
 
 log = logging.getLogger("jobs.transfer")
 JOB = "checkpoint"  # of the runs that measure one, which the report does not set beside those of evaluate
@@ -59,8 +59,7 @@ def refuse_tested(config: Config) -> None:
 
 def kept(config: Config, name: str) -> list[int]:
     """After how many epochs models of a pre-training were kept, rising; LookupError for fewer than two."""
-    store, most = PatchStore(config.store.uri), config.pretrain.epochs
-    epochs = [epoch for epoch in range(most + 1) if store.holds(looks.kept(name, epoch))]
+    epochs = Kept(config, name).epochs
     if len(epochs) < 2:
         raise LookupError(
             f"{len(epochs)} models of this pre-training were kept, two at least can be compared: "
@@ -71,11 +70,11 @@ def kept(config: Config, name: str) -> list[int]:
 
 def scored(config: Config, name: str, epochs: list[int], losses: Mapping[int, float]) -> Scores:
     """Every score that can be had of these target images, of every model; the pre-training's loss is that of the epoch before."""
-    store, score = PatchStore(config.store.uri), looks.Score(config)
+    models, score = Kept(config, name), looks.Score(config)
     names = [one for one in get_args(Scored) if score.targets.masks is not None or "labels" not in transfer.SCORES[one].needs]
     found: Scores = {one: {} for one in names} | {"loss": {epoch: losses[epoch - 1] for epoch in epochs if epoch - 1 in losses}}
     for epoch in epochs:
-        model = objectives.load(store.address(looks.kept(name, epoch)), config.pretrain)
+        model = objectives.load(models.address(epoch), config.pretrain)
         for one, value in score.by(names, model).items():
             found[one][epoch] = value
         log.info("%d epochs: %s %.4g", epoch, config.transfer.score, found[config.transfer.score][epoch])
@@ -84,7 +83,7 @@ def scored(config: Config, name: str, epochs: list[int], losses: Mapping[int, fl
 
 def measured(config: Config, name: str, epoch: int, seed: int, data: tuple[str, float]) -> float:
     """The Dice of a kept model fine-tuned with this seed; measured once."""
-    model = objectives.load(PatchStore(config.store.uri).address(looks.kept(name, epoch)), config.pretrain)
+    model = objectives.load(Kept(config, name).address(epoch), config.pretrain)
     contender = Contender(f"{config.selection.method}, {epoch} epochs", *data, objectives.fingerprint(model), cards.encoder(model))
     split = datasets.pairs(config.evaluate.uri, config.evaluate.test_share, seed, config.evaluate.limit)
     return evaluate.measure(config, seed, (datasets.fingerprint(config.evaluate.uri), split), contender, JOB)["evaluate/dice"]

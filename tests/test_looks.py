@@ -1,5 +1,9 @@
 """A pre-training that is watched by target images, and what the job transfer makes of the models that it kept."""
 
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 
 import numpy as np
@@ -9,10 +13,11 @@ from scipy import stats
 from engine import datasets, flow, objectives, pictures, pretrain, tracking, transfer
 from engine.knobs import amend
 from engine.monitor import Monitor
-from engine.store import PatchStore
 from engine.trails import FULL, NONE
 from jobs import looks, training
 from jobs import transfer as job
+from jobs.kept import Kept
+from jobs.pretrain import chosen_of
 from jobs.pretrain import key as name
 from jobs.recipes import tiny
 from tests.test_pretrain import CONFIG, Stripes
@@ -50,7 +55,7 @@ def pretrained(config, recipe=RECIPE, run=""):
         work = partial(training.fit, loop, recipe.epochs, record, watch=partial(looks.watch, config, "one", record, steps, run))
         training.carry_out(config, recipe, work, "one", flow.Validate(looks.Score(config).of) if run else None)
     if run:
-        looks.watch(config, "one", record, steps, run).drain()
+        looks.end(looks.watch(config, "one", record, steps, run))
     return next(one for one in tracking.runs(config, "pretrain"))
 
 
@@ -62,9 +67,8 @@ def watched(tmp_path_factory, targets):
 
 def scores_of(config):
     """What the kept models are scored, by a look at each of their files."""
-    store, score = PatchStore(config.store.uri), looks.Score(config)
-    places = {epoch: looks.kept("one", epoch) for epoch in range(EPOCHS + 1)}
-    return {epoch: score(objectives.load(store.address(name), RECIPE)) for epoch, name in places.items() if store.holds(name)}
+    models, score = Kept(config, "one"), looks.Score(config)
+    return {epoch: score(objectives.load(models.address(epoch), RECIPE)) for epoch in models.epochs}
 
 
 def test_the_scores_of_a_run_are_those_of_the_models_it_kept_and_it_ends_where_they_say(watched):
@@ -88,10 +92,60 @@ def test_looks_change_nothing_of_the_training_but_its_end(watched, tmp_path, tar
     assert one["run"].curve("train/loss") == losses[: len(one["run"].curve("train/loss"))]
 
 
+def test_a_training_that_keeps_but_what_it_needs_exports_the_model_that_was_chosen(watched, tmp_path, targets):
+    found = scores_of(watched[0])
+    best = min((epoch for epoch in found if epoch), key=found.get)
+    config = config_of(tmp_path, targets, "transfer.keep=false")
+    pretrained(config)
+    model, told = chosen_of(config, "one", objectives.model(RECIPE))
+    assert told.epoch == best
+    kept = objectives.load(Kept(watched[0], "one").address(best), RECIPE)
+    assert objectives.fingerprint(model) == objectives.fingerprint(kept)
+    assert len(Kept(config, "one").epochs) <= 3 < len(found)
+
+
+KILLED = """
+import sys
+from engine import objectives
+from jobs.pretrain import chosen_of
+from tests.test_looks import RECIPE, config_of, pretrained
+made = config_of(sys.argv[1], sys.argv[2], "transfer.keep=false", "transfer.patience=99")
+pretrained(made, RECIPE.model_copy(update={"checkpoint_steps": 1}))
+model, told = chosen_of(made, "one", objectives.model(RECIPE))
+print(told.epoch, objectives.fingerprint(model), told.why, sep=";")
+"""
+
+
+@pytest.mark.slow
+def test_a_watched_training_that_is_killed_again_and_again_exports_the_same_model(tmp_path, targets):
+    """Killed with -9 as soon as there is a checkpoint that was not there before: some amid an epoch, some at its end."""
+
+    def job(folder):
+        return subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / folder), str(targets)], stdout=subprocess.PIPE, text=True)
+
+    for _ in range(4):
+        running, found = job("killed"), tmp_path / "killed/store/runs/one-here"
+        before = {path.parent.name for path in found.glob("*/state.pt")}
+        while running.poll() is None and len({path.parent.name for path in found.glob("*/state.pt")} - before) < 2:
+            time.sleep(0.01)
+        running.kill()
+        assert running.wait() == -signal.SIGKILL
+    killed, whole = (job(folder).communicate()[0].splitlines()[-1] for folder in ("killed", "whole"))
+    assert killed == whole
+    assert len(Kept(config_of(tmp_path / "killed", targets), "one").epochs) <= 3
+
+
+def test_what_looks_took_grows_from_look_to_look(watched):
+    hours = [value for _, value in watched[1]["run"].curve("transfer/gpu_hours")]
+    assert len(hours) == len(scores_of(watched[0]))
+    assert 0 < hours[0] < hours[-1] < 1
+    assert hours == sorted(hours)
+
+
 @pytest.mark.slow
 def test_on_ray_tasks_beside_the_training_find_the_same_scores(watched, tmp_path, targets):
     _, one = watched
-    made = config_of(tmp_path, targets, "where=ray", "transfer.patience=99")
+    made = config_of(tmp_path, targets, "where=ray", "transfer.patience=99", "transfer.keep=false")
     found = pretrained(made, run=f"{training.runs(made)}/one")
     flow.shut_down()
     assert len(found["run"].curve("train/loss")) == EPOCHS
@@ -99,6 +153,11 @@ def test_on_ray_tasks_beside_the_training_find_the_same_scores(watched, tmp_path
     there = dict(found["run"].curve("transfer/robustness"))
     assert set(there) == set(range(EPOCHS + 1))
     assert {epoch: there[epoch] for epoch in here} == pytest.approx(here, abs=1e-4)
+    assert [epoch for epoch, hours in found["run"].curve("transfer/gpu_hours") if hours > 0] == list(range(EPOCHS + 1))
+    model, told = chosen_of(made, "one", objectives.model(RECIPE))
+    assert told.epoch == min((epoch for epoch in there if epoch), key=there.get)
+    assert len(Kept(made, "one").epochs) <= 3
+    assert looks.Score(made)(model) == pytest.approx(there[told.epoch], abs=1e-4)
 
 
 def test_target_images_that_are_not_there_or_too_few_are_one_sentence(tmp_path, targets):
@@ -154,6 +213,11 @@ def test_the_same_recipe_that_is_watched_in_another_way_is_another_model(tmp_pat
 def test_looks_that_never_come_are_refused(tmp_path, targets):
     with pytest.raises(ValueError, match=r"none of the looks of transfer\.\* is within pretrain\.epochs=10"):
         amend(tiny(), [f"transfer.uri={targets}", "transfer.looks=12,15"])
+    knobs = [f"transfer.uri={targets}", "transfer.every=2", "pretrain.checkpoint_every=4"]
+    with pytest.raises(ValueError, match=r"pretrain\.checkpoint_every=4 leaves no checkpoint of epoch 2"):
+        amend(tiny(), [*knobs, "where=ray"])
+    amend(tiny(), [*knobs, "where=here"])
+    amend(tiny(), [*knobs, "transfer.every=4", "where=ray"])
 
 
 def test_the_interval_over_seeds_is_that_of_student():
