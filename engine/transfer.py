@@ -68,25 +68,26 @@ def performances(performance: Sequence[float], chosen: int) -> Rows:
 
 
 class Score(NamedTuple):
+    title: str  # as the field writes it
     function: Callable[..., float]
     lower: bool  # is better
     needs: tuple[str, ...]  # of: queries, keys (two views); features; labels, images (of samples); probabilities (of source classes); loss
 
 
 SCORES = {
-    "robustness": Score(robustness, True, ("queries", "keys")),
-    "alignment": Score(alignment, True, ("queries", "keys")),
-    "lidar": Score(lidar, False, ("queries", "keys")),
-    "uniformity": Score(uniformity, True, ("features",)),
-    "rankme": Score(rankme, False, ("features",)),
-    "effective_rank": Score(effective_rank, False, ("features",)),
-    "linear_probe": Score(linear_probe, False, ("features", "labels", "images")),
-    "knn": Score(knn, False, ("features", "labels", "images")),
-    "logme": Score(logme, False, ("features", "labels")),
-    "h_score": Score(h_score, False, ("features", "labels")),
-    "shrunken_h_score": Score(shrunken_h_score, False, ("features", "labels")),
-    "leep": Score(leep, False, ("probabilities", "labels")),
-    "loss": Score(float, True, ("loss",)),  # of pre-training: just given
+    "robustness": Score("robustness", robustness, True, ("queries", "keys")),
+    "alignment": Score("alignment", alignment, True, ("queries", "keys")),
+    "lidar": Score("LiDAR", lidar, False, ("queries", "keys")),
+    "uniformity": Score("uniformity", uniformity, True, ("features",)),
+    "rankme": Score("RankMe", rankme, False, ("features",)),
+    "effective_rank": Score("effective rank", effective_rank, False, ("features",)),
+    "linear_probe": Score("linear probe", linear_probe, False, ("features", "labels", "images")),
+    "knn": Score("kNN", knn, False, ("features", "labels", "images")),
+    "logme": Score("LogME", logme, False, ("features", "labels")),
+    "h_score": Score("H-score", h_score, False, ("features", "labels")),
+    "shrunken_h_score": Score("shrunken H-score", shrunken_h_score, False, ("features", "labels")),
+    "leep": Score("LEEP", leep, False, ("probabilities", "labels")),
+    "loss": Score("loss", float, True, ("loss",)),  # of pre-training: just given
 }
 
 

@@ -16,6 +16,7 @@ from engine import files, objectives
 from engine.config import Config
 from engine.monitor import Monitor, choose
 from engine.store import PatchStore
+from engine.transfer import SCORES
 
 
 class Export(NamedTuple):
@@ -32,7 +33,7 @@ class Kept:
 
     def __init__(self, config: Config, key: str) -> None:
         self.config, self.folder = config, PatchStore(config.store.uri).address(f"models/{key}")
-        self.lower = Monitor(config.transfer).lower
+        self.lower = SCORES[config.transfer.score].lower
         self.secure: tuple[int, int] = (0, 0)
 
     def address(self, epoch: int) -> str:
@@ -91,7 +92,7 @@ class Kept:
             return Export(last, f"the last of {last} epochs: of none that was looked at there is a model left")
         epoch, best = self.best(there), self.best(scores)
         sense = "lower" if self.lower else "higher"
-        why = f"of {len(scores)} looks in {last} epochs its {how.score}, {scores[epoch]:.4g}, is the best ({sense} is better)"
+        why = f"of {len(scores)} looks in {last} epochs its {SCORES[how.score].title}, {scores[epoch]:.4g}, is the best ({sense} is better)"
         if epoch != best:
             why += f" but for {scores[best]:.4g} after {best}, of which no model is left"
         if monitor.verdict().untrained:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine import checkpoints, flow, objectives, targets, tracking
+from engine import checkpoints, flow, objectives, targets, tracking, transfer
 from engine.config import Config
 from engine.monitor import Looker, Monitor
 from engine.targets import Targets
@@ -125,7 +125,7 @@ class Watched:
             self.record.log({"transfer/chosen_epochs": best.epoch}, step=len(monitor.scores))
             log.info(
                 "by its %s %.4g the model after %d epochs is best%s",
-                monitor.config.score,
+                transfer.SCORES[monitor.config.score].title,
                 best.score,
                 best.epoch,
                 UNTRAINED * bool(best.untrained),

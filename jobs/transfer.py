@@ -23,6 +23,7 @@ JOB = "checkpoint"  # of the runs that measure one, which the report does not se
 PATIENCES = (1, 2, 3)
 Scores = dict[str, dict[int, float]]  # by name and epochs
 Performance = list[list[float]]  # [checkpoint][seed]
+Hours = Mapping[int, float]  # of a device, by epochs
 
 
 def run(config: Config) -> None:
@@ -93,12 +94,16 @@ def trail_of(config: Config, epochs: list[int], found: Scores, performance: Perf
     watched, how, tags = config.transfer.score, config.evaluate, trained["tags"]
     stopped = next((epoch + 1 for epoch, _ in trained["run"].curve("train/stopped")), None)
     hours = {epoch + 1: value for epoch, value in trained["run"].curve("train/gpu_hours")}
+    looks = dict(trained["run"].curve("transfer/gpu_hours"))
     best = choose(found[watched], transfer.SCORES[watched].lower)
-    chosen = [choice(rule, epochs, performance, at, hours) for rule, at in rules(config, epochs, found).items()]
+    chosen = [
+        choice(rule, at, epochs, performance, saved((hours, looks if looking(rule) else None), at[1], epochs[-1]))
+        for rule, at in rules(config, epochs, found).items()
+    ]
     split = datasets.pairs(how.uri, how.test_share, how.seeds[0], how.limit)
     return Trail(
         name=f"{objectives.title(config.pretrain)} on {tags['selection']}, {tags['images']} images",
-        score=watched,
+        score=transfer.SCORES[watched].title,
         lower=transfer.SCORES[watched].lower,
         measure="Dice",
         setting=f"{len(split.train)} images trained, {len(split.test)} tested, fine-tuned {'but for the encoder ' * how.frozen}"
@@ -117,9 +122,10 @@ def rules(config: Config, epochs: list[int], found: Scores) -> dict[str, tuple[i
     last = epochs[-1]
     made = ({NONE: (0, 0)} if epochs[0] == 0 else {}) | ({FULL: (last, last)} if last == config.pretrain.epochs else {})
     for name, scores in found.items():
-        made[f"{name}, offline"] = (choose(scores, transfer.SCORES[name].lower).epoch, last)
+        score = transfer.SCORES[name]
+        made[f"{score.title}, offline"] = (choose(scores, score.lower).epoch, last)
         for patience in PATIENCES:
-            made[f"{name}, patience {patience}"] = (stop := halted(config, name, scores, patience) or last, stop)
+            made[f"{score.title}, patience {patience}"] = (stop := halted(config, name, scores, patience) or last, stop)
     return made
 
 
@@ -131,13 +137,27 @@ def halted(config: Config, name: str, scores: Mapping[int, float], patience: int
     return monitor.stopped
 
 
-def choice(rule: str, epochs: list[int], performance: Performance, at: tuple[int, int], hours: Mapping[int, float]) -> Choice:
+def looking(rule: str) -> bool:
+    """Whether a rule shows an encoder target images."""
+    return rule not in (NONE, FULL) and not rule.startswith("loss,")
+
+
+def saved(hours: tuple[Hours, Hours | None], end: int, last: int) -> float | None:
+    """GPU-hours less than a training until `last` that nobody looks at, of one that ended at `end` and paid for its looks until then.
+
+    `hours` are those of the training and, where it was looked at, of the looks, by the epochs until which they count; None: not measured.
+    Looks by other scores than the watched one are taken to cost what that one did: most of it is the encoder's work.
+    """
+    trained, looks = {0: 0.0, **hours[0]}, hours[1] if hours[1] is not None else {end: 0.0}
+    return trained[last] - trained[end] - looks[end] if {last, end} <= set(trained) and end in looks else None
+
+
+def choice(rule: str, at: tuple[int, int], epochs: list[int], performance: Performance, hours: float | None) -> Choice:
+    """What a rule came to that chose the model of the first of these epochs and paid the second, and saved so many hours."""
     place = epochs.index(at[0])
     by_seed = list(zip(*performance, strict=True))
-    spent = {0: 0.0, **hours}  # what the looks themselves took is not in it
-    saved = spent[epochs[-1]] - spent[at[1]] if {epochs[-1], at[1]} <= set(spent) else None
     judged = [over_seeds([judge(one, place) for one in by_seed]) for judge in (transfer.tis, transfer.regret)]
-    return Choice(rule, at[0], at[1], saved, *judged)
+    return Choice(rule, at[0], at[1], hours, *judged)
 
 
 def hindsight(epochs: list[int], performance: Performance) -> Choice:

@@ -182,18 +182,28 @@ def test_a_rule_of_patience_pays_for_what_it_waited_and_keeps_the_last_model(wat
     assert FULL not in job.rules(watched[0], epochs, found)  # a training that was ended early has no full length
 
 
-def test_what_a_rule_came_to_is_the_mean_of_its_seeds_and_hours_are_those_it_did_not_train():
+def test_what_a_rule_came_to_is_the_mean_of_its_seeds():
     performance = [[0.5, 0.4], [0.7, 0.8], [0.6, 0.8]]
-    made = job.choice("r", [0, 1, 4], performance, (1, 1), {1: 0.25, 2: 0.5, 3: 0.75, 4: 1.0})
+    made = job.choice("r", (1, 1), [0, 1, 4], performance, 0.75)
     assert (made.epochs, made.paid, made.saved_hours) == (1, 1, 0.75)
     assert made.tis == (1.0, 1.0, 1.0)
-    last = job.choice("r", [0, 1, 4], performance, (4, 4), {})
-    assert last.saved_hours is None
-    assert job.choice("r", [0, 1, 4], performance, (1, 1), {4: 1.0}).saved_hours is None  # not known, so not claimed
+    last = job.choice("r", (4, 4), [0, 1, 4], performance, None)
     assert last.tis[0] == pytest.approx((6 / 7 + 1) / 2)
     assert last.regret[0] == pytest.approx((0.5 + 0) / 2)
     best = job.hindsight([0, 1, 4], [[0.5, 0.4], [0.7, 0.8], [0.6, 0.9]])
     assert (best.epochs, best.paid) == (None, 2.5)
+
+
+def test_hours_saved_are_those_that_were_not_trained_less_those_of_the_looks():
+    trained, looks = {1: 0.25, 2: 0.5, 4: 1.0}, {0: 0.125, 1: 0.25, 4: 0.5}
+    assert job.saved((trained, None), 1, 4) == 0.75
+    assert job.saved((trained, looks), 1, 4) == 0.5
+    assert job.saved((trained, looks), 4, 4) == -0.5  # a rule that looks to the end costs more than none
+    assert job.saved((trained, None), 0, 4) == 1.0
+    assert job.saved((trained, {}), 1, 4) is None  # not known, so not claimed
+    assert job.saved(({4: 1.0}, None), 1, 4) is None
+    rules = job.rules(config_of("s", "t"), [0, EPOCHS], {"loss": {EPOCHS: 0.5}, "knn": {0: 0.5, EPOCHS: 0.5}})
+    assert {rule for rule in rules if job.looking(rule)} == {"kNN, offline", *(f"kNN, patience {patience}" for patience in (1, 2, 3))}
 
 
 def test_target_images_that_are_tested_on_are_refused(tmp_path, targets):
@@ -242,6 +252,10 @@ def test_all_that_was_kept_is_scored_and_measured_once_and_told_in_a_trail(watch
     assert len(tracking.runs(config, "checkpoint")) == 2
     some = {name: {epoch: value for epoch, value in scores.items() if epoch < 2} for name, scores in found.items()}
     trail = job.trail_of(config, epochs[:2], some, performance, one)
+    hours = {one.rule: one.saved_hours for one in trail.choices}
+    assert hours[NONE] > hours["robustness, offline"]  # which saves nothing and pays for two looks
+    assert hours["robustness, offline"] == -one["run"].curve("transfer/gpu_hours")[1][1]
+    assert hours["loss, offline"] == 0
     assert (trail.epochs, trail.performance) == (epochs[:2], performance)
     assert len(datasets.pairs(str(targets), 0.5, 0, 8).test) == 4
     assert "4 images trained, 4 tested" in trail.setting
