@@ -1,5 +1,6 @@
 """How well an encoder may transfer to target images: robustness, its baselines by name, and how a choice by them is judged."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -24,6 +25,8 @@ def robustness(
     q, k = prepared(queries, distance), prepared(keys, distance)
     if negatives not in get_args(Negatives):
         raise ValueError(f"negatives={negatives!r} is unknown, expected one of {', '.join(get_args(Negatives))}")
+    if not 0 <= margin < math.inf:
+        raise ValueError(f"margin={margin} is no distance, expected a number from 0")
     near, n = ((q - k) ** 2).sum(1), len(q)
     if negatives == "published":
         return float(np.maximum(0, near - ((q - k[(1 - np.arange(n)) % n]) ** 2).sum(1) + margin).mean())
@@ -60,7 +63,7 @@ def regret(performance: Sequence[float], chosen: int) -> float:
 
 def performances(performance: Sequence[float], chosen: int) -> Rows:
     measured = np.asarray(performance, np.float64)
-    if not 0 <= chosen < len(measured):
+    if not isinstance(chosen, int | np.integer) or not 0 <= chosen < len(measured):
         raise ValueError(f"chosen={chosen} is none of {len(measured)} checkpoints, expected an index from 0")
     if not (np.isfinite(measured).all() and (measured >= 0).all()):
         raise ValueError(f"performance={list(performance)} must be numbers from 0, such as Dice")
