@@ -99,5 +99,5 @@ def weights(job: str, config: Config) -> Iterator[tuple[str, str]]:
         yield "score.checkpoint", config.score.checkpoint
     if (job in ("ingest", "plan") or (job == "score" and config.score.by == "checkpoint")) and config.difficulty.checkpoint:
         yield "difficulty.checkpoint", config.difficulty.checkpoint
-    if job in ("pretrain", "demo") and config.pretrain.checkpoint:
+    if job in ("pretrain", "evaluate", "transfer", "demo") and config.pretrain.checkpoint:  # by whose weights a model is told
         yield "pretrain.checkpoint", config.pretrain.checkpoint

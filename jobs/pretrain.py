@@ -22,8 +22,14 @@ def chosen(config: Config) -> tuple[str, float]:
 
 
 def key(config: Config, selection_id: str) -> str:
-    """Names the model: the same selection, recipe and watch are the same model, so a second run goes on or is done at once."""
-    made = config.pretrain.fingerprint() + (config.transfer.fingerprint() if config.transfer.uri else "")
+    """Names the model: the same selection, recipe and watch are the same model, so a second run goes on or is done at once.
+
+    Weights that it begins with are told by what they are: another file in the same place is another recipe, the same one elsewhere is not.
+    """
+    recipe = config.pretrain
+    if recipe.checkpoint:
+        recipe = recipe.model_copy(update={"checkpoint": objectives.fingerprint(objectives.load(recipe.checkpoint, recipe))})
+    made = recipe.fingerprint() + (config.transfer.fingerprint() if config.transfer.uri else "")
     return f"{selection_id}-{hashlib.sha256(made.encode()).hexdigest()[:8]}"
 
 
@@ -36,13 +42,14 @@ def run(config: Config) -> None:
     """Pre-train on the selection that selection.* names; its model lies under models/ in the store, the encoder for others in a folder."""
     store = PatchStore(config.store.uri)
     selection_id, retained = chosen(config)
-    if store.holds(model(config, selection_id)):
-        Kept(config, key(config, selection_id)).clear()  # of a job that was killed at its very end
+    name = key(config, selection_id)
+    trained = f"models/{name}.safetensors"
+    if store.holds(trained):
+        Kept(config, name).clear()  # of a job that was killed at its very end
         log.info("%s: trained before with this recipe", selection_id)
         return
     reader = store.reader(selection_id)
     tags = {"selection": selection_id, "retained": retained, "images": len(reader), "images_version": reader.version}
-    name = key(config, selection_id)
     if config.transfer.uri:
         targets = len(looks.Score(config).targets.images)  # bad ones are refused before a run begins
         tags |= {"watched": f"{config.transfer.score} of {targets} target images"}
@@ -52,7 +59,7 @@ def run(config: Config) -> None:
         data = {"budget": config.selection.budget, **tags}
         origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export)
         cards.export(best, origin, store.address(f"models/{name}"))
-        objectives.save(best, store.address(model(config, selection_id)))  # last: from then on it counts as trained
+        objectives.save(best, store.address(trained))  # last: from then on it counts as trained
         record.note({"model": objectives.fingerprint(best), "exported": f"after {export.epoch} epochs: {export.why}"})
     Kept(config, name).clear()
 

@@ -220,6 +220,20 @@ def test_the_same_recipe_that_is_watched_in_another_way_is_another_model(tmp_pat
     assert name(config_of(tmp_path, "", "transfer.patience=5"), "s") in names  # nobody looks
 
 
+def test_a_model_is_told_by_the_weights_it_began_with_and_not_by_where_they_lie(tmp_path):
+    def named(file):
+        made = config_of(tmp_path, "")
+        return name(made.model_copy(update={"pretrain": RECIPE.model_copy(update={"checkpoint": str(file)})}), "s")
+
+    files = tmp_path / "began.safetensors", tmp_path / "moved.safetensors"
+    objectives.save(objectives.model(RECIPE), str(files[0]))
+    before = named(files[0])
+    files[1].write_bytes(files[0].read_bytes())
+    assert named(files[1]) == before != name(config_of(tmp_path, ""), "s")
+    objectives.save(objectives.model(RECIPE), str(files[0]))
+    assert named(files[0]) != before
+
+
 def test_looks_that_never_come_are_refused(tmp_path, targets):
     with pytest.raises(ValueError, match=r"none of the looks of transfer\.\* is within pretrain\.epochs=10"):
         amend(tiny(), [f"transfer.uri={targets}", "transfer.looks=12,15"])
