@@ -12,7 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from engine.settings import TransferConfig
@@ -48,6 +50,17 @@ def choose(scores: Mapping[int, float], lower: bool) -> Verdict:
         finite(epoch, score)
     epoch = min(sorted(scores), key=lambda one: scores[one] if lower else -scores[one])
     return Verdict(epoch, scores[epoch], epoch == 0 if 0 in scores else None)
+
+
+def mean_ranks(scores: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+    """The mean rank of every epoch by several scores by name, 1 is the best; equal ones share theirs. Over the epochs that all have.
+
+    Our choice of how to hear several at once: their units and ranges differ, and so does how these change in a training; their order of
+    the models is all that they have in common.
+    """
+    epochs = sorted(set[int].intersection(*(set(one) for one in scores.values())))
+    ranks = [rankdata([one[epoch] if SCORES[name].lower else -one[epoch] for epoch in epochs]) for name, one in scores.items()]
+    return {epoch: float(mean) for epoch, mean in zip(epochs, np.mean(ranks, axis=0), strict=True)}
 
 
 def finite(epoch: int, score: float) -> None:

@@ -10,7 +10,7 @@ from scipy.stats import t as student
 
 from engine import cards, datasets, objectives, tracking, transfer
 from engine.config import Config
-from engine.monitor import Monitor, choose
+from engine.monitor import Monitor, choose, mean_ranks
 from engine.settings import Scored
 from engine.targets import Targets
 from engine.trails import FULL, HINDSIGHT, NONE, Choice, Measured, Trail
@@ -21,6 +21,7 @@ from jobs.kept import Kept
 log = logging.getLogger("jobs.transfer")
 JOB = "checkpoint"  # of the runs that measure one, which the report does not set beside those of evaluate
 PATIENCES = (1, 2, 3)
+RANKS = "mean rank by all without labels"  # a rule over several scores: see monitor.mean_ranks
 Scores = dict[str, dict[int, float]]  # by name and epochs
 Performance = list[list[float]]  # [checkpoint][seed]
 Hours = Mapping[int, float]  # of a device, by epochs
@@ -118,23 +119,50 @@ def trail_of(config: Config, epochs: list[int], found: Scores, performance: Perf
 
 
 def rules(config: Config, epochs: list[int], found: Scores) -> dict[str, tuple[int, int]]:
-    """The epochs of the model that every rule chooses, and those that are trained for it."""
+    """The epochs of the model that every rule chooses, and those that are trained for it.
+
+    A rule of patience chooses the best that was trained until then, as `pretrain` with that score and patience does.
+    """
     last = epochs[-1]
     made = ({NONE: (0, 0)} if epochs[0] == 0 else {}) | ({FULL: (last, last)} if last == config.pretrain.epochs else {})
-    for name, scores in found.items():
-        score = transfer.SCORES[name]
-        made[f"{score.title}, offline"] = (choose(scores, score.lower).epoch, last)
+    blind = {name: scores for name, scores in found.items() if name != "loss" and "labels" not in transfer.SCORES[name].needs}
+    heard: dict[str, Scores] = {transfer.SCORES[name].title: {name: scores} for name, scores in found.items()}
+    for title, some in (heard | ({RANKS: blind} if len(blind) > 1 else {})).items():
+        made[f"{title}, offline"] = (best(some, last), last)
         for patience in PATIENCES:
-            made[f"{score.title}, patience {patience}"] = (stop := halted(config, name, scores, patience) or last, stop)
+            stop = halted(config, some, patience) or last
+            made[f"{title}, patience {patience}"] = (best(some, stop, 1), stop)
     return made
 
 
-def halted(config: Config, name: str, scores: Mapping[int, float], patience: int) -> int | None:
-    """Where a monitor of this score would have ended the training; None: nowhere."""
+def best(scores: Scores, end: int, begin: int = 0) -> int:
+    """The epoch of the model that several scores together say is best of those from `begin` to `end`; `end` where there is none."""
+    ranks = mean_ranks(within(scores, begin, end))
+    return choose(ranks, lower=True).epoch if ranks else end
+
+
+def halted(config: Config, scores: Scores, patience: int) -> int | None:
+    """Where a monitor of this score would have ended the training, or what hears several of them; None: nowhere."""
+    if len(scores) > 1:
+        return halted_by_ranks(config, scores, patience)
+    ((name, one),) = scores.items()
     monitor = Monitor(config.transfer.model_copy(update={"score": name, "patience": patience}))
-    for epoch, score in scores.items():
+    for epoch, score in one.items():
         monitor.observe(epoch, score)
     return monitor.stopped
+
+
+def halted_by_ranks(config: Config, scores: Scores, patience: int) -> int | None:
+    """The first look past the warm-up at which the best of those until then, by mean ranks among these, lies `patience` looks back."""
+    for end in sorted(mean_ranks(scores)):
+        ranks = mean_ranks(within(scores, config.transfer.warmup, end))
+        if ranks and sum(epoch > choose(ranks, lower=True).epoch for epoch in ranks) >= patience:
+            return end
+    return None
+
+
+def within(scores: Scores, begin: int, end: int) -> Scores:
+    return {name: {epoch: score for epoch, score in one.items() if begin <= epoch <= end} for name, one in scores.items()}
 
 
 def looking(rule: str) -> bool:

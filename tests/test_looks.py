@@ -8,11 +8,13 @@ from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from engine import datasets, flow, objectives, pictures, pretrain, tracking, transfer
 from engine.knobs import amend
-from engine.monitor import Monitor
+from engine.monitor import Monitor, mean_ranks
 from engine.trails import FULL, NONE
 from jobs import looks, training
 from jobs import transfer as job
@@ -171,15 +173,40 @@ def test_target_images_that_are_not_there_or_too_few_are_one_sentence(tmp_path, 
         job.kept(config_of(tmp_path, targets), "nothing")
 
 
-def test_a_rule_of_patience_pays_for_what_it_waited_and_keeps_the_last_model(watched):
+def test_a_rule_of_patience_pays_for_what_it_waited_and_gets_the_best_that_was_trained_by_then(watched):
     config, epochs = amend(watched[0], ["pretrain.epochs=4"]), [0, 1, 2, 3, 4]
-    found = {"robustness": {0: 0.5, 1: 0.4, 2: 0.45, 3: 0.3, 4: 0.6}, "loss": {1: 1.0, 2: 0.9, 3: 0.8, 4: 0.7}}
+    found = {"robustness": {0: 0.2, 1: 0.4, 2: 0.45, 3: 0.3, 4: 0.6}, "loss": {1: 1.0, 2: 0.9, 3: 0.8, 4: 0.7}}
     assert job.rules(config, epochs, found) == {
-        NONE: (0, 0), FULL: (4, 4), "robustness, offline": (3, 4), "robustness, patience 1": (2, 2), "robustness, patience 2": (4, 4),
-        "robustness, patience 3": (4, 4), "loss, offline": (4, 4), "loss, patience 1": (4, 4), "loss, patience 2": (4, 4),
+        NONE: (0, 0), FULL: (4, 4), "robustness, offline": (0, 4), "robustness, patience 1": (1, 2), "robustness, patience 2": (3, 4),
+        "robustness, patience 3": (3, 4), "loss, offline": (4, 4), "loss, patience 1": (4, 4), "loss, patience 2": (4, 4),
         "loss, patience 3": (4, 4),
     }  # fmt: skip
     assert FULL not in job.rules(watched[0], epochs, found)  # a training that was ended early has no full length
+
+
+def test_a_rule_over_several_scores_goes_by_their_mean_ranks(watched):
+    config, epochs = amend(watched[0], ["pretrain.epochs=4"]), [0, 1, 2, 3, 4]
+    found = {
+        "robustness": {0: 0.9, 1: 0.3, 2: 0.1, 3: 0.2, 4: 0.4},  # ranks 5 3 1 2 4
+        "rankme": {0: 2.0, 1: 9.0, 2: 8.0, 3: 7.0, 4: 6.0},  # 5 1 2 3 4, higher is better
+        "lidar": {0: 5.0, 1: 4.0, 2: 4.0, 3: 2.0, 4: 1.0},  # 1 2.5 2.5 4 5
+        "knn": {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4, 4: 0.5},  # has labels
+    }
+    blind = {name: found[name] for name in ("robustness", "rankme", "lidar")}
+    assert mean_ranks(blind) == pytest.approx({0: 11 / 3, 1: 6.5 / 3, 2: 5.5 / 3, 3: 3, 4: 13 / 3})
+    rules = job.rules(config, epochs, found)
+    # Until 2: ranks 2 1, 1 2, 1.5 1.5, so 1 is the best of equals and one look back; until 3 it is 2, until 4 too.
+    assert rules[f"{job.RANKS}, offline"] == (2, 4)
+    assert rules[f"{job.RANKS}, patience 1"] == (1, 2)
+    assert rules[f"{job.RANKS}, patience 2"] == (2, 4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 3), st.integers(0, 3), st.booleans())
+def test_ranks_of_one_score_halt_where_its_monitor_does(scores, patience, warmup, lower):
+    config = amend(tiny(), [f"transfer.warmup={warmup}"])
+    one = {"robustness" if lower else "rankme": {epoch: float(score) for epoch, score in enumerate(scores)}}
+    assert job.halted_by_ranks(config, one, patience) == job.halted(config, one, patience)
 
 
 def test_what_a_rule_came_to_is_the_mean_of_its_seeds():
