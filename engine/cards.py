@@ -117,7 +117,7 @@ def card(told: Mapping[str, Any]) -> str:
         "What it is to be shown": f"Images of {seen['side_px']} x {seen['side_px']} px, {seen['colours']}, less the mean {seen['mean']} "
         f"and divided by the deviation {seen['deviation']}.",
         "Data": rows(told["data"]),
-        "Which epoch": f"The model after {told['chosen']['epochs']} epochs: {told['chosen']['why']}.",
+        "Which epoch": f"The model after epoch {told['chosen']['epochs']}: {told['chosen']['why']}.",
         "At the end of the training": end,
         "Recipe": rows(told["recipe"]),
         "Origin": f"Commit {told['commit']} of endocurate; fingerprint of the weights {model['fingerprint']}.",

@@ -60,7 +60,7 @@ def run(config: Config) -> None:
         origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export)
         cards.export(best, origin, store.address(f"models/{name}"))
         objectives.save(best, store.address(trained))  # last: from then on it counts as trained
-        record.note({"model": objectives.fingerprint(best), "exported": f"after {export.epoch} epochs: {export.why}"})
+        record.note({"model": objectives.fingerprint(best), "exported": f"after epoch {export.epoch}: {export.why}"})
     Kept(config, name).clear()
 
 
@@ -86,5 +86,5 @@ def chosen_of(config: Config, name: str, trained: training.Trained) -> tuple[tra
     models = Kept(config, name)
     export = models.export()
     model = objectives.load(models.address(export.epoch), config.pretrain) if export.epoch in models.epochs else trained
-    log.info("what is exported is the model after %d epochs: %s", *export)
+    log.info("what is exported is the model after epoch %d: %s", *export)
     return model, export

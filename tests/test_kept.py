@@ -126,7 +126,7 @@ def test_the_card_says_which_epoch_it_is_and_why(tmp_path) -> None:
     model, told = pretrain.chosen_of(config, "k", model_of(config, 3))
     cards.export(model, cards.Origin({}, config.pretrain, "c", {}, *told), str(tmp_path / "out"))
     text = (tmp_path / "out/README.md").read_text()
-    assert "## Which epoch\n\nThe model after 2 epochs: of 3 looks in 3 epochs its robustness, 0.2, is the best" in text
+    assert "## Which epoch\n\nThe model after epoch 2: of 3 looks in 3 epochs its robustness, 0.2, is the best" in text
     blind = amend(config, ["transfer.uri="])
     assert pretrain.chosen_of(blind, "k", model) == (model, (blind.pretrain.epochs, "the last; nobody looked at those before"))
 
