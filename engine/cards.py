@@ -39,6 +39,8 @@ class Origin:
     recipe: Section  # every knob of the training
     commit: str  # of the code
     metrics: Mapping[str, float]  # at the end of the training; empty: not known
+    epochs: int  # after how many the training had this model
+    why: str  # this one, in a sentence
 
 
 def export(model: Model, origin: Origin, uri: str) -> None:
@@ -78,6 +80,7 @@ def facts(model: Model, origin: Origin) -> dict[str, Any]:
         },
         "input": {"side_px": model.config.side, "colours": "RGB, 0 to 1", "mean": mae.MEAN, "deviation": mae.STD},
         "data": dict(origin.data),
+        "chosen": {"epochs": origin.epochs, "why": origin.why},
         "recipe": {"fingerprint": origin.recipe.fingerprint(), **origin.recipe.model_dump(mode="json")},
         "commit": origin.commit,
         "metrics": dict(origin.metrics),
@@ -114,6 +117,7 @@ def card(told: Mapping[str, Any]) -> str:
         "What it is to be shown": f"Images of {seen['side_px']} x {seen['side_px']} px, {seen['colours']}, less the mean {seen['mean']} "
         f"and divided by the deviation {seen['deviation']}.",
         "Data": rows(told["data"]),
+        "Which epoch": f"The model after epoch {told['chosen']['epochs']}: {told['chosen']['why']}.",
         "At the end of the training": end,
         "Recipe": rows(told["recipe"]),
         "Origin": f"Commit {told['commit']} of endocurate; fingerprint of the weights {model['fingerprint']}.",

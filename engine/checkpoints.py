@@ -61,13 +61,13 @@ def save(training: Training, progress: Progress, folder: Path) -> None:
 def restore(training: Training, folder: Path, first: bool) -> None:
     """Go on from a checkpoint; of what all processes did so far in its epoch the `first` one keeps the account.
 
-    ValueError for one of another model.
+    A mean of weights that the checkpoint does not have, as config.ema was 0, begins with its weights. ValueError for one of another model.
     """
     exported = objectives.load(str(folder / WEIGHTS), training.config).state_dict()
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    training.exported.load_state_dict(exported)
+    training.model.load_state_dict(state.get("weights", exported))
     if training.average is not None:
-        training.model.load_state_dict(state["weights"])
+        training.average.load_state_dict(exported)
     training.optimiser.load_state_dict(state["optimiser"])
     for name, part in (("scaler", training.scaler), ("look", training.look)):
         if part is not None and name in state:

@@ -287,6 +287,10 @@ class Config(Section):
         seen = [epoch for epoch in watch.looks or range(0, last + 1, watch.every) if watch.warmup <= epoch <= last]
         if watch.uri and not seen:
             raise ValueError(f"none of the looks of transfer.* is within pretrain.epochs={last} and past transfer.warmup={watch.warmup}")
+        kept = self.pretrain.checkpoint_every
+        without = [epoch for epoch in seen if epoch % kept and epoch != last]
+        if watch.uri and without and self.where == "ray":
+            raise ValueError(f"pretrain.checkpoint_every={kept} leaves no checkpoint of epoch {without[0]}: on Ray looks see these")
         return self
 
     @model_validator(mode="after")

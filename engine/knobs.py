@@ -21,7 +21,8 @@ def flat(section: BaseModel, prefix: str = "") -> dict[str, Any]:
 def amend(config: Config, changes: Sequence[str]) -> Config:
     """`config` with every `knob=value` of `changes`; ValueError is one sentence for a person.
 
-    A value is taken as it is written, so that a path like 2024 or *.mp4 stays one; a list is written with commas, in brackets or not.
+    A value is taken as it is written, so that a path like 2024 or *.mp4 stays one; a list is written with commas, in brackets, round or
+    square, or not.
     """
     tree = config.model_dump(mode="json")
     for change in changes:
@@ -48,7 +49,9 @@ def place(tree: dict[str, Any], knob: str, value: str) -> None:
 
 
 def listed(value: str) -> list[str]:
-    inside = value.strip().removeprefix("[").removesuffix("]")
+    inside = value.strip()
+    if inside[:1] + inside[-1:] in ("[]", "()"):  # the latter is how sentences write what they refuse
+        inside = inside[1:-1]
     return [part.strip() for part in inside.split(",")] if inside.strip() else []
 
 
@@ -67,6 +70,8 @@ def sentence(fault: Any) -> str:
         return f"there is no knob {knob}"
     if not knob:
         return rule  # of several sections: the rule names its knobs
+    if isinstance(fault["loc"][-1], int) and fault["type"].endswith("_parsing"):
+        rule += "; a list is written with commas, as in 0,1,2"
     return f"{knob}: {rule}" if isinstance(fault["input"], dict) else f"{knob}={written(fault['input'])}: {rule}"
 
 

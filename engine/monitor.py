@@ -1,16 +1,20 @@
 """Looks at an encoder while it is trained: scores it on a schedule, says when it has been enough, and which checkpoint is best.
 
-All that a monitor knows is the score of every look, so its state is these, and the verdict on a run that was interrupted is that on the
-run undisturbed. Scores are made beside the training, from copies of the weights, in one thread.
+All that a monitor knows is the score of every look, and what it took, so its state is these, and the verdict on a run that was
+interrupted is that on the run undisturbed. Scores are made beside the training, from copies of the weights, in one thread.
 """
 
 import copy
 import math
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from engine.settings import TransferConfig
@@ -48,6 +52,17 @@ def choose(scores: Mapping[int, float], lower: bool) -> Verdict:
     return Verdict(epoch, scores[epoch], epoch == 0 if 0 in scores else None)
 
 
+def mean_ranks(scores: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+    """The mean rank of every epoch by several scores by name, 1 is the best; equal ones share theirs. Over the epochs that all have.
+
+    Our choice of how to hear several at once: their units and ranges differ, and so does how these change in a training; their order of
+    the models is all that they have in common.
+    """
+    epochs = sorted(set[int].intersection(*(set(one) for one in scores.values())))
+    ranks = [rankdata([one[epoch] if SCORES[name].lower else -one[epoch] for epoch in epochs]) for name, one in scores.items()]
+    return {epoch: float(mean) for epoch, mean in zip(epochs, np.mean(ranks, axis=0), strict=True)}
+
+
 def finite(epoch: int, score: float) -> None:
     if not math.isfinite(score):
         raise ValueError(f"the score at epoch {epoch} is {score}, expected a number")
@@ -63,15 +78,19 @@ class Monitor:
     def __init__(self, config: TransferConfig) -> None:
         self.config, self.lower = config, SCORES[config.score].lower
         self.scores: dict[int, float] = {}
+        self.seconds: dict[int, float] = {}  # that scoring took, of one device
 
     def due(self, epoch: int) -> bool:
         """Whether the schedule has a look at this epoch."""
         return epoch in self.config.looks if self.config.looks else epoch % self.config.every == 0
 
-    def observe(self, epoch: int, score: float) -> bool:
-        """Take a score in, in any order of epochs; a epoch that is seen again, as after a resume, counts as seen last. True: stop."""
+    def observe(self, epoch: int, score: float, seconds: float = 0.0) -> bool:
+        """Take in a score and what it took, in any order of epochs; one that is seen again, as after a resume, counts as seen last.
+
+        True: stop.
+        """
         finite(epoch, score)
-        self.scores[epoch] = score
+        self.scores[epoch], self.seconds[epoch] = score, seconds
         return self.stopped is not None
 
     @property
@@ -92,11 +111,18 @@ class Monitor:
         """The best of all looks, those during the warm-up too."""
         return choose(self.scores, self.lower)
 
+    @property
+    def hours(self) -> dict[int, float]:
+        """What the looks took until each epoch that was looked at, in hours of one device."""
+        epochs = sorted(self.scores)
+        return dict(zip(epochs, accumulate(self.seconds.get(epoch, 0.0) / 3600 for epoch in epochs), strict=True))
+
     def state_dict(self) -> dict[str, Any]:
-        return {"scores": dict(self.scores)}
+        return {"scores": dict(self.scores), "seconds": dict(self.seconds)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.scores = {int(epoch): float(score) for epoch, score in state["scores"].items()}
+        self.seconds = {int(epoch): float(seconds) for epoch, seconds in state.get("seconds", {}).items()}
 
 
 class Looker:
@@ -109,7 +135,7 @@ class Looker:
     def __init__(self, config: TransferConfig, score: Callable[[nn.Module], float], device: str = "cpu") -> None:
         self.monitor, self.score, self.device = Monitor(config), score, device
         self.twin: nn.Module | None = None
-        self.under_way: dict[int, Future[float]] = {}
+        self.under_way: dict[int, Future[tuple[float, float]]] = {}
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="look")
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool:
@@ -123,17 +149,19 @@ class Looker:
         self.fold(0 if self.monitor.config.wait else WAITING)
         return self.monitor.stopped is not None
 
-    def scored(self, twin: nn.Module, weights: Mapping[str, Tensor]) -> float:
+    def scored(self, twin: nn.Module, weights: Mapping[str, Tensor]) -> tuple[float, float]:
+        """The score, and the seconds that it took."""
+        began = time.perf_counter()
         twin.load_state_dict(weights)
         with torch.inference_mode():
-            return self.score(twin)
+            return self.score(twin), time.perf_counter() - began
 
     def fold(self, waiting: int) -> None:
         """Give the monitor what is finished, in the order of epochs, and wait until at most so many scores are under way."""
         for epoch in list(self.under_way):  # one thread: they finish in this order
             if len(self.under_way) <= waiting and not self.under_way[epoch].done():
                 break
-            self.monitor.observe(epoch, self.under_way.pop(epoch).result())
+            self.monitor.observe(epoch, *self.under_way.pop(epoch).result())
 
     def drain(self) -> bool:
         """Wait for all scores; True: stop."""

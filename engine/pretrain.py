@@ -84,8 +84,8 @@ class Loop:
         return self.progress.step == len(self.share)
 
     def run(self) -> None:
-        if self.progress.step == 0 and not self.progress.stopped:  # the look before the first step; after a resume one that was cut off
-            self.progress.stopped = self.looked(self.progress.epoch)
+        if self.progress.step == 0:  # the look before the first step; after a resume one that was cut off
+            self.progress.stopped = self.looked(self.progress.epoch) or self.progress.stopped
         while self.progress.epoch < self.config.epochs and not self.progress.stopped:
             began = self.clock = time.perf_counter()
             before = self.progress.images

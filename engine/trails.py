@@ -28,7 +28,7 @@ class Choice:
     rule: str
     epochs: int | None  # of the checkpoint it chose; None: differs between seeds
     paid: float  # epochs that had to be trained for it, mean over seeds
-    saved_hours: float | None  # GPU-hours less than the full length; None: not measured
+    saved_hours: float | None  # GPU-hours less than the full length, its looks paid: negative where they cost more; None: not measured
     tis: Measured
     regret: Measured  # min-max
 
@@ -186,7 +186,7 @@ def said(trail: Trail) -> list[str]:
 def kept(trail: Trail, one: Choice, full: Choice | None = None) -> str:
     """What a choice kept, and whether its distance to the full length may be chance: no more than the intervals carry."""
     value, low, high = one.tis
-    told = f"{one.rule[:1].upper()}{one.rule[1:]} kept TIS {value:z.3f}"
+    told = f"{begun(one.rule)} kept TIS {value:z.3f}"
     told += f" (95 % interval {low:z.3f} to {high:z.3f})" if trail.seeds > 1 else ""
     told += f" at {one.paid:.4g} of {trail.epochs[-1]} epochs"
     if full is None or trail.seeds == 1:
@@ -194,3 +194,9 @@ def kept(trail: Trail, one: Choice, full: Choice | None = None) -> str:
     if high < full.tis[1] or low > full.tis[2]:
         return f"{told}; its interval lies {'below' if high < full.tis[1] else 'above'} that of the full length."
     return f"{told}; its interval overlaps that of the full length, so the difference may be chance."
+
+
+def begun(words: str) -> str:
+    """The words as a sentence begins with them; a name with capitals of its own stays as it is, like kNN."""
+    first = words.partition(" ")[0]
+    return words if first != first.lower() else f"{words[:1].upper()}{words[1:]}"

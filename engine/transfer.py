@@ -1,5 +1,6 @@
 """How well an encoder may transfer to target images: robustness, its baselines by name, and how a choice by them is judged."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -24,6 +25,8 @@ def robustness(
     q, k = prepared(queries, distance), prepared(keys, distance)
     if negatives not in get_args(Negatives):
         raise ValueError(f"negatives={negatives!r} is unknown, expected one of {', '.join(get_args(Negatives))}")
+    if not 0 <= margin < math.inf:
+        raise ValueError(f"margin={margin} is no distance, expected a number from 0")
     near, n = ((q - k) ** 2).sum(1), len(q)
     if negatives == "published":
         return float(np.maximum(0, near - ((q - k[(1 - np.arange(n)) % n]) ** 2).sum(1) + margin).mean())
@@ -60,7 +63,7 @@ def regret(performance: Sequence[float], chosen: int) -> float:
 
 def performances(performance: Sequence[float], chosen: int) -> Rows:
     measured = np.asarray(performance, np.float64)
-    if not 0 <= chosen < len(measured):
+    if not isinstance(chosen, int | np.integer) or not 0 <= chosen < len(measured):
         raise ValueError(f"chosen={chosen} is none of {len(measured)} checkpoints, expected an index from 0")
     if not (np.isfinite(measured).all() and (measured >= 0).all()):
         raise ValueError(f"performance={list(performance)} must be numbers from 0, such as Dice")
@@ -68,25 +71,26 @@ def performances(performance: Sequence[float], chosen: int) -> Rows:
 
 
 class Score(NamedTuple):
+    title: str  # as the field writes it
     function: Callable[..., float]
     lower: bool  # is better
     needs: tuple[str, ...]  # of: queries, keys (two views); features; labels, images (of samples); probabilities (of source classes); loss
 
 
 SCORES = {
-    "robustness": Score(robustness, True, ("queries", "keys")),
-    "alignment": Score(alignment, True, ("queries", "keys")),
-    "lidar": Score(lidar, False, ("queries", "keys")),
-    "uniformity": Score(uniformity, True, ("features",)),
-    "rankme": Score(rankme, False, ("features",)),
-    "effective_rank": Score(effective_rank, False, ("features",)),
-    "linear_probe": Score(linear_probe, False, ("features", "labels", "images")),
-    "knn": Score(knn, False, ("features", "labels", "images")),
-    "logme": Score(logme, False, ("features", "labels")),
-    "h_score": Score(h_score, False, ("features", "labels")),
-    "shrunken_h_score": Score(shrunken_h_score, False, ("features", "labels")),
-    "leep": Score(leep, False, ("probabilities", "labels")),
-    "loss": Score(float, True, ("loss",)),  # of pre-training: just given
+    "robustness": Score("robustness", robustness, True, ("queries", "keys")),
+    "alignment": Score("alignment", alignment, True, ("queries", "keys")),
+    "lidar": Score("LiDAR", lidar, False, ("queries", "keys")),
+    "uniformity": Score("uniformity", uniformity, True, ("features",)),
+    "rankme": Score("RankMe", rankme, False, ("features",)),
+    "effective_rank": Score("effective rank", effective_rank, False, ("features",)),
+    "linear_probe": Score("linear probe", linear_probe, False, ("features", "labels", "images")),
+    "knn": Score("kNN", knn, False, ("features", "labels", "images")),
+    "logme": Score("LogME", logme, False, ("features", "labels")),
+    "h_score": Score("H-score", h_score, False, ("features", "labels")),
+    "shrunken_h_score": Score("shrunken H-score", shrunken_h_score, False, ("features", "labels")),
+    "leep": Score("LEEP", leep, False, ("probabilities", "labels")),
+    "loss": Score("loss", float, True, ("loss",)),  # of pre-training: just given
 }
 
 

@@ -118,22 +118,33 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
     config = Config() if job not in (*SUBJECTS, "demo", "report") else RECIPES["tiny"]()
     if job == "demo" and rest and "=" not in rest[0] and rest[0] != "tiny":
         raise ValueError(f"demo runs the recipe tiny, not {rest[0]!r}; knob=value changes it")
-    if rest and (rest[0] in RECIPES or rest[0].endswith((".yaml", ".yml"))):
+    if rest and is_recipe(rest[0]):
         config = RECIPES[rest[0]]() if rest[0] in RECIPES else from_file(rest[0])
         rest = rest[1:]
+    refuse_stray(job, rest)
     asked = [word for word in rest if not KNOB.match(word)] if job in SUBJECTS else []
     if job in SUBJECTS and len(asked) != 1:
         raise ValueError(f"{job} takes {SUBJECTS[job]}")
-    for word in rest:
-        if word not in asked and "=" not in word:
-            raise ValueError(
-                f"{word!r} is no recipe ({', '.join(RECIPES)}), no .yaml file and no knob=value of the {len(flat(config))} knobs"
-            )
     knobs = [word for word in rest if word not in asked]
     trainings = [word for word in knobs if word.startswith("pretrain=")]
     for word in trainings:
         config = config.model_copy(update={"pretrain": training(word.partition("=")[2])})
     return job, amend(config, [word for word in knobs if word not in trainings]), asked
+
+
+def refuse_stray(job: str, rest: Sequence[str]) -> None:
+    """ValueError for a word that is neither a knob nor what the job is asked about."""
+    for word in rest:
+        if is_recipe(word):
+            raise ValueError(f"{word}: a recipe stands right after the job, and there is one at most, as in: {job} {word} knob=value")
+        if job not in SUBJECTS and "=" not in word:
+            raise ValueError(
+                f"{word!r} is no recipe ({', '.join(RECIPES)}), no .yaml file and no knob=value of the {len(flat(Config()))} knobs"
+            )
+
+
+def is_recipe(word: str) -> bool:
+    return word in RECIPES or (word.endswith((".yaml", ".yml")) and "=" not in word)
 
 
 def training(name: str) -> TrainConfig:

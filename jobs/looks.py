@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine import checkpoints, flow, objectives, targets, tracking
+from engine import checkpoints, flow, objectives, targets, tracking, transfer
 from engine.config import Config
 from engine.monitor import Looker, Monitor
-from engine.store import PatchStore
 from engine.targets import Targets
+from jobs.kept import Kept
 
 log = logging.getLogger("jobs.looks")
+SECONDS = "seconds"  # beside a score: what it took
 ASKED = 0.5  # seconds between two looks for a score that is waited for
 UNTRAINED = ": no pre-training at all"
 
@@ -44,8 +45,10 @@ class Score:
         return targets.scores(encoder_of(model), self.targets, self.config.transfer, names)
 
     def of(self, folder: Path) -> dict[str, float]:
+        """The score of a checkpoint, and what it took."""
+        began = time.perf_counter()
         model = objectives.load(str(folder / checkpoints.WEIGHTS), self.config.pretrain)
-        return {self.config.transfer.score: self(model)}
+        return {self.config.transfer.score: self(model), SECONDS: time.perf_counter() - began}
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
@@ -64,7 +67,8 @@ class Tasks:
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool:
         if epoch == 0 and self.monitor.due(0):
-            return self.monitor.observe(0, self.score(encoder))
+            began = time.perf_counter()
+            return self.monitor.observe(0, self.score(encoder), time.perf_counter() - began)
         last = max((earlier for earlier in range(1, epoch) if self.monitor.due(earlier)), default=0)
         self.fold()
         while self.monitor.config.wait and last and last not in self.monitor.scores:
@@ -75,7 +79,7 @@ class Tasks:
     def fold(self) -> None:
         for step, found in flow.scored(self.run).items():
             if step % self.steps == 0 and self.monitor.due(step // self.steps):
-                self.monitor.observe(step // self.steps, found[self.monitor.config.score])
+                self.monitor.observe(step // self.steps, found[self.monitor.config.score], found.get(SECONDS, 0.0))
 
     def drain(self) -> bool:
         self.fold()
@@ -89,21 +93,27 @@ class Tasks:
 
 
 class Watched:
-    """A Look that also keeps the models it is due for, and writes to MLflow what they were scored."""
+    """A Look that keeps the models it is due for, as long as they may be asked for, and writes to MLflow what they were scored."""
 
-    def __init__(self, look: Looker | Tasks, record: tracking.Run, address: Callable[[int], str] | None) -> None:
-        self.look, self.record, self.address = look, record, address
+    def __init__(self, look: Looker | Tasks, record: tracking.Run, kept: Kept) -> None:
+        self.look, self.record, self.kept = look, record, kept
+        self.trained, self.told = 0, set[int]()
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool:
-        if self.address and self.look.monitor.due(epoch):
-            objectives.save(encoder, self.address(epoch))
+        self.trained = epoch
+        if self.look.monitor.due(epoch):
+            self.kept.put(epoch, encoder)
         enough = self.look(epoch, encoder)
         self.tell()
         return enough
 
     def tell(self) -> None:
-        for epoch, score in self.look.monitor.scores.items():
-            self.record.log({f"transfer/{self.look.monitor.config.score}": score}, step=epoch)
+        monitor = self.look.monitor
+        for epoch, hours in monitor.hours.items():
+            if epoch not in self.told:
+                self.record.log({f"transfer/{monitor.config.score}": monitor.scores[epoch], "transfer/gpu_hours": hours}, step=epoch)
+        self.told = set(monitor.scores)
+        self.kept.note(self.trained, monitor)
 
     def drain(self) -> None:
         """Wait for the scores that are under way, and say which model is best by all of them."""
@@ -115,26 +125,36 @@ class Watched:
             self.record.log({"transfer/chosen_epochs": best.epoch}, step=len(monitor.scores))
             log.info(
                 "by its %s %.4g the model after %d epochs is best%s",
-                monitor.config.score,
+                transfer.SCORES[monitor.config.score].title,
                 best.score,
                 best.epoch,
                 UNTRAINED * bool(best.untrained),
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return self.look.state_dict()
+        state = self.look.state_dict()
+        self.kept.secure_best(self.look.monitor.scores)
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.look.load_state_dict(state)
+        self.kept.secure_best(self.look.monitor.scores)
 
-
-def kept(key: str, epoch: int) -> str:
-    """The name in the store of the model that a pre-training had after so many epochs."""
-    return f"models/{key}/epoch-{epoch:05}.safetensors"
+    def go_on(self) -> None:
+        """Know what an earlier one knew of the same training."""
+        noted = self.kept.noted()
+        self.trained = noted["trained"]
+        self.load_state_dict(noted)
 
 
 def watch(config: Config, key: str, record: tracking.Run, steps: int, run: str = "") -> Watched:
     """The look at a pre-training of so many steps an epoch; by tasks beside the `run` of Ray Train, else in a thread."""
-    store, device = PatchStore(config.store.uri), "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     look = Tasks(config, run, steps) if run else Looker(config.transfer, Score(config), device)
-    return Watched(look, record, (lambda epoch: store.address(kept(key, epoch))) if config.transfer.keep else None)
+    return Watched(look, record, Kept(config, key))
+
+
+def end(watched: Watched) -> None:
+    """Take in the last scores of tasks, which come after the workers have ended."""
+    watched.go_on()
+    watched.drain()

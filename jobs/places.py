@@ -33,6 +33,8 @@ def check(job: str, config: Config) -> None:
 def check_targets(job: str, config: Config) -> None:
     if job == "transfer" and not config.transfer.uri:
         raise ValueError("transfer.uri is empty: name the folder of target images that the models are scored on")
+    if job != "evaluate" and "://" in config.transfer.uri and not config.transfer.uri.startswith("file://"):
+        raise ValueError(f"transfer.uri={config.transfer.uri!r}: target images are read from a folder of the machine; copy them into one")
     if job != "evaluate" and config.transfer.uri and is_missing(config.transfer.uri):
         raise ValueError(f"transfer.uri={config.transfer.uri!r} does not exist; expected a folder of target images")
     if job != "pretrain":
@@ -97,5 +99,5 @@ def weights(job: str, config: Config) -> Iterator[tuple[str, str]]:
         yield "score.checkpoint", config.score.checkpoint
     if (job in ("ingest", "plan") or (job == "score" and config.score.by == "checkpoint")) and config.difficulty.checkpoint:
         yield "difficulty.checkpoint", config.difficulty.checkpoint
-    if job in ("pretrain", "demo") and config.pretrain.checkpoint:
+    if job in ("pretrain", "evaluate", "transfer", "demo") and config.pretrain.checkpoint:  # by whose weights a model is told
         yield "pretrain.checkpoint", config.pretrain.checkpoint

@@ -9,6 +9,7 @@ from engine import cards, flow, objectives, pretrain, tracking
 from engine.config import Config
 from engine.store import ImageReader, PatchStore
 from jobs import looks, training
+from jobs.kept import Export, Kept
 
 log = logging.getLogger("jobs.pretrain")
 
@@ -21,8 +22,14 @@ def chosen(config: Config) -> tuple[str, float]:
 
 
 def key(config: Config, selection_id: str) -> str:
-    """Names the model: the same selection, recipe and watch are the same model, so a second run goes on or is done at once."""
-    made = config.pretrain.fingerprint() + (config.transfer.fingerprint() if config.transfer.uri else "")
+    """Names the model: the same selection, recipe and watch are the same model, so a second run goes on or is done at once.
+
+    Weights that it begins with are told by what they are: another file in the same place is another recipe, the same one elsewhere is not.
+    """
+    recipe = config.pretrain
+    if recipe.checkpoint:
+        recipe = recipe.model_copy(update={"checkpoint": objectives.fingerprint(objectives.load(recipe.checkpoint, recipe))})
+    made = recipe.fingerprint() + (config.transfer.fingerprint() if config.transfer.uri else "")
     return f"{selection_id}-{hashlib.sha256(made.encode()).hexdigest()[:8]}"
 
 
@@ -35,22 +42,26 @@ def run(config: Config) -> None:
     """Pre-train on the selection that selection.* names; its model lies under models/ in the store, the encoder for others in a folder."""
     store = PatchStore(config.store.uri)
     selection_id, retained = chosen(config)
-    if store.holds(model(config, selection_id)):
+    name = key(config, selection_id)
+    trained = f"models/{name}.safetensors"
+    if store.holds(trained):
+        Kept(config, name).clear()  # of a job that was killed at its very end
         log.info("%s: trained before with this recipe", selection_id)
         return
     reader = store.reader(selection_id)
     tags = {"selection": selection_id, "retained": retained, "images": len(reader), "images_version": reader.version}
-    name = key(config, selection_id)
     if config.transfer.uri:
         targets = len(looks.Score(config).targets.images)  # bad ones are refused before a run begins
         tags |= {"watched": f"{config.transfer.score} of {targets} target images"}
     log.info("pre-training %s on %d images of %s", objectives.title(config.pretrain), len(reader), selection_id)
     with store.reading("images", reader.version), tracking.running(config, "pretrain", name, tags) as record:
-        trained = trained_on(config, reader, name, record)
-        origin = cards.Origin({"budget": config.selection.budget, **tags}, config.pretrain, tracking.code_commit(), record.latest())
-        cards.export(trained, origin, store.address(f"models/{name}"))
-        objectives.save(trained, store.address(model(config, selection_id)))  # last: from then on it counts as trained
-        record.note({"model": objectives.fingerprint(trained)})
+        best, export = chosen_of(config, name, trained_on(config, reader, name, record))
+        data = {"budget": config.selection.budget, **tags}
+        origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export)
+        cards.export(best, origin, store.address(f"models/{name}"))
+        objectives.save(best, store.address(trained))  # last: from then on it counts as trained
+        record.note({"model": objectives.fingerprint(best), "exported": f"after epoch {export.epoch}: {export.why}"})
+    Kept(config, name).clear()
 
 
 def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.Run) -> training.Trained:
@@ -64,5 +75,16 @@ def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.
     work = partial(training.fit, loop, recipe.epochs, record, watch=watch)
     trained = training.carry_out(config, recipe, work, f"pretrain-{name}", validate)
     if watch and validate:
-        watch().drain()  # the last scores came after the workers had ended
+        looks.end(watch())
     return trained
+
+
+def chosen_of(config: Config, name: str, trained: training.Trained) -> tuple[training.Trained, Export]:
+    """The model that others get, and which it is: by its score the best that was trained, without one the last."""
+    if not config.transfer.uri:
+        return trained, Export(config.pretrain.epochs, "the last; nobody looked at those before")
+    models = Kept(config, name)
+    export = models.export()
+    model = objectives.load(models.address(export.epoch), config.pretrain) if export.epoch in models.epochs else trained
+    log.info("what is exported is the model after epoch %d: %s", *export)
+    return model, export

@@ -27,7 +27,7 @@ def trained(make, seed=0):
 
 
 def exported(model, folder):
-    cards.export(model, Origin(DATA, RECIPE, "0123456789ab", {"train/loss": 0.25}), str(folder))
+    cards.export(model, Origin(DATA, RECIPE, "0123456789ab", {"train/loss": 0.25}, 3, "of 3 looks the best"), str(folder))
     return json.loads((folder / "card.json").read_text())
 
 
@@ -82,6 +82,7 @@ def test_the_export_holds_the_encoder_and_nothing_else(tmp_path):
 def test_the_card_says_where_the_model_comes_from(tmp_path):
     told = exported(trained(lambda: mae.MAE(VIT)), tmp_path)
     assert told["data"] == DATA
+    assert told["chosen"] == {"epochs": 3, "why": "of 3 looks the best"}
     assert told["recipe"] == {"fingerprint": RECIPE.fingerprint(), **RECIPE.model_dump(mode="json")}
     text = (tmp_path / "README.md").read_text()
     lines = ["- images_version: 7", f"- fingerprint: {RECIPE.fingerprint()}", "- mae.token: 8", "- train/loss: 0.25", "Commit 0123456789ab"]
@@ -97,5 +98,5 @@ def test_a_card_offers_smp_only_where_it_has_a_network(tmp_path):
 
 
 def test_metrics_that_could_not_be_asked_for_are_said_to_be_unknown():
-    told = cards.facts(trained(lambda: mae.MAE(VIT)), Origin(DATA, RECIPE, "c", {}))
+    told = cards.facts(trained(lambda: mae.MAE(VIT)), Origin(DATA, RECIPE, "c", {}, 4, "the last"))
     assert "Not known: the tracking server was out of reach" in cards.card(told)

@@ -52,6 +52,7 @@ def test_a_word_is_taken_as_it_is_written(word, value):
 def test_changes_reach_their_knob_and_no_other():
     changed = flat(amend(Config(), ["patches.per_frame=3", "evaluate.seeds=[1, 2]", "store.uri=s3://bucket/a=b"]))
     differing = {name: value for name, value in changed.items() if value != flat(Config())[name]}
+    assert amend(Config(), ["evaluate.seeds=(1,2)"]) == amend(Config(), ["evaluate.seeds=1,2"])
     assert differing == {"patches.per_frame": 3, "evaluate.seeds": (1, 2), "store.uri": "s3://bucket/a=b"}
 
 

@@ -85,9 +85,10 @@ def append(path, epoch, loss):
         file.write(f"{epoch}\n")
 
 
-def fail(epoch):
+def fail(folder, epoch):
     import ray.train
 
+    append(folder / f"failed-{ray.train.get_context().get_world_rank()}", epoch, 0.0)
     if ray.train.get_context().get_world_rank() == 1:
         raise ArithmeticError(f"no way with {epoch}")
 
@@ -97,9 +98,24 @@ def die(epoch):
 
 
 @pytest.mark.slow
-def test_a_bug_of_any_worker_is_told_in_its_own_words(tmp_path):
+def test_a_bug_of_any_worker_is_told_in_its_own_words_and_not_tried_again(tmp_path):
     with pytest.raises(ArithmeticError, match="no way with 0"):
-        flow.train_on_ray(partial(work, strike=fail), 2, str(tmp_path), "bug")
+        flow.train_on_ray(partial(work, strike=partial(fail, tmp_path)), 2, str(tmp_path), "bug")
+    assert (tmp_path / "failed-1").read_text().split() == ["0"]
+
+
+def stumble(folder, epoch):
+    """What may pass is tried again: the storage is away for the first two times."""
+    if epoch == 1:
+        append(folder / "tries", epoch, 0.0)
+        if (folder / "tries").read_text().count("1") < 3:
+            raise OSError("the storage is away")
+
+
+@pytest.mark.slow
+def test_what_may_pass_is_tried_again(tmp_path):
+    last = flow.train_on_ray(partial(work, strike=partial(stumble, tmp_path)), 1, str(tmp_path), "away")
+    assert json.loads((last / "losses.json").read_text()) == undisturbed()
 
 
 @pytest.mark.slow

@@ -1,18 +1,25 @@
 """A pre-training that is watched by target images, and what the job transfer makes of the models that it kept."""
 
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from engine import datasets, flow, objectives, pictures, pretrain, tracking, transfer
 from engine.knobs import amend
-from engine.monitor import Monitor
-from engine.store import PatchStore
+from engine.monitor import Monitor, mean_ranks
 from engine.trails import FULL, NONE
 from jobs import looks, training
 from jobs import transfer as job
+from jobs.kept import Kept
+from jobs.pretrain import chosen_of
 from jobs.pretrain import key as name
 from jobs.recipes import tiny
 from tests.test_pretrain import CONFIG, Stripes
@@ -50,7 +57,7 @@ def pretrained(config, recipe=RECIPE, run=""):
         work = partial(training.fit, loop, recipe.epochs, record, watch=partial(looks.watch, config, "one", record, steps, run))
         training.carry_out(config, recipe, work, "one", flow.Validate(looks.Score(config).of) if run else None)
     if run:
-        looks.watch(config, "one", record, steps, run).drain()
+        looks.end(looks.watch(config, "one", record, steps, run))
     return next(one for one in tracking.runs(config, "pretrain"))
 
 
@@ -62,9 +69,8 @@ def watched(tmp_path_factory, targets):
 
 def scores_of(config):
     """What the kept models are scored, by a look at each of their files."""
-    store, score = PatchStore(config.store.uri), looks.Score(config)
-    places = {epoch: looks.kept("one", epoch) for epoch in range(EPOCHS + 1)}
-    return {epoch: score(objectives.load(store.address(name), RECIPE)) for epoch, name in places.items() if store.holds(name)}
+    models, score = Kept(config, "one"), looks.Score(config)
+    return {epoch: score(objectives.load(models.address(epoch), RECIPE)) for epoch in models.epochs}
 
 
 def test_the_scores_of_a_run_are_those_of_the_models_it_kept_and_it_ends_where_they_say(watched):
@@ -88,10 +94,60 @@ def test_looks_change_nothing_of_the_training_but_its_end(watched, tmp_path, tar
     assert one["run"].curve("train/loss") == losses[: len(one["run"].curve("train/loss"))]
 
 
+def test_a_training_that_keeps_but_what_it_needs_exports_the_model_that_was_chosen(watched, tmp_path, targets):
+    found = scores_of(watched[0])
+    best = min((epoch for epoch in found if epoch), key=found.get)
+    config = config_of(tmp_path, targets, "transfer.keep=false")
+    pretrained(config)
+    model, told = chosen_of(config, "one", objectives.model(RECIPE))
+    assert told.epoch == best
+    kept = objectives.load(Kept(watched[0], "one").address(best), RECIPE)
+    assert objectives.fingerprint(model) == objectives.fingerprint(kept)
+    assert len(Kept(config, "one").epochs) <= 3 < len(found)
+
+
+KILLED = """
+import sys
+from engine import objectives
+from jobs.pretrain import chosen_of
+from tests.test_looks import RECIPE, config_of, pretrained
+made = config_of(sys.argv[1], sys.argv[2], "transfer.keep=false", "transfer.patience=99")
+pretrained(made, RECIPE.model_copy(update={"checkpoint_steps": 1}))
+model, told = chosen_of(made, "one", objectives.model(RECIPE))
+print(told.epoch, objectives.fingerprint(model), told.why, sep=";")
+"""
+
+
+@pytest.mark.slow
+def test_a_watched_training_that_is_killed_again_and_again_exports_the_same_model(tmp_path, targets):
+    """Killed with -9 as soon as there is a checkpoint that was not there before: some amid an epoch, some at its end."""
+
+    def job(folder):
+        return subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / folder), str(targets)], stdout=subprocess.PIPE, text=True)
+
+    for _ in range(4):
+        running, found = job("killed"), tmp_path / "killed/store/runs/one-here"
+        before = {path.parent.name for path in found.glob("*/state.pt")}
+        while running.poll() is None and len({path.parent.name for path in found.glob("*/state.pt")} - before) < 2:
+            time.sleep(0.01)
+        running.kill()
+        assert running.wait() == -signal.SIGKILL
+    killed, whole = (job(folder).communicate()[0].splitlines()[-1] for folder in ("killed", "whole"))
+    assert killed == whole
+    assert len(Kept(config_of(tmp_path / "killed", targets), "one").epochs) <= 3
+
+
+def test_what_looks_took_grows_from_look_to_look(watched):
+    hours = [value for _, value in watched[1]["run"].curve("transfer/gpu_hours")]
+    assert len(hours) == len(scores_of(watched[0]))
+    assert 0 < hours[0] < hours[-1] < 1
+    assert hours == sorted(hours)
+
+
 @pytest.mark.slow
 def test_on_ray_tasks_beside_the_training_find_the_same_scores(watched, tmp_path, targets):
     _, one = watched
-    made = config_of(tmp_path, targets, "where=ray", "transfer.patience=99")
+    made = config_of(tmp_path, targets, "where=ray", "transfer.patience=99", "transfer.keep=false")
     found = pretrained(made, run=f"{training.runs(made)}/one")
     flow.shut_down()
     assert len(found["run"].curve("train/loss")) == EPOCHS
@@ -99,6 +155,11 @@ def test_on_ray_tasks_beside_the_training_find_the_same_scores(watched, tmp_path
     there = dict(found["run"].curve("transfer/robustness"))
     assert set(there) == set(range(EPOCHS + 1))
     assert {epoch: there[epoch] for epoch in here} == pytest.approx(here, abs=1e-4)
+    assert [epoch for epoch, hours in found["run"].curve("transfer/gpu_hours") if hours > 0] == list(range(EPOCHS + 1))
+    model, told = chosen_of(made, "one", objectives.model(RECIPE))
+    assert told.epoch == min((epoch for epoch in there if epoch), key=there.get)
+    assert len(Kept(made, "one").epochs) <= 3
+    assert looks.Score(made)(model) == pytest.approx(there[told.epoch], abs=1e-4)
 
 
 def test_target_images_that_are_not_there_or_too_few_are_one_sentence(tmp_path, targets):
@@ -112,29 +173,64 @@ def test_target_images_that_are_not_there_or_too_few_are_one_sentence(tmp_path, 
         job.kept(config_of(tmp_path, targets), "nothing")
 
 
-def test_a_rule_of_patience_pays_for_what_it_waited_and_keeps_the_last_model(watched):
+def test_a_rule_of_patience_pays_for_what_it_waited_and_gets_the_best_that_was_trained_by_then(watched):
     config, epochs = amend(watched[0], ["pretrain.epochs=4"]), [0, 1, 2, 3, 4]
-    found = {"robustness": {0: 0.5, 1: 0.4, 2: 0.45, 3: 0.3, 4: 0.6}, "loss": {1: 1.0, 2: 0.9, 3: 0.8, 4: 0.7}}
+    found = {"robustness": {0: 0.2, 1: 0.4, 2: 0.45, 3: 0.3, 4: 0.6}, "loss": {1: 1.0, 2: 0.9, 3: 0.8, 4: 0.7}}
     assert job.rules(config, epochs, found) == {
-        NONE: (0, 0), FULL: (4, 4), "robustness, offline": (3, 4), "robustness, patience 1": (2, 2), "robustness, patience 2": (4, 4),
-        "robustness, patience 3": (4, 4), "loss, offline": (4, 4), "loss, patience 1": (4, 4), "loss, patience 2": (4, 4),
+        NONE: (0, 0), FULL: (4, 4), "robustness, offline": (0, 4), "robustness, patience 1": (1, 2), "robustness, patience 2": (3, 4),
+        "robustness, patience 3": (3, 4), "loss, offline": (4, 4), "loss, patience 1": (4, 4), "loss, patience 2": (4, 4),
         "loss, patience 3": (4, 4),
     }  # fmt: skip
     assert FULL not in job.rules(watched[0], epochs, found)  # a training that was ended early has no full length
 
 
-def test_what_a_rule_came_to_is_the_mean_of_its_seeds_and_hours_are_those_it_did_not_train():
+def test_a_rule_over_several_scores_goes_by_their_mean_ranks(watched):
+    config, epochs = amend(watched[0], ["pretrain.epochs=4"]), [0, 1, 2, 3, 4]
+    found = {
+        "robustness": {0: 0.9, 1: 0.3, 2: 0.1, 3: 0.2, 4: 0.4},  # ranks 5 3 1 2 4
+        "rankme": {0: 2.0, 1: 9.0, 2: 8.0, 3: 7.0, 4: 6.0},  # 5 1 2 3 4, higher is better
+        "lidar": {0: 5.0, 1: 4.0, 2: 4.0, 3: 2.0, 4: 1.0},  # 1 2.5 2.5 4 5
+        "knn": {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4, 4: 0.5},  # has labels
+    }
+    blind = {name: found[name] for name in ("robustness", "rankme", "lidar")}
+    assert mean_ranks(blind) == pytest.approx({0: 11 / 3, 1: 6.5 / 3, 2: 5.5 / 3, 3: 3, 4: 13 / 3})
+    rules = job.rules(config, epochs, found)
+    # Until 2: ranks 2 1, 1 2, 1.5 1.5, so 1 is the best of equals and one look back; until 3 it is 2, until 4 too.
+    assert rules[f"{job.RANKS}, offline"] == (2, 4)
+    assert rules[f"{job.RANKS}, patience 1"] == (1, 2)
+    assert rules[f"{job.RANKS}, patience 2"] == (2, 4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 3), st.integers(0, 3), st.booleans())
+def test_ranks_of_one_score_halt_where_its_monitor_does(scores, patience, warmup, lower):
+    config = amend(tiny(), [f"transfer.warmup={warmup}"])
+    one = {"robustness" if lower else "rankme": {epoch: float(score) for epoch, score in enumerate(scores)}}
+    assert job.halted_by_ranks(config, one, patience) == job.halted(config, one, patience)
+
+
+def test_what_a_rule_came_to_is_the_mean_of_its_seeds():
     performance = [[0.5, 0.4], [0.7, 0.8], [0.6, 0.8]]
-    made = job.choice("r", [0, 1, 4], performance, (1, 1), {1: 0.25, 2: 0.5, 3: 0.75, 4: 1.0})
+    made = job.choice("r", (1, 1), [0, 1, 4], performance, 0.75)
     assert (made.epochs, made.paid, made.saved_hours) == (1, 1, 0.75)
     assert made.tis == (1.0, 1.0, 1.0)
-    last = job.choice("r", [0, 1, 4], performance, (4, 4), {})
-    assert last.saved_hours is None
-    assert job.choice("r", [0, 1, 4], performance, (1, 1), {4: 1.0}).saved_hours is None  # not known, so not claimed
+    last = job.choice("r", (4, 4), [0, 1, 4], performance, None)
     assert last.tis[0] == pytest.approx((6 / 7 + 1) / 2)
     assert last.regret[0] == pytest.approx((0.5 + 0) / 2)
     best = job.hindsight([0, 1, 4], [[0.5, 0.4], [0.7, 0.8], [0.6, 0.9]])
     assert (best.epochs, best.paid) == (None, 2.5)
+
+
+def test_hours_saved_are_those_that_were_not_trained_less_those_of_the_looks():
+    trained, looks = {1: 0.25, 2: 0.5, 4: 1.0}, {0: 0.125, 1: 0.25, 4: 0.5}
+    assert job.saved((trained, None), 1, 4) == 0.75
+    assert job.saved((trained, looks), 1, 4) == 0.5
+    assert job.saved((trained, looks), 4, 4) == -0.5  # a rule that looks to the end costs more than none
+    assert job.saved((trained, None), 0, 4) == 1.0
+    assert job.saved((trained, {}), 1, 4) is None  # not known, so not claimed
+    assert job.saved(({4: 1.0}, None), 1, 4) is None
+    rules = job.rules(config_of("s", "t"), [0, EPOCHS], {"loss": {EPOCHS: 0.5}, "knn": {0: 0.5, EPOCHS: 0.5}})
+    assert {rule for rule in rules if job.looking(rule)} == {"kNN, offline", *(f"kNN, patience {patience}" for patience in (1, 2, 3))}
 
 
 def test_target_images_that_are_tested_on_are_refused(tmp_path, targets):
@@ -151,9 +247,28 @@ def test_the_same_recipe_that_is_watched_in_another_way_is_another_model(tmp_pat
     assert name(config_of(tmp_path, "", "transfer.patience=5"), "s") in names  # nobody looks
 
 
+def test_a_model_is_told_by_the_weights_it_began_with_and_not_by_where_they_lie(tmp_path):
+    def named(file):
+        made = config_of(tmp_path, "")
+        return name(made.model_copy(update={"pretrain": RECIPE.model_copy(update={"checkpoint": str(file)})}), "s")
+
+    files = tmp_path / "began.safetensors", tmp_path / "moved.safetensors"
+    objectives.save(objectives.model(RECIPE), str(files[0]))
+    before = named(files[0])
+    files[1].write_bytes(files[0].read_bytes())
+    assert named(files[1]) == before != name(config_of(tmp_path, ""), "s")
+    objectives.save(objectives.model(RECIPE), str(files[0]))
+    assert named(files[0]) != before
+
+
 def test_looks_that_never_come_are_refused(tmp_path, targets):
     with pytest.raises(ValueError, match=r"none of the looks of transfer\.\* is within pretrain\.epochs=10"):
         amend(tiny(), [f"transfer.uri={targets}", "transfer.looks=12,15"])
+    knobs = [f"transfer.uri={targets}", "transfer.every=2", "pretrain.checkpoint_every=4"]
+    with pytest.raises(ValueError, match=r"pretrain\.checkpoint_every=4 leaves no checkpoint of epoch 2"):
+        amend(tiny(), [*knobs, "where=ray"])
+    amend(tiny(), [*knobs, "where=here"])
+    amend(tiny(), [*knobs, "transfer.every=4", "where=ray"])
 
 
 def test_the_interval_over_seeds_is_that_of_student():
@@ -178,6 +293,10 @@ def test_all_that_was_kept_is_scored_and_measured_once_and_told_in_a_trail(watch
     assert len(tracking.runs(config, "checkpoint")) == 2
     some = {name: {epoch: value for epoch, value in scores.items() if epoch < 2} for name, scores in found.items()}
     trail = job.trail_of(config, epochs[:2], some, performance, one)
+    hours = {one.rule: one.saved_hours for one in trail.choices}
+    assert hours[NONE] > hours["robustness, offline"]  # which saves nothing and pays for two looks
+    assert hours["robustness, offline"] == -one["run"].curve("transfer/gpu_hours")[1][1]
+    assert hours["loss, offline"] == 0
     assert (trail.epochs, trail.performance) == (epochs[:2], performance)
     assert len(datasets.pairs(str(targets), 0.5, 0, 8).test) == 4
     assert "4 images trained, 4 tested" in trail.setting

@@ -51,6 +51,24 @@ def test_a_masked_autoencoder_goes_on_amid_an_epoch_to_the_bit_with_all_that_a_r
     assert same(again, model)
 
 
+def test_a_mean_of_weights_that_is_switched_on_later_begins_with_the_weights_of_the_checkpoint(tmp_path):
+    plain = CONTRAST.model_copy(update={"ema": 0.0, "checkpoint_steps": 1})
+    run(tmp_path / "a", plain)
+    began, then = (objectives.load(str(tmp_path / f"a/step-{step}/model.safetensors"), plain).state_dict() for step in (8, 9))
+    mean, _ = run(tmp_path / "b", plain.model_copy(update={"ema": 0.75}), resume=tmp_path / "a/step-8")
+    for name, found in mean.state_dict().items():
+        if found.is_floating_point():
+            torch.testing.assert_close(found, 0.75 * began[name] + 0.25 * then[name])
+
+
+def test_a_training_whose_mean_of_weights_is_switched_off_goes_on_from_the_weights_not_their_mean(tmp_path):
+    averaged, plain = (CONTRAST.model_copy(update={"ema": ema, "checkpoint_steps": 1}) for ema in (0.75, 0.0))
+    run(tmp_path / "a", averaged)
+    whole, _ = run(tmp_path / "b", plain)
+    again, _ = run(tmp_path / "c", plain, resume=tmp_path / "a/step-8")
+    assert same(again, whole)
+
+
 def test_a_checkpoint_amid_an_epoch_reports_where_it_is_and_no_numbers_of_the_epoch(tmp_path):
     told = []
     pretrain.fit(
@@ -133,7 +151,7 @@ def test_a_look_ends_the_training_and_is_kept_with_it(tmp_path):
     assert [told.get("stopped") for told in recorder.metrics] == [None, 1.0]
     again, last = StopAt(10**6), max((tmp_path / "a").glob("step-*"), key=lambda made: int(made.name[5:]))
     assert same(pretrain.fit(Stripes(), 10, recipe, resume=last, report=None, look=again), model)  # nothing is left to report
-    assert again.looks == look.looks
+    assert again.looks == [*look.looks, 2]  # once more at the checkpoint: it may have been cut off there
 
 
 def test_the_look_that_a_crash_may_have_cut_off_is_made_again(tmp_path):

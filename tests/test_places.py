@@ -17,6 +17,8 @@ from jobs.recipes import tiny
         ("ingest", ["videos.uri=.", "difficulty.checkpoint=/no.pth"], r"difficulty\.checkpoint='/no\.pth' does not exist"),
         ("evaluate", [], r"evaluate\.uri is empty"),
         ("evaluate", ["evaluate.uri=/nowhere"], r"there is no folder /nowhere; expected one with images/ and masks/"),
+        ("pretrain", ["transfer.uri=s3://bucket/targets"], r"transfer\.uri='s3://bucket/targets': target images are read from a folder"),
+        ("pretrain", ["transfer.uri=/nowhere"], r"transfer\.uri='/nowhere' does not exist"),
         ("choose", ["store.uri=/nowhere"], r"store\.uri='/nowhere' holds no store of endocurate: run the job ingest first"),
         ("pretrain", ["store.uri=."], r"run the job choose first"),
         ("demo", ["store.uri=mine"], r"store\.uri='mine': demo works in its own folder"),

@@ -112,6 +112,27 @@ def test_what_waits_for_a_run_that_the_server_no_longer_has_is_named(lost, tmp_p
         tracking.reach(config(tmp_path, there.uri))
 
 
+@pytest.mark.parametrize("ask", [tracking.reach, lambda knobs: tracking.begun(knobs, "pretrain")])
+def test_a_server_that_is_away_when_a_job_begins_is_one_sentence_within_seconds(tmp_path, monkeypatch, caplog, ask):
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    began = time.monotonic()
+    with pytest.raises(OSError, match=r"^tracking\.uri='http://127\.0\.0\.1:9' cannot be used: \[Errno 111\] Connection refused$"):
+        ask(config(tmp_path, "http://127.0.0.1:9"))
+    assert time.monotonic() - began < 5
+    assert not [told for told in caplog.records if told.name.startswith("urllib3")]
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "3"  # for one that is lost later
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+def test_a_server_that_takes_a_call_and_says_nothing_is_one_sentence_after_as_long_as_a_person_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(OSError, match=r"cannot be used: .*timed out"):
+            tracking.reach(config(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        assert time.monotonic() - began < 4
+
+
 class Server:
     """A real MLflow server on a sqlite file, in a group of processes of its own."""
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import report, trails
+from engine import report, trails, transfer
 from engine.report import Findings
 from engine.trails import Choice, Trail
 from tests.test_report import HOSTILE, Page
@@ -266,3 +266,11 @@ def test_json_that_is_no_trail_is_refused_with_the_name_of_the_field():
         Trail.from_json(json.dumps({**told, "choices": [{**told["choices"][0], "tis": [1]}]}))
     with pytest.raises(ValueError, match="JSON"):
         Trail.from_json("nothing")
+
+
+@pytest.mark.parametrize("name", ["kNN", "LiDAR", "RankMe", "LogME", "LEEP", "H-score"])
+def test_a_sentence_leaves_names_as_the_field_writes_them(name):
+    assert any(name == score.title for score in transfer.SCORES.values())
+    told = trails.said(trail(choices=[FULL, choice(f"{name}, patience 2")], score=name, untrained=True))
+    assert told[1].startswith(f"{name}, patience 2 kept TIS 0.980")
+    assert f"By {name}, no pre-training is best." in told

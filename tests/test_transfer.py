@@ -287,7 +287,10 @@ def test_every_score_that_an_encoder_and_masks_suffice_for_can_be_configured() -
         (lambda: transfer.robustness(np.eye(3), np.full((3, 3), 0.1), distance="correlation"), r"sample 0 are all zero or all the same"),
         (lambda: transfer.robustness(np.eye(3), np.eye(3), distance="cosin"), r"distance='cosin' is unknown, expected one of cosine, l2"),
         (lambda: transfer.robustness(np.eye(3), np.eye(3), negatives="other"), r"negatives='other' is unknown, expected one of published"),
+        (lambda: transfer.robustness(np.eye(3), np.eye(3), margin=math.nan), r"margin=nan is no distance, expected a number from 0"),
+        (lambda: transfer.robustness(np.eye(3), np.eye(3), margin=-0.5), r"margin=-0\.5 is no distance"),
         (lambda: transfer.tis([0.5], 1), r"chosen=1 is none of 1 checkpoints"),
+        (lambda: transfer.tis([0.5, 0.6], 1.0), r"chosen=1\.0 is none of 2 checkpoints, expected an index from 0"),  # type: ignore[arg-type]
         (lambda: transfer.regret([0.5, math.nan], 0), r"must be numbers from 0, such as Dice"),
         (lambda: probes.logme(np.eye(3), np.zeros(3)), r"name 1 classes of 3 samples, expected two at least"),
         (lambda: probes.knn(np.eye(3), np.arange(3), np.zeros(3)), r"3 samples come from one image"),

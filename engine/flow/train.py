@@ -19,6 +19,9 @@ from engine.flow.cluster import connect
 Report = Callable[[dict[str, float], Path | None], None]  # metrics, their step among them, and the folder of a checkpoint on rank 0
 Work = Callable[[Path | None, Report], None]  # the loop: the checkpoint to go on from, and where to report
 Scores = dict[str, float]
+# What the same code raises every time of the same input. Not among them: OSError and RuntimeError, as which storage, memory and the
+# silence of a worker that died come.
+FOR_GOOD = ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError, TypeError, ValueError
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ def train_on_ray(
 
     Of (least, most) workers there are as many as find room: when a node comes or goes, all begin anew from the last checkpoint, in
     another number. A worker that dies is replaced, and all go on from the last checkpoint; the same `name` in the same `storage` goes
-    on where an earlier run stopped. A loop that fails for good raises what its worker raised, RuntimeError where that was killed.
+    on where an earlier run stopped. A loop that fails for good raises what its worker raised, at once where it would raise it every
+    time; RuntimeError where workers were killed again and again.
     """
     run, least = f"{storage}/{name}", workers if isinstance(workers, int) else workers[0]
     beside = (validate.cpus, validate.gpus) if validate else (0.0, 0.0)
@@ -52,7 +56,8 @@ def train_on_ray(
         run_config=RunConfig(
             name=name,
             storage_path=storage,
-            failure_config=FailureConfig(max_failures=3),  # a killed worker is expected on spot nodes; a bug fails every time
+            failure_config=FailureConfig(max_failures=3),  # a killed worker is expected on spot nodes
+            callbacks=[once()],
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             logging_config=LoggingConfig(log_level="WARNING"),  # else every report of every worker is a line of the driver's log
         ),
@@ -68,11 +73,27 @@ def train_on_ray(
     return Path(result.checkpoint.path)
 
 
+def once() -> Any:
+    """What keeps Ray Train from trying again what fails every time: its FailureConfig counts all that workers raise.
+
+    An exception of a callback ends a run, whatever may be tried again; `cause` finds it.
+    """
+    import ray.train
+
+    class Once(ray.train.UserCallback):  # type: ignore[misc]
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            for raised in worker_exceptions.values():
+                if isinstance(raised, FOR_GOOD):
+                    raise raised
+
+    return Once()
+
+
 def cause(error: Any, name: str) -> BaseException:
     """What a worker raised itself, rather than what the others say of its silence; RuntimeError, in a sentence, where none did."""
     from ray.exceptions import RayError
 
-    failures = getattr(error, "worker_failures", {}).values() or [error]
+    failures = getattr(error, "worker_failures", {}).values() or [getattr(error, "controller_failure", error)]
     first: BaseException = min(failures, key=lambda failure: isinstance(failure, RuntimeError))  # which is how torch tells of silence
     if first is not error and not isinstance(first, RayError):
         return first

@@ -17,7 +17,7 @@ from typing import Any
 from engine import files
 from engine.config import Config
 from engine.knobs import flat
-from engine.tracking.run import Run, connect, refused, troubles
+from engine.tracking.run import Run, briefly, connect, reason, refused, troubles
 
 __all__ = ["Run", "address", "begun", "code_commit", "connect", "reach", "running", "runs", "troubles"]
 
@@ -90,10 +90,11 @@ def reach(config: Config) -> tuple[Any, str]:
         if uri.startswith("sqlite:///"):
             lay_out(Path(uri.removeprefix("sqlite:///")))
         client = connect(uri)
-        experiment = experiment_of(client, config)
+        with briefly():
+            experiment = experiment_of(client, config)
         send_waiting(config)
     except troubles() as error:
-        raise OSError(f"tracking.uri={uri!r} cannot be used: {getattr(error, 'orig', None) or error}") from error
+        raise OSError(f"tracking.uri={uri!r} cannot be used: {reason(error)}") from error
     return client, experiment
 
 
@@ -154,7 +155,8 @@ def begun(config: Config, job: str) -> list[dict[str, Any]]:
 
     try:
         client = connect(uri)
-        experiment = client.get_experiment_by_name(config.tracking.experiment)
+        with briefly():
+            experiment = client.get_experiment_by_name(config.tracking.experiment)
         found: list[Any] = []
         page: str | None = ""
         while experiment and page is not None:
@@ -163,7 +165,7 @@ def begun(config: Config, job: str) -> list[dict[str, Any]]:
             )
             found, page = found + list(some), some.token or None
     except MlflowException as error:
-        raise OSError(f"tracking.uri={uri!r} cannot be used: {error}") from error
+        raise OSError(f"tracking.uri={uri!r} cannot be used: {reason(error)}") from error
     return [told(config, one) for one in found]
 
 

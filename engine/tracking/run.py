@@ -10,8 +10,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,11 @@ log = logging.getLogger("jobs.tracking")
 Entry = dict[str, Any]
 TOO_MANY = 429  # requests: the status of HTTP that says later, not never
 PATIENCE = 20  # times as long as it was waited for in vain, a server is left alone: it costs a training a twentieth of its time at most
+USUAL = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # one bar a file
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 14 s; with the default of 7 nobody knows for minutes that it is gone
+}
+BRIEF = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # seconds, of each of the two times
 
 
 @dataclass(frozen=True)
@@ -193,12 +198,34 @@ class Post:
 
 
 def connect(uri: str) -> Any:
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one bar a file
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 14 s; with the default of 7 nobody knows for minutes that it is gone
+    for name, value in USUAL.items():
+        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of every time that it asks again
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it lists its database's migrations, and tells errors that it raises, too
     return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def briefly() -> Iterator[None]:
+    """Let a server that does not answer be known for lost within seconds, unless a person set how long MLflow is to ask."""
+    before = {name: os.environ.get(name) for name in BRIEF}
+    os.environ.update({name: value for name, value in BRIEF.items() if before[name] == USUAL.get(name)})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def reason(error: BaseException) -> str:
+    """Why a server or a database could not be reached, as the system or the database says it, in one line."""
+    chain = [error]
+    while below := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(below)
+    told = next((one for one in reversed(chain) if isinstance(one, OSError)), getattr(error, "orig", None) or error)
+    return " ".join(str(told).split())
 
 
 def troubles() -> tuple[type[BaseException], ...]:

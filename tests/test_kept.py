@@ -1,0 +1,141 @@
+"""Which model others get of a watched pre-training, and that no more of them lie about than need be, whatever befalls it."""
+
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from engine import cards, objectives
+from engine.config import Config
+from engine.knobs import amend
+from engine.models import SimCLRConfig
+from engine.monitor import WAITING, Looker
+from jobs import looks, pretrain
+from jobs.kept import Kept
+from jobs.recipes import tiny
+
+SMALL = SimCLRConfig(encoder="test_vit", side=32, projection=16)
+
+
+def config_of(folder: str, *knobs: str) -> Config:
+    made = amend(tiny(), ["where=here", f"store.uri={folder}", "transfer.uri=targets", "transfer.patience=99", *knobs])
+    return made.model_copy(update={"pretrain": made.pretrain.model_copy(update={"architecture": "simclr", "simclr": SMALL})})
+
+
+def model_of(config: Config, epoch: float) -> torch.nn.Module:
+    """A model that tells after how many epochs it was had."""
+    made = objectives.model(config.pretrain)
+    with torch.no_grad():
+        next(made.parameters()).fill_(epoch)
+    return made
+
+
+def epoch_of(model: torch.nn.Module) -> int:
+    return int(next(model.parameters()).flatten()[0])
+
+
+class KilledError(Exception):
+    pass
+
+
+def train(config: Config, curve: list[float], state: tuple[int, dict] | None = None, kill: int = -1) -> list[tuple[int, dict]]:
+    """Go on after the checkpoint `state` as the loop does, with one every epoch; its checkpoints, or KilledError with them."""
+    watched = looks.Watched(
+        Looker(config.transfer, lambda model: curve[epoch_of(model)]), SimpleNamespace(log=lambda *_, **__: None), Kept(config, "k")
+    )
+    begin, found = state or (0, watched.state_dict())
+    if state:
+        watched.load_state_dict(found)
+    saved = [(begin, found)]
+    for epoch in range(begin, len(curve)):
+        watched(epoch, model_of(config, epoch))
+        assert len(watched.kept.epochs) <= 3 + WAITING
+        if epoch == kill:
+            raise KilledError(saved)
+        saved.append((epoch, watched.state_dict()))
+    watched.drain()
+    return saved
+
+
+def exported(config: Config, curve: list[float]) -> tuple[int, str]:
+    model, told = pretrain.chosen_of(config, "k", model_of(config, len(curve) - 1))
+    assert epoch_of(model) == told.epoch
+    return told
+
+
+CURVES = st.lists(st.integers(0, 9).map(lambda tenths: tenths / 10), min_size=2, max_size=7)
+
+
+@settings(deadline=None, max_examples=15)
+@example([0.9, 0.1, 0.5, 0.0], [0.6, 0.7], 3, 1, True)  # the best of the checkpoint was surpassed by an epoch that was lost
+@given(CURVES, CURVES, st.integers(0, 6), st.integers(1, 2), st.booleans())
+def test_others_get_the_best_that_was_trained_though_it_was_killed(
+    curve: list[float], other: list[float], kill: int, back: int, wait: bool
+) -> None:
+    """Killed at an epoch, it goes on from the last checkpoint or the one before, as Ray Train may, and not quite as it would have."""
+    with TemporaryDirectory() as folder:
+        config = config_of(folder, f"transfer.wait={str(wait).lower()}")
+        try:
+            train(config, curve, kill=kill)
+        except KilledError as error:
+            saved = error.args[0]
+            begin = saved[max(0, len(saved) - back)]
+            curve = curve[: begin[0] + 1] + other
+            train(config, curve, begin)
+        best = min(range(1, len(curve)), key=lambda epoch: curve[epoch])
+        assert exported(config, curve).epoch == best
+        assert len(Kept(config, "k").epochs) <= 3
+        Kept(config, "k").clear()
+        assert Kept(config, "k").epochs == []
+
+
+def test_the_untrained_encoder_may_be_best_but_is_not_exported_and_that_is_said(tmp_path) -> None:
+    config, curve = config_of(tmp_path), [0.1, 0.5, 0.3, 0.4]
+    train(config, curve)
+    told = exported(config, curve)
+    assert told.epoch == 2
+    assert "of 3 looks in 3 epochs its robustness, 0.3, is the best (lower is better)" in told.why
+    assert "the untrained encoder has 0.1, so by this score no pre-training is best" in told.why
+
+
+def test_where_the_best_is_gone_others_get_the_best_that_is_left_and_that_is_said(tmp_path) -> None:
+    config, curve = config_of(tmp_path, "transfer.keep=true"), [0.9, 0.5, 0.2, 0.4, 0.6]
+    train(config, curve)
+    kept = Kept(config, "k")
+    assert kept.epochs == [0, 1, 2, 3, 4]
+    (tmp_path / "models/k/epoch-00002.safetensors").unlink()
+    told = exported(config, curve)
+    assert told.epoch == 3
+    assert "but for 0.2 after 2, of which no model is left" in told.why
+    kept.clear()
+    assert kept.epochs == [0, 1, 3, 4]  # all were to stay
+
+
+def test_of_a_training_whose_best_look_was_not_trained_others_get_the_last(tmp_path) -> None:
+    config = config_of(tmp_path, "transfer.looks=0,3")
+    train(config, [0.5, 0.1, 0.1])
+    assert exported(config, [0.5, 0.1, 0.1]).epoch == 2
+
+
+def test_the_card_says_which_epoch_it_is_and_why(tmp_path) -> None:
+    config, curve = config_of(tmp_path), [0.9, 0.5, 0.2, 0.4]
+    train(config, curve)
+    model, told = pretrain.chosen_of(config, "k", model_of(config, 3))
+    cards.export(model, cards.Origin({}, config.pretrain, "c", {}, *told), str(tmp_path / "out"))
+    text = (tmp_path / "out/README.md").read_text()
+    assert "## Which epoch\n\nThe model after epoch 2: of 3 looks in 3 epochs its robustness, 0.2, is the best" in text
+    blind = amend(config, ["transfer.uri="])
+    assert pretrain.chosen_of(blind, "k", model) == (model, (blind.pretrain.epochs, "the last; nobody looked at those before"))
+
+
+@pytest.mark.parametrize("wait", ["true", "false"])
+def test_what_looks_took_is_written_down_beside_their_scores(tmp_path, wait: str) -> None:
+    config, curve = config_of(tmp_path, f"transfer.wait={wait}"), [0.9, 0.5, 0.2, 0.4]
+    train(config, curve)
+    noted = Kept(config, "k").noted()
+    assert noted["scores"] == {str(epoch): score for epoch, score in enumerate(curve)}
+    assert all(seconds > 0 for seconds in noted["seconds"].values())
+    assert noted["seconds"].keys() == noted["scores"].keys()
