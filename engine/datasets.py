@@ -11,17 +11,20 @@ from PIL import Image
 
 ENDINGS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 FOREGROUND = 127  # masks are often JPEG, so 0 and 255 arrive smeared: brighter than this counts
+IGNORE = 255  # of class numbers: what is neither trained nor measured on
 
 
 class Pair(NamedTuple):
     name: str  # the stem that image and mask share
     image: Path
     mask: Path
+    group: str = ""
 
 
 class Split(NamedTuple):
     train: tuple[Pair, ...]
     test: tuple[Pair, ...]
+    classes: tuple[str, ...] = ("foreground",)  # their numbers are their places and one more; 0 is background
 
 
 def pairs(uri: str, test_share: float, seed: int, limit: int = 0) -> Split:
@@ -121,8 +124,8 @@ def digest(seed: int, content: bytes) -> str:
 
 
 def load(pair: Pair, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The image (side, side, 3) uint8 RGB and the mask (side, side) bool, both stretched to the square; an empty mask is legal."""
-    return scaled(image_of(pair), side), scaled(truth(pair).astype(np.uint8) * 255, side) > FOREGROUND
+    """The image (side, side, 3) uint8 RGB and its class numbers (side, side) uint8, both stretched to the square; no class is legal."""
+    return scaled(image_of(pair), side), (scaled(truth(pair) * 255, side) > FOREGROUND).astype(np.uint8)
 
 
 def image_of(pair: Pair) -> np.ndarray:
@@ -135,7 +138,7 @@ def picture(path: Path) -> np.ndarray:
 
 
 def truth(pair: Pair) -> np.ndarray:
-    """The mask (height, width) bool as stored.
+    """The class numbers (height, width) uint8 as stored, IGNORE where nothing counts.
 
     ValueError for a PNG of class numbers, such as 0 and 1: by the threshold it would pass for an empty mask.
     """
@@ -143,7 +146,7 @@ def truth(pair: Pair) -> np.ndarray:
     brightest = int(grey.max())
     if 0 < brightest <= FOREGROUND and pair.mask.suffix.lower() == ".png":
         raise ValueError(f"{pair.mask} is nowhere brighter than {brightest}; masks hold 0 and 255")
-    return np.asarray(grey > FOREGROUND)
+    return (grey > FOREGROUND).astype(np.uint8)
 
 
 def decoded(path: Path, colours: int) -> np.ndarray:

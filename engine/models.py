@@ -10,6 +10,8 @@ Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ViTSize = Literal["tiny", "small", "base", "large", "huge"]
+# Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
+DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
 
 
 class Section(BaseModel):
@@ -110,3 +112,11 @@ class TrainConfig(Section):
         if self.architecture == "simclr" and self.accumulate > 1:
             raise ValueError(f"accumulate={self.accumulate}: SimCLR contrasts a whole batch, take more workers or a smaller batch")
         return self
+
+
+def check_dpt(token: int, side: int) -> None:
+    """ValueError where a DPT on tokens of `token` px cannot take images of `side` px."""
+    if token not in DPT_SIDES:
+        raise ValueError(f"token={token} has no DPT: tokens of {', '.join(map(str, DPT_SIDES))} px do")
+    if side % DPT_SIDES[token]:
+        raise ValueError(f"evaluate.side={side} must be a multiple of {DPT_SIDES[token]} for tokens of {token} px")

@@ -73,8 +73,8 @@ def read(config: TransferConfig, side: int) -> Targets:
     for path in sorted(paths, key=lambda one: datasets.digest(config.seed, b"target" + one.read_bytes())):  # who is tested is drawn without
         if paired:
             datasets.check_sizes(masks[path])
-        image, mask = datasets.load(masks[path], side) if paired else (datasets.scaled(datasets.picture(path), side), None)
-        found.setdefault(image.tobytes(), (image, mask))
+        image, labels = datasets.load(masks[path], side) if paired else (datasets.scaled(datasets.picture(path), side), None)
+        found.setdefault(image.tobytes(), (image, None if labels is None else (labels > 0) & (labels < datasets.IGNORE)))
         if len(found) == config.images:
             break
     if len(found) < 2:
