@@ -67,7 +67,7 @@ def is_plain(*args: Any, **told: Any) -> bool:
     """Whether a linear layer is one that MKL would be asked for."""
     tokens, weight, _ = linear(*args, **told)
     kinds = {(one.dtype, one.device.type) for one in (tokens, weight)}
-    return kinds == {(torch.float32, "cpu")} and not torch.is_autocast_enabled("cpu") and is_served("float32") and tokens.numel() > 0
+    return kinds == {(torch.float32, "cpu")} and not torch.is_autocast_enabled("cpu") and is_served("float32") and tokens.ndim > 1
 
 
 class Linear(torch.autograd.Function):

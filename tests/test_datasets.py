@@ -43,7 +43,7 @@ def names(part: tuple[Pair, ...]) -> list[str]:
 
 
 def test_every_pair_lands_on_one_side_and_a_fifth_is_tested(ten: Path) -> None:
-    train, test = pairs(str(ten), 0.2, seed=0)
+    train, test = pairs(str(ten), 0.2, seed=0)[:2]
     assert (len(train), len(test)) == (8, 2)
     assert sorted(names(train) + names(test)) == [f"case {number}" for number in range(10)]
     assert all(pair.image.stem == pair.mask.stem == pair.name for pair in (*train, *test))
@@ -55,7 +55,7 @@ def test_images_of_any_ending_find_their_masks(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "masks" / "c.png"), disc(5)[1])
     (tmp_path / "images" / "Thumbs.db").write_bytes(b"no picture")
     (tmp_path / "images" / ".hidden.png").write_bytes(b"no picture")
-    assert sorted(names(sum(pairs(str(tmp_path), 0.3, seed=0), ()))) == ["a", "b", "c"]
+    assert sorted(names(sum(pairs(str(tmp_path), 0.3, seed=0)[:2], ()))) == ["a", "b", "c"]
 
 
 def test_the_split_does_not_depend_on_the_names_or_the_order_of_the_files(ten: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -72,10 +72,10 @@ def test_another_seed_splits_otherwise(ten: Path) -> None:
 
 
 def test_a_limit_draws_by_seed_and_what_it_draws_stays_when_it_grows(ten: Path) -> None:
-    few, more = (set(names(sum(pairs(str(ten), 0.3, 0, limit), ()))) for limit in (4, 7))
+    few, more = (set(names(sum(pairs(str(ten), 0.3, 0, limit)[:2], ()))) for limit in (4, 7))
     assert len(few) == 4
     assert few < more
-    assert few != set(names(sum(pairs(str(ten), 0.3, 1, 4), ())))
+    assert few != set(names(sum(pairs(str(ten), 0.3, 1, 4)[:2], ())))
 
 
 @settings(max_examples=25, deadline=None)
@@ -85,7 +85,7 @@ def test_identical_images_are_never_on_both_sides(copies: list[int], seed: int, 
     for number, content in enumerate(copies):
         cv2.imwrite(str(root / "images" / f"{number}.png"), disc(content)[0])
         cv2.imwrite(str(root / "masks" / f"{number}.png"), disc(content)[1])
-    train, test = ({pair.image.read_bytes() for pair in part} for part in pairs(str(root), 0.4, seed))
+    train, test = ({pair.image.read_bytes() for pair in part} for part in pairs(str(root), 0.4, seed)[:2])
     assert train
     assert test
     assert not train & test
@@ -94,7 +94,7 @@ def test_identical_images_are_never_on_both_sides(copies: list[int], seed: int, 
 def test_images_and_masks_come_in_the_side_asked_for(ten: Path) -> None:
     pair = pairs(str(ten), 0.2, seed=0).train[0]
     image, mask = load(pair, 32)
-    assert (image.shape, image.dtype, mask.shape, mask.dtype) == ((32, 32, 3), np.uint8, (32, 32), np.bool_)
+    assert (image.shape, image.dtype, mask.shape, mask.dtype) == ((32, 32, 3), np.uint8, (32, 32), np.uint8)
     assert mask.mean() == pytest.approx(truth(pair).mean(), abs=0.02)  # the same share of the picture
 
 
@@ -108,7 +108,7 @@ def test_colours_are_red_green_blue(tmp_path: Path) -> None:
 def test_a_smeared_jpeg_mask_is_cut_at_half_and_an_empty_one_is_legal(tmp_path: Path) -> None:
     write(tmp_path, ["a", "b"], mask=".jpg")
     cv2.imwrite(str(tmp_path / "masks" / "b.jpg"), np.full((40, 60), 3, np.uint8))
-    train, test = pairs(str(tmp_path), 0.5, seed=0)
+    train, test = pairs(str(tmp_path), 0.5, seed=0)[:2]
     masks = {pair.name: truth(pair) for pair in (*train, *test)}
     assert np.mean(masks["a"] != (disc(0)[1] > 0)) < 0.02
     assert not masks["b"].any()
@@ -214,7 +214,7 @@ def test_a_picture_that_breaks_off_is_named(ten: Path) -> None:
 @pytest.mark.skipif(not POLYPGEN.is_dir(), reason="../shared/data is absent")
 @pytest.mark.parametrize(("root", "count", "empty"), [(KVASIR, 998, 0), (POLYPGEN, 1537, 126)])
 def test_the_real_folders_are_read_whole(root: Path, count: int, empty: int) -> None:
-    train, test = pairs(str(root), 0.2, seed=0)
+    train, test = pairs(str(root), 0.2, seed=0)[:2]
     assert len(train) + len(test) == count
     assert abs(len(test) - count / 5) < 3
     assert sum(not truth(pair).any() for pair in (*train, *test)) == empty
