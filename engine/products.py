@@ -66,8 +66,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[T
 def is_plain(*args: Any, **told: Any) -> bool:
     """Whether a linear layer is one that MKL would be asked for."""
     tokens, weight, _ = linear(*args, **told)
-    kinds = {(one.dtype, one.device.type) for one in (tokens, weight)}
-    return kinds == {(torch.float32, "cpu")} and not torch.is_autocast_enabled("cpu") and is_served("float32") and tokens.ndim > 1
+    if torch.is_autocast_enabled("cpu") or tokens.ndim < 2 or not tokens.numel():
+        return False
+    return {(one.dtype, one.device.type) for one in (tokens, weight)} == {(torch.float32, "cpu")} and is_served("float32")
 
 
 class Linear(torch.autograd.Function):
