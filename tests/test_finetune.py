@@ -84,7 +84,6 @@ def test_the_recipe_of_arxiv_2410_18677_is_sgd_on_dice_over_a_polynomial(pairs: 
         "optimiser": "sgd",
         "lr": 0.05,
         "weight_decay": 1e-4,
-        "power": 0.9,
     }
     config = EvaluateConfig(side=64, epochs=2, warmup=0, batch=4, power=0.9, **told)
 
