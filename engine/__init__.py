@@ -18,7 +18,7 @@ front of the flow
     appearance   what a patch shows: contrast, black, glare, what is no mucosa
     frames       decodes, samples, cuts, blacks out and gates
     inference    how models run that are not trained: no gradients, one thread, what precision
-    products     matrix products as a CPU makes them fastest
+    products     matrix products as a CPU makes them fastest, in training too
     heap         memory that stays with the process when it is freed
     packing      models as a CPU runs them fastest
     room         as many items at a time as the GPU has room for
@@ -54,13 +54,15 @@ choosing and training
     cards        a trained encoder for others: timm's names, and a card that says what it is
     datasets     images and their truth: known sets, folders and COCO files, split without leaks
     leaks        near-duplicates between what is trained on and what is tested on
-    segmenters   DPT and U-Net around an encoder
+    segmenters   DPT, U-Net and attention U-Net around an encoder
+    losses       what a segmenter is trained to make small
+    finetune     trains a segmenter by a recipe
     geometry     features without labels: distances, directions, ranks, and scores of that
     probes       features with labels: linear probe, neighbours, LogME, LEEP, H-score
     transfer     robustness, its baselines by name, and how a choice by them is judged
     targets      target images in two views, and what an encoder makes of them
     monitor      looks at an encoder in training, and says when it has been enough
-    scores       mIoU and Dice from counts of pixels, and their intervals
+    scores       mIoU, Dice and the like from counts of pixels, HD95 from outlines, and their intervals
     evaluate     fine-tunes a segmenter and measures it
     released     scores that others released of pre-training at many lengths
     stopping     rules of when to stop pre-training, and what they are worth

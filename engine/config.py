@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from engine.models import MAEConfig, Positive, Section, Seed, SimCLRConfig, TrainConfig
+from engine.models import EvaluateConfig, MAEConfig, Positive, Precision, Section, Seed, SimCLRConfig, TrainConfig, check_dpt
 from engine.settings import (
     Address,
     ExportConfig,
@@ -27,18 +27,10 @@ from engine.settings import (
 )
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and what is stored stay float32
-CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
 Method = Literal[
     "random", "optidel", "optidel_s", "easy", "meddel", "semdedup", "ssl_prototypes", "density", "hierarchical", "d4", "kcenter",
     "el2n_like", "forgetting_like", "rded", "endocurate",
 ]  # fmt: skip
-DataSet = Literal[
-    "folder", "coco", "kvasir_seg", "kvasir_sessile", "kvasir_instrument", "imageclefmed", "etis_larib", "polypgen", "polypgen_sequences",
-    "cvc_300", "endoscene", "cvc_clinicdb", "cvc_colondb", "cvc_12k", "ead2019", "edd2020", "acdc", "covid_qu_ex", "idrid",
-]  # fmt: skip
-# Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
-DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
 
 
 class VideosConfig(Section):
@@ -199,52 +191,6 @@ class SynthesisConfig(Section):
         return self
 
 
-class EvaluateConfig(Section):
-    """Fine-tuning on a folder of image and mask pairs (DPT: mmsegmentation's recipe; iterations: OptiDEL)."""
-
-    uri: str = ""  # folder with images/ and masks/, of another data set as it comes, or a COCO file
-    dataset: DataSet = "folder"  # what lies there: the job datasets lists them
-    pairs: Annotated[int, Field(ge=0)] = 0  # that must be there; 0: as published
-    test_groups: tuple[str, ...] = ()  # patients, videos or centres that are tested on; none: by the set's lists, else by test_share
-    train_groups: tuple[str, ...] = ()  # that are trained on; none: all others
-    architecture: Literal["dpt", "unet"] = "dpt"
-    encoder: CNN = "resnet50"  # of the unet; the DPT's is the pre-trained ViT
-    side: Annotated[int, Field(ge=32)] = 224
-    iterations: Positive = 20000
-    batch: Positive = 16
-    lr: Annotated[float, Field(gt=0)] = 6e-5
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Annotated[int, Field(ge=0)] = 1500  # iterations
-    frozen: bool = False
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    limit: Annotated[int, Field(ge=0)] = 0  # pairs used, drawn by seed; 0: all
-    seeds: tuple[Seed, ...] = (0,)
-
-    @model_validator(mode="after")
-    def can_be_run(self) -> Self:
-        if self.warmup >= self.iterations:
-            raise ValueError(f"warmup={self.warmup} leaves nothing of iterations={self.iterations}")
-        if not self.seeds:
-            raise ValueError("seeds is empty; one number at least")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={self.seeds} names one twice")
-        if self.architecture == "unet" and self.side % 32:
-            raise ValueError(f"side={self.side} must be a multiple of 32 for a U-Net")
-        if self.architecture == "unet" and self.batch < 2:
-            raise ValueError("batch=1 leaves the batch norms of a U-Net nothing to compare; two at least")
-        return self
-
-    @model_validator(mode="after")
-    def can_be_split(self) -> Self:
-        if "://" in self.uri.removeprefix("file://"):
-            raise ValueError(f"uri={self.uri!r} must be a local folder or file")
-        if self.limit == 1:
-            raise ValueError("limit=1 leaves nothing to test on; two at least, or 0 for all")
-        if self.train_groups and not self.test_groups:
-            raise ValueError(f"train_groups={','.join(self.train_groups)} without test_groups says of nobody that it is tested on")
-        return self
-
-
 class Config(Section):
     where: Literal["here", "ray"] = "ray"  # in this process, or on the Ray cluster (a local one if there is none)
     videos: VideosConfig = VideosConfig()
@@ -298,11 +244,3 @@ class Config(Section):
         if self.evaluate.architecture == "dpt" and self.pretrain.architecture == "mae":
             check_dpt(self.pretrain.mae.token, self.evaluate.side)
         return self
-
-
-def check_dpt(token: int, side: int) -> None:
-    """ValueError where a DPT on tokens of `token` px cannot take images of `side` px."""
-    if token not in DPT_SIDES:
-        raise ValueError(f"token={token} has no DPT: tokens of {', '.join(map(str, DPT_SIDES))} px do")
-    if side % DPT_SIDES[token]:
-        raise ValueError(f"evaluate.side={side} must be a multiple of {DPT_SIDES[token]} for tokens of {token} px")

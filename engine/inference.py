@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engine.config import Precision
+from engine.models import Precision
 
 
 @contextmanager

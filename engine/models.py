@@ -10,6 +10,15 @@ Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ViTSize = Literal["tiny", "small", "base", "large", "huge"]
+Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and what is stored stay float32
+CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
+Swin = Literal["swin_tiny_patch4_window7_224", "swin_small_patch4_window7_224", "swin_base_patch4_window7_224"]
+DataSet = Literal[
+    "folder", "coco", "kvasir_seg", "kvasir_sessile", "kvasir_instrument", "imageclefmed", "etis_larib", "polypgen", "polypgen_sequences",
+    "cvc_300", "endoscene", "cvc_clinicdb", "cvc_colondb", "cvc_12k", "ead2019", "edd2020", "acdc", "covid_qu_ex", "idrid",
+]  # fmt: skip
+# Token side -> what the image side must be a multiple of, so that the coarsest of DPT's four maps comes out whole.
+DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
 
 
 class Section(BaseModel):
@@ -110,3 +119,78 @@ class TrainConfig(Section):
         if self.architecture == "simclr" and self.accumulate > 1:
             raise ValueError(f"accumulate={self.accumulate}: SimCLR contrasts a whole batch, take more workers or a smaller batch")
         return self
+
+
+class EvaluateConfig(Section):
+    """Fine-tuning on image and mask pairs (DPT: mmsegmentation's recipe; iterations: OptiDEL). `jobs/recipes.py` has others by name."""
+
+    uri: str = ""  # folder with images/ and masks/, of another data set as it comes, or a COCO file
+    dataset: DataSet = "folder"  # what lies there: the job datasets lists them
+    pairs: Annotated[int, Field(ge=0)] = 0  # that must be there; 0: as published
+    test_groups: tuple[str, ...] = ()  # patients, videos or centres that are tested on; none: by the set's lists, else by test_share
+    train_groups: tuple[str, ...] = ()  # that are trained on; none: all others
+    architecture: Literal["dpt", "unet", "attention_unet"] = "dpt"
+    encoder: Literal[CNN, Swin] = "resnet50"  # of a U-Net; the DPT's is the pre-trained ViT
+    side: Annotated[int, Field(ge=32)] = 224
+    loss: Literal["cross_entropy", "dice"] = "cross_entropy"
+    iterations: Positive = 20000
+    epochs: Natural = 0  # passes over the training part, which then say how many iterations; 0: `iterations`
+    batch: Positive = 16
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 6e-5
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of adamw but for norms, biases and embeddings, of sgd for all weights
+    warmup: Annotated[int, Field(ge=0)] = 1500  # iterations
+    power: Annotated[float, Field(gt=0)] = 1.0  # of the polynomial by which the rate falls; 1: a line
+    precision: Precision = "float32"  # of training; measured is in float32 always
+    frozen: bool = False
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    limit: Annotated[int, Field(ge=0)] = 0  # pairs used, drawn by seed; 0: all
+    seeds: tuple[Seed, ...] = (0,)
+
+    @model_validator(mode="after")
+    def can_be_run(self) -> Self:
+        if not self.epochs and self.warmup >= self.iterations:
+            raise ValueError(f"warmup={self.warmup} leaves nothing of iterations={self.iterations}")
+        if not self.seeds:
+            raise ValueError("seeds is empty; one number at least")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds} names one twice")
+        return self
+
+    @model_validator(mode="after")
+    def can_be_split(self) -> Self:
+        if "://" in self.uri.removeprefix("file://"):
+            raise ValueError(f"uri={self.uri!r} must be a local folder or file")
+        if self.limit == 1:
+            raise ValueError("limit=1 leaves nothing to test on; two at least, or 0 for all")
+        if self.train_groups and not self.test_groups:
+            raise ValueError(f"train_groups={','.join(self.train_groups)} without test_groups says of nobody that it is tested on")
+        return self
+
+    @model_validator(mode="after")
+    def suits_a_unet(self) -> Self:
+        if self.architecture == "dpt":
+            return self
+        if self.side % 32:
+            raise ValueError(f"side={self.side} must be a multiple of 32 for a U-Net")
+        if self.batch < 2:
+            raise ValueError("batch=1 leaves the batch norms of a U-Net nothing to compare; two at least")
+        return self
+
+    def steps(self, images: int) -> int:
+        """Iterations over so many training images; ValueError where the warm-up leaves nothing of them."""
+        steps = -(-self.epochs * images // self.batch) if self.epochs else self.iterations
+        if self.warmup >= steps:
+            raise ValueError(
+                f"evaluate.warmup={self.warmup} leaves nothing of the {steps} iterations that evaluate.epochs={self.epochs} are"
+            )
+        return steps
+
+
+def check_dpt(token: int, side: int) -> None:
+    """ValueError where a DPT on tokens of `token` px cannot take images of `side` px."""
+    if token not in DPT_SIDES:
+        raise ValueError(f"token={token} has no DPT: tokens of {', '.join(map(str, DPT_SIDES))} px do")
+    if side % DPT_SIDES[token]:
+        raise ValueError(f"evaluate.side={side} must be a multiple of {DPT_SIDES[token]} for tokens of {token} px")

@@ -7,7 +7,7 @@ import torch
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-from engine.config import Precision
+from engine.models import Precision
 from engine.products import Packed, is_served
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -1,25 +1,50 @@
-"""How well a mask was drawn, from counts of pixels: mIoU, Dice, and what chance leaves of a difference."""
+"""How well masks were drawn: scores from counts of pixels, the distance of outlines, and what chance leaves of a difference.
+
+N images, C classes and the background before them, so that a class number is its place. Pixels whose truth is IGNORE count nowhere.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
+from scipy.spatial import cKDTree
+
+from engine.datasets import IGNORE
 
 DRAWS = 1000  # of the bootstrap
+MEASURES = ("iou", "dice", "precision", "recall")
 
 
-def counted(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(4,) pixels: true positive, false positive, false negative, true negative."""
-    return np.array([(predicted & truth).sum(), (predicted & ~truth).sum(), (~predicted & truth).sum(), (~predicted & ~truth).sum()])
+def counted(drawn: np.ndarray, truth: np.ndarray, classes: int = 1) -> np.ndarray:
+    """(1 + classes, 4) pixels of an image: true positive, false positive, false negative, true negative of every class, from class numbers.
+
+    A class number above `classes` is a bug or a mask of something else: ValueError.
+    """
+    counts = truth != IGNORE
+    kinds = classes + 1
+    pairs = kinds * truth[counts].astype(np.int64) + drawn[counts]
+    found = np.bincount(pairs, minlength=kinds**2)
+    if len(found) > kinds**2 or (counts.any() and drawn[counts].max() > classes):
+        raise ValueError(f"class numbers up to {max(truth[counts].max(), drawn[counts].max())}, expected {classes} at most")
+    confused = found.reshape(kinds, kinds)  # [true, drawn]
+    hit, drawn_as, true = np.diag(confused), confused.sum(0), confused.sum(1)
+    return np.stack([hit, drawn_as - hit, true - hit, counts.sum() - drawn_as - true + hit], axis=1)
+
+
+def by_class(counts: np.ndarray) -> np.ndarray:
+    """(N, 1 + C, 4) of counts as they are kept; (N, 4), as runs of one class kept them before, are of the foreground alone."""
+    return counts if counts.ndim == 3 else np.stack([counts[:, [3, 2, 1, 0]], counts], axis=1)
 
 
 def per_image(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """IoU, Dice, precision and recall of the foreground for counts (N, 4).
+    """IoU, Dice, precision and recall of every image and class, (N, C) each, for counts (N, 1 + C, 4); the background is none.
 
     Nothing to find and nothing found scores 1 in all four; otherwise a score without a denominator is 0. So Dice = 2 IoU / (1 + IoU),
     and Dice is the harmonic mean of precision and recall, always.
     """
-    hit, false, missed, _ = counts.T
+    hit, false, missed, _ = np.moveaxis(by_class(counts)[:, 1:], -1, 0)
     empty = hit + false + missed == 0
     return {
         "iou": share(hit, hit + false + missed, empty),
@@ -30,27 +55,80 @@ def per_image(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def mean_iou(counts: np.ndarray) -> np.ndarray:
-    """The mean IoU of background and foreground for counts (..., 4); a class that neither has nor is given a pixel scores 1."""
-    hit, false, missed, rest = np.moveaxis(counts, -1, 0)
-    classes = [share(inside, inside + false + missed, inside + false + missed == 0) for inside in (hit, rest)]
-    return np.asarray(np.mean(classes, axis=0))
+    """The mean IoU of all classes, background too, for counts (..., 1 + C, 4); a class that neither has nor is given a pixel scores 1."""
+    hit, false, missed, _ = np.moveaxis(counts, -1, 0)
+    return np.asarray(share(hit, hit + false + missed, hit + false + missed == 0).mean(-1))
 
 
 def share(part: np.ndarray, whole: np.ndarray, perfect: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(perfect, 1.0, part / np.maximum(whole, 1)))
 
 
+def outline_distances(drawn: np.ndarray, truth: np.ndarray, classes: int = 1, percentile: float = 95.0) -> np.ndarray:
+    """HD95 (C,) of an image, in pixels of the stored picture, whose physical size nobody knows; 100 for `percentile`: Hausdorff's distance.
+
+    The larger of two percentiles (linear between ranks): of the distances from the outline that is drawn to the nearest place of the true
+    one, and back; an outline is the pixels of a class with one of their four neighbours outside it, or at the image's edge (Maier-Hein et
+    al., Metrics Reloaded, arXiv 2206.01653). Neither drawn nor there: 0. One of the two: the diagonal of the image, which nothing exceeds
+    (our choice; `missing` tells where). Ignored pixels are of no class in either.
+    """
+    counts = truth != IGNORE
+    worst = float(np.hypot(*truth.shape))
+    return np.array([distance(counts & (drawn == one), counts & (truth == one), percentile, worst) for one in range(1, classes + 1)])
+
+
+def distance(first: np.ndarray, second: np.ndarray, percentile: float, worst: float) -> float:
+    """Of two masks (H, W) bool; `worst` where one of them is empty."""
+    if not first.any() or not second.any():
+        return worst if first.any() or second.any() else 0.0
+    one, other = outline(first), outline(second)
+    there, back = cKDTree(other).query(one)[0], cKDTree(one).query(other)[0]
+    return float(max(np.percentile(there, percentile), np.percentile(back, percentile)))
+
+
+def outline(mask: np.ndarray) -> NDArray[np.int64]:
+    """(n, 2) rows and columns of the pixels of a mask that have a neighbour outside it."""
+    return np.argwhere(mask & ~binary_erosion(mask))
+
+
+def missing(counts: np.ndarray) -> np.ndarray:
+    """(N, C) bool for counts (N, 1 + C, 4): a class that was drawn where it is not, or is there and was not drawn at all."""
+    hit, false, missed, _ = np.moveaxis(by_class(counts)[:, 1:], -1, 0)
+    return np.asarray((hit + false == 0) != (hit + missed == 0))
+
+
 def bootstrap(counts: np.ndarray, seed: int) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mIoU: percentiles over DRAWS test parts drawn from the images (N, 4) with replacement."""
-    low, high = np.percentile(mean_iou(redrawn(len(counts), seed) @ counts), [2.5, 97.5])
+    """The 95 % bootstrap interval of the mIoU: percentiles over DRAWS test parts drawn from the images (N, 1 + C, 4) with replacement."""
+    return middle(mean_iou(summed(redrawn(len(counts), seed), counts)))
+
+
+def intervals(values: dict[str, np.ndarray], seed: int) -> dict[str, tuple[float, float]]:
+    """The same of means over the images: of each (N, C), all classes together, over the same draws as of the mIoU."""
+    drawn = redrawn(len(next(iter(values.values()))), seed)
+    return {name: middle(drawn @ scores.mean(1) / len(scores)) for name, scores in values.items()}
+
+
+def middle(draws: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
+
+
+def summed(times: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(DRAWS, 1 + C, 4): the pixels of all images together, each as often as it was drawn."""
+    return np.tensordot(times, by_class(counts), axes=1)
 
 
 class Marks(NamedTuple):
     """What one network scored on every test image."""
 
     names: tuple[str, ...]
-    counts: np.ndarray  # (N, 4)
+    counts: np.ndarray  # (N, 1 + C, 4), as `by_class` says
+
+    @property
+    def recall(self) -> float:
+        """The share of all foreground pixels of all images that were given their class."""
+        hit, _, missed, _ = by_class(self.counts)[:, 1:].sum((0, 1))
+        return float(hit / max(hit + missed, 1))
 
 
 def advantage(first: Sequence[Marks], second: Sequence[Marks], seed: int = 0) -> tuple[float, float, float]:
@@ -64,8 +142,8 @@ def advantage(first: Sequence[Marks], second: Sequence[Marks], seed: int = 0) ->
     drawn, seen = [], []
     for number, (one, other) in enumerate(zip(first, second, strict=True)):
         times = redrawn(len(one.names), seed + number)
-        drawn.append(mean_iou(times @ one.counts) - mean_iou(times @ other.counts))
-        seen.append(mean_iou(one.counts.sum(0)) - mean_iou(other.counts.sum(0)))
+        drawn.append(mean_iou(summed(times, one.counts)) - mean_iou(summed(times, other.counts)))
+        seen.append(mean_iou(by_class(one.counts).sum(0)) - mean_iou(by_class(other.counts).sum(0)))
     low, high = np.percentile(np.mean(drawn, axis=0), [2.5, 97.5])
     return float(np.mean(seen)), float(low), float(high)
 

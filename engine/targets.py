@@ -73,14 +73,17 @@ def read(config: TransferConfig, side: int) -> Targets:
     for path in sorted(paths, key=lambda one: datasets.digest(config.seed, b"target" + one.read_bytes())):  # who is tested is drawn without
         if paired:
             datasets.check_sizes([masks[path]])
-        image, mask = datasets.load(masks[path], side) if paired else (datasets.scaled(datasets.picture(path), side), None)
-        found.setdefault(image.tobytes(), (image, mask))
+        image, labels = datasets.load(masks[path], side) if paired else (datasets.scaled(datasets.picture(path), side), None)
+        found.setdefault(image.tobytes(), (image, labels))
         if len(found) == config.images:
             break
     if len(found) < 2:
         raise ValueError(f"transfer.uri={config.uri} holds {len(found)} different pictures, expected two target images at least")
     images, drawn = zip(*found.values(), strict=True)
-    return Targets(np.stack(images), np.stack([mask == 1 for mask in drawn if mask is not None]) if paired else None)
+    return Targets(
+        np.stack(images),
+        np.stack([(labels > 0) & (labels < datasets.IGNORE) for labels in drawn if labels is not None]) if paired else None,
+    )
 
 
 def score(encoder: nn.Module, targets: Targets, config: TransferConfig) -> float:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import yaml
 from engine import files, tracking
 from engine.config import Config
 from engine.knobs import amend, build, flat
-from engine.models import TrainConfig
+from engine.models import Section
 from jobs import places
-from jobs.recipes import RECIPES, TRAININGS
+from jobs.recipes import EVALUATIONS, RECIPES, TRAININGS
 
 JOBS = {
     "demo": "simulated video through the whole chain, with a report at the end",
@@ -48,6 +48,11 @@ SUBJECTS = {  # jobs that are asked about something, and what
     "nearest": "the id of one patch, as in: nearest store.uri=store lookup.k=5 PATCH_ID",
     "explain": "one id of a patch, frame (video@milliseconds), training image, selection or video, or the beginning of one",
 }
+NAMED: dict[str, Mapping[str, Callable[[], Section]]] = {
+    "pretrain": TRAININGS,
+    "evaluate": EVALUATIONS,
+}  # sections that one may take whole, by name
+KEPT = {"evaluate": ("uri", "test_share", "limit")}  # of what stood there: what is measured on, which no recipe says
 KNOB = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 GONE = re.compile(r".*Not found: \S*?([^/\s]+)\.lance/([^\s,]+).*")  # what Lance says of a file that it was promised
 USAGE = "usage: python -m jobs JOB [RECIPE | file.yaml] [knob=value ...]"
@@ -126,10 +131,11 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
     if job in SUBJECTS and len(asked) != 1:
         raise ValueError(f"{job} takes {SUBJECTS[job]}")
     knobs = [word for word in rest if word not in asked]
-    trainings = [word for word in knobs if word.startswith("pretrain=")]
-    for word in trainings:
-        config = config.model_copy(update={"pretrain": training(word.partition("=")[2])})
-    return job, amend(config, [word for word in knobs if word not in trainings]), asked
+    whole = [word for word in knobs if word.partition("=")[0] in NAMED]
+    for word in whole:
+        part, _, name = word.partition("=")
+        config = config.model_copy(update={part: section(part, name, getattr(config, part))})
+    return job, amend(config, [word for word in knobs if word not in whole]), asked
 
 
 def refuse_stray(job: str, rest: Sequence[str]) -> None:
@@ -147,11 +153,11 @@ def is_recipe(word: str) -> bool:
     return word in RECIPES or (word.endswith((".yaml", ".yml")) and "=" not in word)
 
 
-def training(name: str) -> TrainConfig:
-    """A whole section pretrain by name."""
-    if name not in TRAININGS:
-        raise ValueError(f"pretrain={name!r} is none of {', '.join(TRAININGS)}; its single knobs are pretrain.epochs, pretrain.batch, ...")
-    return TRAININGS[name]()
+def section(part: str, name: str, before: Section) -> Section:
+    """A whole section by name, in the place of the one `before`."""
+    if name not in NAMED[part]:
+        raise ValueError(f"{part}={name!r} is none of {', '.join(NAMED[part])}; its single knobs are {part}.epochs, {part}.batch, ...")
+    return NAMED[part][name]().model_copy(update={knob: getattr(before, knob) for knob in KEPT.get(part, ())})
 
 
 class Plain(yaml.BaseLoader):
@@ -179,10 +185,11 @@ def from_file(path: str) -> Config:
     recipe = tree.pop("recipe", None)
     if recipe is not None and recipe not in list(RECIPES):
         raise ValueError(f"{path}: recipe={recipe!r} is none of {', '.join(RECIPES)}")
-    if isinstance(named := tree.get("pretrain"), str) and named:
-        tree["pretrain"] = training(named).model_dump(mode="json")
-    started = (RECIPES[recipe]() if recipe else Config()).model_dump(mode="json")
-    return build(merged(started, tree))
+    started = RECIPES[recipe]() if recipe else Config()
+    for part in NAMED:
+        if isinstance(named := tree.get(part), str) and named:
+            tree[part] = section(part, named, getattr(started, part)).model_dump(mode="json")
+    return build(merged(started.model_dump(mode="json"), tree))
 
 
 def merged(tree: dict[str, object], changes: dict[str, object]) -> dict[str, object]:
@@ -197,12 +204,15 @@ def merged(tree: dict[str, object], changes: dict[str, object]) -> dict[str, obj
 
 def help_text() -> str:
     jobs = "\n".join(f"  {name:14} {line}" for name, line in JOBS.items())
-    recipes, trainings = (
-        "\n".join(f"  {name:14} {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in some.items()) for some in (RECIPES, TRAININGS)
-    )
+    groups = {"recipes": RECIPES, **{f"{part}=NAME": named for part, named in NAMED.items()}}
+    named = "\n\n".join(f"{title}\n{listing(recipes)}" for title, recipes in groups.items())
     defaults = "\n".join(f"  {name}={'' if value == '' else value}" for name, value in flat(Config()).items())
     told = "knobs and their defaults (explained in engine/config.py and engine/settings.py)"
-    return f"{USAGE}\n\njobs\n{jobs}\n\nrecipes\n{recipes}\n\npretrain=NAME\n{trainings}\n\n{told}\n{defaults}"
+    return f"{USAGE}\n\njobs\n{jobs}\n\n{named}\n\n{told}\n{defaults}"
+
+
+def listing(recipes: Mapping[str, Callable[[], Section]]) -> str:
+    return "\n".join(f"  {name:14} {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in recipes.items())
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from engine import datasets
-from engine.config import Config, EvaluateConfig
+from engine.config import Config
 from engine.datasets import published, sources
+from engine.models import EvaluateConfig
 from jobs import output
 
 log = logging.getLogger("jobs.datasets")

@@ -8,16 +8,19 @@ from typing import Any, NamedTuple
 
 import torch
 
-from engine import cards, datasets, evaluate, objectives, theory, tracking
+from engine import cards, datasets, evaluate, objectives, segmenters, theory, tracking
 from engine.config import Config
 from engine.datasets import Split
 from engine.evaluate import Result
 from engine.leaks import Leaks
+from engine.models import MAEConfig, check_dpt
+from engine.segmenters import ViT
 from engine.store import PatchStore
 from engine.text import FindText
 from jobs import pretrain, twins
 
-MEASURES = ("miou", "iou", "dice", "precision", "recall", "seconds")
+MEASURES = ("miou", "iou", "dice", "precision", "recall", "hd95", "missing", "seconds")
+NETWORKS = {"dpt": "DPT", "unet": "U-Net", "attention_unet": "attention U-Net"}
 UNTRAINED = "no pre-training"
 log = logging.getLogger("jobs.evaluate")
 
@@ -36,10 +39,10 @@ class Contender(NamedTuple):
 def run(config: Config) -> None:
     """Measure for every seed the model of selection.* and pretrain.*, and the same network without pre-training.
 
-    A masked autoencoder pre-trains the ViT of a DPT, SimCLR the CNN of a U-Net; a U-Net beside a masked autoencoder is measured from
-    random weights, as the baseline it is.
+    A masked autoencoder pre-trains the ViT of a DPT, SimCLR that or the CNN or Swin of a U-Net; a U-Net beside a masked autoencoder is
+    measured from random weights, as the baseline it is.
     """
-    alone = config.evaluate.architecture == "unet" and config.pretrain.architecture == "mae"
+    alone = config.evaluate.architecture != "dpt" and config.pretrain.architecture == "mae"
     contenders = [Contender(UNTRAINED, "", 0.0, "random", None)] if alone else [pretrained(config), untrained(config)]
     data = datasets.fingerprint(config.evaluate.uri, config.evaluate.dataset)
     splits = {seed: datasets.chosen(config.evaluate, seed) for seed in config.evaluate.seeds}
@@ -67,16 +70,26 @@ def pretrained(config: Config) -> Contender:
 def check_fits(config: Config) -> None:
     """ValueError where what is pre-trained is not what the network is built around."""
     how, recipe = config.evaluate, config.pretrain
-    if recipe.architecture == "simclr" and how.architecture == "dpt":
+    if how.architecture == "dpt":
+        if (vit := segmenters.vit_of(recipe)) is None:
+            raise ValueError(
+                f"pretrain.simclr.encoder={recipe.simclr.encoder}: a DPT is fine-tuned on a plain ViT such as vit_tiny_patch16_224; "
+                "take evaluate.architecture=unet"
+            )
+        check_dpt(vit.token, how.side)
+    elif recipe.architecture == "mae":
         raise ValueError(
-            "pretrain.architecture=simclr: a DPT is fine-tuned on the ViT of a masked autoencoder; take evaluate.architecture=unet"
+            f"evaluate.architecture={how.architecture} is fine-tuned on what SimCLR trained; for a masked autoencoder take dpt"
         )
-    if recipe.architecture == "mae" and how.architecture == "unet":
-        raise ValueError("evaluate.architecture=unet is fine-tuned on what SimCLR trained; for a masked autoencoder take dpt")
-    if recipe.architecture == "simclr" and how.encoder != recipe.simclr.encoder:
+    elif how.encoder != recipe.simclr.encoder:
         raise ValueError(
             f"evaluate.encoder={how.encoder} is not what was trained, expected pretrain.simclr.encoder={recipe.simclr.encoder}"
         )
+
+
+def stood_on(config: Config) -> MAEConfig | ViT:
+    """The ViT that a DPT stands on; a U-Net asks for none."""
+    return segmenters.vit_of(config.pretrain) or config.pretrain.mae
 
 
 def untrained(config: Config) -> Contender:
@@ -98,14 +111,17 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
     tags |= {"budget": config.selection.budget, "seed": seed, "data": data, "comparison": comparison(config, data, split)}
     with tracking.running(config, job, key, tags) as record:
         result = evaluate.evaluate(
-            contender.encoder, config.pretrain.mae, split, config.evaluate, seed, lambda step, metrics: record.log(metrics, step)
+            contender.encoder, stood_on(config), split, config.evaluate, seed, lambda step, metrics: record.log(metrics, step)
         )
         metrics = {f"evaluate/{name}": value for name, value in metrics_of(result, contender).items()}
-        record.log(metrics, config.evaluate.iterations)
+        record.log(metrics, result.curve[-1][0])
         keep(record, result)
         if contender.leaks:
             record.keep("leaks.json", twins.told(contender.leaks))
-    log.info("%s, seed %d: mIoU %.4f, Dice %.4f on %d test images", contender.method, seed, result.miou, result.dice, len(split.test))
+    log.info(
+        "%s, seed %d: mIoU %.4f, Dice %.4f, HD95 %.1f px on %d test images; %d of them or of their classes were missed or made up whole",
+        contender.method, seed, result.miou, result.dice, result.hd95, len(split.test), result.missing,
+    )  # fmt: skip
     return metrics
 
 
@@ -118,16 +134,20 @@ def comparison(config: Config, data: str, split: Split) -> str:
     """What results have in common that may stand side by side."""
     how, name = config.evaluate, Path(config.evaluate.uri.removeprefix("file://")).resolve().name
     name += f", tested on {', '.join(how.test_groups)}" if how.test_groups else ""
-    network = f"DPT on vit_{config.pretrain.mae.size}" if how.architecture == "dpt" else f"U-Net on {how.encoder}"
+    network = f"{NETWORKS[how.architecture]} on {f'vit_{stood_on(config).size}' if how.architecture == 'dpt' else how.encoder}"
     return (
-        f"{name}: {len(split.train)} images trained, {len(split.test)} tested · {network}, {how.side} px, {how.iterations} iterations · "
+        f"{name}: {len(split.train)} images trained, {len(split.test)} tested · {network}{', frozen' * how.frozen}, {how.side} px, "
+        f"{how.steps(len(split.train))} iterations · "
         f"data {data}, evaluate {settings(config)}, pretrain {config.pretrain.fingerprint()}"
     )
 
 
 def metrics_of(result: Result, contender: Contender) -> dict[str, float]:
     metrics = {name: float(getattr(result, name)) for name in MEASURES}
-    metrics |= {"miou_low": result.interval[0], "miou_high": result.interval[1]}
+    for name, (low, high) in {"miou": result.interval, **result.intervals}.items():
+        metrics |= {f"{name}_low": low, f"{name}_high": high}
+    if len(result.classes) > 1:
+        metrics |= {f"{name}/{measure}": value for name, one in result.classes.items() for measure, value in one.items()}
     metrics |= {"leaked_images": float(contender.leaks.tested)} if contender.leaks else {}
     return metrics | ({"normdel": theory.normdel(result.miou, contender.retained)} if contender.retained else {})
 
@@ -140,4 +160,5 @@ def keep(record: tracking.Run, result: Result) -> None:
             example.image[y0:y1, x0:x1] = 0
         record.keep(f"examples/{number}.jpg", evaluate.overlay(example.image, example.truth, example.drawn))
     told = {"names": result.marks.names, "counts": result.marks.counts.tolist(), "examples": [one.iou for one in result.examples]}
+    told["hd95"] = result.per_image["hd95"].tolist()
     record.keep("tested.json", json.dumps(told).encode())

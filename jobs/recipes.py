@@ -2,17 +2,8 @@
 
 from collections.abc import Callable
 
-from engine.config import (
-    Config,
-    DifficultyConfig,
-    EvaluateConfig,
-    FramesConfig,
-    PatchesConfig,
-    ProbeConfig,
-    SelectionConfig,
-    VideosConfig,
-)
-from engine.models import MAEConfig, SimCLRConfig, TrainConfig
+from engine.config import Config, DifficultyConfig, FramesConfig, PatchesConfig, ProbeConfig, SelectionConfig, VideosConfig
+from engine.models import EvaluateConfig, MAEConfig, SimCLRConfig, TrainConfig
 
 
 def tiny() -> Config:
@@ -86,3 +77,40 @@ def small() -> TrainConfig:
 
 
 TRAININGS: dict[str, Callable[[], TrainConfig]] = {"optidel": optidel, "mae": mae, "simclr": simclr, "small": small}
+
+
+def dpt() -> EvaluateConfig:
+    """OptiDEL's (arXiv 2408.07107): DPT, 20,000 iterations, AdamW; of the rest it says nothing, so it is mmsegmentation's, at 224 px."""
+    return EvaluateConfig(
+        architecture="dpt", side=224, iterations=20000, batch=16, lr=6e-5, weight_decay=0.01, warmup=1500, seeds=(0, 1, 2)
+    )
+
+
+def robustness() -> EvaluateConfig:
+    """That of arXiv 2410.18677: attention U-Net on ResNet50, Dice loss, SGD, 150 epochs of batch 24, five seeds.
+
+    It turns its images, ours are cropped and flipped. Its U-Net has an encoder of its own, its Swin U-Net a decoder of Swin blocks:
+    nearest to them here are evaluate.architecture=unet and, with it, evaluate.encoder=swin_tiny_patch4_window7_224.
+    """
+    return EvaluateConfig(
+        architecture="attention_unet",
+        encoder="resnet50",
+        side=224,
+        loss="dice",
+        epochs=150,
+        batch=24,
+        optimiser="sgd",
+        lr=0.05,
+        weight_decay=1e-4,
+        warmup=0,
+        power=0.9,
+        seeds=(123124, 123125, 123126, 123127, 123128),
+    )
+
+
+def quick() -> EvaluateConfig:
+    """For two processors without a GPU, half a minute each: DPT at 96 px, 250 iterations of 16 in bfloat16, three seeds."""
+    return EvaluateConfig(side=96, iterations=250, warmup=25, batch=16, lr=1e-3, precision="bfloat16", seeds=(0, 1, 2))
+
+
+EVALUATIONS: dict[str, Callable[[], EvaluateConfig]] = {"optidel": dpt, "robustness": robustness, "small": quick}

@@ -41,14 +41,13 @@ def newest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def outcome(one: dict[str, Any], marks: Marks, shown: list[Picture], size: tuple[int, int]) -> Outcome:
     tags, metrics = one["tags"], {name.removeprefix("evaluate/"): value for name, value in one["metrics"].items()}
-    hit, _, missed, _ = marks.counts.sum(0)
     return Outcome(
         comparison=tags["comparison"],
         method=tags["method"],
         budget=float(tags["budget"]),
         retained=float(tags["retained"]),
         **{name: metrics[name] for name in ("miou", "miou_low", "miou_high", "iou", "dice")},
-        recall=float(hit / max(hit + missed, 1)),
+        recall=marks.recall,
         normdel=metrics.get("normdel", float("nan")),
         caution=caution(tags, int(metrics.get("leaked_images", 0))),
         patches=size[0],

@@ -109,7 +109,7 @@ def trail_of(config: Config, epochs: list[int], found: Scores, performance: Perf
         lower=transfer.SCORES[watched].lower,
         measure="Dice",
         setting=f"{len(split.train)} images trained, {len(split.test)} tested, fine-tuned {'but for the encoder ' * how.frozen}"
-        f"for {how.iterations} iterations, {len(how.seeds)} seeds",
+        f"for {how.steps(len(split.train))} iterations, {len(how.seeds)} seeds",
         epochs=epochs,
         scores=[found[watched].get(epoch) for epoch in epochs],
         performance=performance,

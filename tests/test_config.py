@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from engine.config import Config
 from engine.knobs import amend, build, flat
 from jobs.__main__ import parse
-from jobs.recipes import RECIPES, TRAININGS, tiny
+from jobs.recipes import EVALUATIONS, RECIPES, TRAININGS, tiny
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,36 @@ def test_a_file_may_name_a_training(tmp_path):
     (tmp_path / "a.yaml").write_text("recipe: tiny\npretrain: mae\n")
     _, config, _ = parse(["pretrain", str(tmp_path / "a.yaml"), "pretrain.accumulate=8"])
     assert config.pretrain == TRAININGS["mae"]().model_copy(update={"accumulate": 8})
+
+
+@pytest.mark.parametrize("recipe", EVALUATIONS)
+def test_an_evaluation_by_name_is_taken_whole_but_for_what_is_measured_on(recipe):
+    for words in (["evaluate.seeds=7", f"evaluate={recipe}"], ["evaluate=small", f"evaluate={recipe}", "evaluate.seeds=7"]):
+        _, config, _ = parse(["evaluate", "tiny", *words])
+        named = {"seeds": (7,), "limit": tiny().evaluate.limit}
+        assert config == tiny().model_copy(update={"evaluate": EVALUATIONS[recipe]().model_copy(update=named)})
+
+
+def test_the_evaluations_are_those_of_their_papers():
+    """METHODS.md sections 3 and 4; configurations of aielte-research/MedSegPretrainImageNet."""
+    optidel, robustness = (EVALUATIONS[name]() for name in ("optidel", "robustness"))
+    assert (optidel.architecture, optidel.iterations, optidel.batch, optidel.optimiser) == ("dpt", 20000, 16, "adamw")
+    assert (optidel.lr, optidel.weight_decay, optidel.warmup, optidel.power, optidel.loss) == (6e-5, 0.01, 1500, 1.0, "cross_entropy")
+    assert (robustness.architecture, robustness.encoder, robustness.loss) == ("attention_unet", "resnet50", "dice")
+    assert (robustness.optimiser, robustness.momentum, robustness.weight_decay) == ("sgd", 0.9, 1e-4)
+    assert (robustness.lr, robustness.power, robustness.warmup, robustness.batch, robustness.epochs, robustness.side) == (
+        (0.05, 0.9, 0, 24, 150, 224)
+    )  # fmt: skip
+    assert robustness.seeds == tuple(range(123124, 123129))
+
+
+def test_an_evaluation_that_has_no_name_is_refused_with_those_that_have_one():
+    with pytest.raises(ValueError, match=r"^evaluate='best' is none of optidel, robustness, small; its single knobs are evaluate\.epochs"):
+        parse(["evaluate", "tiny", "evaluate=best"])
+
+
+def test_a_file_may_name_an_evaluation_and_keeps_what_is_measured_on(tmp_path):
+    (tmp_path / "a.yaml").write_text("recipe: tiny\nevaluate: robustness\n")
+    _, config, _ = parse(["evaluate", str(tmp_path / "a.yaml"), "evaluate.uri=pairs", "evaluate.frozen=true"])
+    named = {"uri": "pairs", "limit": tiny().evaluate.limit, "frozen": True}
+    assert config.evaluate == EVALUATIONS["robustness"]().model_copy(update=named)

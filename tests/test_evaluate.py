@@ -5,12 +5,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from engine import datasets, evaluate, scores, segmenters
-from engine.config import EvaluateConfig, MAEConfig
+from engine import datasets, evaluate, finetune, scores, segmenters
+from engine.config import MAEConfig
 from engine.datasets import Pair, Split
+from engine.models import EvaluateConfig
 
 MAE = MAEConfig(size="tiny", side=96, token=16)
 QUICK = EvaluateConfig(side=64, iterations=30, warmup=3, batch=4, lr=1e-3)
@@ -36,7 +35,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Split:
 def fitted(state: Mapping[str, torch.Tensor] | None, split: Split, config: EvaluateConfig, seed: int = 0) -> segmenters.Segmenter:
     torch.manual_seed(seed)
     model = segmenters.segmenter(state, MAE, config)
-    evaluate.train(model, split.train, config, seed, lambda step, metrics: None)
+    finetune.train(model, split.train, config, seed, lambda step, metrics: None)
     return model
 
 
@@ -75,7 +74,7 @@ def test_a_result_tells_what_it_was_measured_on(shapes: Split) -> None:
     assert [step for step, _ in told] == [step for step, _ in result.curve] == list(range(1, 31))
     assert [metrics["loss"] for _, metrics in told] == [loss for _, loss in result.curve]
     assert result.marks.names == tuple(pair.name for pair in shapes.test)
-    assert (result.marks.counts.sum(1) == 72 * 80).all()  # pixels of the stored mask, not of the network's input
+    assert (result.marks.counts.sum(2) == 72 * 80).all()  # pixels of the stored mask, not of the network's input
     assert result.interval[0] <= result.miou <= result.interval[1]
     assert result.dice == pytest.approx(result.per_image["dice"].mean())
     assert result.seed == 5
@@ -84,7 +83,7 @@ def test_a_result_tells_what_it_was_measured_on(shapes: Split) -> None:
 def test_the_examples_are_the_best_and_the_worst_as_pictures(shapes: Split) -> None:
     every = Split(shapes.train, (*shapes.train, *shapes.test))
     result = evaluate.evaluate(None, MAE, every, QUICK.model_copy(update={"iterations": 10}), seed=0)
-    ranked = sorted(result.per_image["iou"])[::-1]
+    ranked = sorted(result.per_image["iou"][:, 0])[::-1]
     assert [example.iou for example in result.examples] == [*ranked[:3], *ranked[-3:]]
     best = next(example for example in result.examples if example.truth.any())
     assert best.iou == pytest.approx((best.truth & best.drawn).sum() / (best.truth | best.drawn).sum())
@@ -120,48 +119,10 @@ def states(*modules: torch.nn.Module) -> list[list[torch.Tensor]]:
 
 
 def test_a_bare_size_means_the_tokens_of_the_paper() -> None:
-    assert [evaluate.as_mae(size).token for size in ("tiny", "base", "large", "huge")] == [16, 16, 16, 14]  # type: ignore[arg-type]
+    assert [evaluate.as_vit(size).token for size in ("tiny", "base", "large", "huge")] == [16, 16, 16, 14]  # type: ignore[arg-type]
 
 
-# The recipe
-
-
-def test_norms_biases_and_embeddings_do_not_decay() -> None:
-    model = segmenters.segmenter(None, MAE, QUICK)
-    decaying, spared = (group["params"] for group in evaluate.optimiser_of(model, QUICK).param_groups)
-    embeddings = {id(model.encoder.model.pos_embed), id(model.encoder.model.cls_token)}
-    assert embeddings < {id(weights) for weights in spared}
-    assert all(weights.ndim > 1 for weights in decaying)
-    assert all(weights.ndim == 1 or id(weights) in embeddings for weights in spared)
-    assert len(decaying) + len(spared) == len(list(model.parameters()))
-
-
-def test_the_learning_rate_climbs_to_its_peak_and_falls_to_nothing() -> None:
-    config = EvaluateConfig(iterations=20, warmup=5, lr=2.0)
-    rates = [evaluate.rate(step, config) for step in range(20)]
-    assert rates[0] == pytest.approx(2e-6)
-    assert rates[5] == 2.0
-    assert rates[19] == pytest.approx(2.0 / 15)
-    np.testing.assert_allclose(np.diff(rates[:6]), 0.4, rtol=1e-5)
-    np.testing.assert_allclose(np.diff(rates[5:]), -2.0 / 15)
-
-
-@given(count=st.integers(1, 9), batch=st.integers(1, 7), seed=st.integers(0, 5))
-def test_every_image_is_seen_once_before_any_is_seen_again(count: int, batch: int, seed: int) -> None:
-    seen = [position for step in range(3 * count) for position in evaluate.turns(count, batch, seed, step)]
-    for first in range(0, len(seen) - count + 1, count):
-        assert sorted(seen[first : first + count]) == list(range(count))
-
-
-def test_the_mask_goes_where_the_image_goes() -> None:
-    masks = torch.zeros(16, 1, 64, 64)
-    masks[:, :, 10:30, 34:60] = 1
-    images, moved = evaluate.augmented(masks.expand(-1, 3, -1, -1).clone(), masks, np.random.default_rng(0))
-    assert ((images[:, :1] > 0.5) == moved.bool()).float().mean() > 0.99
-    assert len({one.numpy().tobytes() for one in moved}) == 16
-    assert moved.mean() > masks.mean()  # crops only ever zoom in
-    again, _ = evaluate.augmented(masks.expand(-1, 3, -1, -1).clone(), masks, np.random.default_rng(0))
-    assert torch.equal(images, again)
+# The measure
 
 
 def test_results_of_different_images_have_no_difference(shapes: Split) -> None:
@@ -181,4 +142,55 @@ def test_pictures_of_different_sizes_are_measured_in_their_own(tmp_path: Path) -
     result = evaluate.evaluate(
         None, MAE, Split(tuple(pairs), tuple(pairs)), QUICK.model_copy(update={"iterations": 1, "warmup": 0}), seed=0
     )
-    assert result.marks.counts.sum(1).tolist() == [1800, 2100, 1]
+    assert result.marks.counts[:, 1].sum(1).tolist() == [1800, 2100, 1]
+
+
+def test_a_result_has_every_class_and_leaves_out_what_is_ignored(shapes: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Discs are class 1, their left half class 2, and the upper ten rows of every picture do not count."""
+
+    def numbered(mask: np.ndarray) -> np.ndarray:
+        numbers = mask.astype(np.uint8)
+        columns = np.flatnonzero(mask.any(0))
+        numbers[:, : int(columns.mean()) if len(columns) else 0] *= 2
+        numbers[: len(mask) * 10 // 72] = datasets.IGNORE
+        return numbers
+
+    stored, loaded = datasets.truth, datasets.load
+    monkeypatch.setattr(datasets, "truth", lambda pair: numbered(stored(pair)))
+    monkeypatch.setattr(datasets, "load", lambda pair, side: (loaded(pair, side)[0], numbered(loaded(pair, side)[1])))
+    both = shapes._replace(classes=("right", "left"))
+    result = evaluate.evaluate(None, MAE, both, QUICK.model_copy(update={"iterations": 40}), seed=0)
+    assert result.marks.counts.shape == (len(both.test), 3, 4)
+    assert (result.marks.counts.sum(2) == 62 * 80).all()
+    assert result.per_image["hd95"].shape == (len(both.test), 2)
+    assert set(result.classes) == {"right", "left"}
+    for place, name in enumerate(both.classes):
+        assert result.classes[name]["dice"] == pytest.approx(result.per_image["dice"][:, place].mean())
+        assert result.classes[name]["iou_of_all"] > 0.3  # found, and on its own side
+    assert result.dice == pytest.approx(np.mean([one["dice"] for one in result.classes.values()]))
+    for name, (low, high) in result.intervals.items():
+        assert low <= getattr(result, name) <= high, name
+
+
+def test_whatever_was_missed_whole_counts_with_the_diagonal_and_is_told(shapes: Split) -> None:
+    config = QUICK.model_copy(update={"iterations": 1, "warmup": 0, "lr": 1e-9})
+    result = evaluate.evaluate(None, MAE, shapes, config, seed=0)
+    drawn = {example.name: bool(example.drawn.any()) for example in result.examples}
+    there = {example.name: bool((example.truth == 1).any()) for example in result.examples}
+    assert len(result.examples) == len(shapes.test) <= 6
+    assert result.missing == sum(drawn[name] != there[name] for name in drawn)
+    diagonal = np.hypot(72, 80)
+    assert result.per_image["hd95"].max() <= diagonal
+    assert (result.per_image["hd95"] == diagonal).sum() == result.missing
+
+
+def test_what_is_ignored_is_dim_in_a_picture_and_every_class_is_outlined() -> None:
+    truth = np.zeros((256, 256), np.uint8)
+    truth[20:60, 20:60], truth[100:140, 100:140], truth[200:] = 1, 2, datasets.IGNORE
+    white = np.full((256, 256, 3), 240, np.uint8)
+    picture = cv2.imdecode(np.frombuffer(evaluate.overlay(white, truth, np.zeros_like(truth)), np.uint8), cv2.IMREAD_COLOR)
+    assert abs(int(picture[230, 128].mean()) - 80) < 6
+    assert abs(int(picture[180, 180].mean()) - 240) < 6
+    for row, column in ((20, 40), (100, 120)):
+        blue, _, red = picture[row, column].astype(int)
+        assert blue - red > 100

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from engine import datasets
-from engine.config import DataSet, EvaluateConfig
 from engine.datasets import SETS, published
 from engine.datasets.layouts import CVC_300, CVC_612
+from engine.models import DataSet, EvaluateConfig
 from tests import miniatures
 from tests.miniatures import HEIGHT, WIDTH, disc
 

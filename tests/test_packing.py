@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.packing import CachedAttention, packed
-from engine.products import Packed, is_served
+from engine.products import ByOneDNN, Packed, is_served
 
 SIZES = st.integers(1, 70)
 
@@ -30,6 +30,46 @@ def test_a_packed_layer_makes_the_numbers_of_the_layer(inside, outside, shape, b
     expected = F.gelu(exact) if activation == "gelu" else exact
     with torch.inference_mode():
         assert torch.allclose(Packed(linear, "float32", activation)(tokens).double(), expected, atol=2e-6, rtol=2e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(SIZES, SIZES, st.lists(st.integers(1, 9), min_size=0, max_size=3), st.booleans())
+def test_in_training_a_layer_and_its_gradients_are_those_of_float64(inside, outside, shape, bias):
+    torch.manual_seed(inside * 71 + outside)
+    linear, tokens = nn.Linear(inside, outside, bias=bias), torch.randn(*shape, inside, requires_grad=True)
+    wanted = torch.randn(*shape, outside)
+    exact, leaf = copy.deepcopy(linear).double(), tokens.detach().double().requires_grad_()
+    (exact(leaf) * wanted).sum().backward()
+    with ByOneDNN():
+        made = linear(tokens)
+    (made * wanted).sum().backward()
+    assert torch.allclose(made.double(), exact(leaf), atol=1e-5, rtol=1e-5)
+    for one, other in ((tokens, leaf), *zip(linear.parameters(), exact.parameters(), strict=True)):
+        assert one.grad.shape == other.grad.shape
+        assert torch.allclose(one.grad.double(), other.grad, atol=2e-5, rtol=1e-5)
+
+
+def test_only_float32_layers_go_to_onednn():
+    names: list[str] = []
+
+    class Listening(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            names.append(func.name())
+            return func(*args, **(kwargs or {}))
+
+    for dtype, autocast, asked in ((torch.float32, False, 1), (torch.float64, False, 0), (torch.float32, True, 0)):
+        names.clear()
+        with ByOneDNN(), torch.autocast("cpu", torch.bfloat16, enabled=autocast), Listening():
+            F.linear(torch.ones(2, 3, dtype=dtype), torch.ones(4, 3, dtype=dtype))
+        assert names.count("mkldnn::_linear_pointwise") == asked, (dtype, autocast)
+
+
+def test_a_frozen_layer_gets_no_gradient_in_training():
+    linear, tokens = nn.Linear(3, 4).requires_grad_(False), torch.randn(2, 3, requires_grad=True)
+    with ByOneDNN():
+        linear(tokens).sum().backward()
+    assert linear.weight.grad is None
+    assert tokens.grad is not None
 
 
 def test_a_row_does_not_depend_on_the_rows_beside_it():

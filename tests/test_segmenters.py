@@ -7,8 +7,9 @@ import timm
 import torch
 
 from engine import mae
-from engine.config import CNN, EvaluateConfig, MAEConfig
-from engine.segmenters import VITS, segmenter
+from engine.config import MAEConfig
+from engine.models import CNN, EvaluateConfig, SimCLRConfig, Swin, TrainConfig
+from engine.segmenters import VITS, AttentionGate, Gated, ViT, segmenter, vit_of
 
 MAE = MAEConfig(size="tiny", side=96, token=16)
 
@@ -76,6 +77,84 @@ def test_every_size_has_a_network_as_wide_as_declared() -> None:
             assert timm.create_model(name).embed_dim == width, size
 
 
+SWIN = "swin_tiny_patch4_window7_224"
+
+
+def swin(seed: int, side: int) -> Any:
+    torch.manual_seed(seed)
+    return timm.create_model(SWIN, img_size=side, num_classes=0).eval()
+
+
+@pytest.mark.parametrize("architecture", ["unet", "attention_unet"])
+def test_a_unet_on_a_swin_has_the_maps_of_timms_swin_with_the_same_weights(architecture: str) -> None:
+    reference = swin(1, 64)
+    config = EvaluateConfig(side=64, architecture=architecture, encoder=SWIN)
+    model = segmenter(reference.state_dict(), MAE, config, classes=2).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = reference.forward_intermediates((images - model.mean) / model.std, intermediates_only=True)
+        found = model.encoder((images - model.mean) / model.std)
+        assert model(images).shape == (2, 3, 64, 64)
+    for one, wanted in zip(found[2:], expected, strict=True):
+        torch.testing.assert_close(one, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_what_a_swin_learnt_of_places_is_resampled_as_timm_does_it() -> None:
+    learnt = swin(1, 224)
+    model = segmenter(learnt.state_dict(), MAE, EvaluateConfig(side=64, architecture="unet", encoder=SWIN))
+    wanted = timm.models.swin_transformer.checkpoint_filter_fn(learnt.state_dict(), swin(2, 64))
+    name = "layers.3.blocks.1.attn.relative_position_bias_table"
+    torch.testing.assert_close(model.encoder.model.state_dict()[name.replace("layers.", "layers_")], wanted[name])
+    assert wanted[name].shape != learnt.state_dict()[name].shape
+
+
+def test_an_attention_gate_is_its_equations() -> None:
+    torch.manual_seed(0)
+    gate = AttentionGate(8, 6).eval()
+    skip, gating = torch.randn(2, 8, 10, 12), torch.randn(2, 6, 5, 6)
+    with torch.inference_mode():
+        found = gate.coefficients(skip, gating)
+        wx, wg, bg, psi, bias = (one.numpy() for one in (gate.of_skip.weight, *gate.of_gating.parameters(), *gate.psi.parameters()))
+        x, g = skip.numpy(), gating.numpy()
+        asked = np.zeros((2, 5, 6))
+        for n, r, c in np.ndindex(asked.shape):
+            near = np.einsum("iorc,orc->i", wx, x[n, :, 2 * r : 2 * r + 2, 2 * c : 2 * c + 2])
+            asked[n, r, c] = psi[0, :, 0, 0] @ np.maximum(near + wg[:, :, 0, 0] @ g[n, :, r, c] + bg, 0) + bias[0]
+        there = 1 / (1 + np.exp(-asked))
+        np.testing.assert_allclose(found[:, 0, 0, 0], there[:, 0, 0], rtol=1e-4)  # a corner is no mixture
+        np.testing.assert_allclose(found[:, 0, 1, 1], (there[:, :2, :2] * np.outer([0.75, 0.25], [0.75, 0.25])).sum((1, 2)), rtol=1e-4)
+        torch.testing.assert_close(gate(skip, gating), gate.out(skip * found))
+
+
+@pytest.mark.parametrize(("encoder", "gates"), [("resnet50", 3), (SWIN, 2)])
+def test_every_skip_but_the_finest_goes_through_a_gate(encoder: str, gates: int) -> None:
+    model = segmenter(None, MAE, EvaluateConfig(side=64, architecture="attention_unet", encoder=encoder))
+    assert [isinstance(block, Gated) for block in model.network.decoder.blocks] == [True] * gates + [False] * (5 - gates)
+    model(torch.rand(2, 3, 64, 64)).sum().backward()
+    assert all(weights.grad is not None for weights in model.network.decoder.parameters())
+    assert all(block.gate.psi.weight.grad.any() for block in model.network.decoder.blocks[:gates])
+
+
+def test_a_closed_gate_leaves_nothing_of_a_skip() -> None:
+    gate = AttentionGate(8, 6).eval()
+    torch.nn.init.constant_(gate.psi.bias, -100)
+    low, high = (gate(factor * torch.ones(1, 8, 4, 4), torch.zeros(1, 6, 2, 2)) for factor in (1.0, 9.0))
+    torch.testing.assert_close(low, high)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "vit"),
+    [
+        (TrainConfig(mae=MAEConfig(size="small", side=96, token=8)), ViT("small", 8)),
+        (TrainConfig(architecture="simclr", simclr=SimCLRConfig(encoder="vit_base_patch32_224.augreg_in21k")), ViT("base", 32)),
+        (TrainConfig(architecture="simclr", simclr=SimCLRConfig(encoder="vit_base_patch16_clip_224")), None),
+        (TrainConfig(architecture="simclr"), None),
+    ],
+)
+def test_a_plain_vit_is_known_by_its_name(recipe: TrainConfig, vit: ViT | None) -> None:
+    assert vit_of(recipe) == vit
+
+
 def test_weights_of_a_classifier_are_left_out_of_a_unets_encoder() -> None:
     torch.manual_seed(1)
     state = timm.create_model("resnet18").state_dict()
@@ -112,3 +191,4 @@ def test_a_network_that_cannot_be_built_is_refused(mae: MAEConfig, config: Evalu
 
 def test_every_encoder_one_may_name_is_there() -> None:
     assert set(get_args(CNN)) <= set(smp.encoders.get_encoder_names())
+    assert all(timm.is_model(name) for name in get_args(Swin))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import EvaluateConfig
 from engine.datasets import coco, folders, layouts, published, splits
 from engine.datasets.folders import folder, local, matched
 from engine.datasets.pair import IGNORE, Pair, Split, check_sizes, image_of, load, misfit, truth
 from engine.datasets.pixels import ENDINGS, is_picture, picture, scaled
 from engine.datasets.published import SETS
 from engine.datasets.splits import digest
+from engine.models import EvaluateConfig
 
 __all__ = [
     "ENDINGS", "IGNORE", "SETS", "Pair", "Split", "check_place", "check_sizes", "chosen", "classes", "digest", "every", "fingerprint",
