@@ -80,10 +80,8 @@ def read(config: TransferConfig, side: int) -> Targets:
     if len(found) < 2:
         raise ValueError(f"transfer.uri={config.uri} holds {len(found)} different pictures, expected two target images at least")
     images, drawn = zip(*found.values(), strict=True)
-    return Targets(
-        np.stack(images),
-        np.stack([(labels > 0) & (labels < datasets.IGNORE) for labels in drawn if labels is not None]) if paired else None,
-    )
+    inside = [(labels > 0) & (labels < datasets.IGNORE) for labels in drawn if labels is not None]
+    return Targets(np.stack(images), np.stack(inside) if paired else None)
 
 
 def score(encoder: nn.Module, targets: Targets, config: TransferConfig) -> float:
