@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from engine.models import MAEConfig, Positive, Section, Seed, SimCLRConfig, TrainConfig
 from engine.settings import (
     Address,
+    BenchmarkConfig,
     ExportConfig,
     LookupConfig,
     OutputConfig,
@@ -246,6 +247,7 @@ class Config(Section):
     pretrain: TrainConfig = TrainConfig()
     transfer: TransferConfig = TransferConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    benchmark: BenchmarkConfig = BenchmarkConfig()
     study: StudyConfig = StudyConfig()
     tracking: TrackingConfig = TrackingConfig()
     report: ReportConfig = ReportConfig()

@@ -83,7 +83,7 @@ def untrained(config: Config) -> Contender:
 def measure(config: Config, seed: int, images: tuple[str, Split], contender: Contender, job: str = "evaluate") -> dict[str, float]:
     """One MLflow run, and its metrics; what was measured before with the same weights, data and settings is not measured again."""
     data, split = images
-    key = f"{contender.method}-{contender.selection}-{contender.weights}-{data}-{settings(config)}-{seed}"
+    key = key_of(config, seed, data, contender)
     for one in tracking.runs(config, job):
         if one["tags"]["key"] == key:
             log.info("%s, seed %d: measured before", contender.method, seed)
@@ -99,6 +99,11 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
         keep(record, result)
     log.info("%s, seed %d: mIoU %.4f, Dice %.4f on %d test images", contender.method, seed, result.miou, result.dice, len(split.test))
     return metrics
+
+
+def key_of(config: Config, seed: int, data: str, contender: Contender) -> str:
+    """Names a measurement: the same weights, images and settings give the same numbers."""
+    return f"{contender.method}-{contender.selection}-{contender.weights}-{data}-{settings(config)}-{seed}"
 
 
 def settings(config: Config) -> str:

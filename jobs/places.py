@@ -9,7 +9,15 @@ from engine.config import Config
 from jobs.recipes import tiny
 
 ASKING = ("forget", "maintain", "query", "nearest", "hardest", "explain", "history", "report")
-BEFORE = {"score": "ingest", "choose": "ingest", "export": "choose", "pretrain": "choose", "evaluate": "pretrain", "transfer": "pretrain"}
+BEFORE = {
+    "benchmark": "ingest",
+    "score": "ingest",
+    "choose": "ingest",
+    "export": "choose",
+    "pretrain": "choose",
+    "evaluate": "pretrain",
+    "transfer": "pretrain",
+}
 BEFORE |= dict.fromkeys(ASKING, "ingest")
 
 

@@ -46,6 +46,7 @@ def run(config: Config) -> None:
         judged=results.judgements(config),
         curves=curves(config),
         trails=results.trails(config),
+        studies=results.studies(store),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),
         sources=sources(config, version),
@@ -157,5 +158,6 @@ def sources(config: Config, version: int) -> list[tuple[str, str]]:
         ("selections and images", "tables selections and images, newest version; the newest selection of each method"),
         ("judged without training", f"{experiment}, the newest run of the job choose of every method and budget"),
         ("curves, mIoU, Dice, NormDEL", f"{experiment}, runs of the jobs probe, pretrain and evaluate"),
+        ("benchmark", "table results of this store, newest settings of every matrix"),
         ("when to stop", f"{experiment}, runs of the job transfer"),
     ]

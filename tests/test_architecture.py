@@ -34,7 +34,7 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"released", "stopping", "frontier", "foresight", "trails"},
+    | {"released", "stopping", "frontier", "foresight", "trails", "published", "standings", "boards"},
     {
         "videos",
         "frames",
