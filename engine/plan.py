@@ -6,6 +6,7 @@ is one that was sampled from the video, kept or not: it is what hours of video c
 
 import heapq
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import floor, inf
@@ -239,13 +240,15 @@ def makespan(chains: Sequence[tuple[float, Sequence[float]]], devices: int) -> f
     """
     if devices < 1:
         raise ValueError(f"devices={devices}, expected one at least")
-    free = [0.0] * devices
-    for first, rest in chains:
-        trained = heapq.heappop(free) + first
-        heapq.heappush(free, trained)
-        for seconds in rest:
-            heapq.heappush(free, max(heapq.heappop(free), trained) + seconds)
-    return max(free)
+    models, ready, now = deque(chains), deque[float](), 0.0
+    running: list[tuple[float, tuple[float, ...]]] = []  # when each ends, and what can begin then
+    while models or ready or running:
+        while (models or ready) and len(running) < devices:
+            seconds, behind = (ready.popleft(), ()) if ready else models.popleft()
+            heapq.heappush(running, (now + seconds, tuple(behind)))
+        now, freed = heapq.heappop(running)
+        ready.extend(freed)
+    return now
 
 
 def cost_of(chains: Sequence[tuple[float, Sequence[float]]], devices: int, share: tuple[float, float], prices: Prices) -> Cost:

@@ -76,7 +76,8 @@ class Advantage:
 
     @property
     def beyond_chance(self) -> bool:
-        return self.corrected < SURE
+        """Beyond that of the images and of the seeds that were run: more than one, which all agree."""
+        return self.corrected < SURE and self.contrast.seeds > 1 and self.contrast.ahead in (0, self.contrast.seeds)
 
 
 @dataclass(frozen=True)

@@ -179,18 +179,13 @@ def cells(config: Config, matrix: Matrix) -> list[Cell]:
 
     ValueError with the place in the matrix for a knob that there is not, or a value that it does not take.
     """
-    found = [
+    return [
         cell(config, matrix, (architecture, method, dataset), budget, seed)
         for seed, architecture, budget in ordered(matrix)
         for method in matrix.methods
         if budget in matrix.budgets_of(method)
         for dataset in matrix.sets
     ]
-    same: dict[str, Cell] = {}
-    for one in found:
-        if (other := same.setdefault(one.fingerprint(), one)) is not one:
-            raise ValueError(f"matrix {matrix.name}: {one} and {other} are the same cell")
-    return found
 
 
 def ordered(matrix: Matrix) -> Iterator[tuple[int, str, float]]:
@@ -232,7 +227,9 @@ def configured(config: Config, layers: Layers, seed: int, budget: float = 0.0) -
             except ValueError as error:
                 raise ValueError(f"matrix.{where}: {error}") from error
     tree["selection"] |= {"seed": seed} | ({"budget": budget} if budget else {})
-    tree["synthesis"]["seed"] = tree["pretrain"]["seed"] = seed
+    tree["pretrain"]["seed"] = seed
+    if tree["synthesis"]["order"] == "random":  # of others it would only change the name of the images
+        tree["synthesis"]["seed"] = seed
     tree["evaluate"]["seeds"] = [seed]
     tree["where"], tree["tracking"]["uri"] = "here", tracking.address(config)
     try:

@@ -16,6 +16,7 @@ from engine.store import PatchStore
 from jobs import results
 
 log = logging.getLogger("jobs.report")
+CURVES = 12  # of a kind: a matrix trains dozens of models
 SHOWN = ["video_id", "time_ms", "box", "difficulty", "pixels"]
 
 
@@ -137,10 +138,10 @@ def synthetic(store: PatchStore, count: int) -> list[Picture]:
 
 
 def curves(config: Config) -> list[Curve]:
-    """The loss of the scorer and of every pre-training run."""
+    """The loss of the scorers and of the newest pre-training runs."""
     made = []
     for job in ("probe", "pretrain"):
-        for one in tracking.runs(config, job):
+        for one in tracking.runs(config, job)[-CURVES:]:
             if not (points := one["run"].curve("train/loss")):
                 continue  # it found its training done
             title = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
