@@ -56,7 +56,10 @@ def trained(config: Config) -> Trained:
     if one is None:
         choose.run(config)
         one = pretrain.choice(config)
-    assert one is not None, "the job choose keeps a run of what it chose"
+    if one is None:
+        raise RuntimeError(
+            f"tracking.uri={tracking.address(config)!r} does not have the run of the choice that was just made: see that it is there"
+        )
     chose_s = perf_counter() - began
     with redirect_stdout(io.StringIO()):  # a line an epoch, of every model
         pretrain.run(config)
