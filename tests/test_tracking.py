@@ -51,9 +51,10 @@ def test_a_run_that_was_cut_off_before_its_knobs_were_told_has_them_when_it_goes
     def cut_off(*_, **__):
         raise SystemExit
 
-    with monkeypatch.context() as struck, pytest.raises(SystemExit):
+    with monkeypatch.context() as struck:
         struck.setattr(tracking, "tell_knobs", cut_off)
-        tracking.started(config(tmp_path), "choose", "k", {})
+        with pytest.raises(SystemExit):
+            tracking.started(config(tmp_path), "choose", "k", {})
     with tracking.running(config(tmp_path), "choose", "k", {}):
         pass
     (one,) = tracking.runs(config(tmp_path), "choose")
