@@ -6,7 +6,7 @@ contracts
     settings     the knobs of what stands around the flow: store, upkeep, output, plan, tracking, report, transfer
     config       every knob of the flow, in its order
     knobs        lists, changes and refuses knobs by name
-    theory       the equations the claims rest on
+    theory       the equations the claims rest on: NormDEL, and the perceptron that learns from what pruning left
 front of the flow
     videos       finds sources and names them by their bytes
     files        local paths and addresses, and what their file systems raise
@@ -19,6 +19,7 @@ front of the flow
     frames       decodes, samples, cuts, blacks out and gates
     inference    how models run that are not trained: no gradients, one thread, what precision
     products     matrix products as a CPU makes them fastest
+    heap         memory that stays with the process when it is freed
     packing      models as a CPU runs them fastest
     room         as many items at a time as the GPU has room for
     proposals    what a proposer says, and two that need no weights
@@ -73,6 +74,7 @@ around
     published    what the papers report, to stand beside
     boards       its tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
+    pruning      the theory's figures as numbers, and what it says of a choice
     report       one HTML page of it all
     mucosa       textures of the simulated wall
     colon        the simulated tunnel and its polyps

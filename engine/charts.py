@@ -75,7 +75,7 @@ class Frame:
     low: float
     high: float
 
-    def place(self, point: Point) -> tuple[float, float]:
+    def place(self, point: tuple[float, float]) -> tuple[float, float]:
         x = 100 * (point[0] - self.left) / (self.right - self.left)
         return x, 100 - 100 * (point[1] - self.low) / (self.high - self.low)
 

@@ -21,6 +21,7 @@ from engine.settings import (
     ReportConfig,
     StoreConfig,
     StudyConfig,
+    TheoryConfig,
     TrackingConfig,
     TransferConfig,
     UpkeepConfig,
@@ -137,6 +138,9 @@ class HierarchicalConfig(Section):  # facebookresearch/ssl-data-curation: its sm
 
 class EndocurateConfig(Section):  # our own; the values were not tuned, the meaning of `alike` was changed once after a look at real images
     start: Share = 0.5  # quantile of worth in its cluster at which a patch is taken first: the median
+    # Or where the theory of the pruned perceptron would begin with this pool; off, since how a pool maps onto it is our guess (README).
+    by: Literal["start", "theory"] = "start"
+    degrees: Annotated[float, Field(ge=0, le=90)] = 45.0  # of that theory, how far the scorer is off: half-way to knowing nothing
     balance: Share = 0.5  # clusters of n patches are taken from at a rate of n^balance: 0 all alike, 1 by size
     alike: Share = 0.5  # of the clean patches, those likest to others, which come after the rest; D4: 0.25, of texts
 
@@ -249,6 +253,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
     study: StudyConfig = StudyConfig()
+    theory: TheoryConfig = TheoryConfig()
     tracking: TrackingConfig = TrackingConfig()
     report: ReportConfig = ReportConfig()
 

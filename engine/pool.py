@@ -157,7 +157,7 @@ class Pool:
 
     def ranked(self, values: NDArray[np.floating]) -> Rows:
         """Rows by `values` (N,), largest first; equal ones by key, and last what is no number."""
-        return by_key(np.argsort(-values), values, self.keys())
+        return rising(-values, self.keys())
 
     def part(self, rows: Rows) -> "Pool":
         """The pool of some rows, which rise; it is another one, of which no clustering is known."""
@@ -171,14 +171,31 @@ class Pool:
         return self.vectors
 
 
-def by_key(order: Rows, values: NDArray[np.floating], keys: NDArray[np.uint64]) -> Rows:
-    """The rows in this `order` of their `values` (N,), equal ones by key: a third of the time of np.lexsort, where few are equal."""
-    found = values[order]
-    equal = (found[1:] == found[:-1]) | (np.isnan(found[1:]) & np.isnan(found[:-1]))
-    tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
-    group = np.cumsum(~np.append(False, equal))[tied]
-    order[tied] = order[tied][np.lexsort([keys[order[tied]], group])]
+def rising(values: NDArray[np.floating], keys: NDArray[np.uint64]) -> Rows:
+    """Rows by `values` (N,), smallest first; equal ones by key, and last what is no number.
+
+    A fifth of the time of np.lexsort: of ten million numbers that float32 holds half have an equal, so these are sorted with half of
+    their keys in one go, and only what is equal after that is sorted again.
+    """
+    single = values.astype(np.float32)
+    short = bool(np.array_equal(single, values, equal_nan=True))
+    sorted_by = numbered(single).astype(np.uint64) << np.uint64(32) | keys >> np.uint64(32) if short else values
+    order = np.argsort(sorted_by)
+    found = sorted_by[order]
+    equal = found[1:] == found[:-1]
+    if not short:
+        equal[len(found) - int(np.isnan(found).sum()) :] = True  # what is no number is last, and equal too
+    before = np.append(False, equal)
+    tied = np.flatnonzero(before | np.append(equal, False))
+    order[tied] = order[tied][np.lexsort([keys[order[tied]], np.cumsum(~before[tied])])]
     return order
+
+
+def numbered(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """Whole numbers in the order of `values`, the same for both zeros, and the largest for what is no number."""
+    bits = (values + np.float32(0)).view(np.uint32)
+    below = bits >> np.uint32(31) > 0
+    return np.where(np.isnan(values), np.uint32(2**32 - 1), np.where(below, ~bits, bits | np.uint32(2**31)))
 
 
 def hashed(ids: pa.ChunkedArray, seed: int = 0) -> NDArray[np.uint64]:

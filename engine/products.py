@@ -18,6 +18,8 @@ from engine.config import Precision
 
 Floats = NDArray[np.float32]
 
+FEW = 64  # rows: to lay them out takes 0.3 ms, as numpy's product of 1,024 rows with them does
+
 
 class Packed(nn.Module):
     """Stands in for `linear` where no gradients are wanted; `activation` is what oneDNN does to the product, "none" or "gelu"."""
@@ -55,6 +57,8 @@ def is_served(precision: Precision) -> bool:
 
 def times(right: Floats) -> Callable[[Floats], Floats]:
     """What multiplies rows (n, width) with those of `right` (m, width), laid out once: (n, m). On a CPU twice as fast as numpy."""
+    if len(right) <= FEW:
+        return lambda left: left @ right.T
     linear = nn.Linear(right.shape[1], right.shape[0], bias=False, device="meta")
     linear.weight = nn.Parameter(torch.from_numpy(right), requires_grad=False)
     layer = Packed(linear, "float32") if is_served("float32") else linear

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from engine import boards, files
+from engine import boards, files, pruning
 from engine.charts import Floats, Interval, Tick, chart, funnel, histograms, intervals, number, seeds, share
 from engine.standings import Study
 from engine.trails import Trail, drawn
@@ -132,6 +132,7 @@ class Findings:
     judged: list[Judged] = field(default_factory=list)
     trails: list[Trail] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
+    theory: pruning.Theory = field(default_factory=pruning.Theory)
 
 
 def render(findings: Findings) -> str:
@@ -146,9 +147,9 @@ def render(findings: Findings) -> str:
             comparisons=comparisons(findings),
             trails=[(trail, drawn(trail)) for trail in findings.trails],
             studies=[boards.exhibit(study) for study in findings.studies],
+            pruned=pruning.drawn(findings.theory.figures),
             gaps=gaps(findings.judged),
             videos=listed(findings.videos),
-            total=len(findings.videos),
         )
         .lstrip()
     )

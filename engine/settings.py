@@ -95,6 +95,13 @@ class StudyConfig(Section):
     uri: Address = "transferability"  # folder of the two CSVs in results/ of aielte-research/MedSegPretrainImageNet
 
 
+class TheoryConfig(Section):
+    """How the pruned perceptron is simulated beside its theory; our choice, the notebook beside OptiDEL takes 30 and 50."""
+
+    dimensions: Annotated[int, Field(ge=3)] = 100  # N; the theory is that of very many
+    draws: Annotated[int, Field(ge=2)] = 20  # of every pool, for the intervals
+
+
 class TrackingConfig(Section):
     uri: str = ""  # of MLflow; "": a sqlite file beside the store
     experiment: Address = "endocurate"

@@ -28,6 +28,7 @@ JOBS = {
     "transfer": "fine-tune the models that a pre-training kept: TIS and regret of every score and rule of when to stop",
     "transfer-study": "what rules of when to stop pre-training are worth on the released scores of arXiv 2410.18677: study.uri=...",
     "benchmark": "a matrix of methods, budgets, data sets, seeds and architectures: benchmark small, benchmark paper, or a YAML file",
+    "theory": "what pruning should do by the theory of the perceptron, beside simulation; the report draws it",
     "query": 'SQL over the tables: query store.uri=... "SELECT ..."',
     "nearest": "the lookup.k patches that look most like one: nearest store.uri=... PATCH_ID",
     "hardest": "the lookup.k patches that are hardest for the scorer",

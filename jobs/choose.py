@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from engine import flow, selection, synthesis, tracking
+from engine import flow, heap, selection, synthesis, tracking
 from engine.config import Config
 from engine.flow import Step
 from engine.knobs import flat
@@ -24,6 +24,7 @@ TASKS = 256  # at once at most: beyond that the embeddings come no faster
 
 def run(config: Config) -> None:
     """Rank the patches of the complete version, cut at the budget, write the selection and its images."""
+    heap.keep_freed()  # embeddings stream through in gigabytes
     store = PatchStore(config.store.uri)
     version = store.complete_version() if store.has("videos") else store.open("patches").version
     if not store.open("patches", version).count_rows():

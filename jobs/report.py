@@ -48,6 +48,7 @@ def run(config: Config) -> None:
         curves=curves(config),
         trails=results.trails(config),
         studies=results.studies(store),
+        theory=results.theory(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),
         sources=sources(config, version),

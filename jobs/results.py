@@ -9,13 +9,17 @@ import numpy as np
 from engine import scores, tracking
 from engine.charts import share
 from engine.config import Config
+from engine.pruning import Advised, Theory
 from engine.report import Advantage, Judged, Outcome, Picture
 from engine.scores import Marks
 from engine.standings import Board, Entry, Failure, Study, study
 from engine.store import PatchStore
+from engine.theory import recommendation
+from engine.theory.figures import Figures
 from engine.trails import Trail
 
 PROPOSAL = "proposal_s_per_frame"  # among the measures of a selection: what proposing its patches takes
+LEAST = 0.001  # share of a pool: of less the theory says nothing else
 PREFIX = "judge/"  # of the metrics, and of the tags that hold the reason where there is none
 
 
@@ -86,6 +90,32 @@ def trails(config: Config) -> list[Trail]:
     """What the job transfer found, of every pre-training and way to look at it the newest."""
     runs = {one["tags"]["key"]: one["run"] for one in tracking.runs(config, "transfer")}
     return [Trail.from_json(run.kept("trail.json").decode()) for run in runs.values()]
+
+
+def theory(config: Config) -> Theory:
+    """The newest figures of the job theory, and what its equations say of the newest choices by endocurate."""
+    drawn = tracking.runs(config, "theory")
+    figures = Figures.from_json(drawn[-1]["run"].kept("figures.json").decode()) if drawn else None
+    newest = {one["tags"]["selection"]: one for one in tracking.runs(config, "choose") if "choose/recommended_start" in one["metrics"]}
+    return Theory(figures, [advised(name, one["metrics"]) for name, one in newest.items()])
+
+
+def advised(selection: str, metrics: dict[str, float]) -> Advised:
+    told = {name.removeprefix("choose/"): value for name, value in metrics.items()}
+    share = min(1.0, told["patches"] / max(told["different"], 1))
+    pool = told["alpha_tot"], max(share, LEAST), told["degrees"]
+    return Advised(
+        selection=selection,
+        alpha_tot=told["alpha_tot"],
+        degrees=told["degrees"],
+        share=share,
+        enough=told["recommended_share"],
+        start=told["start"],
+        recommended=told["recommended_start"],
+        error=recommendation.error(*pool, told["start"]),
+        best=recommendation.error(*pool, told["recommended_start"]),
+        random=recommendation.random_error(*pool[:2]),
+    )
 
 
 def judgements(config: Config) -> list[Judged]:

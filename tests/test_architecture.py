@@ -25,6 +25,7 @@ SEEING = {
     "inference",
     "packing",
     "products",
+    "heap",
 }
 TOOLS = SEEING | {"sam", "weights", "mae", "views", "simclr", "segmenters", "loader", "pool", "clusters", "cards"}
 TOOLS |= {"objectives", "optimiser", "devices", "checkpoints", "geometry", "probes", "transfer", "targets", "monitor"}
@@ -34,7 +35,7 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"released", "stopping", "frontier", "foresight", "trails", "published", "standings", "boards"},
+    | {"released", "stopping", "frontier", "foresight", "trails", "published", "standings", "boards", "pruning"},
     {
         "videos",
         "frames",
@@ -67,6 +68,7 @@ HOMES = {
     "accelerate": {"pretrain"},
     "jinja2": {"report"},
     "faiss": {"clusters"},
+    "daqp": {"theory"},
 }
 
 

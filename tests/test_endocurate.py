@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
+from engine.geometry import effective_rank
 from engine.pool import Held, Pool
 from engine.selection import choose, in_process
 from engine.selection.endocurate import Traits, endocurate, measured, ordered, worth_of
@@ -124,3 +125,26 @@ def test_every_ingredient_can_be_left_out_and_changes_the_order(omitted):
 def test_a_column_that_is_not_a_number_is_told():
     with pytest.raises(ValueError, match="1 of 3 patches have a glare that is not a finite number"):
         choose(pool_of(3, glare=np.array([0, np.nan, 0], np.float32)), CONFIG)
+
+
+def test_what_theory_would_do_is_told_and_done_only_where_asked_for():
+    pool = pool_of(400)
+    chosen = {
+        by: choose(pool, CONFIG.model_copy(update={"budget": 0.1, "endocurate": EndocurateConfig(by=by)})) for by in ("start", "theory")
+    }
+    told = chosen["start"].told
+    traits = measured(pool, CONFIG, in_process)
+    alpha_tot = 200 / effective_rank(pool.vectors.array)  # half of the clean patches are late for being alike
+    assert told["alpha_tot"] == pytest.approx(alpha_tot, rel=0.5)  # on a rung: three of them in a power of ten
+    assert (told["start"], told["different"]) == (0.5, 200)
+    assert chosen["theory"].told["start"] == told["recommended_start"] != 0.5
+    for by, start in (("start", 0.5), ("theory", told["recommended_start"])):
+        ids = pool.columns["patch_id"].to_pylist()
+        order = ordered(pool, traits, EndocurateConfig(start=start))
+        assert chosen[by].patch_ids == [ids[row] for row in order[:40]]
+
+
+def test_by_theory_too_a_smaller_budget_takes_a_beginning_of_a_larger_one():
+    pool, config = pool_of(80), CONFIG.model_copy(update={"endocurate": EndocurateConfig(by="theory", degrees=10.0)})
+    small, large = (choose(pool, config.model_copy(update={"budget": budget})).patch_ids for budget in (0.2, 0.8))
+    assert small == large[: len(small)]

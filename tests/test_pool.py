@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.pool import Held, Part, Pool, Slab, by_key, hashed, mixed
+from engine.pool import Held, Part, Pool, Slab, hashed, mixed, rising
 
 IDS = st.lists(st.text(max_size=12), max_size=30)
 MASK = 2**64 - 1
@@ -70,4 +70,4 @@ def test_a_slab_has_the_vectors_of_its_rows_at_their_places_in_the_pool_as_they_
 @given(st.lists(st.sampled_from([0.0, -0.0, 1.0, 1.5, -2.0, float("nan")]), max_size=40), st.integers(0, 2**32))
 def test_ranks_are_those_of_a_sort_by_value_and_then_by_key(values, seed):
     values, keys = np.array(values), np.random.default_rng(seed).permutation(len(values)).astype(np.uint64)
-    assert by_key(np.argsort(-values), values, keys).tolist() == np.lexsort([keys, -values]).tolist()
+    assert rising(-values, keys).tolist() == np.lexsort([keys, -values]).tolist()

@@ -9,7 +9,8 @@ learnable  Of an error d against the error v of the best constant colour d / v i
            one less that of d / v: nothing for what is learnt and for what cannot be. Quantiles, since a scorer that was trained for
            minutes does no better than one colour (seen on Kvasir-SEG and PolypGen). Left out: worth is d, as in OptiDEL.
 budget     Sorscher et al. (arXiv 2206.14486): easy to medium examples when few are kept, hard ones when many. In each cluster the
-           order goes from the quantile `start` of worth upwards, then from it downwards: the more is kept, the harder. Left out: the
+           order goes from the quantile `start` of worth upwards, then from it downwards: the more is kept, the harder. What `start` should
+           be by their theory for so many patches of so few directions is always told, and taken with by=theory. Left out: the
            worthiest first.
 diversity  Clusters take turns, one of n patches at a rate of n^balance, and in a cluster its videos do. Left out: one cluster, one video.
 duplicates The share `alike` of the clean patches, those with the largest cosines with a harder one of their cluster, comes after all
@@ -26,16 +27,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import clusters
+from engine import clusters, geometry
 from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
-from engine.pool import Clustering, Pool, Rows
+from engine.pool import Clustering, Pool, Rows, rising
 from engine.selection.budgets import Budget, Order
 from engine.selection.likeness import clustered, compared
 from engine.selection.spread import Run
+from engine.theory import recommendation
+from engine.theory.recommendation import Advice
 
 COLUMNS = ("difficulty", "variance", "video_id", *LIMITS)
 
+SAMPLE = 4096  # embeddings, drawn by their patches' ids, of which the directions are counted
 Floats = NDArray[np.float64]
 
 
@@ -49,13 +53,43 @@ class Traits:
     likeness: NDArray[np.float32]  # the largest cosine with a harder row of the cluster that is no artefact; -1: there is none
     clustering: Clustering | None = None  # that they are from
 
+    @property
+    def artefacts(self) -> NDArray[np.bool_]:
+        return np.asarray(self.artefact > 1)
+
 
 def endocurate(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
     """All rows, in the order of the module's first lines. ValueError where an ingredient's column is not a number."""
     knobs = config.endocurate
     traits = measured(pool, config, run)
-    told = {"artefacts": float(np.mean(traits.artefact > 1))}
+    examples = different(traits, knobs)
+    advice = recommendation.recommended(max(examples, 1), directions(pool), knobs.degrees)
+    knobs = knobs.model_copy(update={"start": advice.start}) if knobs.by == "theory" else knobs
+    told = {"artefacts": float(np.mean(traits.artefacts)), "different": examples, **advised(advice, knobs)}
     return Order(ordered(pool, traits, knobs), told, traits.clustering)
+
+
+def different(traits: Traits, knobs: EndocurateConfig) -> int:
+    """How many patches are neither artefacts nor late for being alike: the examples of the theory, its redundancy taken out of them."""
+    clean = int(np.sum(~traits.artefacts))
+    return clean - int(knobs.alike * clean)
+
+
+def directions(pool: Pool) -> float:
+    """How many directions the embeddings use, 1 at least: their effective rank. One patch has no directions to compare."""
+    rows = np.sort(np.argsort(pool.keys(), kind="stable")[:SAMPLE])
+    return max(1.0, geometry.effective_rank(pool.embeddings().take(rows))) if len(rows) > 1 else 1.0
+
+
+def advised(advice: Advice, knobs: EndocurateConfig) -> dict[str, float]:
+    """What the theory would have done, beside what was done; for the run of the choice and the report."""
+    return {
+        "alpha_tot": advice.alpha_tot,
+        "degrees": advice.degrees,
+        "start": knobs.start,
+        "recommended_start": advice.start,
+        "recommended_share": advice.enough,
+    }
 
 
 def measured(pool: Pool, config: SelectionConfig, run: Run, omitted: Collection[str] = ()) -> Traits:
@@ -90,12 +124,11 @@ def artefact_of(pool: Pool) -> Floats:
 def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collection[str] = ()) -> Rows:
     """Clean rows that are like none that is harder, in turns; then the alike, the least first; then artefacts, the least first."""
     knobs = knobs.model_copy(update={"start": 1.0}) if "budget" in omitted else knobs
-    keys, artefact = pool.keys(), traits.artefact > 1
+    keys, artefact = pool.keys(), traits.artefacts
     alike = most_alike(np.flatnonzero(~artefact), traits.likeness, keys, 0 if "duplicates" in omitted else knobs.alike)
     plain = np.flatnonzero(~artefact & ~alike)
     late, last = np.flatnonzero(alike), np.flatnonzero(artefact)
-    late = late[np.lexsort((keys[late], traits.likeness[late]))]
-    last = last[np.lexsort([keys[last], traits.artefact[last]])]
+    late, last = late[rising(traits.likeness[late], keys[late])], last[rising(traits.artefact[last], keys[last])]
     videos = np.zeros(len(pool), np.int32) if "diversity" in omitted else codes(pool, "video_id")
     first = turns(traits.worth[plain], traits.labels[plain], videos[plain], keys[plain], knobs)
     return np.concatenate([plain[first], late, last])
@@ -104,7 +137,7 @@ def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collec
 def most_alike(clean: Rows, likeness: NDArray[np.float32], keys: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
     """Whether each row (N,) belongs to that share of the clean ones that is likest to others."""
     found = np.zeros(len(keys), np.bool_)
-    found[clean[np.lexsort((keys[clean], -likeness[clean]))][: int(share * len(clean))]] = True
+    found[clean[rising(-likeness[clean], keys[clean])][: int(share * len(clean))]] = True
     return found
 
 
@@ -113,12 +146,12 @@ def turns(worth: Floats, labels: NDArray[np.int32], videos: NDArray[np.int32], k
     if not len(worth):
         return np.zeros(0, np.int64)
     sizes = np.bincount(labels)[labels]
-    quantile = (clusters.places(labels, np.lexsort([keys, worth])) + 0.5) / sizes
+    quantile = (clusters.places(labels, rising(worth, keys)) + 0.5) / sizes
     late = np.where(quantile >= knobs.start, quantile - knobs.start, 1 - quantile)
-    near = np.lexsort([keys, late])
+    near = rising(late, keys)
     rounds = clusters.places(paired(labels, videos), near)
     turn = clusters.places(labels, np.lexsort([keys, late, rounds]))
-    return np.lexsort([keys, (turn + 0.5) / sizes**knobs.balance])
+    return rising((turn + 0.5) / sizes**knobs.balance, keys)
 
 
 def codes(pool: Pool, name: str) -> NDArray[np.int32]:

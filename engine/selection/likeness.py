@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Clustering, Part, Pool, Rows
+from engine.pool import Clustering, Part, Pool, Rows, rising
 from engine.selection.budgets import Budget, Order
 from engine.selection.spread import CoverClusters, FindLikeness, Run, collected, tasks
 
@@ -52,7 +52,7 @@ def compared(pool: Pool, found: Clustering, order: NDArray[np.float32], run: Run
     broken = np.bincount(found.labels[same], minlength=count) < found.members
     known = np.where(same & ~broken[found.labels], found.likeness, np.float32(np.nan))
     part = np.flatnonzero(~np.isnan(order))
-    rows = part[np.lexsort((pool.keys()[part], order[part]))]
+    rows = part[rising(order[part], pool.keys()[part])]
     members = [rows[some] for some in clusters.members(found.labels[rows], np.arange(len(rows)), count)]
     touched = [some for some in members if np.isnan(known[some]).any()]
     made = run(FindLikeness, (pool.embeddings(), known), tasks(touched)) if touched else iter(())

@@ -13,7 +13,7 @@ from engine.pool import ROWS, Block, Rows
 
 Stored = NDArray[np.float16]
 
-NEAR = 8  # rows read for each one wanted, up to which reading all between the first and the last is faster: 3 µs a row beside 30
+NEAR = 16  # rows read for each one wanted, up to which reading all between the first and the last is faster: 0.4 µs a row beside 8
 
 
 @dataclass
@@ -50,7 +50,7 @@ class StoredVectors:
 
     def read(self, places: Rows) -> Stored:
         """Those at places of the table, read in the order of the table, each once."""
-        if len(places) <= ROWS and (places[1:] > places[:-1]).all():
+        if (places[1:] > places[:-1]).all():
             return self.found(places)
         made = np.empty((len(places), self.width), np.float16)
         wanted, order = np.unique(places, return_inverse=True)
@@ -61,14 +61,23 @@ class StoredVectors:
         return made
 
     def found(self, places: Rows) -> Stored:
-        """Those at ascending places of the table."""
-        if not len(places):
-            return np.zeros((0, self.width), np.float16)
-        first, span = int(places[0]), int(places[-1] - places[0]) + 1
-        if span > NEAR * len(places):
-            return numbers(self.open().take(places.tolist(), columns=["embedding"]), self.width)
-        between = numbers(self.open().to_table(columns=["embedding"], offset=first, limit=span), self.width)
-        return between if span == len(places) else between[places - first]
+        """Those at ascending places of the table; beside them a batch or a part is in memory at a time."""
+        made = np.empty((len(places), self.width), np.float16)
+        for start in range(0, len(places), ROWS):
+            some = places[start : start + ROWS]
+            first, span = int(some[0]), int(some[-1] - some[0]) + 1
+            if span > NEAR * len(some):
+                made[start : start + ROWS] = numbers(self.open().take(some.tolist(), columns=["embedding"]), self.width)
+            else:
+                self.scanned(some, first, span, made[start : start + ROWS])
+        return made
+
+    def scanned(self, places: Rows, first: int, span: int, made: Stored) -> None:
+        """Put those at ascending places among the `span` ones from `first` on into `made`, while all of these go by."""
+        for batch in self.open().to_batches(columns=["embedding"], offset=first, limit=span):
+            inside = slice(*np.searchsorted(places, [first, first + len(batch)]))
+            np.take(numbers(pa.table(batch), self.width), places[inside] - first, axis=0, out=made[inside], mode="clip")  # raise would copy
+            first += len(batch)
 
     def open(self) -> lance.LanceDataset:
         if self.opened is None:
@@ -81,4 +90,4 @@ def numbers(rows: pa.Table, width: int) -> Stored:
     if rows["embedding"].null_count:
         raise ValueError(f"{rows['embedding'].null_count} of {len(rows)} patches have no embedding")
     parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in rows["embedding"].chunks]
-    return np.concatenate([np.zeros((0, width), np.float16), *parts])
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, width), np.float16), *parts])

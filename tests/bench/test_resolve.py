@@ -27,9 +27,11 @@ def timed(pool, method):
 
 def solved_again(method, count, address):
     """Seconds (wall, processor) of 99 % of the patches and of all after them; the choices that entered and those that left."""
+    from engine import heap
     from engine.pool import Pool
     from engine.store.vectors import StoredVectors
 
+    heap.keep_freed()  # as the job does
     whole, old = Pool(table(count), StoredVectors(address, 1, WIDTH, np.arange(count))), count - count // 100
     before, first = timed(whole.part(np.arange(old)), method)
     places = np.where(np.arange(count) < old, np.arange(count), -1)

@@ -1,4 +1,4 @@
-"""The equations the claims rest on, one function each; every quantity is a fraction, never a percentage."""
+"""DEL and NormDEL of MedDEL: segmentation quality against the data it took."""
 
 import math
 
