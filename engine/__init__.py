@@ -69,10 +69,13 @@ choosing and training
     frontier     the least regret that any rule could reach for so many epochs
     foresight    our rule: how long to pre-train, learnt on other data sets
 around
-    flow         runs steps here or on Ray, and loops on Ray Train
+    flow         runs steps here or on Ray, tasks that wait for each other, and loops on Ray Train
     plan         from measured times to pool sizes, frames a second, the bottleneck and the cost
     tracking     MLflow runs, written to also while the server is lost
     charts       the report's charts as numbers
+    standings    what a matrix came to: methods at equal budget, over seeds and images, and what told so before
+    published    what the papers report, to stand beside
+    boards       its tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
     pruning      the theory's figures as numbers, and what it says of a choice
     report       one HTML page of it all

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
-Point = tuple[int, float]
+Point = tuple[float, float]
 Stage = tuple[str, int, str]  # name, count, note
 
 UNITS = ("videos", "frames", "patches", "images")  # what the stages of a funnel count, in the order of the flow
@@ -24,6 +24,11 @@ DRAWN = 400  # points of a curve: more than a chart on a phone has pixels
 def number(value: float) -> str:
     """Four figures, whole thousands grouped."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def share(value: float) -> str:
+    """A fraction as per cent, three figures at most: 0.05 is "5 %"."""
+    return f"{100 * value:.3g} %"
 
 
 def seeds(many: int) -> str:
@@ -106,10 +111,10 @@ def chart(name: str, steps: Sequence[int], values: Sequence[float]) -> Chart:
     return Chart(line(thinned(points), frame), x, y, finite[-1], frame.place(finite[-1]), low, high, len(points) - len(finite))
 
 
-def thinned(points: list[Point]) -> list[Point]:
+def thinned(points: Sequence[Point]) -> list[Point]:
     """About `DRAWN` points: of every stretch the lowest, the highest and one gap, so that neither a spike nor a break is lost."""
     if len(points) <= DRAWN:
-        return points
+        return list(points)
     kept = {0, len(points) - 1}
     for stretch in np.array_split(np.arange(len(points)), DRAWN // 2):
         finite = [index for index in stretch.tolist() if math.isfinite(points[index][1])]

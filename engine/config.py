@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from engine.models import EvaluateConfig, MAEConfig, Positive, Precision, Section, Seed, SimCLRConfig, TrainConfig, check_dpt
 from engine.settings import (
     Address,
+    BenchmarkConfig,
     ExportConfig,
     LookupConfig,
     OutputConfig,
@@ -210,6 +211,7 @@ class Config(Section):
     pretrain: TrainConfig = TrainConfig()
     transfer: TransferConfig = TransferConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    benchmark: BenchmarkConfig = BenchmarkConfig()
     study: StudyConfig = StudyConfig()
     theory: TheoryConfig = TheoryConfig()
     tracking: TrackingConfig = TrackingConfig()

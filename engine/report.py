@@ -16,8 +16,9 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from engine import files, pruning
-from engine.charts import Floats, Interval, Tick, chart, funnel, histograms, intervals, number, seeds
+from engine import boards, files, pruning
+from engine.charts import Floats, Interval, Tick, chart, funnel, histograms, intervals, number, seeds, share
+from engine.standings import Study
 from engine.trails import Trail, drawn
 
 LEDGER = ("video_id", "reason", "detail", "frames", "kept", "patches")
@@ -131,6 +132,7 @@ class Findings:
     sources: list[tuple[str, str]] = field(default_factory=list)  # a number of the page, and where it came from
     judged: list[Judged] = field(default_factory=list)
     trails: list[Trail] = field(default_factory=list)
+    studies: list[Study] = field(default_factory=list)
     theory: pruning.Theory = field(default_factory=pruning.Theory)
 
 
@@ -145,6 +147,7 @@ def render(findings: Findings) -> str:
             charts=[(curve, chart(curve.name, curve.steps, curve.values)) for curve in findings.curves],
             comparisons=comparisons(findings),
             trails=[(trail, drawn(trail)) for trail in findings.trails],
+            studies=[boards.exhibit(study) for study in findings.studies],
             pruned=pruning.drawn(findings.theory.figures),
             gaps=gaps(findings.judged),
             videos=listed(findings.videos),
@@ -163,11 +166,6 @@ def template() -> jinja2.Template:
     world = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     world.filters.update(count="{:,}".format, share=share, number=number, embedded=embedded, seeds=seeds, score="{:z.3f}".format)
     return world.from_string(source)
-
-
-def share(value: float) -> str:
-    """A fraction as per cent, three figures at most: 0.05 is "5 %"."""
-    return f"{100 * value:.3g} %"
 
 
 def embedded(jpeg: bytes) -> str:

@@ -190,6 +190,40 @@ IMAGE = pa.schema(
 )
 
 
+# A cell of a matrix of the job benchmark: a training set, the model it pre-trained, and how that did on one data set. Of a cell that
+# failed there is what stands before `reason`; of no pre-training there is no pool and no selection, and its budget is 0.
+RESULT = pa.schema(
+    [
+        text("fingerprint", nullable=False),  # of all that decides the result: settings, seed, and the videos of the pool
+        text("matrix", nullable=False),
+        text("protocol", nullable=False),  # hash of what all methods share: recipes of the pre-training and of the evaluation
+        text("architecture", nullable=False),
+        text("method", nullable=False),
+        text("pool", nullable=False),
+        pa.field("budget", pa.float64(), False),
+        pa.field("seed", pa.int64(), False),
+        text("dataset", nullable=False),
+        text("model", nullable=False),  # the same in all cells that share one
+        text("at", nullable=False),  # UTC, ISO 8601
+        text("commit", nullable=False),  # of the code
+        text("reason"),  # why there is no result; null: there is one
+        text("setting"),  # a sentence: what was trained and tested on, and how
+        text("selection"),
+        text("run"),  # of MLflow
+        pa.field("retained", pa.float64()),  # what NormDEL counts: the budget where it is a share, as in the papers, else that of the bytes
+        pa.field("images", pa.int64()),  # trained on in pre-training
+        pa.field("miou", pa.float64()),
+        text("metrics"),  # JSON: all that was measured on the data set
+        text("measures"),  # JSON: what the selection was judged by, and the mean difficulty of its patches
+        pa.field("names", pa.list_(pa.string())),  # of the test images
+        pa.field(
+            "counts", pa.list_(pa.int64())
+        ),  # of each the four counts of pixels of every class, one after the other: see scores.counted
+        pa.field("choose_s", pa.float64()),  # seconds; null: it was chosen before
+        pa.field("images_per_s", pa.float64()),  # of the pre-training, the median of its epochs
+    ]
+)
+
 # What was done to the store that is no intake: who asked what and when, for the audit. `subject` is an id, never a path.
 JOURNAL = pa.schema(
     [

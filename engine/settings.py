@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from engine.models import Positive, Section
+from engine.models import Natural, Positive, Section
 
 Address = Annotated[str, Field(min_length=1)]  # a folder or file, local or any fsspec address
 Distance = Literal["cosine", "l2", "correlation"]
@@ -74,6 +74,19 @@ class PlanConfig(Section):
     hours: Annotated[float, Field(ge=0)] = 100.0  # of video
     cpu_hour: Annotated[float, Field(ge=0)] = 0.05  # money per hour, a round figure; put your own, in any currency
     gpu_hour: Annotated[float, Field(ge=0)] = 2.5
+
+
+class BenchmarkConfig(Section):
+    """How a matrix of methods, budgets, data sets, seeds and architectures is run; what is in it stands in its YAML file."""
+
+    data: Address = "data"  # what $data stands for in that file: the folder of the test sets
+    stores: Address = "stores"  # the same of $stores: the folder of the pools
+    at_once: Natural = 0  # models trained, or measured, at the same time; 0: as many as there are GPUs, or processors
+    estimate: bool = False  # say what it would cost and end
+    # For the estimate, where nothing of the matrix is done yet; 0: as measured before with these settings, else by a short trial.
+    images_per_s: Annotated[float, Field(ge=0)] = 0.0  # of one device in pre-training
+    iterations_per_s: Annotated[float, Field(ge=0)] = 0.0  # of one device in fine-tuning
+    frames: Natural = 0  # of a pool; 0: what its store holds
 
 
 class StudyConfig(Section):

@@ -7,17 +7,14 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from engine import files, tracking
 from engine.config import Config
-from engine.knobs import amend, build, flat
+from engine.knobs import amend, flat
 from engine.models import Section
-from jobs import places
-from jobs.recipes import EVALUATIONS, RECIPES, TRAININGS
+from jobs import matrix, places
+from jobs.documents import NAMED, from_file, section
+from jobs.recipes import RECIPES
 
 JOBS = {
     "demo": "simulated video through the whole chain, with a report at the end",
@@ -31,6 +28,7 @@ JOBS = {
     "evaluate": "fine-tune on a folder of images/ and masks/, and measure mIoU, Dice and NormDEL",
     "transfer": "fine-tune the models that a pre-training kept: TIS and regret of every score and rule of when to stop",
     "transfer-study": "what rules of when to stop pre-training are worth on the released scores of arXiv 2410.18677: study.uri=...",
+    "benchmark": "a matrix of methods, budgets, data sets, seeds and architectures: benchmark small, benchmark paper, or a YAML file",
     "theory": "what pruning should do by the theory of the perceptron, beside simulation; the report draws it",
     "datasets": "the data sets by name with their published counts; with evaluate.uri or videos.uri what of one lies there",
     "query": 'SQL over the tables: query store.uri=... "SELECT ..."',
@@ -44,15 +42,11 @@ JOBS = {
 }
 SUBJECTS = {  # jobs that are asked about something, and what
     "forget": "the id of one video, or the beginning of one in 8 letters or more, as in: forget store.uri=store 3f2a9c41",
+    "benchmark": f"one matrix: {', '.join(matrix.PROTOCOLS)}, or a YAML file with a section matrix",
     "query": 'one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"',
     "nearest": "the id of one patch, as in: nearest store.uri=store lookup.k=5 PATCH_ID",
     "explain": "one id of a patch, frame (video@milliseconds), training image, selection or video, or the beginning of one",
 }
-NAMED: dict[str, Mapping[str, Callable[[], Section]]] = {
-    "pretrain": TRAININGS,
-    "evaluate": EVALUATIONS,
-}  # sections that one may take whole, by name
-KEPT = {"evaluate": ("uri", "test_share", "limit")}  # of what stood there: what is measured on, which no recipe says
 KNOB = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 GONE = re.compile(r".*Not found: \S*?([^/\s]+)\.lance/([^\s,]+).*")  # what Lance says of a file that it was promised
 USAGE = "usage: python -m jobs JOB [RECIPE | file.yaml] [knob=value ...]"
@@ -120,6 +114,12 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
     job, *rest = words
     if job not in JOBS:
         raise ValueError(f"there is no job {job!r}; the jobs are {', '.join(JOBS)}")
+    config, asked = matrix_and_knobs(rest) if job == "benchmark" else recipe_and_knobs(job, rest)
+    return job, config, asked
+
+
+def recipe_and_knobs(job: str, rest: list[str]) -> tuple[Config, list[str]]:
+    """The configuration of every other job, and what it is asked about."""
     config = Config() if job not in (*SUBJECTS, "demo", "report") else RECIPES["tiny"]()
     if job == "demo" and rest and "=" not in rest[0] and rest[0] != "tiny":
         raise ValueError(f"demo runs the recipe tiny, not {rest[0]!r}; knob=value changes it")
@@ -135,7 +135,7 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
     for word in whole:
         part, _, name = word.partition("=")
         config = config.model_copy(update={part: section(part, name, getattr(config, part))})
-    return job, amend(config, [word for word in knobs if word not in whole]), asked
+    return amend(config, [word for word in knobs if word not in whole]), asked
 
 
 def refuse_stray(job: str, rest: Sequence[str]) -> None:
@@ -153,53 +153,15 @@ def is_recipe(word: str) -> bool:
     return word in RECIPES or (word.endswith((".yaml", ".yml")) and "=" not in word)
 
 
-def section(part: str, name: str, before: Section) -> Section:
-    """A whole section by name, in the place of the one `before`."""
-    if name not in NAMED[part]:
-        raise ValueError(f"{part}={name!r} is none of {', '.join(NAMED[part])}; its single knobs are {part}.epochs, {part}.batch, ...")
-    return NAMED[part][name]().model_copy(update={knob: getattr(before, knob) for knob in KEPT.get(part, ())})
-
-
-class Plain(yaml.BaseLoader):
-    """YAML whose values stay as they are written: "precision: no" is a word, and 2024 may be a folder. No name may stand twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [name.value for name, _ in node.value]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands twice", node.start_mark)
-        return dict(super().construct_mapping(node, deep))
-
-
-def from_file(path: str) -> Config:
-    """A Config from a YAML file: a recipe by name under `recipe`, and sections that change it; values as they are written."""
-    try:
-        tree = yaml.load(Path(path).read_text(), Plain) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text file, so no YAML") from error
-    dotted = [name for name in tree if "." in name] if isinstance(tree, dict) else []
-    if not isinstance(tree, dict) or dotted:
-        what = f"names {dotted[0]!r} in one word" if dotted else "holds no sections"
-        raise ValueError(f"{path} {what}; expected for instance 'recipe: tiny' and 'store: {{uri: store}}'")
-    recipe = tree.pop("recipe", None)
-    if recipe is not None and recipe not in list(RECIPES):
-        raise ValueError(f"{path}: recipe={recipe!r} is none of {', '.join(RECIPES)}")
-    started = RECIPES[recipe]() if recipe else Config()
-    for part in NAMED:
-        if isinstance(named := tree.get(part), str) and named:
-            tree[part] = section(part, named, getattr(started, part)).model_dump(mode="json")
-    return build(merged(started.model_dump(mode="json"), tree))
-
-
-def merged(tree: dict[str, object], changes: dict[str, object]) -> dict[str, object]:
-    both = dict(tree)
-    for name, value in changes.items():
-        old = both.get(name)
-        if isinstance(old, dict) and not value:
-            continue  # a section with nothing below it changes nothing
-        both[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return both
+def matrix_and_knobs(words: list[str]) -> tuple[Config, list[str]]:
+    """What all cells of a matrix share, and the words that it was asked by: its name or file, and the knobs. ValueError with the place."""
+    knobs = [word for word in words if KNOB.match(word)]
+    asked = [word for word in words if word not in knobs]
+    if len(asked) != 1:
+        raise ValueError(f"benchmark takes {SUBJECTS['benchmark']}")
+    config, made = matrix.read(asked[0], knobs)
+    matrix.cells(config, made)
+    return config, [*asked, *knobs]
 
 
 def help_text() -> str:

@@ -102,7 +102,7 @@ def untrained(config: Config) -> Contender:
 def measure(config: Config, seed: int, images: tuple[str, Split], contender: Contender, job: str = "evaluate") -> dict[str, float]:
     """One MLflow run, and its metrics; what was measured before with the same weights, data and settings is not measured again."""
     data, split = images
-    key = f"{contender.method}-{contender.selection}-{contender.weights}-{data}-{settings(config)}-{seed}"
+    key = key_of(config, seed, data, contender)
     for one in tracking.runs(config, job):
         if one["tags"]["key"] == key:
             log.info("%s, seed %d: measured before", contender.method, seed)
@@ -123,6 +123,11 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
         contender.method, seed, result.miou, result.dice, result.hd95, len(split.test), result.missing,
     )  # fmt: skip
     return metrics
+
+
+def key_of(config: Config, seed: int, data: str, contender: Contender) -> str:
+    """Names a measurement: the same weights, images and settings give the same numbers."""
+    return f"{contender.method}-{contender.selection}-{contender.weights}-{data}-{settings(config)}-{seed}"
 
 
 def settings(config: Config) -> str:

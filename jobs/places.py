@@ -9,7 +9,15 @@ from engine.config import Config
 from jobs.recipes import tiny
 
 ASKING = ("forget", "maintain", "query", "nearest", "hardest", "explain", "history", "report")
-BEFORE = {"score": "ingest", "choose": "ingest", "export": "choose", "pretrain": "choose", "evaluate": "pretrain", "transfer": "pretrain"}
+BEFORE = {
+    "benchmark": "ingest",
+    "score": "ingest",
+    "choose": "ingest",
+    "export": "choose",
+    "pretrain": "choose",
+    "evaluate": "pretrain",
+    "transfer": "pretrain",
+}
 BEFORE |= dict.fromkeys(ASKING, "ingest")
 
 
@@ -26,7 +34,7 @@ def check(job: str, config: Config) -> None:
     for knob, path in weights(job, config):
         if is_missing(path):
             raise ValueError(f"{knob}={path!r} does not exist; expected a checkpoint")
-    if job in BEFORE:
+    if job in BEFORE and not (job == "benchmark" and config.benchmark.estimate):  # which may be asked before there is anything
         check_store(job, config)
 
 

@@ -4,10 +4,12 @@ import hashlib
 import logging
 from functools import partial
 from math import ceil
+from typing import Any
 
 from engine import cards, flow, objectives, pretrain, tracking
 from engine.config import Config
-from engine.store import ImageReader, PatchStore
+from engine.knobs import flat
+from engine.store import ImageReader, PatchStore, quoted
 from jobs import looks, training
 from jobs.kept import Export, Kept
 
@@ -15,10 +17,25 @@ log = logging.getLogger("jobs.pretrain")
 
 
 def chosen(config: Config) -> tuple[str, float]:
-    """The id of the selection that selection.* names, and the share of the stored bytes it kept."""
+    """The id of the selection that selection.* and synthesis.* made, and the share of the stored bytes it kept.
+
+    The newest whose run of the job choose had these very knobs; where no run tells, that of the same method, budget, unit and seed.
+    """
+    if (one := choice(config)) is not None:
+        return one["tags"]["selection"], one["metrics"]["choose/retained"]
     asked = config.selection
     rows = PatchStore(config.store.uri).selection(asked.method, asked.budget, asked.seed, asked.unit)
     return rows["selection_id"][0].as_py(), rows["retained"][0].as_py()
+
+
+def choice(config: Config) -> dict[str, Any] | None:
+    """The newest run of the job choose by the knobs selection.* and synthesis.* of `config` whose selection the store holds."""
+    store = PatchStore(config.store.uri)
+    knobs = {name: str(value) for name, value in flat(config).items() if name.startswith(("selection.", "synthesis."))}
+    runs = [one for one in tracking.runs(config, "choose") if knobs.items() <= one["params"].items()]
+    held = store.open("selections") if runs and store.has("selections") else None
+    mine = (one for one in reversed(runs) if held and held.count_rows(f"selection_id = {quoted([one['tags']['selection']])}"))
+    return next(mine, None)
 
 
 def key(config: Config, selection_id: str) -> str:

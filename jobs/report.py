@@ -16,6 +16,7 @@ from engine.store import PatchStore
 from jobs import results
 
 log = logging.getLogger("jobs.report")
+CURVES = 12  # of a kind: a matrix trains dozens of models
 SHOWN = ["video_id", "time_ms", "box", "difficulty", "pixels"]
 
 
@@ -46,6 +47,7 @@ def run(config: Config) -> None:
         judged=results.judgements(config),
         curves=curves(config),
         trails=results.trails(config),
+        studies=results.studies(store),
         theory=results.theory(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),
@@ -137,10 +139,10 @@ def synthetic(store: PatchStore, count: int) -> list[Picture]:
 
 
 def curves(config: Config) -> list[Curve]:
-    """The loss of the scorer and of every pre-training run."""
+    """The loss of the scorers and of the newest pre-training runs."""
     made = []
     for job in ("probe", "pretrain"):
-        for one in tracking.runs(config, job):
+        for one in tracking.runs(config, job)[-CURVES:]:
             if not (points := one["run"].curve("train/loss")):
                 continue  # it found its training done
             title = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
@@ -158,5 +160,6 @@ def sources(config: Config, version: int) -> list[tuple[str, str]]:
         ("selections and images", "tables selections and images, newest version; the newest selection of each method"),
         ("judged without training", f"{experiment}, the newest run of the job choose of every method and budget"),
         ("curves, mIoU, Dice, NormDEL", f"{experiment}, runs of the jobs probe, pretrain and evaluate"),
+        ("benchmark", "table results of this store, newest settings of every matrix"),
         ("when to stop", f"{experiment}, runs of the job transfer"),
     ]

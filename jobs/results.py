@@ -1,4 +1,4 @@
-"""What selections were judged by, and what the evaluations came to: every network with its scores, and who is ahead of whom."""
+"""What selections were judged by, what the evaluations and matrices came to: every network with its scores, and who is ahead of whom."""
 
 import itertools
 import json
@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 
 from engine import scores, tracking
+from engine.charts import share
 from engine.config import Config
 from engine.pruning import Advised, Theory
-from engine.report import Advantage, Judged, Outcome, Picture, share
+from engine.report import Advantage, Judged, Outcome, Picture
 from engine.scores import Marks
+from engine.standings import Board, Entry, Failure, Study, study
 from engine.store import PatchStore
 from engine.theory import recommendation
 from engine.theory.figures import Figures
 from engine.trails import Trail
 
+PROPOSAL = "proposal_s_per_frame"  # among the measures of a selection: what proposing its patches takes
 LEAST = 0.001  # share of a pool: of less the theory says nothing else
 PREFIX = "judge/"  # of the metrics, and of the tags that hold the reason where there is none
 
@@ -143,3 +146,48 @@ def judged(one: dict[str, Any]) -> Judged:
     )
     method, budget = (one["params"][f"selection.{name}"] for name in ("method", "budget"))
     return Judged(method, amount(float(budget), one["params"].get("selection.unit", "bytes")), one["tags"]["selection"], values, reasons)
+
+
+# -- matrices -------------------------------------------------------------------------------------------------------------------
+
+
+def studies(store: PatchStore) -> list[Study]:
+    """Every matrix that was run on a store: of each data set and architecture the cells of the newest settings, the newest of each."""
+    rows = store.results().to_pylist()
+    boards: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        boards.setdefault((row["matrix"], row["architecture"], row["dataset"]), []).append(row)
+    made: dict[str, list[Board]] = {}
+    for (name, _, _), some in boards.items():
+        made.setdefault(name, []).append(board(some))
+    return [study(name, found, proposals([row for row in rows if row["matrix"] == name])) for name, found in made.items()]
+
+
+def board(rows: list[dict[str, Any]]) -> Board:
+    """The rows of a data set under an architecture, oldest first."""
+    newest = {
+        tuple(row[name] for name in ("method", "pool", "budget", "seed")): row for row in rows if row["protocol"] == rows[-1]["protocol"]
+    }
+    done = [row for row in newest.values() if not row["reason"]]
+    failed: dict[tuple[str, str], list[int]] = {}
+    for row in newest.values():
+        if row["reason"]:
+            at = f" at {amount(row['budget'], 'bytes')}" if row["budget"] else ""
+            failed.setdefault((f"{row['method']}{at}", row["reason"]), []).append(row["seed"])
+    told = [Failure(f"{what}, seed {', '.join(map(str, sorted(seeds)))}", reason) for (what, reason), seeds in failed.items()]
+    last = rows[-1]
+    return Board(
+        last["dataset"], last["architecture"], done[-1]["setting"] if done else "nothing measured", tuple(map(entry, done)), tuple(told)
+    )
+
+
+def entry(row: dict[str, Any]) -> Entry:
+    marks = Marks(tuple(row["names"]), np.array(row["counts"]).reshape(len(row["names"]), -1, 4))
+    own = {name: row[name] for name in ("method", "budget", "seed", "retained", "images", "miou")}
+    return Entry(**own, marks=marks, measures=json.loads(row["measures"]))
+
+
+def proposals(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds a frame that proposing patches takes, by pool, where the job plan measured it."""
+    told = {row["pool"]: json.loads(row["measures"]).get(PROPOSAL) for row in rows if row["measures"] and row["pool"]}
+    return {pool: seconds for pool, seconds in told.items() if seconds is not None}

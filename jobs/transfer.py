@@ -2,18 +2,18 @@
 
 import logging
 from collections.abc import Mapping
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, get_args
 
 import numpy as np
-from scipy.stats import t as student
 
 from engine import cards, datasets, objectives, tracking, transfer
 from engine.config import Config
 from engine.monitor import Monitor, choose, mean_ranks
+from engine.scores import over_seeds
 from engine.settings import Scored
 from engine.targets import Targets
-from engine.trails import FULL, HINDSIGHT, NONE, Choice, Measured, Trail
+from engine.trails import FULL, HINDSIGHT, NONE, Choice, Trail
 from jobs import evaluate, looks, pretrain
 from jobs.evaluate import Contender
 from jobs.kept import Kept
@@ -193,10 +193,3 @@ def hindsight(epochs: list[int], performance: Performance) -> Choice:
     """What nobody can know before: of every seed its best model, for which no epoch beyond it is trained."""
     best = [epochs[column.index(max(column))] for column in zip(*performance, strict=True)]
     return Choice(HINDSIGHT, best[0] if len(set(best)) == 1 else None, fmean(best), None, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-
-
-def over_seeds(values: list[float]) -> Measured:
-    """The mean and its 95 % interval by Student's t, within 0 and 1; of one seed its value thrice."""
-    mean = fmean(values)
-    reach = float(student.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return mean, max(mean - reach, 0.0), min(mean + reach, 1.0)

@@ -35,7 +35,7 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "pruning"},
+    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "standings", "boards", "pruning"},
     {
         "videos",
         "frames",

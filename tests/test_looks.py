@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from engine import datasets, flow, objectives, pictures, pretrain, tracking, transfer
+from engine import datasets, flow, objectives, pictures, pretrain, scores, tracking, transfer
 from engine.knobs import amend
 from engine.monitor import Monitor, mean_ranks
 from engine.trails import FULL, NONE
@@ -273,10 +273,10 @@ def test_looks_that_never_come_are_refused(tmp_path, targets):
 
 def test_the_interval_over_seeds_is_that_of_student():
     values = [0.9, 0.95, 0.97]
-    mean, low, high = job.over_seeds(values)
+    mean, low, high = scores.over_seeds(values)
     expected = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     assert (mean, low, high) == pytest.approx((np.mean(values), expected[0], min(expected[1], 1.0)))
-    assert job.over_seeds([0.9]) == (0.9, 0.9, 0.9)
+    assert scores.over_seeds([0.9]) == (0.9, 0.9, 0.9)
 
 
 def test_all_that_was_kept_is_scored_and_measured_once_and_told_in_a_trail(watched, targets, monkeypatch):

@@ -47,6 +47,20 @@ def status(run):
     return tracking.connect(run.uri).get_run(run.run_id).info.status
 
 
+def test_a_run_that_was_cut_off_before_its_knobs_were_told_has_them_when_it_goes_on(tmp_path, monkeypatch):
+    def cut_off(*_, **__):
+        raise SystemExit
+
+    with monkeypatch.context() as struck:
+        struck.setattr(tracking, "tell_knobs", cut_off)
+        with pytest.raises(SystemExit):
+            tracking.started(config(tmp_path), "choose", "k", {})
+    with tracking.running(config(tmp_path), "choose", "k", {}):
+        pass
+    (one,) = tracking.runs(config(tmp_path), "choose")
+    assert one["params"] == {name: str(value) for name, value in flat(config(tmp_path)).items()}
+
+
 def test_a_finished_run_is_not_reopened(tmp_path):
     with tracking.running(config(tmp_path), "choose", "k", {}) as first:
         pass

@@ -1,4 +1,5 @@
-"""Runs a list of steps over Arrow tables, in this process or on Ray, with identical rows; and a training loop on Ray Train (`train`).
+"""Runs a list of steps over Arrow tables, in this process or on Ray, with identical rows; a training loop on Ray Train
+(`train`), and calls that wait for each other (`tasks`).
 
 The steps say what is done; how many processors each takes is said by the job. The order of rows is not promised: rows carry ids.
 """
@@ -13,9 +14,13 @@ from typing import Any
 import pyarrow as pa
 
 from engine.flow.cluster import SLOTS, connect, shut_down
+from engine.flow.tasks import Task, devices, tasks_here, tasks_on_ray
 from engine.flow.train import Report, Validate, Work, scored, train_on_ray
 
-__all__ = ["SLOTS", "Report", "Step", "Validate", "Work", "connect", "run_here", "run_on_ray", "scored", "shut_down", "train_on_ray"]
+__all__ = [
+    "SLOTS", "Report", "Step", "Task", "Validate", "Work", "connect", "devices", "run_here", "run_on_ray", "scored", "shut_down",
+    "tasks_here", "tasks_on_ray", "train_on_ray",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

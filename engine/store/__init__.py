@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine import sql
 from engine.pool import Clustering, Rows
 from engine.settings import UpkeepConfig
-from engine.store import clusterings, erasure, history, intake, reading, scorers, selections, tombstones, upkeep, views, writers
+from engine.store import clusterings, erasure, history, intake, reading, results, scorers, selections, tombstones, upkeep, views, writers
 from engine.store.history import Difference
 from engine.store.intake import WriteRows
 from engine.store.scorers import ReadPixels, Scorer
@@ -117,6 +117,16 @@ class PatchStore(Tables):
     def earlier(self, version: int, names: Iterable[str], offsets: Rows | None = None) -> tuple[NDArray[np.float32], ...]:
         """The difficulties (N,) of the same patches by other scorers, not a number by one that only makes embeddings; LookupError too."""
         return scorers.earlier(self, version, names, offsets)
+
+    # -- comparing ----------------------------------------------------------------------------------------------------------
+
+    def enter(self, rows: pa.Table) -> None:
+        """Keep results of a matrix (schema.RESULT), each fingerprint's once: a later one takes the place of the one before."""
+        results.enter(self, rows)
+
+    def results(self) -> pa.Table:
+        """The results of every matrix that was run on this store (schema.RESULT), oldest first."""
+        return results.results(self)
 
     # -- keeping ------------------------------------------------------------------------------------------------------------
 
@@ -257,6 +267,10 @@ class PinnedStore(PatchStore):
         self.refuse()
 
     def scored(self, name: str, batches: Iterable[pa.Table]) -> NoReturn:
+        """Refused."""
+        self.refuse()
+
+    def enter(self, rows: pa.Table) -> NoReturn:
         """Refused."""
         self.refuse()
 

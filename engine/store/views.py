@@ -5,7 +5,7 @@ from typing import Any
 import lance
 import pyarrow as pa
 
-from engine.store.tables import TABLES, Tables
+from engine.store.tables import RESULTS, TABLES, Tables
 
 OF_THE_LEDGER = "video_id IN (SELECT video_id FROM videos)"  # a run that died may have left frames
 CHOSEN_HERE = "selection_id IN (SELECT selection_id FROM selections)"
@@ -26,7 +26,7 @@ class SQLView(lance.LanceDataset):  # type: ignore[misc]
 
 def views(tables: Tables) -> dict[str, SQLView]:
     """Every table of a store at its newest complete version, by name; LookupError where there is none yet."""
-    names = [name for name in ("patches", *TABLES) if name != "locks" and tables.has(name)]
+    names = [name for name in ("patches", *TABLES, RESULTS) if name != "locks" and tables.has(name)]
     if not names:
         raise LookupError(f"the store {tables.uri} has no tables yet: run the job ingest first")
     versions = {"patches": tables.complete_version()} if "videos" in names else {}

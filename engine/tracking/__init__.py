@@ -67,17 +67,23 @@ def resumed(config: Config, job: str, key: str) -> Run | None:
     if not found:
         return None
     client.update_run(found[0].info.run_id, status="RUNNING")
+    tell_knobs(client, found[0].info.run_id, config, known=found[0].data.params)  # a job may have been killed before it told them
     return handle(config, found[0].info.run_id)
 
 
 def started(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Run:
-    from mlflow.entities import Param
-
     client, experiment = reach(config)
     told = {"job": job, "key": key, "commit": code_commit(), "fingerprint": config.fingerprint(), **tags}
     made = client.create_run(experiment, run_name=f"{job} {key}", tags={name: str(value) for name, value in told.items()})
-    client.log_batch(made.info.run_id, params=[Param(name, str(value)[:500]) for name, value in flat(config).items()])
+    tell_knobs(client, made.info.run_id, config, known={})
     return handle(config, made.info.run_id)
+
+
+def tell_knobs(client: Any, run_id: str, config: Config, known: Mapping[str, str]) -> None:
+    """Every knob as a parameter, of those that the run has not."""
+    from mlflow.entities import Param
+
+    client.log_batch(run_id, params=[Param(name, str(value)[:500]) for name, value in flat(config).items() if name not in known])
 
 
 def reach(config: Config) -> tuple[Any, str]:

@@ -1,0 +1,159 @@
+"""The figures of a matrix as numbers: mIoU and NormDEL over budgets, a small chart for every method with the others behind it."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from engine import theory
+from engine.charts import Frame, Interval, Tick, axis, intervals, ticks
+from engine.published import OPTIDEL, SOURCE, Reported
+from engine.scores import Contrast
+from engine.standings import FULL, NONE, Board, Check, Mean, Standing, Study, amount, checks, means, patches, standings
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity over budgets on a logarithmic axis; all paths are SVG in a square of 100 x 100."""
+
+    path: str  # of the method
+    dots: str
+    spread: str  # its 95 % intervals, one upright line each
+    others: str
+    level: str  # of all data; "": not measured
+    floor: str  # of no pre-training
+    even: str  # the mIoU at which NormDEL takes this budget for as good as all data
+    x: list[Tick]
+    y: list[Tick]
+    told: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    method: str
+    miou: Panel
+    normdel: Panel
+
+
+@dataclass(frozen=True)
+class Lead:
+    """SAM's regions over random crops at a budget, drawn."""
+
+    budget: float
+    contrast: Contrast
+    at: Interval
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A board as the page shows it."""
+
+    board: Board
+    groups: list[tuple[str, list[tuple[Standing, Interval]]]]  # of a budget, the best first; no pre-training first of all
+    axis: list[Tick]  # of the mIoU
+    curves: list[Curve]
+    leads: list[Lead]
+    differences: list[Tick]
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A matrix as the page shows it."""
+
+    study: Study
+    boards: list[Drawing]
+    architectures: list[str]
+    means: list[tuple[Mean, Reported | None]]  # with the papers' own numbers beside
+    source: str  # of these
+    checks: list[tuple[Check, Interval]]
+    scale: list[Tick]  # of a rank correlation
+
+
+def exhibit(study: Study) -> Exhibit:
+    rows = [(one, OPTIDEL.get((one.method, one.budget))) for one in means(study)]
+    told = checks(study)
+    spans, scale = intervals([(one.rho, one.low, one.high) for one in told], -1, 0, 1)
+    names = list(dict.fromkeys(board.architecture for board in study.boards))
+    return Exhibit(study, [drawn(board) for board in study.boards], names, rows, SOURCE, list(zip(told, spans, strict=True)), scale)
+
+
+def drawn(board: Board) -> Drawing:
+    rows = standings(board)
+    spans, scale = intervals([one.miou for one in rows]) if rows else ([], [])
+    groups: dict[str, list[tuple[Standing, Interval]]] = {}
+    for one, at in zip(rows, spans, strict=True):
+        groups.setdefault(f"at {amount(one.budget)}" if one.budget else "without pre-training", []).append((one, at))
+    found = patches(board)
+    gains, differences = intervals([(one.difference, one.low, one.high) for _, one in found], 0) if found else ([], [])
+    leads = [Lead(budget, one, at) for (budget, one), at in zip(found, gains, strict=True)]
+    return Drawing(board, list(groups.items()), scale, curves(rows), leads, differences)
+
+
+def curves(rows: Sequence[Standing]) -> list[Curve]:
+    """A figure for every method that was run at more than one budget below all data."""
+    methods = [name for name in dict.fromkeys(one.method for one in rows) if name != NONE and sum(one.method == name for one in rows) > 1]
+    if not methods:
+        return []
+    miou, normdel = Plot(rows, lambda one: one.miou), Plot(rows, lambda one: (one.normdel,) * 3)
+    return [Curve(name, miou.panel(name, even=True), normdel.panel(name)) for name in sorted(methods)]
+
+
+class Plot:
+    """The axes that all methods share."""
+
+    def __init__(self, rows: Sequence[Standing], value: Callable[[Standing], tuple[float, float, float]]) -> None:
+        self.rows, self.value = [one for one in rows if one.budget], value
+        self.full = next((value(one)[0] for one in rows if one.method == FULL), None)
+        self.none = next((value(one)[0] for one in rows if one.method == NONE), None)
+        self.budgets = sorted({one.budget for one in self.rows})
+        levels = [level for level in (self.full, self.none) if level is not None and math.isfinite(level)]
+        every = [place for one in self.rows for place in value(one)] + levels
+        self.y = ticks(min(every), max(every))
+        left, right = math.log(self.budgets[0]), math.log(self.budgets[-1])
+        self.frame = Frame(left, max(right, left + 1e-9), self.y[0], self.y[-1])
+
+    def panel(self, method: str, even: bool = False) -> Panel:
+        mine = [one for one in self.rows if one.method == method]
+        others = dict.fromkeys(one.method for one in self.rows if one.method not in (method, FULL))
+        place, value = self.place, self.value
+        middle = [value(one)[0] for one in mine]
+        return Panel(
+            path=self.line(mine),
+            dots="".join(f"M{x} {y}h0" for x, y in (place(one.budget, value(one)[0]) for one in mine)),
+            spread="".join(
+                f"M{place(one.budget, low)[0]} {place(one.budget, low)[1]}V{place(one.budget, high)[1]}"
+                for one in mine
+                for _, low, high in [value(one)]
+                if high > low
+            ),
+            others="".join(self.line([one for one in self.rows if one.method == name]) for name in others),
+            level=self.level(self.full),
+            floor=self.level(self.none),
+            even=self.even() if even else "",
+            x=[Tick(place(budget, self.y[0])[0], amount(budget)) for budget in self.budgets],
+            y=axis(self.y, self.y[0], self.y[-1]),
+            told=f"from {min(middle):.3f} to {max(middle):.3f}, mean {fmean(middle):.3f}",
+        )
+
+    def place(self, budget: float, value: float) -> tuple[float, float]:
+        x, y = self.frame.place((math.log(budget), value))
+        return round(x, 2), round(y, 2)
+
+    def line(self, rows: Sequence[Standing]) -> str:
+        points = [self.place(one.budget, self.value(one)[0]) for one in sorted(rows, key=lambda one: one.budget)]
+        return "".join(f"{'L' if number else 'M'}{x} {y}" for number, (x, y) in enumerate(points))
+
+    def level(self, value: float | None) -> str:
+        if value is None or not math.isfinite(value):
+            return ""
+        y = self.place(self.budgets[0], value)[1]
+        return f"M0 {y}H100"
+
+    def even(self) -> str:
+        """What the mIoU of all data is worth at every budget by NormDEL, as far as the plot reaches."""
+        if self.full is None or self.budgets[-1] > 1:
+            return ""
+        steps = [self.budgets[0] * (self.budgets[-1] / self.budgets[0]) ** (step / 40) for step in range(41)]
+        values = [(budget, self.full * theory.break_even(min(budget, 1.0), 1.0)) for budget in steps]
+        points = [self.place(budget, value) for budget, value in values if self.y[0] <= value <= self.y[-1]]
+        return "".join(f"{'L' if number else 'M'}{x} {y}" for number, (x, y) in enumerate(points))

@@ -1,0 +1,282 @@
+"""What a matrix came to: every method at every budget, who is ahead of whom beyond chance, and what told so before any training.
+
+A `Study` is a matrix, a `Board` one of its data sets under one architecture, an `Entry` a cell. Methods are compared at equal budget,
+because NormDEL mostly ranks the budget. Differences are paired by seed and test image (`scores.contrast`), and their p-values are
+corrected by Holm over all that a board compares.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from engine import theory
+from engine.charts import share
+from engine.scores import Contrast, Marks, Measured, contrast, holm, over_seeds
+
+RANDOM, FULL, NONE = "random", "full data", "no pre-training"
+SAM, CROPS = "optidel", "optidel_s"  # which differ in who proposes the patches
+SURE = 0.05  # of a corrected p-value
+DRAWS = 2000  # of the bootstrap of a rank correlation
+FEWEST = 4  # points that a rank correlation is told of
+Spot = tuple[str, float]  # method and budget
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell that has a result; `retained` 0 is no pre-training."""
+
+    method: str
+    budget: float
+    seed: int
+    retained: float
+    images: int  # pre-trained on
+    miou: float
+    marks: Marks
+    measures: Mapping[str, float]  # of the selection, without training
+
+    @property
+    def normdel(self) -> float:
+        """Not a number for no pre-training, which retains nothing that could be counted."""
+        return theory.normdel(self.miou, self.retained) if self.retained else float("nan")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Cells of a board that have no result, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Board:
+    dataset: str
+    architecture: str
+    setting: str
+    entries: tuple[Entry, ...]
+    failures: tuple[Failure, ...] = ()
+
+    def spots(self) -> dict[Spot, list[Entry]]:
+        """The entries of every method at every budget, by seed; budgets rise."""
+        order = sorted(self.entries, key=lambda one: (one.budget, one.method, one.seed))
+        return {spot: list(some) for spot, some in groupby(order, key=lambda one: (one.method, one.budget))}
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """A paired comparison, with its p-value corrected for all of its board."""
+
+    contrast: Contrast
+    corrected: float
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Beyond that of the images and of the seeds that were run: more than one, which all agree."""
+        return self.corrected < SURE and self.contrast.seeds > 1 and self.contrast.ahead in (0, self.contrast.seeds)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A method at a budget; means and intervals are over seeds."""
+
+    method: str
+    budget: float
+    images: float
+    miou: Measured
+    normdel: float
+    seeds: int
+    over: Mapping[str, Advantage]  # by the name of the other: RANDOM at the same budget, FULL
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rank correlation (Spearman) over all methods and budgets, between what was known before training and what came of it."""
+
+    measure: str
+    outcome: str
+    points: int
+    rho: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Study:
+    name: str
+    key: str  # changes with the matrix and its settings
+    boards: tuple[Board, ...]
+    proposals: Mapping[str, float]  # seconds a frame that proposing patches takes, by pool; of those where it was measured
+
+    def metrics(self) -> dict[str, float]:
+        """Every mean, and every check with its interval, by names that MLflow takes."""
+        told = {
+            f"{board.architecture}/{board.dataset}/{one.method}/{one.budget:g}/{kind}": value
+            for board in self.boards
+            for one in standings(board)
+            for kind, value in (("miou", one.miou[0]), ("normdel", one.normdel))
+            if np.isfinite(value)
+        }
+        for one in checks(self):
+            name = f"spearman/{one.measure}/{one.outcome}"
+            told |= {name: one.rho, f"{name}/low": one.low, f"{name}/high": one.high}
+        return {"".join(letter if letter.isalnum() or letter in "_-./ " else "_" for letter in name): told[name] for name in told}
+
+    def said(self) -> list[str]:
+        """A line for every board and budget, and for every check."""
+        lines = [line for board in self.boards for line in leaders(board)]
+        return lines + [
+            f"{one.measure} and {one.outcome}: rank correlation {one.rho:z.2f} ({one.low:z.2f} to {one.high:z.2f})" for one in checks(self)
+        ]
+
+
+def study(name: str, boards: Iterable[Board], proposals: Mapping[str, float] | None = None) -> Study:
+    made = tuple(boards)
+    key = hashlib.sha256("\n".join([name, *(f"{one.architecture} {one.dataset} {one.setting}" for one in made)]).encode()).hexdigest()[:12]
+    return Study(name, f"{name}-{key}", made, proposals or {})
+
+
+# -- Table 1 --------------------------------------------------------------------------------------------------------------------
+
+
+def standings(board: Board) -> list[Standing]:
+    """Every method at every budget, budgets rising, at each the best first."""
+    spots = board.spots()
+    against = {spot: rivals(spot, spots) for spot in spots}
+    pairs = [
+        (spot, name, found) for spot, others in against.items() for name, other in others.items() if (found := paired(spots[spot], other))
+    ]
+    corrected = holm([found.p for _, _, found in pairs])
+    over: dict[Spot, dict[str, Advantage]] = {spot: {} for spot in spots}
+    for (spot, name, found), p in zip(pairs, corrected, strict=True):
+        over[spot][name] = Advantage(found, p)
+    made = [standing(spot, some, over[spot]) for spot, some in spots.items()]
+    return sorted(made, key=lambda one: (one.budget, -one.miou[0], one.method))
+
+
+def rivals(spot: Spot, spots: Mapping[Spot, list[Entry]]) -> dict[str, list[Entry]]:
+    """What a method is held against: chance at the same budget, and all data."""
+    method, budget = spot
+    same = {RANDOM: spots.get((RANDOM, budget)), FULL: next((some for (name, _), some in spots.items() if name == FULL), None)}
+    return {name: some for name, some in same.items() if some and name != method}
+
+
+def paired(first: Sequence[Entry], second: Sequence[Entry]) -> Contrast | None:
+    """The advantage over the seeds that both have; None where they share none."""
+    one, other = ({entry.seed: entry.marks for entry in some} for some in (first, second))
+    seeds = sorted(set(one) & set(other))
+    return contrast([one[seed] for seed in seeds], [other[seed] for seed in seeds]) if seeds else None
+
+
+def standing(spot: Spot, some: Sequence[Entry], over: Mapping[str, Advantage]) -> Standing:
+    return Standing(
+        method=spot[0],
+        budget=spot[1],
+        images=fmean(one.images for one in some),
+        miou=over_seeds([one.miou for one in some]),
+        normdel=fmean(one.normdel for one in some),
+        seeds=len(some),
+        over=over,
+    )
+
+
+def leaders(board: Board) -> Iterator[str]:
+    """Who leads at every budget."""
+    for budget, group in groupby((one for one in standings(board) if one.budget), key=lambda one: one.budget):
+        first, *others = group
+        sure = first.over.get(RANDOM)
+        rest = "".join(f", {one.method} {one.miou[0]:.3f}" for one in others)
+        lead = "" if sure is None else f"; it is {sure.contrast.difference:+.3f} over {RANDOM}, corrected p {sure.corrected:.2g}"
+        yield f"{board.dataset}, {board.architecture}, {amount(budget)}: {first.method} {first.miou[0]:.3f}{rest}{lead}"
+
+
+def amount(budget: float) -> str:
+    return share(budget) if budget <= 1 else f"{budget:g}"
+
+
+# -- Table 2 --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A method at a budget over data sets: (mIoU, NormDEL) by architecture, over those sets that every method there has."""
+
+    method: str
+    budget: float
+    by: Mapping[str, tuple[float, float]]
+
+
+def means(study: Study) -> list[Mean]:
+    """Every method at every budget under every architecture, a mean over the data sets; budgets rise, the best of the first first."""
+    found: dict[Spot, dict[str, tuple[float, float]]] = {}
+    for architecture in dict.fromkeys(board.architecture for board in study.boards):
+        tables = [
+            {(one.method, one.budget): one for one in standings(board)} for board in study.boards if board.architecture == architecture
+        ]
+        for spot in set(tables[0]).intersection(*tables[1:]):
+            rows = [table[spot] for table in tables]
+            found.setdefault(spot, {})[architecture] = fmean(one.miou[0] for one in rows), fmean(one.normdel for one in rows)
+    made = [Mean(method, budget, by) for (method, budget), by in found.items()]
+    return sorted(made, key=lambda one: (one.budget, -max(miou for miou, _ in one.by.values()), one.method))
+
+
+# -- what told so before --------------------------------------------------------------------------------------------------------
+
+GAIN = "gain over random at equal budget"
+MIOU = "mIoU over the mean of its data set"
+ASKED = {  # measures of a selection that the papers' reviewers asked about, with what they should foretell
+    "difficulty": GAIN,
+    "information_estimate_100": MIOU,
+    "fid": GAIN,
+    "distance": GAIN,
+    "vendi": GAIN,
+    "clusters": GAIN,
+}
+
+
+def checks(study: Study) -> list[Check]:
+    """Of every measure that was taken its rank correlation with what came of it, over architectures, data sets, methods and budgets.
+
+    A point is a mean over seeds. The interval is a bootstrap over points, which hang together, so it is rather too narrow. Measures of
+    different pools (frames, regions, crops) are of different patches.
+    """
+    made = []
+    for measure, outcome in ASKED.items():
+        points = [point for board in study.boards for point in related(board, measure, outcome == GAIN)]
+        if len(points) >= FEWEST and all(len({point[axis] for point in points}) > 1 for axis in (0, 1)):
+            made.append(Check(measure, outcome, len(points), *correlation(np.array(points))))
+    return made
+
+
+def related(board: Board, measure: str, gain: bool) -> Iterator[tuple[float, float]]:
+    """(measure, outcome) of every method at every budget, as means over seeds."""
+    spots = board.spots()
+    for (method, budget), some in spots.items():
+        values = [one.measures[measure] for one in some if measure in one.measures]
+        against = spots.get((RANDOM, budget), []) if gain else board.entries
+        if len(values) == len(some) and against and not (gain and method == RANDOM):
+            yield fmean(values), fmean(one.miou for one in some) - fmean(one.miou for one in against)
+
+
+def correlation(points: np.ndarray, seed: int = 0) -> Measured:
+    """Spearman's rho of points (N, 2), and its 95 % interval by a bootstrap over points; draws that are all alike say nothing."""
+    rng = np.random.default_rng(seed)
+    drawn = (points[rng.integers(len(points), size=len(points))] for _ in range(DRAWS))
+    values = [rho(some) for some in drawn if all(len(np.unique(axis)) > 1 for axis in some.T)]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return rho(points), float(low), float(high)
+
+
+def rho(points: np.ndarray) -> float:
+    return float(spearmanr(*points.T).statistic)
+
+
+def patches(board: Board) -> list[tuple[float, Contrast]]:
+    """What SAM's regions are worth over random crops: OptiDEL over OptiDEL-S, by budget."""
+    spots = board.spots()
+    pairs = [(budget, some, spots.get((CROPS, budget))) for (method, budget), some in spots.items() if method == SAM]
+    return [(budget, found) for budget, some, other in pairs if other and (found := paired(some, other))]

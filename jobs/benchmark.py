@@ -1,0 +1,153 @@
+"""Run a matrix: every cell that has no result yet, its results into the store, and what came of it into MLflow and the report.
+
+The design. A matrix is a list of cells (`matrix.cells`: a pure function of a YAML file), a cell is a training set, a model and a
+measurement (`cells`). Two cells that differ in the data set share the model, so what is scheduled are two kinds of tasks: a model
+(choose and pre-train), and the measurements of it, which wait for it. A model is thus trained by one task, whatever needs it, and its
+measurements run beside each other; a measurement that has its row is not even begun, and a model that all its rows are there of is not
+asked for. Ray runs one task a GPU, or a processor; `where=here` runs them in order.
+
+Exactly once: tasks hand rows to this process, which alone writes the table `results`, by fingerprint, in one commit each. A kill between
+a measurement and its row costs a look into MLflow, which has the measurement by a key made of weights, images and settings; a kill
+amid a pre-training costs the steps since its checkpoint. A cell that failed has a row with the reason and is tried again next time.
+
+A seed is another draw of everything that is drawn: the choice, the first weights and the batches of the pre-training, the decoder, the
+batches and, where the data set has no split of its own, the test part of the fine-tuning. So an interval over seeds holds all of it.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+
+from engine import flow, schema, tracking
+from engine.config import Config
+from engine.plan import Cost
+from engine.store import PatchStore
+from jobs import cells, costs, matrix, places, results
+from jobs.costs import Costs
+from jobs.matrix import Cell
+
+log = logging.getLogger("jobs.benchmark")
+Row = dict[str, Any]
+
+
+def run(config: Config, name: str, *words: str) -> None:
+    """Run the matrix of a YAML file, or one of matrix.PROTOCOLS; with benchmark.estimate only say what it would cost."""
+    every = matrix.cells(*matrix.read(name, words))
+    if config.benchmark.estimate:
+        estimate(config, every)
+        return
+    check(every)
+    home, told = PatchStore(config.store.uri), fingerprints(every)
+    tracking.reach(config)
+    rows = [row for row in home.results().to_pylist() if row["fingerprint"] in told and not row["reason"]]
+    todo = {mark: cell for mark, cell in told.items() if mark not in {row["fingerprint"] for row in rows}}
+    progress = Progress(config, todo, costs.learnt(config, rows), len(every))
+    progress.begin()
+    for row in work(config, todo, progress.devices):
+        home.enter(pa.Table.from_pylist([row], schema.RESULT))
+        progress.took_in(row)
+    summarise(config, every[0].matrix)
+
+
+def check(every: Sequence[Cell]) -> None:
+    """ValueError or OSError, before anything is begun, for a pool or a data set that is not there."""
+    for uri in {cell.config.store.uri for cell in every}:
+        places.check_store("benchmark", next(cell.config for cell in every if cell.config.store.uri == uri))
+    for one in {cell.config.evaluate: cell.config for cell in every}.values():
+        places.check_targets("benchmark", one)
+
+
+def fingerprints(every: Sequence[Cell]) -> dict[str, Cell]:
+    held = cache(contents)
+    return {cell.fingerprint(held(cell.config.store.uri) if cell.pool else ""): cell for cell in every}
+
+
+def contents(uri: str) -> str:
+    """What is in a pool: its videos, and how many patches each gave; upkeep does not change it."""
+    rows = PatchStore(uri).ledger().select(["video_id", "patches"]).to_pylist()
+    told = "\n".join(sorted(f"{row['video_id']} {row['patches']}" for row in rows if row["patches"]))
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def work(config: Config, todo: dict[str, Cell], at_once: int) -> Iterator[Row]:
+    """The rows of these cells as they are done."""
+    tasks: dict[str, flow.Task] = {}
+    for mark, cell in todo.items():
+        tasks.setdefault(cell.model, flow.Task(cell.model, cells.train, (cell,)))
+        tasks[mark] = flow.Task(mark, cells.measure, (cell, mark), after=cell.model)
+    run_them = flow.tasks_here(depth_first(tasks)) if config.where == "here" else on_ray(depth_first(tasks), at_once)
+    for name, answer in run_them:
+        if name in todo:
+            yield answer if isinstance(answer, dict) else cells.measure(answer, todo[name], name)
+
+
+def depth_first(tasks: dict[str, flow.Task]) -> list[flow.Task]:
+    """Every model followed by its measurements, so that rows come early."""
+    models = [task for task in tasks.values() if not task.after]
+    behind: dict[str, list[flow.Task]] = {model.name: [] for model in models}
+    for task in tasks.values():
+        if task.after:
+            behind[task.after].append(task)
+    return [task for model in models for task in (model, *behind[model.name])]
+
+
+def on_ray(tasks: list[flow.Task], at_once: int) -> Iterator[tuple[str, Any]]:
+    # One GPU each where there are any: a second training on it would slow the first. Without, one processor, as tasks share no threads.
+    return flow.tasks_on_ray(tasks, at_once, cpus=1, gpus=float(flow.devices()[1]))
+
+
+class Progress:
+    """Says how far a matrix is, and what is left of its time and cost."""
+
+    def __init__(self, config: Config, todo: dict[str, Cell], learnt: Costs, total: int) -> None:
+        self.config, self.todo, self.costs, self.total = config, dict(todo), learnt, total
+        self.devices, self.device = costs.here(config) if todo else (1, (1.0, 0.0))
+
+    @property
+    def done(self) -> int:
+        return self.total - len(self.todo)
+
+    def begin(self) -> None:
+        log.info("%d cells of %d models, %d done before", self.total, len({cell.model for cell in self.todo.values()}), self.done)
+        if self.todo:
+            log.info("what is left takes %s with %d at a time", spoken(self.left()), self.devices)
+
+    def left(self) -> Cost:
+        return self.costs.left(list(self.todo.values()), self.devices, self.device)
+
+    def took_in(self, row: Row) -> None:
+        cell = self.todo.pop(row["fingerprint"])
+        self.costs.learn(row)
+        came = f"failed: {row['reason']}" if row["reason"] else f"mIoU {row['miou']:.3f}"
+        rest = f"{spoken(self.left())} left" if self.todo else "that was the last"
+        log.info("%d of %d · %s: %s · %s", self.done, self.total, cell, came, rest)
+
+
+def spoken(cost: Cost) -> str:
+    minutes = 60 * cost.hours
+    time = f"{minutes:.0f} min" if minutes < 120 else f"{cost.hours:,.1f} h"
+    gpus = f" and {cost.gpu_hours:,.1f} GPU-hours" if cost.gpu_hours else ""
+    return f"about {time}, {cost.cpu_hours:,.1f} CPU-hours{gpus}, {cost.money:,.2f} in money"
+
+
+def estimate(config: Config, every: Sequence[Cell]) -> None:
+    """Say what all of a matrix would cost, where it was measured or is tried now; nothing is written."""
+    devices, device = costs.planned(config)
+    cost = Costs(config).left(every, devices, device)
+    kind = "GPUs" if device[1] else "processors" if config.where == "ray" else "device"
+    log.info("%s: %d cells of %d models", every[0].matrix, len(every), len({cell.model for cell in every if cell.pool}))
+    log.info("on %d %s they take %s", devices, kind, spoken(cost))
+
+
+def summarise(config: Config, name: str) -> None:
+    """Keep in MLflow what the results came to, and say it."""
+    for study in results.studies(PatchStore(config.store.uri)):
+        if study.name == name:
+            with tracking.running(config, "benchmark", study.key, {"matrix": study.name}) as record:
+                record.log(study.metrics(), step=0)
+            for line in study.said():
+                log.info("%s", line)

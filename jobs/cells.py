@@ -1,0 +1,175 @@
+"""What a cell of a matrix is made of: a training set is chosen and a model pre-trained on it, then it is measured on a data set.
+
+Each half is done once, whoever asks: a selection, a model and a measurement that are there are not made again. What fails on what it
+met is a reason, not the end of the matrix.
+"""
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from statistics import median
+from time import perf_counter
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow.compute as pc
+
+from engine import datasets, files, plan, schema, tracking
+from engine.config import Config
+from engine.patches import ProposePatches
+from engine.store import PatchStore, quoted
+from jobs import choose, evaluate, pools, pretrain, throughput
+from jobs.evaluate import Contender
+from jobs.matrix import Cell
+from jobs.results import PREFIX, PROPOSAL
+
+JOB = "cell"  # of the runs that measure one, which the report does not set beside those of evaluate
+Row = dict[str, Any]
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model of a matrix, as far as it came: `reason` says why there is none."""
+
+    reason: str = ""
+    selection: str = ""
+    retained: float = 0.0  # of the stored bytes
+    images: int = 0
+    measures: dict[str, float] = field(default_factory=dict)
+    choose_s: float | None = None  # None: it was chosen before
+    images_per_s: float | None = None
+
+
+def train(cell: Cell) -> Trained:
+    """Choose and pre-train; nothing of either for no pre-training."""
+    found = attempted(lambda: trained(cell.config)) if cell.pool else Trained()
+    return Trained(reason=found) if isinstance(found, str) else found
+
+
+def trained(config: Config) -> Trained:
+    began, one = perf_counter(), current(config)
+    before = one is not None
+    if one is None:
+        choose.run(config)
+        one = pretrain.choice(config)
+    if one is None:
+        raise RuntimeError(
+            f"tracking.uri={tracking.address(config)!r} does not have the run of the choice that was just made: see that it is there"
+        )
+    chose_s = perf_counter() - began
+    with redirect_stdout(io.StringIO()):  # a line an epoch, of every model
+        pretrain.run(config)
+    selection = one["tags"]["selection"]
+    return Trained(
+        selection=selection,
+        retained=one["metrics"]["choose/retained"],
+        images=int(one["metrics"]["choose/images"]),
+        measures=measures(config, selection, one["metrics"]),
+        choose_s=None if before else chose_s,
+        images_per_s=speed(config, selection),
+    )
+
+
+def current(config: Config) -> dict[str, Any] | None:
+    """The choice that these settings made of what the pool holds now; None where it was not made, or before the last intake."""
+    taken_in = PatchStore(config.store.uri).ledger()["patches_version"].to_pylist()
+    one = pretrain.choice(config)
+    return one if one is not None and int(one["tags"]["patches_version"]) >= max(taken_in, default=0) else None
+
+
+def measures(config: Config, selection: str, metrics: dict[str, float]) -> dict[str, float]:
+    """What a selection was judged by without training, and the mean difficulty of its patches."""
+    store = PatchStore(config.store.uri)
+    chosen = store.open("selections").to_table(columns=["patch_id"], filter=f"selection_id = {quoted([selection])}")["patch_id"]
+    patches = store.patches(["patch_id", "difficulty"])
+    mine = patches["difficulty"].filter(pc.is_in(patches["patch_id"], chosen.combine_chunks()))
+    judged = {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX)}
+    return judged | {"difficulty": float(np.mean(mine.to_numpy()))} | proposal(store)
+
+
+def proposal(store: PatchStore) -> dict[str, float]:
+    """What proposing the patches of a pool takes, where the job plan measured it."""
+    if not store.holds(pools.NAME):
+        return {}
+    fs, place = files.locate(store.address(pools.NAME))
+    services = plan.from_data(json.loads(fs.cat_file(place))["services"])
+    return {PROPOSAL: sum(one.seconds_per_frame for one in services if one.stage == ProposePatches.__name__)}
+
+
+def speed(config: Config, selection: str) -> float | None:
+    """Images a second in the pre-training of this model, by its own record; None where that is gone."""
+    key = pretrain.key(config, selection)
+    runs = [one for one in tracking.runs(config, "pretrain") if one["tags"]["key"] == key]
+    told = [value for _, value in runs[-1]["run"].curve(throughput.METRICS["pretrain"])] if runs else []
+    return median(told) if told else None
+
+
+def measure(found: Trained | RuntimeError, cell: Cell, fingerprint: str) -> Row:
+    """The result of a cell (schema.RESULT), measured on its data set; the reason where there is none."""
+    result: Row | str = str(found) if isinstance(found, RuntimeError) else found.reason
+    if isinstance(found, Trained) and not found.reason:
+        result = attempted(lambda: measured(cell, found))
+    return row(cell, fingerprint) | ({"reason": result} if isinstance(result, str) else result)
+
+
+def row(cell: Cell, fingerprint: str) -> Row:
+    names = ("matrix", "protocol", "architecture", "method", "pool", "budget", "seed", "dataset", "model")
+    stamp = {"at": datetime.now(UTC).isoformat(timespec="microseconds"), "commit": tracking.code_commit()}
+    told = dict.fromkeys(schema.RESULT.names) | {name: getattr(cell, name) for name in names}
+    return told | {"fingerprint": fingerprint} | stamp
+
+
+def measured(cell: Cell, found: Trained) -> Row:
+    config, seed = cell.config, cell.seed
+    contender = contender_of(cell, found)
+    images = data_of(config, seed)
+    with redirect_stdout(io.StringIO()):
+        metrics = evaluate.measure(config, seed, images, contender, JOB)
+    key = evaluate.key_of(config, seed, images[0], contender)
+    run = next(one["run"] for one in reversed(tracking.runs(config, JOB)) if one["tags"]["key"] == key)
+    tested = json.loads(run.kept("tested.json"))
+    return {
+        "setting": evaluate.comparison(config, *images).partition(" · data ")[0],
+        "selection": found.selection or None,
+        "run": run.run_id,
+        "retained": share_of(cell, found),
+        "images": found.images,
+        "miou": metrics["evaluate/miou"],
+        "metrics": json.dumps({name.removeprefix("evaluate/"): value for name, value in metrics.items() if name.startswith("evaluate/")}),
+        "measures": json.dumps(found.measures),
+        "names": tested["names"],
+        "counts": np.ravel(tested["counts"]).tolist(),
+        "choose_s": found.choose_s,
+        "images_per_s": found.images_per_s,
+    }
+
+
+def data_of(config: Config, seed: int) -> tuple[str, datasets.Split]:
+    how = config.evaluate
+    return datasets.fingerprint(how.uri), datasets.pairs(how.uri, how.test_share, seed, how.limit)
+
+
+def contender_of(cell: Cell, found: Trained) -> Contender:
+    one = evaluate.pretrained(cell.config) if cell.pool else evaluate.untrained(cell.config)
+    return one._replace(method=cell.method, retained=share_of(cell, found))
+
+
+def share_of(cell: Cell, found: Trained) -> float:
+    """R of NormDEL: the share that was asked for, as in the papers, where it was one; else that of the stored bytes; 0: no pre-training."""
+    is_share = cell.budget <= 1 and cell.config.selection.unit != "gpu_hours"
+    return cell.budget if is_share else found.retained
+
+
+def attempted(work: Callable[[], Made]) -> Made | str:
+    """What work comes to, or in one sentence what it failed on, if a person can mend that: input, budget, disk, network."""
+    mendable: tuple[type[BaseException], ...] = (ValueError, LookupError, RuntimeError, ArithmeticError, OSError, *tracking.troubles())
+    try:
+        return work()
+    except (KeyError, IndexError, NotImplementedError, RecursionError):
+        raise  # a bug
+    except mendable as error:
+        return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,186 @@
+"""What a matrix will still take: by what its finished cells took, else by what was measured before or is tried now.
+
+A device is a GPU, or without any a processor, which Ray gives each task one of; in this process all processors are one device.
+"""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pyarrow.compute as pc
+import torch
+
+from engine import datasets, evaluate, flow, plan, schema, simulate
+from engine.config import Config
+from engine.plan import Cost, Prices
+from engine.store import PatchStore
+from jobs import places, throughput
+from jobs.matrix import Cell
+
+log = logging.getLogger("jobs.costs")
+TRIED = (3, 9)  # iterations of the two short fine-tunings whose difference tells the time of one
+BATCH = 16  # tried at most without a GPU: there a larger one is hardly faster, and 18 of 256 images would take an hour
+PAIRS = 6  # made up for these
+Row = dict[str, Any]
+Place = tuple[str, str]  # architecture and data set
+
+
+@dataclass
+class Costs:
+    """Seconds of what the cells of a matrix are made of; finished cells teach it better."""
+
+    config: Config
+    images_per_s: dict[str, list[float]] = field(default_factory=dict)  # by architecture
+    measure_s: dict[Place, list[float]] = field(default_factory=dict)
+    choose_s: list[float] = field(default_factory=list)
+    tried: dict[str, tuple[float, float]] = field(default_factory=dict)  # by protocol
+    trained: set[str] = field(default_factory=set)  # models, by name
+    sizes: dict[tuple[str, str], int] = field(default_factory=dict)  # of pools, by store and kind
+
+    def learn(self, row: Row) -> None:
+        """From a result that there is."""
+        if row["reason"]:
+            return
+        self.trained.add(row["model"])
+        self.measure_s.setdefault((row["architecture"], row["dataset"]), []).append(json.loads(row["metrics"])["seconds"])
+        if row["images_per_s"]:
+            self.images_per_s.setdefault(row["architecture"], []).append(row["images_per_s"])
+        if row["choose_s"]:
+            self.choose_s.append(row["choose_s"])
+
+    def left(self, cells: Sequence[Cell], devices: int, share: tuple[float, float]) -> Cost:
+        """What these cells cost on so many devices, one of which is so many processors and GPUs."""
+        prices = Prices(self.config.plan.cpu_hour, self.config.plan.gpu_hour)
+        chains: dict[str, list[Cell]] = {}
+        for cell in cells:
+            chains.setdefault(cell.model, []).append(cell)
+        timed = [(self.training_s(some[0]), [self.measuring_s(cell) for cell in some]) for some in chains.values()]
+        return plan.cost_of(timed, devices, share, prices)
+
+    def training_s(self, cell: Cell) -> float:
+        if not cell.pool or cell.model in self.trained:
+            return 0.0
+        if cell.config.selection.unit == "gpu_hours":
+            return cell.config.selection.budget * 3600
+        passes = self.images(cell) * cell.config.pretrain.epochs
+        return (median(self.choose_s) if self.choose_s else 0.0) + passes / self.speed(cell)
+
+    def speed(self, cell: Cell) -> float:
+        """Images a second of one device in the pre-training of a cell."""
+        if cell.architecture not in self.images_per_s:
+            told = self.config.benchmark.images_per_s
+            self.images_per_s[cell.architecture] = [told or tried_speed(cell.config.model_copy(update={"where": self.config.where}))]
+        return median(self.images_per_s[cell.architecture])
+
+    def measuring_s(self, cell: Cell) -> float:
+        place = (cell.architecture, cell.dataset)
+        if place not in self.measure_s:
+            iteration, picture = self.iteration_s(cell)
+            self.measure_s[place] = [iteration * cell.config.evaluate.iterations + picture * tested(cell)]
+        return median(self.measure_s[place])
+
+    def iteration_s(self, cell: Cell) -> tuple[float, float]:
+        """Seconds of an iteration and of a test image; of the same settings they are tried once."""
+        told, how = self.config.benchmark.iterations_per_s, cell.protocol
+        if how not in self.tried:
+            self.tried[how] = (1 / told, 0.0) if told else tried(cell.config, self.config.where == "ray")
+        return self.tried[how]
+
+    def images(self, cell: Cell) -> float:
+        """Training images of a cell, about."""
+        asked, group = cell.config.selection, cell.config.synthesis.patches
+        if asked.budget > 1:
+            return asked.budget / (group if asked.unit == "patches" else 1)
+        if asked.unit == "images" or self.config.benchmark.frames:
+            return asked.budget * self.size(cell, "images")
+        return asked.budget * self.size(cell, asked.of) / group
+
+    def size(self, cell: Cell, kind: str) -> int:
+        """Frames of a pool, where images are counted, or its patches of a kind."""
+        if self.config.benchmark.frames:
+            return self.config.benchmark.frames
+        uri = cell.config.store.uri
+        if (uri, kind) not in self.sizes:
+            store = PatchStore(uri)
+            of = store.patches(["frame_id", "proposer"])
+            whole = pc.equal(of["proposer"], schema.FRAME_PROPOSER)
+            rows = of.filter(whole if kind == "frames" else pc.invert(whole))
+            self.sizes[uri, kind] = pc.count_distinct(of["frame_id"]).as_py() if kind == "images" else len(rows)
+        return self.sizes[uri, kind]
+
+
+def tested(cell: Cell) -> int:
+    """Test images of a cell's data set; 0 where that is not here."""
+    how = cell.config.evaluate
+    if not how.uri or places.is_missing(how.uri):
+        return 0
+    return len(datasets.pairs(how.uri, how.test_share, cell.seed, how.limit).test)
+
+
+def tried_speed(config: Config) -> float:
+    """Images a second in pre-training, as measured before or tried now."""
+    if found := throughput.measured(config):
+        return found.images_per_s
+    batch = config.pretrain.batch if torch.cuda.is_available() else min(config.pretrain.batch, BATCH)
+    fewer = config.pretrain.model_copy(update={"batch": batch, "accumulate": 1})
+    return throughput.tried(config.model_copy(update={"pretrain": fewer})).images_per_s
+
+
+def tried(config: Config, alone: bool) -> tuple[float, float]:
+    """Seconds of an iteration of the fine-tuning, and at most of a test image, by two short ones on made-up pairs; alone: on one thread."""
+    log.info(
+        "no measurement with these settings is done: trying some iterations of %s at %d px",
+        config.evaluate.architecture,
+        config.evaluate.side,
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if alone else threads)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            simulate.write_pairs(Path(folder), PAIRS, side=256)
+            split = datasets.pairs(folder, 0.5, 0)
+            few, many = (seconds(config, split, count) for count in TRIED)
+    finally:
+        torch.set_num_threads(threads)
+    iteration = max(many - few, 0.0) / (TRIED[1] - TRIED[0])
+    return iteration, max(few - TRIED[0] * iteration, 0.0) / len(split.test)
+
+
+def seconds(config: Config, split: datasets.Split, iterations: int) -> float:
+    how = config.evaluate.model_copy(update={"iterations": iterations, "warmup": 1})
+    return evaluate.evaluate(None, config.pretrain.mae, split, how, 0).seconds
+
+
+def here(config: Config) -> tuple[int, tuple[float, float]]:
+    """How many devices there are to work on, and what processors and GPUs one of them is."""
+    if config.where == "here":
+        return 1, (float(os.cpu_count() or 1), float(torch.cuda.is_available()))
+    found, gpu = flow.devices()
+    return config.benchmark.at_once or found, (1.0, float(gpu))
+
+
+def planned(config: Config) -> tuple[int, tuple[float, float]]:
+    """The same of the cluster that plan.* names; ValueError for one with GPUs of which nothing can be measured here."""
+    asked, told = config.plan, config.benchmark.images_per_s and config.benchmark.iterations_per_s
+    if not asked.gpus:
+        return (int(asked.cpus), (1.0, 0.0)) if asked.cpus else here(config)
+    if not torch.cuda.is_available() and not told:
+        raise ValueError(
+            f"plan.gpus={asked.gpus:g}: this machine has no GPU to measure on; run it where there is one, or name "
+            "benchmark.images_per_s and benchmark.iterations_per_s as they were measured there"
+        )
+    return int(asked.gpus), (asked.cpus / asked.gpus, 1.0)
+
+
+def learnt(config: Config, rows: Iterable[Row]) -> Costs:
+    """What the results that there are taught."""
+    costs = Costs(config)
+    for row in rows:
+        costs.learn(row)
+    return costs

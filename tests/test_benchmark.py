@@ -1,0 +1,266 @@
+"""The job benchmark: every cell once, whatever strikes it down; what fails is a row; what it costs is told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from engine import mae, plan, schema, simulate, theory, tracking
+from engine.difficulty import ScoreDifficulty
+from engine.knobs import amend
+from engine.plan import Prices
+from engine.store import PatchStore, WriteRows
+from jobs import benchmark, choose, costs, matrix, pretrain, report, results
+from jobs.costs import Costs
+from tests import rows
+from tests.test_report import Page
+
+ROOT = Path(__file__).resolve().parent.parent
+MATRIX = """
+recipe: tiny
+where: here
+store: {{uri: {folder}/store}}
+difficulty: {{draws: 1, checkpoint: {folder}/mae.safetensors, mae: {{side: 32}}}}
+probe: {{train: {{mae: {{side: 32}}}}}}
+pretrain: {{epochs: {epochs}, batch: 2, warmup_epochs: 1, picture_epochs: 0, mae: {{side: 32}}}}
+evaluate: {{iterations: 2, warmup: 1, batch: 2, side: 32}}
+matrix:
+  name: trial
+  budgets: {budgets}
+  seeds: {seeds}
+  pools: {{regions: {{}}}}
+  methods:
+    no pre-training:
+    random: {{pool: regions}}
+    optidel: {{pool: regions}}
+  sets:
+    one: {{evaluate: {{uri: {folder}/one}}}}
+    two: {{evaluate: {{uri: {folder}/two}}}}
+"""
+
+
+def archive(folder, epochs=2, budgets="[0.001, 0.6]", seeds="[0]"):
+    """A store of patches that a small untrained autoencoder scored, two test sets, and a matrix; returns the path of this."""
+    (folder / "m.yaml").write_text(MATRIX.format(folder=folder, epochs=epochs, budgets=budgets, seeds=seeds))
+    config, _ = matrix.read(str(folder / "m.yaml"))
+    torch.manual_seed(0)
+    mae.save(mae.MAE(config.difficulty.mae), config.difficulty.checkpoint)
+    score, store = ScoreDifficulty(config.difficulty), PatchStore(config.store.uri)
+    store.create(score.model.norm.normalized_shape[0])
+    for video_id in (letter * 32 for letter in "abc"):
+        (scored,) = score(pa.Table.from_pylist(rows.scored(video_id, 9).to_pylist(), schema.PATCH))
+        store.commit(pa.concat_tables(WriteRows(store.uri)(scored)), rows.videos(video_id), rows.STAMP)
+    for name, seed in (("one", 0), ("two", 1)):
+        simulate.write_pairs(folder / name, 6, seed=seed, side=64)
+    return str(folder / "m.yaml")
+
+
+def asked(path, *words):
+    return matrix.read(path, words)[0], path, *words
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A matrix that was run, and its rows."""
+    path = archive(tmp_path_factory.mktemp("matrix"))
+    benchmark.run(*asked(path))
+    return path, results_of(path)
+
+
+def results_of(path):
+    return PatchStore(matrix.read(path)[0].store.uri).results().to_pylist()
+
+
+def counts(path):
+    """How many runs there were of every kind."""
+    config, _ = matrix.read(path)
+    return {job: len(tracking.begun(config, job)) for job in ("choose", "pretrain", "cell")}
+
+
+def test_every_cell_has_a_row_and_what_failed_a_reason(done):
+    _, found = done
+    spots = {(row["method"], row["budget"], row["dataset"]) for row in found}
+    assert len(found) == len(spots) == 10
+    for row in found:
+        too_small = row["budget"] == 0.001
+        assert bool(row["reason"]) == too_small
+        assert too_small == (row["miou"] is None)
+    assert "holds no image of 4 patches" in next(row["reason"] for row in found if row["reason"])
+
+
+def test_a_row_holds_what_the_scores_came_of(done):
+    for row in done[1]:
+        if row["reason"]:
+            continue
+        counted = np.array(row["counts"]).reshape(-1, 4)
+        assert len(counted) == len(row["names"])
+        hit, false, missed, rest = counted.sum(0)
+        assert row["miou"] == pytest.approx((hit / max(hit + false + missed, 1) + rest / (rest + false + missed)) / 2)
+        assert counted.sum(1).tolist() == [64 * 64] * len(counted)
+        assert row["retained"] == row["budget"]  # R of the papers: the share that was asked for
+
+
+def test_the_same_command_again_does_nothing_that_is_done(done):
+    path, before = done
+    made = counts(path)
+    benchmark.run(*asked(path))
+    after = results_of(path)
+    assert {row["fingerprint"]: row for row in before if not row["reason"]}.items() <= {row["fingerprint"]: row for row in after}.items()
+    assert len(after) == len(before)
+    assert counts(path) == made
+
+
+def test_a_longer_fine_tuning_measures_anew_and_trains_nothing_again(done):
+    path, _ = done
+    made = counts(path)
+    benchmark.run(*asked(path, "evaluate.iterations=3"))
+    assert counts(path) == made | {"cell": made["cell"] + 6}
+    store = PatchStore(matrix.read(path)[0].store.uri)
+    (found,) = results.studies(store)
+    assert {one.setting.rpartition(" ")[0].rpartition(" ")[2] for one in found.boards} == {"3"}  # the newest settings, and no others
+    assert all(len(one.entries) == 3 for one in found.boards)
+
+
+def test_the_report_and_mlflow_tell_what_came_of_it(done):
+    path, _ = done
+    config, _ = matrix.read(path)
+    (*_, run) = tracking.runs(config, "benchmark")
+    (found,) = results.studies(PatchStore(config.store.uri))
+    one = next(row for row in found.boards[0].entries if row.method == "optidel")
+    assert run["metrics"][f"mae/{found.boards[0].dataset}/optidel/0.6/normdel"] == pytest.approx(theory.normdel(one.miou, 0.6))
+    report.run(config)
+    words = Page(Path(report.address(config)).read_text()).words()
+    assert "Table 1: methods by budget" in words
+    assert "random at 0.1 %, seed 0: selection.budget=0.001" in words
+
+
+def test_the_results_can_be_asked_for_in_sql(done):
+    config, _ = matrix.read(done[0])
+    told = PatchStore(config.store.uri).query(
+        "SELECT method, count(*) AS n FROM results WHERE reason IS NULL GROUP BY method ORDER BY method"
+    )
+    assert told["method"].to_pylist() == ["no pre-training", "optidel", "random"]
+
+
+def test_a_result_written_again_takes_the_place_of_the_one_before(done):
+    store = PatchStore(matrix.read(done[0])[0].store.uri)
+    before = store.results()
+    one = before.slice(0, 1).set_column(before.schema.get_field_index("reason"), schema.RESULT.field("reason"), pa.array(["again"]))
+    store.enter(one)
+    after = store.results().to_pylist()
+    assert len(after) == len(before)
+    assert [row["reason"] for row in after if row["fingerprint"] == one["fingerprint"][0].as_py()] == ["again"]
+    store.enter(before.slice(0, 1))
+
+
+def test_the_newest_selection_of_other_settings_is_not_mistaken_for_these(done):
+    config, found = matrix.read(done[0])
+    mine = next(one.config for one in matrix.cells(config, found) if one.method == "random" and one.budget == 0.6)
+    other = amend(mine, ["synthesis.patches=9"])
+    before = pretrain.chosen(mine)
+    choose.run(other)
+    assert pretrain.chosen(mine) == before
+    assert pretrain.chosen(other) != before
+
+
+def test_a_pool_that_is_not_there_is_refused_before_anything_begins(tmp_path, done):
+    text = Path(done[0]).read_text().replace("pools: {regions: {}}", f"pools: {{regions: {{store: {{uri: {tmp_path}/none}}}}}}")
+    (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(ValueError, match="holds no store of endocurate"):
+        benchmark.run(*asked(str(tmp_path / "m.yaml")))
+
+
+# -- cost -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_measurement_waits_for_its_model_and_devices_share_the_rest():
+    assert plan.makespan([(10, [1, 1])], 1) == 12
+    assert plan.makespan([(10, [1, 1])], 2) == 11
+    assert plan.makespan([(10, []), (4, []), (4, [])], 2) == 10
+    assert (
+        plan.makespan([(10, [1]), (3, [5, 5]), (1, [])], 2) == 13
+    )  # one device takes the first, its measurement and the third; the other the second and its two
+    assert plan.makespan([], 3) == 0
+    with pytest.raises(ValueError, match="devices=0, expected one at least"):
+        plan.makespan([], 0)
+
+
+def test_what_is_paid_for_is_every_device_until_the_last_is_done():
+    cost = plan.cost_of([(3600, [1800])], 2, (8, 1), Prices(0.05, 2.0))
+    assert (cost.hours, cost.cpu_hours, cost.gpu_hours, cost.money) == pytest.approx((1.5, 24, 3, 24 * 0.05 + 3 * 2))
+
+
+def test_the_cost_of_a_matrix_is_images_by_epochs_and_iterations():
+    config, found = matrix.read("paper", ["benchmark.images_per_s=1000", "benchmark.iterations_per_s=10", "plan.gpus=8", "plan.cpus=64"])
+    every = matrix.cells(config, found)
+    devices, device = costs.planned(config)
+    assert (devices, device) == (8, (8.0, 1.0))
+    cost = Costs(config).left(every, devices, device)
+    passes = 2 * 3 * 100 * 2_857_772 * (5 * (0.05 + 0.1 + 0.25 + 0.5) + 1)
+    seconds = passes / 1000 + len(every) * 20_000 / 10
+    assert cost.gpu_hours * 3600 == pytest.approx(seconds, rel=0.15)  # some wait at the end, which is paid for
+    assert cost.gpu_hours * 3600 >= seconds
+
+
+def test_finished_cells_teach_what_is_left(done):
+    path, found = done
+    config, made = matrix.read(path)
+    every = matrix.cells(config, made)
+    rows_done = [row for row in found if not row["reason"]]
+    costs_now = costs.learnt(config, rows_done)
+    trained = next(one for one in every if one.method == "random" and one.budget == 0.6)
+    assert costs_now.training_s(trained) == 0
+    cell = trained.__class__(**{**trained.__dict__, "seed": 7, "config": amend(trained.config, ["pretrain.seed=7"])})
+    images = 0.6 * 54 / 4
+    median = np.median([row["images_per_s"] for row in rows_done if row["images_per_s"]])
+    chose = np.median([row["choose_s"] for row in rows_done if row["choose_s"]])
+    assert costs_now.training_s(cell) == pytest.approx(chose + images * config.pretrain.epochs / median)
+
+
+def test_gpus_that_nothing_is_known_of_are_refused():
+    config, _ = matrix.read("paper", ["plan.gpus=8"])
+    with pytest.raises(ValueError, match=r"plan\.gpus=8: this machine has no GPU to measure on"):
+        costs.planned(config)
+
+
+# -- killed ---------------------------------------------------------------------------------------------------------------------
+
+
+def command(path, where):
+    words = [sys.executable, "-m", "jobs", "benchmark", path, f"where={where}"]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("where", ["here", "ray"])
+def test_a_driver_killed_amid_the_matrix_leaves_every_cell_once(tmp_path, where):
+    path = archive(tmp_path, epochs=4, budgets="[0.3, 0.6]", seeds="[0, 1]")
+    total = 2 * 2 * (2 * 2 + 1)
+    for rows_then in (2, 7, 12):
+        running = command(path, where)
+        while running.poll() is None and sum(not row["reason"] for row in results_of(path)) < rows_then:
+            time.sleep(0.2)
+        os.kill(running.pid, signal.SIGKILL)
+        running.communicate()
+    kept = {row["fingerprint"]: row for row in results_of(path)}
+    assert 12 <= len(kept) < total
+    running = command(path, where)
+    said = running.communicate()[1]
+    assert running.returncode == 0, said
+    found = results_of(path)
+    assert len(found) == len({row["fingerprint"] for row in found}) == total
+    assert not [row["reason"] for row in found if row["reason"]]
+    assert kept.items() <= {row["fingerprint"]: row for row in found}.items()
+    config, _ = matrix.read(path)
+    for job, expected in (("cell", total), ("pretrain", 8)):
+        finished = tracking.runs(config, job)
+        assert len(finished) == len({one["tags"]["key"] for one in finished}) == expected
+        assert len(tracking.begun(config, job)) == expected  # one that was cut off went on as itself

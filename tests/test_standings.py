@@ -1,0 +1,252 @@
+"""What a matrix came to, against brute force, closed forms and other libraries."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from engine import boards, published, report, scores, standings, theory
+from engine.report import Findings
+from engine.scores import Marks
+from engine.standings import Board, Entry, Failure, study
+from tests.test_report import HOSTILE, Page
+
+IMAGES = 40
+
+
+def marks(quality, seed=0, images=IMAGES):
+    """What a network of about this IoU scores on images that the seed draws."""
+    rng = np.random.default_rng(seed)
+    area = rng.integers(200, 800, images)
+    hit = (area * np.clip(quality + rng.normal(0, 0.1, images), 0, 1)).astype(int)
+    return Marks(tuple(f"{seed}-{number}" for number in range(images)), np.c_[hit, (area - hit) // 2, area - hit, 4096 - 2 * area])
+
+
+def entry(method="optidel", budget=0.1, seed=0, quality=0.5, **measures):
+    mine = marks(quality, seed)
+    retained = 0.0 if method == "no pre-training" else budget
+    return Entry(method, budget, seed, retained, int(800 * budget), float(scores.mean_iou(mine.counts.sum(0))), mine, measures)
+
+
+def board(entries, **changes):
+    return replace(Board("kvasir", "mae", "200 trained, 100 tested", tuple(entries)), **changes)
+
+
+QUALITY = {"random": 0.45, "optidel": 0.6, "optidel_s": 0.5}
+
+
+def full_board(**changes):
+    rows = [
+        entry(name, budget, seed, quality + 0.1 * budget) for name, quality in QUALITY.items() for budget in (0.1, 0.5) for seed in range(3)
+    ]
+    rows += [entry("full data", 1.0, seed, 0.58) for seed in range(3)] + [entry("no pre-training", 0.0, seed, 0.3) for seed in range(3)]
+    return board(rows, **changes)
+
+
+def test_the_difference_is_the_mean_over_seeds_and_its_interval_that_of_a_bootstrap_written_out():
+    first, second = ([marks(quality, seed) for seed in range(3)] for quality in (0.6, 0.55))
+    rng, drawn = np.random.default_rng(1), []
+    for _ in range(4000):
+        one = []
+        for seed in rng.integers(3, size=3):
+            images = rng.integers(IMAGES, size=IMAGES)
+            one.append(scores.mean_iou(first[seed].counts[images].sum(0)) - scores.mean_iou(second[seed].counts[images].sum(0)))
+        drawn.append(np.mean(one))
+    found = scores.contrast(first, second)
+    plain = [scores.mean_iou(a.counts.sum(0)) - scores.mean_iou(b.counts.sum(0)) for a, b in zip(first, second, strict=True)]
+    assert found.difference == pytest.approx(np.mean(plain))
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.002)
+    assert (found.ahead, found.seeds) == (3, 3)
+
+
+def test_a_contrast_turned_round_is_its_own_mirror():
+    first, second = ([marks(quality, seed) for seed in range(3)] for quality in (0.6, 0.55))
+    one, other = scores.contrast(first, second), scores.contrast(second, first)
+    assert (one.difference, one.low, one.high) == pytest.approx((-other.difference, -other.high, -other.low))
+    assert one.p == other.p
+
+
+def test_two_networks_of_the_same_quality_are_told_apart_about_as_seldom_as_promised():
+    """Images drawn independently for both, one seed: p below 0.05 in about a twentieth."""
+    rng, found = np.random.default_rng(0), 0
+    for trial in range(200):
+        names = marks(0.5, trial).names
+        pair = [[Marks(names, marks(0.5, int(rng.integers(2**31))).counts)] for _ in range(2)]
+        found += scores.contrast(*pair, seed=trial).p < 0.05
+    assert 1 <= found <= 26  # of 200; of 10 expected
+
+
+def test_networks_on_other_images_are_not_compared():
+    with pytest.raises(ValueError, match="different test images"):
+        scores.contrast([marks(0.5, 0)], [marks(0.5, 1)])
+    with pytest.raises(ValueError, match="different test images"):
+        scores.contrast([], [])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_the_correction_is_that_of_holm(values):
+    order = np.argsort(values, kind="stable")
+    stepped = np.minimum(1, np.maximum.accumulate([(len(values) - rank) * values[place] for rank, place in enumerate(order)]))
+    found = scores.holm(values)
+    assert [found[place] for place in order] == pytest.approx(stepped)
+    assert all(one >= p for one, p in zip(found, values, strict=True))
+    assert min(found) == pytest.approx(min(1, len(values) * min(values)))
+
+
+def test_a_standing_is_over_seeds_and_held_against_chance_at_its_budget_and_against_all_data():
+    found = standings.standings(full_board())
+    one = next(row for row in found if (row.method, row.budget) == ("optidel", 0.5))
+    mious = [row.miou for row in full_board().entries if (row.method, row.budget) == ("optidel", 0.5)]
+    low, high = stats.t.interval(0.95, 2, np.mean(mious), stats.sem(mious))
+    assert one.miou == pytest.approx((np.mean(mious), low, high))
+    assert one.normdel == pytest.approx(np.mean([theory.normdel(miou, 0.5) for miou in mious]))
+    assert set(one.over) == {"random", "full data"}
+    chance = [row for row in full_board().entries if (row.method, row.budget) == ("random", 0.5)]
+    assert one.over["random"].contrast.difference == pytest.approx(np.mean(mious) - np.mean([row.miou for row in chance]))
+    assert one.over["random"].beyond_chance
+    assert [(row.method, row.budget) for row in found][:2] == [("no pre-training", 0), ("optidel", 0.1)]
+    assert set(found[0].over) == {"full data"}
+
+
+def test_all_comparisons_of_a_board_are_corrected_together():
+    found = [one for row in standings.standings(full_board()) for one in row.over.values()]
+    assert [one.corrected for one in found] == pytest.approx(scores.holm([one.contrast.p for one in found]))
+
+
+def test_one_seed_or_seeds_that_disagree_are_never_beyond_chance():
+    one = board([entry("optidel", quality=0.9), entry("random", quality=0.2)])
+    assert not standings.standings(one)[0].over["random"].beyond_chance
+    rows = [entry("random", seed=seed, quality=0.5) for seed in range(3)]
+    rows += [entry("optidel", seed=seed, quality=0.9 if seed else 0.48) for seed in range(3)]
+    best = standings.standings(board(rows))[0]
+    assert best.over["random"].contrast.ahead == 2
+    assert not best.over["random"].beyond_chance
+
+
+def test_only_seeds_that_both_have_are_paired():
+    rows = [entry("random", seed=seed) for seed in (0, 1)] + [entry("optidel", seed=seed) for seed in (1, 2)]
+    assert {one.method: one for one in standings.standings(board(rows))}["optidel"].over["random"].contrast.seeds == 1
+    rows = [entry("random", seed=0), entry("optidel", seed=2)]
+    assert not {one.method: one for one in standings.standings(board(rows))}["optidel"].over
+
+
+def test_a_measure_that_foretells_the_gain_has_rank_correlation_one():
+    rows = [entry("random", budget, quality=0.3, fid=9.0) for budget in (0.1, 0.5)]
+    rows += [entry(name, 0.1, quality=0.4 + 0.1 * number, fid=number, difficulty=-number) for number, name in enumerate("abcd")]
+    found = {one.measure: one for one in standings.checks(study("s", [board(rows)]))}
+    assert (found["fid"].rho, found["fid"].points) == (1, 4)
+    assert found["difficulty"].rho == -1
+    assert found["fid"].low <= 1 == found["fid"].high
+    assert set(found) == {"fid", "difficulty"}
+
+
+def test_the_outcome_of_the_estimate_of_information_is_the_miou_over_the_mean_of_its_data_set():
+    easy = board(
+        [entry(name, 0.1, quality=0.8 + 0.05 * n, information_estimate_100=float(n)) for n, name in enumerate("abc")], dataset="easy"
+    )
+    hard = board(
+        [entry(name, 0.1, quality=0.2 + 0.05 * n, information_estimate_100=float(n)) for n, name in enumerate("abc")], dataset="hard"
+    )
+    (found,) = standings.checks(study("s", [easy, hard]))
+    points = [
+        (float(n), one.miou - np.mean([row.miou for row in some.entries])) for some in (easy, hard) for n, one in enumerate(some.entries)
+    ]
+    assert found.rho == pytest.approx(stats.spearmanr(*np.array(points).T).statistic)
+    assert found.points == 6
+
+
+def test_fewer_points_than_a_rank_correlation_needs_are_told_as_none():
+    rows = [entry("random", fid=1.0), entry("a", fid=2.0), entry("b", fid=3.0)]
+    assert standings.checks(study("s", [board(rows)])) == []
+
+
+def test_means_are_over_the_data_sets_that_have_the_method():
+    other = board([entry("random", 0.1, seed) for seed in range(3)], dataset="etis")
+    found = standings.means(study("s", [full_board(), other]))
+    assert [(one.method, one.budget) for one in found] == [("random", 0.1)]
+    each = [
+        row.miou[0] for some in (full_board(), other) for row in standings.standings(some) if (row.method, row.budget) == ("random", 0.1)
+    ]
+    assert found[0].by["mae"][0] == pytest.approx(np.mean(each))
+
+
+def test_the_papers_numbers_are_those_of_methods_and_their_normdel_follows():
+    assert published.OPTIDEL["optidel", 0.05].miou == pytest.approx(0.7159)
+    assert published.OPTIDEL["optidel", 0.05].miou - published.OPTIDEL["meddel", 0.05].miou == pytest.approx(0.0340)
+    assert published.OPTIDEL["optidel", 0.05].miou - published.OPTIDEL["full data", 1.0].miou == pytest.approx(0.0287)
+    for (_, budget), one in published.OPTIDEL.items():  # a mean of NormDELs is not the NormDEL of a mean, but near
+        assert one.normdel == pytest.approx(theory.normdel(one.miou, budget), abs=0.001)
+    assert published.OPTIDEL["random", 0.05].normdel > published.OPTIDEL["optidel", 0.25].normdel
+
+
+def test_a_curve_stands_where_its_budget_and_score_are():
+    drawing = boards.drawn(full_board())
+    curve = next(one for one in drawing.curves if one.method == "optidel").miou
+    assert [tick.label for tick in curve.x] == ["10 %", "50 %", "100 %"]
+    assert [tick.at for tick in curve.x] == pytest.approx([0, 100 * np.log(5) / np.log(10), 100], abs=0.01)
+    low, high = (float(curve.y[end].label) for end in (0, -1))
+    miou = next(row for row in standings.standings(full_board()) if (row.method, row.budget) == ("optidel", 0.1)).miou[0]
+    x, y = map(float, curve.path.split("L")[0].removeprefix("M").split())
+    assert (x, low + (100 - y) / 100 * (high - low)) == pytest.approx((0, miou), abs=1e-3)
+    assert {one.method for one in drawing.curves} == {"optidel", "optidel_s", "random"}
+
+
+def test_on_the_break_even_line_normdel_takes_the_budget_for_as_good_as_all_data():
+    drawing = boards.drawn(full_board())
+    full = next(row for row in standings.standings(full_board()) if row.method == "full data").miou[0]
+    panel = drawing.curves[0].miou
+    low, high = (float(panel.y[end].label) for end in (0, -1))
+    x, y = map(float, panel.even.removeprefix("M").split("L")[-1].split())
+    miou, budget = low + (100 - y) / 100 * (high - low), np.exp(np.log(0.1) + x / 100 * (np.log(1) - np.log(0.1)))
+    assert theory.normdel(miou, budget) == pytest.approx(theory.normdel(full, 1), abs=1e-4)
+
+
+def test_metrics_have_names_that_mlflow_takes():
+    made = study("s", [full_board(dataset="CVC-300: what?")]).metrics()
+    assert made["mae/CVC-300_ what_/optidel/0.1/miou"] == pytest.approx(standings.standings(full_board())[1].miou[0])
+    assert all(np.isfinite(value) for value in made.values())
+
+
+def page(*made):
+    return Page(report.render(Findings("t", "now", studies=list(made))))
+
+
+def test_the_page_shows_every_method_with_its_numbers_and_the_papers_beside():
+    shown = page(study("small", [full_board(failures=(Failure("meddel at 10 %, seed 0", "no image of 4 patches"),))], {"sam": 2.5}))
+    rows = shown.table()
+    best = next(row for row in standings.standings(full_board()) if (row.method, row.budget) == ("optidel", 0.1))
+    (told,) = [row for row in rows if row[0] == "optidel" and row[1] == "80" and len(row) == 8]
+    assert told[2] == f"{best.miou[0]:.3f} {best.miou[1]:.3f}\u2013{best.miou[2]:.3f}"
+    assert told[4] == f"{best.normdel:.3f}"
+    assert told[5].startswith(f"{best.over['random'].contrast.difference:+.3f}")
+    assert told[5].endswith("3/3 ahead")
+    assert ["optidel", "10 %", f"{best.miou[0]:.3f}", f"{best.normdel:.3f}", "0.725", "0.658"] in rows
+    words = shown.words()
+    assert "meddel at 10 %, seed 0: no image of 4 patches." in words
+    assert "sam 2.5" in words
+    assert "OptiDEL over OptiDEL-S" in words
+    assert "no matrix was run yet" not in words
+    assert "no matrix was run yet" in page().words()
+
+
+def test_a_matrix_of_which_little_is_done_is_a_page_too():
+    nothing = study("s", [board([], failures=(Failure("a", "b"),))])
+    assert "no cell of this board is done" in page(nothing).words()
+    lone = page(study("s", [board([entry()])]))
+    assert "too few methods and budgets are done" in lone.words()
+
+
+def test_names_from_a_file_are_text_on_the_page():
+    rows = [entry(HOSTILE, budget, seed, difficulty=1.0) for budget in (0.1, 0.2) for seed in (0, 1)]
+    made = study(
+        HOSTILE,
+        [board(rows, dataset=HOSTILE, architecture=HOSTILE, setting=HOSTILE, failures=(Failure(HOSTILE, HOSTILE),))],
+        {HOSTILE: 1.0},
+    )
+    shown = page(made)
+    assert not shown.all("script")
+    assert not shown.all("img")
