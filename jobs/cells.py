@@ -150,7 +150,7 @@ def measured(cell: Cell, found: Trained) -> Row:
 
 def data_of(config: Config, seed: int) -> tuple[str, datasets.Split]:
     how = config.evaluate
-    return datasets.fingerprint(how.uri), datasets.pairs(how.uri, how.test_share, seed, how.limit)
+    return datasets.fingerprint(how.uri, how.dataset), datasets.chosen(how, seed)
 
 
 def contender_of(cell: Cell, found: Trained) -> Contender:

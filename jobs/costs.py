@@ -120,7 +120,7 @@ def tested(cell: Cell) -> int:
     how = cell.config.evaluate
     if not how.uri or places.is_missing(how.uri):
         return 0
-    return len(datasets.pairs(how.uri, how.test_share, cell.seed, how.limit).test)
+    return len(datasets.chosen(how, cell.seed).test)
 
 
 def tried_speed(config: Config) -> float:
