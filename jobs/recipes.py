@@ -109,7 +109,7 @@ def robustness() -> EvaluateConfig:
 
 
 def quick() -> EvaluateConfig:
-    """For two processors without a GPU, half a minute each: DPT at 96 px, 250 iterations of 16 in bfloat16, three seeds."""
+    """For two processors without a GPU, about a minute each: DPT at 96 px, 250 iterations of 16 in bfloat16, three seeds."""
     return EvaluateConfig(side=96, iterations=250, warmup=25, batch=16, lr=1e-3, precision="bfloat16", seeds=(0, 1, 2))
 
 
