@@ -25,7 +25,8 @@ USE = (
 )
 LIMITS = (
     "It is no medical device and draws no conclusion about a patient; nobody has examined it for clinical use.",
-    "It knows the hospitals, instruments and patients of the videos below and no others; other ones may look different to it.",
+    "It knows the hospitals, instruments and patients of the videos that its selection was taken from, and what the weights that it began "
+    "with had seen; others may look different to it.",
     "It was trained without labels: what it is good for is measured after fine-tuning, and a lower loss here need not be better there.",
     "A model can keep traces of what it was trained on: who may not see the images should not be given the weights.",
 )

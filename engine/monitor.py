@@ -1,7 +1,8 @@
 """Looks at an encoder while it is trained: scores it on a schedule, says when it has been enough, and which checkpoint is best.
 
-All that a monitor knows is the score of every look, and what it took, so its state is these, and the verdict on a run that was
-interrupted is that on the run undisturbed. Scores are made beside the training, from copies of the weights, in one thread.
+All that a monitor knows is the score of every look, and what it took, so its state is these. With `wait` the verdict on a run that was
+interrupted is that on the run undisturbed; without it a stop comes when a score is there, so it depends on how long scoring takes.
+Scores are made beside the training, from copies of the weights, in one thread.
 """
 
 import copy

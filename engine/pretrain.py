@@ -129,15 +129,11 @@ class Loop:
         keys, seen = zip(*part, strict=True)
         losses = self.objective.losses(self.model, seen)
         if not torch.isfinite(losses).all():
-            if not torch.isfinite(losses).any():
-                raise FloatingPointError(
-                    f"the training has diverged: no loss is a number in epoch {self.progress.epoch}, step {self.progress.step}: lower "
-                    f"base_lr={self.config.base_lr} or bound the gradient by clip; what was saved before stays"
-                )
             positions = [key[1] for key, fine in zip(keys, torch.isfinite(losses).tolist(), strict=True) if not fine]
+            every = "" if torch.isfinite(losses).any() else f", all {len(part)} seen together, so that the training may have diverged"
             raise FloatingPointError(
-                f"the loss is not a number in epoch {self.progress.epoch}, step {self.progress.step}, of {named(self.read, positions)}: "
-                f"look at them, or lower base_lr={self.config.base_lr}; what was saved before stays"
+                f"the loss is not a number in epoch {self.progress.epoch}, step {self.progress.step}, of {named(self.read, positions)}"
+                f"{every}: look at them, lower base_lr={self.config.base_lr} or bound the gradient by clip; what was saved before stays"
             )
         return losses
 
@@ -252,13 +248,14 @@ def room(config: TrainConfig) -> Iterator[None]:
     """Memory that does not suffice as one RuntimeError that says what to lower; all other errors as they are."""
     try:
         yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         each = math.ceil(config.batch / config.workers / config.accumulate)
+        parts = f"accumulate={config.accumulate} or " if config.architecture == "mae" else ""  # SimCLR contrasts a whole batch
         raise RuntimeError(
-            f"{each} images at a time do not fit into the memory of {devices.device()}: raise accumulate={config.accumulate} or "
-            f"workers={config.workers}, lower batch={config.batch}, or take precision=bf16 or a smaller model"
+            f"{each} images at a time do not fit into the memory of {devices.device()}: raise {parts}workers={config.workers}, "
+            f"lower batch={config.batch}, or take precision=bf16 or a smaller model"
         ) from error
 
 

@@ -6,7 +6,7 @@ hue .05. What is drawn depends on (seed, content of the image) and never on the 
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,8 +51,19 @@ class Targets:
 
     @cached_property
     def ids(self) -> list[str]:
-        """What the images are called: hashes of their pixels."""
-        return [hashlib.sha256(image.tobytes()).hexdigest() for image in self.images]
+        """What the images are called."""
+        return names(self.images)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change with any pixel of any image or mask, wherever they lie."""
+        told = "\n".join(self.ids).encode() + (b"" if self.masks is None else self.masks.tobytes())
+        return hashlib.sha256(told).hexdigest()[:12]
+
+
+def names(images: Iterable[NDArray[np.uint8]]) -> list[str]:
+    """Hashes of the pixels of each."""
+    return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
 
 
 def read(config: TransferConfig, side: int) -> Targets:

@@ -86,6 +86,9 @@ def start(job: str, config: Config, rest: list[str]) -> int:
     work = importlib.import_module(f"jobs.{job.replace('-', '_')}")
     try:
         work.run(config, *rest)
+    except MemoryError as error:
+        print(f"endocurate {job}: out of memory; lower the batch or what is done at a time ({sentence(error)})", file=sys.stderr)
+        return 1
     except (KeyError, IndexError, NotImplementedError, RecursionError, BrokenPipeError):
         raise  # a bug, not something a person can mend; or nobody is left to tell
     except mendable() as error:

@@ -51,6 +51,11 @@ class Score:
         return {self.config.transfer.score: self(model), SECONDS: time.perf_counter() - began}
 
 
+def fingerprint(config: Config) -> str:
+    """Names a watch: the target images by what they show, wherever they lie, and all knobs of transfer."""
+    return config.transfer.model_copy(update={"uri": ""}).fingerprint() + Score(config).targets.fingerprint
+
+
 def encoder_of(model: nn.Module) -> nn.Module:
     """What is scored: all of a masked autoencoder, of which only the encoder is asked, and of SimCLR what is before the projection."""
     return getattr(model, "encoder", model)

@@ -41,12 +41,13 @@ def choice(config: Config) -> dict[str, Any] | None:
 def key(config: Config, selection_id: str) -> str:
     """Names the model: the same selection, recipe and watch are the same model, so a second run goes on or is done at once.
 
-    Weights that it begins with are told by what they are: another file in the same place is another recipe, the same one elsewhere is not.
+    Weights that it begins with and target images are told by what they are: another file in the same place is another recipe, the same one
+    elsewhere is not.
     """
     recipe = config.pretrain
     if recipe.checkpoint:
         recipe = recipe.model_copy(update={"checkpoint": objectives.fingerprint(objectives.load(recipe.checkpoint, recipe))})
-    made = recipe.fingerprint() + (config.transfer.fingerprint() if config.transfer.uri else "")
+    made = recipe.fingerprint() + (looks.fingerprint(config) if config.transfer.uri else "")
     return f"{selection_id}-{hashlib.sha256(made.encode()).hexdigest()[:8]}"
 
 

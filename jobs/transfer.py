@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any, get_args
 
-import numpy as np
-
 from engine import cards, datasets, objectives, tracking, transfer
 from engine.config import Config
 from engine.monitor import Monitor, choose, mean_ranks
 from engine.scores import over_seeds
 from engine.settings import Scored
-from engine.targets import Targets
+from engine.targets import names
 from engine.trails import FULL, HINDSIGHT, NONE, Choice, Trail
 from jobs import evaluate, looks, pretrain
 from jobs.evaluate import Contender
@@ -51,8 +49,7 @@ def refuse_tested(config: Config) -> None:
     how, targets = config.evaluate, looks.Score(config).targets
     side, seen = targets.images.shape[1], set(targets.ids)
     for seed in how.seeds:
-        tested = [datasets.load(pair, side)[0] for pair in datasets.chosen(how, seed).test]
-        if both := len(seen & set(Targets(np.stack(tested)).ids if len(tested) > 1 else [])):
+        if both := len(seen & set(names(datasets.load(pair, side)[0] for pair in datasets.chosen(how, seed).test))):
             raise ValueError(
                 f"{both} of {len(seen)} target images of transfer.uri are tested on in evaluate.uri with seed {seed}: "
                 "take target images that are nowhere in evaluate.uri"

@@ -103,7 +103,7 @@ def test_a_crop_stays_inside_and_covers_no_less_than_asked():
 def test_too_few_images_and_a_loss_that_is_not_a_number_end_in_a_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"^3 training images do not fill a batch of 4: choose a larger budget"):
         pretrain.fit(Stripes(), 3, CONFIG, resume=None, report=Recorder(tmp_path))
-    with pytest.raises(FloatingPointError, match="the training has diverged: no loss is a number in epoch"):
+    with pytest.raises(FloatingPointError, match=r"the loss is not a number in epoch .*may have diverged"):
         run(tmp_path / "a", CONFIG.model_copy(update={"base_lr": 1e30, "warmup_epochs": 0}))
 
 

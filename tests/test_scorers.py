@@ -106,7 +106,7 @@ def test_a_patch_without_an_embedding_is_told(store):
     patches = store.open("patches")
     row = store.patches(patches.schema.names).slice(0, 1).to_pylist()[0] | {"patch_id": "x", "embedding": None}
     lance.write_dataset(pa.Table.from_pylist([row], patches.schema), patches.uri, mode="append")
-    with pytest.raises(ValueError, match="1 of 49 patches have no embedding"):
+    with pytest.raises(ValueError, match="at least 1 of the patches has no embedding"):
         list(store.vectors(store.open("patches").version).blocks())
 
 

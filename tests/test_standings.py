@@ -22,7 +22,9 @@ def marks(quality, seed=0, images=IMAGES):
     rng = np.random.default_rng(seed)
     area = rng.integers(200, 800, images)
     hit = (area * np.clip(quality + rng.normal(0, 0.1, images), 0, 1)).astype(int)
-    return Marks(tuple(f"{seed}-{number}" for number in range(images)), np.c_[hit, (area - hit) // 2, area - hit, 4096 - 2 * area])
+    return Marks(
+        tuple(f"{seed}-{number}" for number in range(images)), scores.by_class(np.c_[hit, (area - hit) // 2, area - hit, 4096 - 2 * area])
+    )
 
 
 def entry(method="optidel", budget=0.1, seed=0, quality=0.5, **measures):

@@ -88,6 +88,6 @@ class StoredVectors:
 def numbers(rows: pa.Table, width: int) -> Stored:
     """The embeddings (n, width) of some rows."""
     if rows["embedding"].null_count:
-        raise ValueError(f"{rows['embedding'].null_count} of {len(rows)} patches have no embedding")
+        raise ValueError(f"at least {rows['embedding'].null_count} of the patches has no embedding")
     parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in rows["embedding"].chunks]
     return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, width), np.float16), *parts])

@@ -142,8 +142,8 @@ class Post:
             if not self.all_sent:
                 self.send_waiting()
             deliver()
-        except troubles() as error:
-            if refused(error):
+        except amid_a_run() as error:
+            if is_wrong(error):
                 raise
             if not self.next_try:
                 log.warning("tracking.uri=%r is lost, the job goes on: %s", self.run.uri, " ".join(str(error).split())[:200])
@@ -230,8 +230,19 @@ def reason(error: BaseException) -> str:
 
 def troubles() -> tuple[type[BaseException], ...]:
     """What MLflow raises where its server or file fails it, of what is loaded: it lets errors of its database and of HTTP through."""
-    own = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError", "requests.exceptions": "RequestException"}
-    return tuple(getattr(sys.modules[module], name) for module, name in own.items() if module in sys.modules)
+    own = {
+        "mlflow.exceptions": ("MlflowException",),
+        "sqlalchemy.exc": ("SQLAlchemyError",),
+        "requests.exceptions": ("RequestException",),
+        "botocore.exceptions": ("BotoCoreError", "ClientError"),  # of a bucket of artifacts
+        "boto3.exceptions": ("Boto3Error",),
+    }
+    return tuple(getattr(sys.modules[module], name) for module, names in own.items() if module in sys.modules for name in names)
+
+
+def amid_a_run() -> tuple[type[BaseException], ...]:
+    """What may go wrong on the way to a server that was there when the run began; its folder of artifacts may be gone, too."""
+    return *troubles(), OSError
 
 
 def refused(error: BaseException) -> bool:
@@ -239,3 +250,8 @@ def refused(error: BaseException) -> bool:
     answer = getattr(error, "response", None)  # of requests
     status = error.get_http_status_code() if hasattr(error, "get_http_status_code") else getattr(answer, "status_code", 503)
     return bool(400 <= status < 500 and status != TOO_MANY)
+
+
+def is_wrong(error: BaseException) -> bool:
+    """Whether what was sent is no good. Amid a run that alone ends it: a token that expired or a proxy without a server passes."""
+    return bool(hasattr(error, "get_http_status_code") and error.get_http_status_code() == 400)
