@@ -170,12 +170,15 @@ def panel(epochs: Sequence[int], values: Sequence[Sequence[float]], right: int, 
 
 
 def said(trail: Trail) -> list[str]:
-    """What the full length kept of the performance, what rules that ended before it kept, and what is said of no pre-training."""
+    """What the full length kept of the performance, what rules by the watched score that ended before it kept, and of no pre-training.
+
+    The rules by all other scores stand in the table: picked after the outcome was seen, they would say nothing.
+    """
     length = trail.epochs[-1]
-    early = [one for one in trail.ranked if one.rule not in (NONE, FULL, HINDSIGHT) and one.paid < length]
+    early = [one for one in trail.ranked if one.rule.startswith(trail.score) and one.paid < length]
     full, none = (next((one for one in trail.choices if one.rule == rule), None) for rule in (FULL, NONE))
     told = [kept(trail, full)] if full else []
-    told += [kept(trail, one, full) for one in early] or [f"No rule ended before epoch {length}."]
+    told += [kept(trail, one, full) for one in early] or [f"No rule by {trail.score} ended before epoch {length}."]
     if trail.untrained:
         told += [f"By {trail.score}, no pre-training is best.", *([kept(trail, none, full)] if none else [])]
     if trail.untrained is None and trail.scored:

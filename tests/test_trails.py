@@ -128,8 +128,8 @@ def test_a_sentence_claims_what_the_intervals_carry(tis, told):
 
 def test_only_rules_that_ended_early_are_spoken_of():
     offline = choice("robustness, offline", 4, 10.0)
-    assert trails.said(trail(choices=[NONE, offline])) == ["No rule ended before epoch 10."]
-    assert trails.said(trail(choices=[])) == ["No rule ended before epoch 10."]
+    assert trails.said(trail(choices=[NONE, offline])) == ["No rule by robustness ended before epoch 10."]
+    assert trails.said(trail(choices=[])) == ["No rule by robustness ended before epoch 10."]
     assert trails.said(trail(choices=[offline, choice()])) == [
         "Robustness, patience 3 kept TIS 0.980 (95 % interval 0.950 to 1.000) at 6 of 10 epochs."
     ]
