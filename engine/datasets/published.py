@@ -2,6 +2,7 @@
 
 Counts are checked before anything is trained: "pairs", "images" (files, of volumes fewer than pairs), "groups", "train" and "test" of the
 set's own parts, or the name of a group. Sources are landing pages and papers, in words: no download address is kept here.
+From memory, and not checked: the counts of EAD2019 and CVC-12k, and those of the parts of COVID-QU-Ex.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,7 @@
 """What others pre-train on: videos and images to ingest, of which no label is ever read, and how much of them a folder holds.
 
 Folders are from public code and papers; where one is from memory its part says "not checked". A part counts files of a kind below a folder.
+The counts of Kvasir-Capsule's videos are from memory, and not checked.
 """
 
 from collections.abc import Sequence
