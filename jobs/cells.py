@@ -21,7 +21,7 @@ from engine import datasets, files, plan, schema, tracking
 from engine.config import Config
 from engine.patches import ProposePatches
 from engine.store import PatchStore, quoted
-from jobs import choose, evaluate, pools, pretrain, throughput
+from jobs import choose, evaluate, pools, pretrain, throughput, twins
 from jobs.evaluate import Contender
 from jobs.matrix import Cell
 from jobs.results import PREFIX, PROPOSAL
@@ -125,8 +125,9 @@ def row(cell: Cell, fingerprint: str) -> Row:
 
 def measured(cell: Cell, found: Trained) -> Row:
     config, seed = cell.config, cell.seed
-    contender = contender_of(cell, found)
-    images = data_of(config, seed)
+    contender, images = contender_of(cell, found), data_of(config, seed)
+    if found.selection:
+        contender = contender._replace(leaks=twins.between(PatchStore(config.store.uri), found.selection, images[1].test))
     with redirect_stdout(io.StringIO()):
         metrics = evaluate.measure(config, seed, images, contender, JOB)
     key = evaluate.key_of(config, seed, images[0], contender)

@@ -48,7 +48,8 @@ def run(config: Config) -> None:
     splits = {seed: datasets.chosen(config.evaluate, seed) for seed in config.evaluate.seeds}
     for split in splits.values():
         datasets.require_classes(split)
-    found = None if alone else twins.between(config, sorted({pair for split in splits.values() for pair in split.test}))
+    tested = sorted({pair for split in splits.values() for pair in split.test})
+    found = None if alone else twins.between(PatchStore(config.store.uri), contenders[0].selection, tested)
     for seed, split in splits.items():
         for contender in contenders:
             contender = contender._replace(leaks=twins.of_split(found, split.test) if contender.selection else None)

@@ -8,19 +8,17 @@ from itertools import groupby
 import pyarrow as pa
 
 from engine import datasets, leaks, pictures, videos
-from engine.config import Config
 from engine.datasets import Pair
 from engine.leaks import Leaks, Looks
-from engine.store import PatchStore
+from engine.store import PatchStore, quoted
 
 log = logging.getLogger("jobs.twins")
 PATCHES = 2048  # read at once
 
 
-def between(config: Config, tested: Sequence[Pair]) -> Leaks:
+def between(store: PatchStore, selection_id: str, tested: Sequence[Pair]) -> Leaks:
     """The test images that look like frames the chosen patches come from; ValueError where a file that is tested on was ingested."""
-    store, asked = PatchStore(config.store.uri), config.selection
-    rows = store.selection(asked.method, asked.budget, asked.seed, asked.unit)
+    rows = store.open("selections").to_table(columns=["patch_id", "patches_version"], filter=f"selection_id = {quoted([selection_id])}")
     patch_ids = sorted(set(rows["patch_id"].to_pylist()))
     refuse_same(patch_ids, tested)
     looks = leaks.whole((pair.name, datasets.image_of(pair)) for pair in tested)
