@@ -25,6 +25,7 @@ front of the flow
     proposals    what a proposer says, and two that need no weights
     sam          region proposers with trained weights: SAM's automatic masks and LiteMedSAM, quickened
     patches      cuts regions out of frames
+    vits         the sizes of vision transformers, as timm has them
     mae          the masked autoencoder, with the paper's words
     simclr       the contrastive model, with the paper's words, and the bank that it scores against
     views        two looks at a picture: crop, flip, colours, grey, blur

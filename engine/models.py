@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-ViTSize = Literal["tiny", "small", "base", "large", "huge"]
+ViTSize = Annotated[str, Field(pattern=r"^[a-z0-9]+$")]  # tiny, small, base, large, huge and every other one of timm: see vits.py
 Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and what is stored stay float32
 CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
 Swin = Literal["swin_tiny_patch4_window7_224", "swin_small_patch4_window7_224", "swin_base_patch4_window7_224"]
