@@ -51,6 +51,7 @@ choosing and training
     optimiser    AdamW, its rate, and the mean of weights
     devices      what a training runs on, and the memory and energy it takes
     checkpoints  what of a training is saved and restored
+    footprint    what a training needs of memory, told before it is taken
     pretrain     the training loop
     cards        a trained encoder for others: timm's names, and a card that says what it is
     datasets     images and their truth: known sets, folders and COCO files, split without leaks

@@ -42,7 +42,7 @@ TOOLS = SEEING | {
     "clusters",
     "cards",
 }
-TOOLS |= {"objectives", "optimiser", "devices", "checkpoints", "geometry", "probes", "transfer", "targets", "monitor"}
+TOOLS |= {"footprint", "objectives", "optimiser", "devices", "checkpoints", "geometry", "probes", "transfer", "targets", "monitor"}
 LAYERS = [
     {"models"},
     {"schema", "settings", "theory"},
