@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from engine import checkpoints, devices, loader, mae, objectives, optimiser, pretrain, simclr, weights
+from engine import checkpoints, devices, footprint, loader, mae, objectives, optimiser, pretrain, simclr, weights
 from engine.config import SimCLRConfig
 from engine.models import TrainConfig
 from tests.test_pretrain import CONFIG, MAE, Stripes, run
@@ -356,13 +356,14 @@ def test_device_hours_hold_all_that_a_device_was_held_for_and_looks_apart(tmp_pa
         told.append(metrics)
         time.sleep(slept)
 
+    footprint.check(CONTRAST)  # counted once, before the loop is made
     began = time.perf_counter()
     pretrain.fit(Stripes(), 10, CONTRAST.model_copy(update={"checkpoint_steps": 2}), resume=None, report=report, look=Slow(10**6))
     whole, last = time.perf_counter() - began, told[-1]
     seconds, looks = 3600 * last["gpu_hours"], 3600 * last["look_hours"]
-    assert looks == pytest.approx(4 * looked, rel=0.2)  # before the first epoch, and after each of three
+    assert looks >= 4 * looked  # before the first epoch, and after each of three
     assert len(told) == 6  # three amid epochs, of steps 2, 4 and 8, and three at their ends
-    assert seconds > 5 * slept  # all but the last, which comes after the hours were told
+    assert 5 * slept < seconds < whole - 4 * looked  # of the reports all but the last, which comes after the hours were told
     assert seconds + looks <= whole - slept
     assert seconds + looks >= 0.9 * (whole - slept)
 
