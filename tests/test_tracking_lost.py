@@ -255,7 +255,7 @@ def trained(knobs, amid):
     def loop(resume, report, look):
         def both(metrics, folder):
             amid(int(metrics["epoch"]))
-            record.post.next_try = 0.0  # as if the epoch had taken longer than the server is left alone
+            record.post.next_try = min(record.post.next_try, 1e-9)  # as if the epoch had taken longer than the server is left alone
             report(metrics, folder)
 
         pretrain.fit(Noise(-1), 8, recipe, resume=resume, report=both, look=look)

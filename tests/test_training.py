@@ -115,7 +115,7 @@ def test_knobs_on_which_the_model_does_not_depend_may_change_amid_a_training(tmp
     assert list(broken.losses) == [0, 1, 2, 3]
     for epoch, (loss,) in broken.losses.items():
         assert loss == pytest.approx(whole.losses[epoch][0], rel=1e-3 if "accumulate" in change else 0)
-    assert same(undisturbed, model) == ("accumulate" not in change)
+    assert same(undisturbed, model) or "accumulate" in change
 
 
 def test_every_other_knob_makes_another_training():
