@@ -25,6 +25,7 @@ front of the flow
     proposals    what a proposer says, and two that need no weights
     sam          region proposers with trained weights: SAM's automatic masks and LiteMedSAM, quickened
     patches      cuts regions out of frames
+    vits         the sizes of vision transformers, as timm has them
     mae          the masked autoencoder, with the paper's words
     simclr       the contrastive model, with the paper's words, and the bank that it scores against
     views        two looks at a picture: crop, flip, colours, grey, blur
@@ -50,6 +51,7 @@ choosing and training
     optimiser    AdamW, its rate, and the mean of weights
     devices      what a training runs on, and the memory and energy it takes
     checkpoints  what of a training is saved and restored
+    footprint    what a training needs of memory, told before it is taken
     pretrain     the training loop
     cards        a trained encoder for others: timm's names, and a card that says what it is
     datasets     images and their truth: known sets, folders and COCO files, split without leaks

@@ -10,14 +10,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
+import timm
+import torch
 from torch import Tensor
 
-from engine import files, mae, simclr
+from engine import files, mae, simclr, vits
 from engine.models import Section, SimCLRConfig
 
 Model = mae.MAE | simclr.SimCLR
 WEIGHTS = "encoder.safetensors"
 DPT_TOKENS = (8, 16, 32)  # px: smp's DPT draws token / 16 of a feature map's size, which it needs to be a power of two
+SMP = "segmentation-models-pytorch"
+# smp asks timm for feature maps, in whose names of weights some dots are underscores, and which lack what comes behind the last map.
+RENAMED = f"""given = {{name.replace(".", "_"): weight for name, weight in load_file("{WEIGHTS}").items()}}
+own = model.encoder.model.state_dict()
+model.encoder.model.load_state_dict({{name: given[name.replace(".", "_")] for name in own}})"""
 RESNETS = re.compile(r"resnet(18|34|50|101|152)")  # smp has these under the same names as timm
 USE = (
     "A starting point for networks that see endoscopic images: fine-tune it, or train a small head on its features, and measure the "
@@ -63,8 +70,8 @@ def network(model: Model) -> tuple[str, dict[str, Any]]:
     config = model.config
     if isinstance(config, SimCLRConfig):
         return config.encoder, {"num_classes": 0, **simclr.sized(config)}
-    name = f"vit_{config.size}_patch{14 if config.size == 'huge' else 16}_224"
-    return name, {"num_classes": 0, "img_size": config.side, "patch_size": config.token}
+    shape = vits.shape(config.size)
+    return shape.network, {"num_classes": 0, "img_size": config.side, "patch_size": config.token, **shape.arguments}
 
 
 def facts(model: Model, origin: Origin) -> dict[str, Any]:
@@ -92,18 +99,48 @@ def facts(model: Model, origin: Origin) -> dict[str, Any]:
 
 
 def loading(name: str, told: Mapping[str, Any]) -> dict[str, str]:
-    """Lines of Python that load the weights, by library; segmentation-models-pytorch only where it has a network for the encoder."""
-    given = "".join(f", {key}={value!r}" for key, value in told.items())
+    """Lines of Python that load the weights, by library: always of timm, of SMP where it has a network for the encoder.
+
+    These are a U-Net on ResNets and on all else of which timm makes feature maps that halve, and DPT on plain ViTs but for tokens of 14 px.
+    """
+    given = written(told)
     lines = {"timm": f'import timm\nmodel = timm.create_model("{name}", checkpoint_path="{WEIGHTS}"{given})'}
-    begin = "import segmentation_models_pytorch as smp\n"
+    read, begin = "from safetensors.torch import load_file\n", "import segmentation_models_pytorch as smp\n"
+    plain = vits.PLAIN.fullmatch(name) or vits.MADE_PLAIN.items() <= told.items()
     if RESNETS.fullmatch(name):
-        read = "from safetensors.torch import load_file\n"
         unet = f'model = smp.Unet("{name}", encoder_weights=None)\nmodel.encoder.load_state_dict(load_file("{WEIGHTS}"))'
-        lines["segmentation-models-pytorch"] = read + begin + unet
-    elif name.startswith("vit_") and told.get("patch_size", 16) in DPT_TOKENS:
-        dpt = f'model = smp.DPT("tu-{name}", encoder_weights=None, checkpoint_path="{WEIGHTS}"{given})'
-        lines["segmentation-models-pytorch"] = begin + dpt
+        lines[SMP] = read + begin + unet
+    elif plain and tokens_of(name, told) in DPT_TOKENS:
+        lines[SMP] = f'{begin}model = smp.DPT("tu-{name}", encoder_weights=None, checkpoint_path="{WEIGHTS}"{given})'
+    elif not plain and halves(name, told):
+        lines[SMP] = f'{read}{begin}model = smp.Unet("tu-{name}", encoder_weights=None{written(maps(told))})\n{RENAMED}'
     return lines
+
+
+def written(told: Mapping[str, Any]) -> str:
+    return "".join(f", {key}={value!r}" for key, value in told.items())
+
+
+def maps(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network of feature maps is told: it has no classifier that could be left out."""
+    return {key: value for key, value in told.items() if key != "num_classes"}
+
+
+def tokens_of(name: str, told: Mapping[str, Any]) -> int:
+    """The side of a plain ViT's tokens in px: as it was told, else by its name."""
+    named = vits.NAME.fullmatch(name)
+    return int(told.get("patch_size") or (named[2] if named else 0))
+
+
+def halves(name: str, told: Mapping[str, Any]) -> bool:
+    """Whether timm makes feature maps of the network that halve down to 1/32, which smp's U-Net wants of encoders of timm."""
+    try:
+        with torch.device("meta"):
+            made = timm.create_model(name, features_only=True, **maps(told))
+    except (RuntimeError, TypeError, AssertionError):  # what timm raises for networks that have no such maps
+        return False
+    found: list[int] = made.feature_info.reduction()
+    return found in ([2, 4, 8, 16, 32], [4, 8, 16, 32])
 
 
 def card(told: Mapping[str, Any]) -> str:
@@ -114,7 +151,8 @@ def card(told: Mapping[str, Any]) -> str:
         f"{model['timm']}, pre-trained on endoscopic images": f"The encoder of a {model['kind']}: {model['numbers']:,} numbers.",
         "Intended use": told["use"],
         "Limits": "\n".join(f"- {limit}" for limit in told["limits"]),
-        "How to load it": "\n\n".join(f"With {name}:\n\n```python\n{lines}\n```" for name, lines in told["load"].items()),
+        "How to load it": "\n\n".join(f"With {name}:\n\n```python\n{lines}\n```" for name, lines in told["load"].items())
+        + f"\n\n{SMP} has no network for this encoder." * (SMP not in told["load"]),
         "What it is to be shown": f"Images of {seen['side_px']} x {seen['side_px']} px, {seen['colours']}, less the mean {seen['mean']} "
         f"and divided by the deviation {seen['deviation']}.",
         "Data": rows(told["data"]),

@@ -1,6 +1,6 @@
 """What of a training is saved, so that one that was cut off goes on as if it had not been: weights, optimiser, and how far it is."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 from engine import objectives
 from engine.models import TrainConfig
 from engine.monitor import Look
+from engine.weights import UNREADABLE, DamagedError
 
 WEIGHTS, STATE = "model.safetensors", "state.pt"  # the files of a checkpoint, in the order in which they are written
 
@@ -25,6 +26,7 @@ class Progress:
     samples: int = 0  # images of all epochs before
     seconds: float = 0.0  # of all devices together
     joules: float = 0.0  # nan where they cannot be read
+    looking: float = 0.0  # seconds of all devices together in which they waited for looks, none of `seconds`
     stopped: bool = False  # a look said that it is enough
 
 
@@ -61,10 +63,10 @@ def save(training: Training, progress: Progress, folder: Path) -> None:
 def restore(training: Training, folder: Path, first: bool) -> None:
     """Go on from a checkpoint; of what all processes did so far in its epoch the `first` one keeps the account.
 
-    A mean of weights that the checkpoint does not have, as config.ema was 0, begins with its weights. ValueError for one of another model.
+    A mean of weights that the checkpoint does not have, as config.ema was 0, begins with its weights. ValueError for one of another model,
+    DamagedError for one of which a file is missing or cannot be read.
     """
-    exported = objectives.load(str(folder / WEIGHTS), training.config).state_dict()
-    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    exported, state = read(folder, training.config)
     training.model.load_state_dict(state.get("weights", exported))
     if training.average is not None:
         training.average.load_state_dict(exported)
@@ -74,4 +76,17 @@ def restore(training: Training, folder: Path, first: bool) -> None:
             part.load_state_dict(state[name])
     training.progress = Progress(**state["progress"])
     if not first:
-        training.progress.loss, training.progress.images, training.progress.seconds, training.progress.joules = 0.0, 0, 0.0, 0.0
+        training.progress = replace(training.progress, loss=0.0, images=0, seconds=0.0, looking=0.0, joules=0.0)
+
+
+def read(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The exported weights of a checkpoint, and the state beside them."""
+    try:
+        exported = objectives.load(str(folder / WEIGHTS), config).state_dict()
+    except FileNotFoundError as error:
+        raise DamagedError(f"the weights of a checkpoint are missing: {error}") from error
+    try:
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        return exported, {"progress": state["progress"], "optimiser": state["optimiser"], **state}
+    except (*UNREADABLE, FileNotFoundError) as error:
+        raise DamagedError(f"the file {STATE} of a checkpoint is damaged or missing, expected the state of a training") from error

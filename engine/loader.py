@@ -23,6 +23,7 @@ Seen = TypeVar("Seen")
 READERS = 2  # batches that are read at the same time: one waits for the disk while the other is copied
 PART = 8  # images that one thread looks at in one go
 THREADS = 8  # at most; beyond it decoding outruns any model
+NAMED = 5  # images that a sentence names
 
 
 @runtime_checkable
@@ -112,6 +113,13 @@ def ahead(tasks: Iterable[Task], work: Callable[[Task], Done], threads: int, dep
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def named(read: Read, positions: Sequence[int]) -> str:
+    """The images at these positions by their ids, where the reader knows them; a few of many."""
+    ids = read.ids(positions[:NAMED]) if isinstance(read, Named) else [str(position) for position in positions[:NAMED]]
+    more = f" and {len(positions) - NAMED} more" if len(positions) > NAMED else ""
+    return f"the training image{'s' * (len(positions) > 1)} {', '.join(ids)}{more}"
 
 
 class Order:

@@ -17,35 +17,27 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from engine import files, weights
+from engine import files, vits, weights
 from engine.models import MAEConfig
 
-SIZES = {
-    "tiny": (192, 12, 3),
-    "small": (384, 12, 6),
-    "base": (768, 12, 12),
-    "large": (1024, 24, 16),
-    "huge": (1280, 32, 16),
-}  # D, depth, heads
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the official checkpoints saw it
-ENCODER = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
 
 
 class MAE(nn.Module):
-    """An encoder that sees only the visible tokens and a light decoder that rebuilds the removed ones."""
+    """An encoder that sees only the visible tokens and a light decoder that rebuilds the removed ones; ValueError for an unknown size."""
 
     def __init__(self, config: MAEConfig) -> None:
         super().__init__()
-        width, depth, heads = SIZES[config.size]
-        narrow = config.decoder_width
+        shape, narrow = vits.shape(config.size), config.decoder_width
+        width = shape.width
         self.config = config
         layer_norm = partial(nn.LayerNorm, eps=1e-6)
-        block = partial(Block, mlp_ratio=4, qkv_bias=True, norm_layer=layer_norm)
+        block = partial(Block, qkv_bias=True, norm_layer=layer_norm)
 
         self.patch_embed = PatchEmbed(config.side, config.token, 3, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = fixed(positions(width, config.side // config.token))
-        self.blocks = nn.ModuleList([block(width, heads) for _ in range(depth)])
+        self.blocks = nn.ModuleList([block(width, shape.heads, mlp_ratio=shape.ratio) for _ in range(shape.depth)])
         self.norm = layer_norm(width)
 
         self.decoder_embed = nn.Linear(width, narrow)
@@ -232,9 +224,9 @@ def timm_state(model: MAE) -> dict[str, Tensor]:
     """The encoder's weights under the names of timm's VisionTransformer, for a strict load.
 
     They fit `timm.create_model("vit_base_patch16_224", num_classes=0)` and, for mean pooling, `global_pool="avg",
-    fc_norm=False`, which norms the tokens before it averages them.
+    fc_norm=False`, which norms the tokens before it averages them. `vits.shape` has the name of every size.
     """
-    return {name: weight.detach().cpu() for name, weight in model.state_dict().items() if name.startswith(ENCODER)}
+    return {name: weight.detach().cpu() for name, weight in model.state_dict().items() if name.startswith(vits.PARTS)}
 
 
 def fingerprint(model: MAE) -> str:
@@ -256,10 +248,12 @@ def load(path: str, config: MAEConfig) -> MAE:
     """The model of a checkpoint: one of `save`, an official .pth, or Hugging Face's ViTMAE (its folder or its weights).
 
     What it is shows in its content. FileNotFoundError where nothing is, ValueError where it is something else than `config`
-    describes. Weights do not tell norm_pix: score with the setting the checkpoint was trained with.
+    describes, but for mask_ratio, on which no weight depends. Weights do not tell norm_pix: score with the setting the checkpoint was
+    trained with.
     """
     state, told = weights.read(path)
-    weights.same(told, config.model_dump(mode="json") | {"heads": SIZES[config.size][2]}, path)
+    told = {name: value for name, value in told.items() if name != "mask_ratio"}
+    weights.same(told, config.model_dump(mode="json") | {"heads": vits.shape(config.size).heads}, path)
     with torch.device("meta"):
         model = MAE(config)  # no memory and no random numbers for weights that are replaced at once
     weights.fits(state, model.state_dict(), path)

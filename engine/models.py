@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-ViTSize = Literal["tiny", "small", "base", "large", "huge"]
+ViTSize = Annotated[str, Field(pattern=r"^[a-z0-9]+$")]  # tiny, small, base, large, huge and every other one of timm: see vits.py
 Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and what is stored stay float32
 CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
 Swin = Literal["swin_tiny_patch4_window7_224", "swin_small_patch4_window7_224", "swin_base_patch4_window7_224"]
@@ -23,10 +23,11 @@ DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    FREE: ClassVar[frozenset[str]] = frozenset()  # knobs on which what comes of the section does not depend
 
     def fingerprint(self) -> str:
-        """Twelve hex digits that change when any knob does."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Twelve hex digits that change when any knob does, but for FREE ones of this very section."""
+        canonical = json.dumps(self.model_dump(mode="json", exclude=set(self.FREE)), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -89,15 +90,23 @@ class TrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     warmup_epochs: Natural = 40
     clip: Annotated[float, Field(ge=0)] = 0.0  # the most that the gradient's norm may be; 0: none, as in the original
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the mean of weights that is kept and exported, what stays a step; 0: none
+    # Of the mean of weights that is kept and exported, what stays a step, once it is under way (optimiser.decay); 0: no mean.
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     min_crop: Annotated[float, Field(gt=0, le=1)] = 0.2  # RandomResizedCrop of mae; SimCLR's views are its paper's
     precision: Literal["no", "bf16", "fp16"] = "no"
     workers: Positive = 1  # training processes
     least_workers: Natural = 0  # with which a training on Ray goes on where nodes are lost, until there is room for all; 0: all are needed
     checkpoint_every: Positive = 1  # epochs
     checkpoint_steps: Natural = 0  # steps; so many and each checkpoint_every epochs leave one. 0: the epochs only
-    picture_epochs: Natural = 20  # epochs between two sheets of rebuilt images; 0: none. Our choice
+    picture_steps: Natural = 1000  # between two sheets of rebuilt images; one more comes at the end. 0: none. Our choice
+    max_failures: Natural = 3  # deaths of workers on Ray, which spot nodes make a matter of course, with which a job goes on by itself
     seed: Seed = 0
+
+    # How often it is saved and shown, and who shares a batch, change the loss by rounding at most (tests hold it to 0.1 %), and by the
+    # images that do not split at the end of an epoch, fewer than there are workers. They may change amid a training, which is the same.
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"accumulate", "workers", "least_workers", "max_failures", "checkpoint_every", "checkpoint_steps", "picture_steps"}
+    )
 
     @model_validator(mode="after")
     def splits(self) -> Self:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine import mae, pictures, simclr, views
+from engine import mae, pictures, simclr, views, vits
 from engine.loader import Key
 from engine.models import TrainConfig
 
@@ -108,6 +108,14 @@ def gathered(mine: Tensor) -> Tensor:
 
 def objective(config: TrainConfig) -> Objective:
     return Contrast(config) if config.architecture == "simclr" else Rebuild(config)
+
+
+def check(config: TrainConfig) -> None:
+    """ValueError, in a sentence and before anything is made, for a size or an encoder that timm does not have."""
+    if config.architecture == "mae":
+        vits.shape(config.mae.size)
+    else:
+        simclr.known(config.simclr)
 
 
 def model(config: TrainConfig) -> mae.MAE | simclr.SimCLR:

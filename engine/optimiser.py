@@ -24,6 +24,14 @@ def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
             mean.copy_(now)
 
 
+def decay(most: float, step: int) -> float:
+    """What stays of the mean at a step, counted from 1: min(most, (1 + step) / (10 + step)), so that it soon forgets the random weights.
+
+    Source: num_updates of TensorFlow's tf.train.ExponentialMovingAverage.
+    """
+    return min(most, (1 + step) / (10 + step))
+
+
 def rate(config: TrainConfig, epoch: float) -> float:
     """Learning rate: linear warm-up, then half a cosine to zero; base_lr counts for 256 images."""
     peak = config.base_lr * config.batch / 256

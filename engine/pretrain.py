@@ -8,8 +8,8 @@ main_pretrain.py, for SimCLR too: AdamW stands for its paper's LARS, which is fo
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -22,16 +22,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from engine import checkpoints, devices, loader, objectives, optimiser, pictures
+from engine import checkpoints, devices, footprint, loader, objectives, optimiser, pictures
 from engine.checkpoints import Progress, Training
 from engine.loader import Key, Read
 from engine.models import TrainConfig
 from engine.monitor import Look
+from engine.weights import DamagedError
 
 TRIED = (3, 6)  # epochs and steps in each of them by which the throughput is measured: a minute or two for ViT-B on two processors
 SHEET = "pictures.jpg"  # beside a checkpoint: images, what was masked of them, and what was rebuilt
 PICTURED = 8  # images on a sheet, the first ones, always seen and masked alike
-NAMED = 5  # images that a sentence names
 
 Report = Callable[[dict[str, float], Path | None], None]
 
@@ -40,17 +40,19 @@ def fit(read: Read, count: int, config: TrainConfig, *, resume: Path | None, rep
     """Train on the `count` images that `read` gives; returns the model, with config.ema the mean of its weights.
 
     report(metrics, folder) is called by every worker at the same steps. After an epoch metrics are its number, the steps done in all, its
-    mean loss, and what it took; for a checkpoint amid one they are the two numbers alone. folder holds the checkpoint (first worker), from
-    which a later call goes on as its `resume`. look(epochs, model), asked of the first worker alone before the first step and after
-    every epoch, ends the training for all of them: the last metrics then hold stopped=1. ValueError for fewer images than a batch,
-    FloatingPointError for numbers that are none, RuntimeError where memory is too small.
+    mean loss, and what it took (`Loop.end_epoch`); amid one they are the two numbers alone. folder (first worker) holds a checkpoint, from
+    which a later call goes on as its `resume`, a sheet of pictures, or both. look(epochs, model), asked of the first worker alone before
+    the first step and after every epoch, ends the training for all of them: the last metrics then hold stopped=1. ValueError for fewer
+    images than a batch, for one that is no picture and for a batch that can never fit into memory, DamagedError for a `resume` that cannot
+    be read, FloatingPointError for numbers that are none, RuntimeError where memory turned out too small.
     """
     if count < config.batch:
         raise ValueError(f"{count} training images do not fill a batch of {config.batch}: choose a larger budget, or lower pretrain.batch")
-    loop = Loop(read, count, config, report, look)
-    if resume:
-        checkpoints.restore(loop.training, resume, loop.accelerator.is_main_process)
-    with room(config):
+    footprint.check(config)
+    with footprint.room(config):
+        loop = Loop(read, count, config, report, look)
+        if resume:
+            loop.restore(resume)
         loop.run()
     return loop.training.exported
 
@@ -59,6 +61,7 @@ class Loop:
     """A training under way on one worker."""
 
     def __init__(self, read: Read, count: int, config: TrainConfig, report: Report, look: Look | None) -> None:
+        self.clock = time.perf_counter()
         self.read, self.count, self.config, self.report = read, count, config, report
         self.accelerator = accelerator = accelerator_of(config)
         self.objective, self.energy = objectives.objective(config), devices.Energy()
@@ -83,23 +86,41 @@ class Loop:
     def epoch_is_over(self) -> bool:
         return self.progress.step == len(self.share)
 
+    def restore(self, folder: Path) -> None:
+        """Go on from a checkpoint; DamagedError on all workers where one of them cannot read it, so that none waits for it."""
+        fault = None
+        try:
+            checkpoints.restore(self.training, folder, self.accelerator.is_main_process)
+        except DamagedError as error:
+            fault = error
+        if self.summed(torch.tensor(float(fault is not None))):
+            raise fault or DamagedError("a checkpoint could not be read by another worker")
+
     def run(self) -> None:
         if self.progress.step == 0:  # the look before the first step; after a resume one that was cut off
             self.progress.stopped = self.looked(self.progress.epoch) or self.progress.stopped
         while self.progress.epoch < self.config.epochs and not self.progress.stopped:
-            began = self.clock = time.perf_counter()
-            before = self.progress.images
+            began, before = time.perf_counter(), self.progress.images
             self.model.train()
             for batch in loader.load(self.read, self.see, self.share, self.progress.epoch, self.progress.step):
                 self.step(batch)
-                if self.config.checkpoint_steps and not self.epoch_is_over and self.done % self.config.checkpoint_steps == 0:
-                    self.hand_in({"epoch": self.progress.epoch, "step": self.done}, self.totals())
-            images_per_s = (self.progress.images - before) / (time.perf_counter() - began)
+                saves, shows = self.due(self.config.checkpoint_steps), self.due(self.config.picture_steps)
+                if not self.epoch_is_over and (saves or shows):
+                    self.hand_in({"epoch": self.progress.epoch, "step": self.done}, self.totals() if saves else None, shows)
+            seen = self.summed(torch.tensor(self.progress.images - before, dtype=torch.float64)).item()
+            images_per_s = seen / (time.perf_counter() - began)
             self.progress.stopped = self.looked(self.progress.epoch + 1)
             self.end_epoch(images_per_s)
 
+    def due(self, every: int) -> bool:
+        """Whether what comes every so many steps, 0 being never, comes now."""
+        return every > 0 and self.done % every == 0
+
     def see(self, jpeg: bytes, key: Key) -> tuple[Key, Any]:
-        return key, self.objective.see(jpeg, key)
+        try:
+            return key, self.objective.see(jpeg, key)
+        except ValueError as error:
+            raise ValueError(f"{loader.named(self.read, [key[1]])} cannot be seen: {error}; what was saved before stays") from error
 
     def step(self, batch: Sequence[tuple[Key, Any]]) -> None:
         """One step of the optimiser, by gradients of config.accumulate parts of what this worker has of a batch."""
@@ -120,7 +141,8 @@ class Loop:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if self.training.average is not None:
-            optimiser.follow(self.training.average, self.training.model, config.ema)
+            taken = progress.epoch * self.steps + progress.step + 1
+            optimiser.follow(self.training.average, self.training.model, optimiser.decay(config.ema, taken))
         progress.images, progress.step = progress.images + len(batch), progress.step + 1
         self.account()
 
@@ -131,24 +153,29 @@ class Loop:
         if not torch.isfinite(losses).all():
             positions = [key[1] for key, fine in zip(keys, torch.isfinite(losses).tolist(), strict=True) if not fine]
             every = "" if torch.isfinite(losses).any() else f", all {len(part)} seen together, so that the training may have diverged"
+            images = loader.named(self.read, positions)
             raise FloatingPointError(
-                f"the loss is not a number in epoch {self.progress.epoch}, step {self.progress.step}, of {named(self.read, positions)}"
+                f"the loss is not a number in epoch {self.progress.epoch}, step {self.progress.step}, of {images}"
                 f"{every}: look at them, lower base_lr={self.config.base_lr} or bound the gradient by clip; what was saved before stays"
             )
         return losses
 
-    def account(self) -> None:
-        """Add the time and energy since the last time."""
+    def account(self, looked: bool = False) -> None:
+        """Add the time since the last time, to that of looks or to that of all else, and the energy."""
         now, joules = time.perf_counter(), self.energy.read()
-        self.progress.seconds, self.clock = self.progress.seconds + now - self.clock, now
+        taken, self.clock = now - self.clock, now
+        self.progress.looking += taken * looked
+        self.progress.seconds += taken * (not looked)
         if self.accelerator.is_local_main_process or torch.cuda.is_available():  # the processors of a machine are counted once
             self.progress.joules += joules
 
     def totals(self) -> Progress:
         """The progress with what all processes did together."""
-        mine = [getattr(self.progress, name) for name in ("loss", "images", "seconds", "joules")]
-        summed = self.summed(torch.tensor(mine, dtype=torch.float64)).tolist()
-        return replace(self.progress, loss=summed[0], images=int(summed[1]), seconds=summed[2], joules=summed[3])
+        self.account()
+        names = ("loss", "seconds", "looking", "joules", "images")
+        mine = [getattr(self.progress, name) for name in names]
+        summed = dict(zip(names, self.summed(torch.tensor(mine, dtype=torch.float64)).tolist(), strict=True))
+        return replace(self.progress, **(summed | {"images": int(summed["images"])}))
 
     def summed(self, numbers: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(numbers.to(self.accelerator.device), reduction="sum")
@@ -157,13 +184,23 @@ class Loop:
     def looked(self, epochs: int) -> bool:
         """Whether the first worker's look after so many epochs says that it is enough, which all follow."""
         look, enough = self.training.look, False
+        self.account()
         if look and self.accelerator.is_main_process:
             enough = look(epochs, self.training.exported.eval())
             self.training.exported.train()
-        return bool(self.summed(torch.tensor(float(enough))))
+        all_said = bool(self.summed(torch.tensor(float(enough))))
+        self.account(looked=True)
+        return all_said
 
     def end_epoch(self, images_per_s: float) -> None:
-        """Report what has come of an epoch, with a checkpoint where one is due, and turn to the next."""
+        """Report what has come of an epoch, with a checkpoint where one is due, and turn to the next.
+
+        images_per_s is of all workers together, over the epoch but for its end: what it waits for is in it, a look and the last checkpoint
+        are not. gpu_hours are workers times the time that they were held since the loop was made, over all epochs: with loading,
+        checkpoints, pictures, reports and waits; look_hours those in which all waited for a look, which are none of these. In neither are
+        what Ray takes to start workers, the last report, and what killed workers had done since the last checkpoint. Without a GPU a
+        worker's processors stand for one.
+        """
         config, total, epoch = self.config, self.totals(), self.progress.epoch
         metrics = {
             "epoch": epoch,
@@ -171,36 +208,38 @@ class Loop:
             "loss": total.loss / total.images,
             "lr": optimiser.rate(config, self.done / self.steps),
         }
-        metrics |= {"images_per_s": images_per_s, "samples": total.samples + total.images, "gpu_hours": total.seconds / 3600}
+        metrics |= {"images_per_s": images_per_s, "workers": self.accelerator.num_processes, "samples": total.samples + total.images}
+        metrics |= {"gpu_hours": total.seconds / 3600} | ({"look_hours": total.looking / 3600} if self.training.look else {})
         metrics |= {"energy_kwh": total.joules / 3.6e6} if math.isfinite(total.joules) else {}
         metrics |= {"memory_gb": peak} if (peak := devices.peak_gb()) else {}
         metrics |= {"stopped": 1.0} if total.stopped else {}
         begun: dict[str, Any] = {"epoch": epoch + 1, "step": 0, "loss": 0.0, "images": 0, "samples": total.samples + total.images}
         total = replace(total, **begun)
         self.training.progress = replace(self.progress, **begun)
-        due = [(epoch + 1) % every == 0 for every in (config.checkpoint_every, config.picture_epochs) if every]
-        due += [config.checkpoint_steps > 0 and metrics["step"] % config.checkpoint_steps == 0, epoch + 1 == config.epochs, total.stopped]
-        self.hand_in(metrics, total if any(due) else None)
+        ended = total.stopped or epoch + 1 == config.epochs
+        saves = ended or (epoch + 1) % config.checkpoint_every == 0 or self.due(config.checkpoint_steps)
+        self.hand_in(metrics, total if saves else None, self.due(config.picture_steps) or (ended and config.picture_steps > 0))
 
-    def hand_in(self, metrics: dict[str, float], saved: Progress | None) -> None:
-        """Report, on the first worker with a checkpoint and its sheet of pictures if this progress is to be saved."""
+    def hand_in(self, metrics: dict[str, float], saved: Progress | None, shown: bool) -> None:
+        """Report, on the first worker with a checkpoint if this progress is to be saved, and a sheet of pictures if one is to be shown."""
         if saved and not all(weight.isfinite().all() for weight in self.training.exported.parameters()):
             raise FloatingPointError(
                 f"the weights are no numbers after {int(metrics['step'])} steps: lower base_lr={self.config.base_lr}, "
                 "or bound the gradient by clip; the last checkpoint is from before"
             )
         with tempfile.TemporaryDirectory() as folder:
-            if mine := saved and self.accelerator.is_main_process:
+            first = self.accelerator.is_main_process
+            if first and saved:
                 checkpoints.save(self.training, saved, Path(folder))
-                if self.config.picture_epochs and "loss" in metrics and (metrics["epoch"] + 1) % self.config.picture_epochs == 0:
-                    Path(folder, SHEET).write_bytes(pictures.encode(self.sheet(), 90))
-            self.report(metrics, Path(folder) if mine else None)
+            if first and shown:
+                Path(folder, SHEET).write_bytes(pictures.encode(self.sheet(), 90))
+            self.report(metrics, Path(folder) if first and (saved or shown) else None)
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
         """The first images, as the objective shows them."""
         positions = range(min(PICTURED, self.count))
-        seen = [self.objective.see(jpeg, (0, place)) for place, jpeg in zip(positions, self.read(positions), strict=True)]
+        seen = [self.see(jpeg, (0, place))[1] for place, jpeg in zip(positions, self.read(positions), strict=True)]
         picture = self.objective.sheet(self.training.exported.eval(), seen)
         self.training.exported.train()
         return picture
@@ -236,29 +275,6 @@ def early(config: TrainConfig) -> int:
     return min(math.ceil(config.epochs / 5 / every) * every, config.epochs)
 
 
-def named(read: Read, positions: Sequence[int]) -> str:
-    """The images at these positions by their ids, where the reader knows them; a few of many."""
-    ids = read.ids(positions[:NAMED]) if isinstance(read, loader.Named) else [str(position) for position in positions[:NAMED]]
-    more = f" and {len(positions) - NAMED} more" if len(positions) > NAMED else ""
-    return f"the training images {', '.join(ids)}{more}"
-
-
-@contextmanager
-def room(config: TrainConfig) -> Iterator[None]:
-    """Memory that does not suffice as one RuntimeError that says what to lower; all other errors as they are."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
-            raise
-        each = math.ceil(config.batch / config.workers / config.accumulate)
-        parts = f"accumulate={config.accumulate} or " if config.architecture == "mae" else ""  # SimCLR contrasts a whole batch
-        raise RuntimeError(
-            f"{each} images at a time do not fit into the memory of {devices.device()}: raise {parts}workers={config.workers}, "
-            f"lower batch={config.batch}, or take precision=bf16 or a smaller model"
-        ) from error
-
-
 def throughput(config: TrainConfig, side: int) -> float:
     """Images a second of one device of this machine in `fit`, by a few epochs on made-up images of side x side px; nothing is kept.
 
@@ -266,7 +282,8 @@ def throughput(config: TrainConfig, side: int) -> float:
     """
     share, speeds = config.batch // config.workers, list[float]()
     epochs, steps = TRIED
-    shorter = {"epochs": epochs, "warmup_epochs": 0, "batch": share, "workers": 1, "checkpoint_every": epochs, "checkpoint_steps": 0}
+    shorter = {"epochs": epochs, "warmup_epochs": 0, "batch": share, "workers": 1, "least_workers": 0}
+    shorter |= {"checkpoint_every": epochs, "checkpoint_steps": 0, "picture_steps": 0}
     coarse = np.random.default_rng(config.seed).integers(0, 256, (max(1, side // 16), max(1, side // 16), 3), np.uint8)
     jpeg = pictures.encode(np.asarray(cv2.resize(coarse, (side, side)), np.uint8), 95)  # about as many bytes as of tissue
 

@@ -14,16 +14,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 
+from engine import vits
 from engine.models import EvaluateConfig, MAEConfig, TrainConfig, ViTSize, check_dpt
 
-VITS: dict[ViTSize, tuple[str, int]] = {
-    "tiny": ("vit_tiny_patch16_224", 192),
-    "small": ("vit_small_patch16_224", 384),
-    "base": ("vit_base_patch16_224", 768),
-    "large": ("vit_large_patch16_224", 1024),
-    "huge": ("vit_huge_patch14_224", 1280),
-}
-PLAIN = re.compile(r"vit_(tiny|small|base|large|huge)_patch(\d+)_\d+(\..*)?")  # timm's names of these, trained by others or not
 CLASSIFIERS = ("head.", "fc.", "fc_norm.")  # of checkpoints trained on labels: no part of the encoder
 POOLED = ("norm.",)  # of a Swin: after its last map, for what pools it
 
@@ -85,18 +78,19 @@ def vit_of(recipe: TrainConfig) -> ViT | None:
     """The plain vision transformer that a pre-training trains; None: a CNN, a Swin or another kind of ViT, on which no DPT is built."""
     if recipe.architecture == "mae":
         return ViT(recipe.mae.size, recipe.mae.token)
-    named = PLAIN.fullmatch(recipe.simclr.encoder)
-    return next((ViT(size, int(named[2])) for size in VITS if size == named[1]), None) if named else None
+    named = vits.PLAIN.fullmatch(recipe.simclr.encoder)
+    return ViT(named[1], int(named[2])) if named and vits.plain(named[1]) else None
 
 
 def dpt(vit: MAEConfig | ViT, side: int, maps: int) -> Any:
     """DPT (arXiv 2103.13413) with mmsegmentation's widths for ViT-B; smaller ViTs keep the proportions (our choice: five times faster)."""
     check_dpt(vit.token, side)
-    name, width = VITS[vit.size]
+    shape = vits.shape(vit.size)
+    width = shape.width
     widths = (width // 8, width // 4, width // 2, width)
     fused = min(256, width // 3)
     network = smp.DPT(
-        f"tu-{name}",
+        f"tu-{shape.network}",
         encoder_weights=None,
         decoder_intermediate_channels=widths,
         decoder_fusion_channels=fused,
@@ -104,6 +98,7 @@ def dpt(vit: MAEConfig | ViT, side: int, maps: int) -> Any:
         img_size=side,
         patch_size=vit.token,
         num_classes=0,
+        **shape.arguments,
     )
     if vit.token == 14:  # smp scales by token / 16, which is whole for powers of two only; draw as if tokens had 16 px
         again = type(network.decoder)(network.encoder.out_channels, (16,) * 4, intermediate_channels=widths, fusion_channels=fused)

@@ -61,9 +61,14 @@ class SimCLR(nn.Module):
 
 def encoder(config: SimCLRConfig) -> Any:
     """A network of timm without its classifier, untrained; ValueError for one that timm does not know."""
-    if not timm.is_model(config.encoder):
-        raise ValueError(f"difficulty.simclr.encoder={config.encoder} is no model of timm, expected one such as resnet50 or resnet18")
+    known(config)
     return timm.create_model(config.encoder, pretrained=False, num_classes=0, **sized(config))
+
+
+def known(config: SimCLRConfig) -> None:
+    """ValueError for an encoder that timm does not know."""
+    if not timm.is_model(config.encoder):
+        raise ValueError(f"simclr.encoder={config.encoder} is no model of timm, expected one such as resnet50 or resnet18")
 
 
 def sized(config: SimCLRConfig) -> dict[str, int]:

@@ -42,6 +42,10 @@ OFFICIAL_NAMES = {
 }
 
 
+class DamagedError(ValueError):
+    """A file of weights, or of what goes with them, that cannot be read."""
+
+
 def read(path: str, kind: str = "mae") -> tuple[State, dict[str, object]]:
     """Weights under their official names, and the knobs that the file tells: all of ours if it is of this `kind`, Hugging Face's heads."""
     file = fetched(path) if "://" in path else weights_file(Path(path))
@@ -81,7 +85,7 @@ def tensors(file: Path, path: str, kind: str) -> tuple[State, dict[str, object]]
         with torch.serialization.safe_globals([argparse.Namespace]):  # official training checkpoints carry their arguments
             content = torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise ValueError(f"the checkpoint {path} cannot be read, expected safetensors or torch weights") from error
+        raise DamagedError(f"the checkpoint {path} cannot be read, expected safetensors or torch weights") from error
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(weight, Tensor) for weight in state.values()):
         raise ValueError(f"the checkpoint {path} holds something else than weights, expected names and tensors")

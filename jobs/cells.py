@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from statistics import median
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -104,8 +103,8 @@ def speed(config: Config, selection: str) -> float | None:
     """Images a second in the pre-training of this model, by its own record; None where that is gone."""
     key = pretrain.key(config, selection)
     runs = [one for one in tracking.runs(config, "pretrain") if one["tags"]["key"] == key]
-    told = [value for _, value in runs[-1]["run"].curve(throughput.METRICS["pretrain"])] if runs else []
-    return median(told) if told else None
+    logged = runs and throughput.METRICS["pretrain"] in runs[-1]["metrics"]
+    return throughput.of_one_device(runs[-1]["run"]) if logged else None
 
 
 def measure(found: Trained | RuntimeError, cell: Cell, fingerprint: str) -> Row:

@@ -42,7 +42,7 @@ def key(config: Config, selection_id: str) -> str:
     """Names the model: the same selection, recipe and watch are the same model, so a second run goes on or is done at once.
 
     Weights that it begins with and target images are told by what they are: another file in the same place is another recipe, the same one
-    elsewhere is not.
+    elsewhere is not. Knobs on which the model does not depend (TrainConfig.FREE) tell nothing: they may change amid a training.
     """
     recipe = config.pretrain
     if recipe.checkpoint:
@@ -60,6 +60,7 @@ def run(config: Config) -> None:
     """Pre-train on the selection that selection.* names; its model lies under models/ in the store, the encoder for others in a folder."""
     store = PatchStore(config.store.uri)
     selection_id, retained = chosen(config)
+    objectives.check(config.pretrain)
     name = key(config, selection_id)
     trained = f"models/{name}.safetensors"
     if store.holds(trained):
@@ -74,12 +75,18 @@ def run(config: Config) -> None:
     log.info("pre-training %s on %d images of %s", objectives.title(config.pretrain), len(reader), selection_id)
     with store.reading("images", reader.version), tracking.running(config, "pretrain", name, tags) as record:
         best, export = chosen_of(config, name, trained_on(config, reader, name, record))
-        data = {"budget": config.selection.budget, **tags}
+        data = {"budget": budget(config), **tags}
         origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export)
         cards.export(best, origin, store.address(f"models/{name}"))
         objectives.save(best, store.address(trained))  # last: from then on it counts as trained
         record.note({"model": objectives.fingerprint(best), "exported": f"after epoch {export.epoch}: {export.why}"})
     Kept(config, name).clear()
+
+
+def budget(config: Config) -> str:
+    """How much was to be chosen, with its unit."""
+    value, unit = config.selection.budget, config.selection.unit
+    return f"{value:g} {unit}" if value > 1 or unit == "gpu_hours" else f"{value:g} of all {unit}"
 
 
 def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.Run) -> training.Trained:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine import difficulty, files, flow, mae, objectives, pretrain, schema, simclr, tracking
+from engine import difficulty, files, flow, objectives, pretrain, schema, simclr, tracking, vits
 from engine.config import Config, PatchesConfig
 from engine.flow import Step
 from engine.models import TrainConfig
@@ -58,7 +58,7 @@ def width(config: Config) -> int:
     """Numbers in an embedding of the scorer."""
     if config.difficulty.scorer == "simclr":
         return int(simclr.encoder(config.difficulty.simclr).head_hidden_size)
-    return int(mae.SIZES[config.difficulty.mae.size][0])
+    return vits.shape(config.difficulty.mae.size).width
 
 
 def steps(config: Config, sources: int, forgotten: frozenset[str] = frozenset()) -> list[Step]:
@@ -73,6 +73,7 @@ def steps(config: Config, sources: int, forgotten: frozenset[str] = frozenset())
 
 def run(config: Config) -> None:
     """Train a scorer for `config` and store it; a later ingest of the same settings uses it."""
+    objectives.check(recipe_of(config, config.probe.train.batch))
     store = PatchStore(config.store.uri)
     forgotten = store.forgotten()
     sample = sample_crops(config, frozenset(forgotten))

@@ -65,7 +65,12 @@ def mae() -> TrainConfig:
 
 
 def simclr() -> TrainConfig:
-    """SimCLR's own (arXiv 2002.05709): ResNet50, batch 4096 over many GPUs, 100 epochs, 10 of warm-up; AdamW at MAE's rate for its LARS."""
+    """SimCLR's own (arXiv 2002.05709): ResNet50, batch 4096, 100 epochs, 10 of warm-up; AdamW at MAE's rate for its LARS.
+
+    It fits no single GPU: 4096 images, two views each, keep 350 GB for their gradients in bf16. Set pretrain.workers to as many GPUs as
+    hold it (the paper has 32 to 128 TPU cores), or lower pretrain.batch. pretrain.accumulate cannot help: every view is told from all
+    others of the batch, so the parts of one would be another loss, with fewer others, and not the same in less memory.
+    """
     shape = SimCLRConfig(encoder="resnet50", projection=128, temperature=0.1)
     return TrainConfig(architecture="simclr", simclr=shape, epochs=100, batch=4096, warmup_epochs=10, weight_decay=1e-6, precision="bf16")
 
@@ -73,7 +78,7 @@ def simclr() -> TrainConfig:
 def small() -> TrainConfig:
     """For two processors without a GPU, minutes: ViT-Tiny of 128 px, batch 4, since a demo has nine images, 10 epochs."""
     shape = MAEConfig(size="tiny", side=128, token=16, decoder_width=96, decoder_depth=2, decoder_heads=3)
-    return TrainConfig(mae=shape, epochs=10, warmup_epochs=1, batch=4, base_lr=2.4e-2, picture_epochs=5)
+    return TrainConfig(mae=shape, epochs=10, warmup_epochs=1, batch=4, base_lr=2.4e-2, picture_steps=100)
 
 
 TRAININGS: dict[str, Callable[[], TrainConfig]] = {"optidel": optidel, "mae": mae, "simclr": simclr, "small": small}

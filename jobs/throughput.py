@@ -16,7 +16,8 @@ from engine.config import Config
 from engine.knobs import flat
 
 log = logging.getLogger("jobs.throughput")
-METRICS = {"pretrain": "train/images_per_s", "choose": "choose/images_per_s"}  # of one device, by job
+METRICS = {"pretrain": "train/images_per_s", "choose": "choose/images_per_s"}  # by job; of all workers, and of one device
+WORKERS = "train/workers"  # how many they were; runs of before, which lack it, told of one
 # What decides the time of a step, beside the device; how long a training is and how fast it learns do not.
 KNOBS = (
     "where", "frames.longest_side", "pretrain.architecture", "pretrain.mae.", "pretrain.simclr.", "pretrain.batch", "pretrain.accumulate",
@@ -56,9 +57,14 @@ def measured(config: Config) -> Throughput | None:
     for job, metric in METRICS.items():
         for one in reversed(tracking.runs(config, job)):
             if metric in one["metrics"] and one["tags"].get("device") == device and alike(one["params"], config):
-                # of all epochs the median: anything may have taken the time of one
-                return Throughput(median(speed for _, speed in one["run"].curve(metric)), f"the {job} run {one['run'].run_id}", device)
+                return Throughput(of_one_device(one["run"], job), f"the {job} run {one['run'].run_id}", device)
     return None
+
+
+def of_one_device(run: tracking.Run, job: str = "pretrain") -> float:
+    """Images a second of a device in a run that logged them: of all epochs the median, since anything may have taken the time of one."""
+    workers = dict(run.curve(WORKERS))
+    return median(speed / workers.get(step, 1) for step, speed in run.curve(METRICS[job]))
 
 
 def alike(params: dict[str, str], config: Config) -> bool:

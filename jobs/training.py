@@ -1,5 +1,6 @@
 """One training run, in this process or on Ray Train, with its curve in MLflow: what probe and pretrain share."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from engine.checkpoints import STATE, WEIGHTS
 from engine.config import Config
 from engine.models import TrainConfig
 from engine.store import PatchStore
+from engine.weights import DamagedError
 from jobs.looks import Watched
 
+log = logging.getLogger("jobs.training")
+HELD = 2  # checkpoints of a training in this process, as on Ray: the last one may be damaged
 PICTURES = "pictures"  # the folder of a run's artifacts that shows training images
 Trained = mae.MAE | simclr.SimCLR
 
@@ -47,8 +51,8 @@ Loop = Callable[..., nn.Module]  # pretrain.fit of what there is to learn from; 
 def carry_out(config: Config, recipe: TrainConfig, work: flow.Work, name: str, validate: flow.Validate | None = None) -> Trained:
     """What a loop comes to, on Ray Train or in this process; it goes on where an earlier run of this `name` stopped."""
     if config.where == "ray":
-        workers = (recipe.least_workers, recipe.workers) if recipe.least_workers else recipe.workers
-        folder = str(flow.train_on_ray(work, workers, runs(config), name, gpu=torch.cuda.is_available(), validate=validate))
+        workers = flow.Workers(recipe.workers, recipe.least_workers, torch.cuda.is_available(), recipe.max_failures)
+        folder = str(flow.train_on_ray(work, workers, runs(config), name, validate))
     else:
         folder = train_here(work, f"{runs(config)}/{name}-here")
     return objectives.load(f"{folder}/{WEIGHTS}", recipe)
@@ -61,9 +65,14 @@ def runs(config: Config) -> str:
 
 def train_here(work: flow.Work, runs: str) -> str:
     """The same in this process; the address of the last checkpoint."""
-    checkpoints = Checkpoints(runs)
-    with TemporaryDirectory() as folder:
-        work(checkpoints.newest(Path(folder)), checkpoints.take)
+    checkpoints, done = Checkpoints(runs), False
+    while not done:
+        with TemporaryDirectory() as folder:
+            try:
+                work(checkpoints.newest(Path(folder)), checkpoints.take)
+                done = True
+            except DamagedError as error:
+                checkpoints.drop_newest(error)
     return f"{runs}/{checkpoints.names()[-1]}"
 
 
@@ -75,8 +84,9 @@ def fit(
 
     def both(metrics: dict[str, float], folder: Path | None) -> None:
         if first:
-            tell(record, epochs, metrics, folder)
-        report(metrics, folder)
+            show(record, metrics, folder)
+            tell(record, epochs, metrics)
+        report(metrics, folder if folder and (folder / STATE).exists() else None)
 
     if first:
         record.note({"device": devices.device()})
@@ -97,21 +107,25 @@ def kept(work: flow.Work, epochs: int, keep: Callable[[str], None], resume: Path
     work(resume, both)
 
 
-def tell(record: tracking.Run, epochs: int, metrics: dict[str, float], folder: Path | None) -> None:
-    """Write the numbers of an epoch, and its pictures, to MLflow and say how far the training is; of what is amid an epoch nothing."""
+def show(record: tracking.Run, metrics: dict[str, float], folder: Path | None) -> None:
+    """Put a sheet of pictures into MLflow by the steps that were done; a training that repeats steps puts the same one there again."""
+    if folder and (sheet := folder / pretrain.SHEET).exists():
+        record.keep(f"{PICTURES}/step-{int(metrics['step']):09}.jpg", sheet.read_bytes())
+        sheet.unlink()  # the run is their one place, where `forget` finds them
+
+
+def tell(record: tracking.Run, epochs: int, metrics: dict[str, float]) -> None:
+    """Write the numbers of an epoch to MLflow and say how far the training is; of what is amid an epoch nothing."""
     if "loss" not in metrics:
         return
     epoch = int(metrics["epoch"])
     record.log({f"train/{key}": value for key, value in metrics.items() if key not in ("epoch", "step")}, step=epoch)
-    if folder and (sheet := folder / pretrain.SHEET).exists():
-        record.keep(f"{PICTURES}/epoch-{epoch:05}.jpg", sheet.read_bytes())
-        sheet.unlink()  # the run is their one place, where `forget` finds them
     print(f"epoch {epoch + 1} of {epochs}: loss {metrics['loss']:.4f}", flush=True)
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of a loop that runs here, each in a folder at `uri` named by the steps done; only the newest stays."""
+    """The checkpoints of a loop that runs here, each in a folder at `uri` named by the steps done; the newest stay, as many as HELD."""
 
     uri: str
 
@@ -133,13 +147,21 @@ class Checkpoints:
     def take(self, metrics: dict[str, float], made: Path | None) -> None:
         if made is None:
             return
-        outdated, name = self.names(), f"step-{int(metrics['step']):09}"
+        name = f"step-{int(metrics['step']):09}"
         for part in (WEIGHTS, STATE):
             files.put((made / part).read_bytes(), f"{self.uri}/{name}/{part}")
         fs, root = files.locate(self.uri)
-        for earlier in outdated:
-            if earlier != name:
-                fs.rm(f"{root}/{earlier}", recursive=True)
+        for outdated in self.names()[:-HELD]:
+            fs.rm(f"{root}/{outdated}", recursive=True)
+
+    def drop_newest(self, error: DamagedError) -> None:
+        """Throw the newest away, which is damaged; ValueError that says what to do where there is none before it."""
+        *before, damaged = self.names()
+        if not before:
+            raise ValueError(f"{error}; there is no checkpoint before it: delete {self.uri}/{damaged} to begin anew") from error
+        fs, root = files.locate(self.uri)
+        fs.rm(f"{root}/{damaged}", recursive=True)
+        log.warning("%s/%s: %s; going on from %s", self.uri, damaged, error, before[-1])
 
 
 def absolute(uri: str) -> str:

@@ -27,8 +27,22 @@ SEEING = {
     "products",
     "heap",
 }
-TOOLS = SEEING | {"sam", "weights", "mae", "views", "simclr", "segmenters", "losses", "finetune", "loader", "pool", "clusters", "cards"}
-TOOLS |= {"objectives", "optimiser", "devices", "checkpoints", "geometry", "probes", "transfer", "targets", "monitor"}
+TOOLS = SEEING | {
+    "sam",
+    "weights",
+    "vits",
+    "mae",
+    "views",
+    "simclr",
+    "segmenters",
+    "losses",
+    "finetune",
+    "loader",
+    "pool",
+    "clusters",
+    "cards",
+}
+TOOLS |= {"footprint", "objectives", "optimiser", "devices", "checkpoints", "geometry", "probes", "transfer", "targets", "monitor"}
 LAYERS = [
     {"models"},
     {"schema", "settings", "theory"},

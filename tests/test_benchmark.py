@@ -30,7 +30,7 @@ where: here
 store: {{uri: {folder}/store}}
 difficulty: {{draws: 1, checkpoint: {folder}/mae.safetensors, mae: {{side: 32}}}}
 probe: {{train: {{mae: {{side: 32}}}}}}
-pretrain: {{epochs: {epochs}, batch: 2, warmup_epochs: 1, picture_epochs: 0, mae: {{side: 32}}}}
+pretrain: {{epochs: {epochs}, batch: 2, warmup_epochs: 1, picture_steps: 0, mae: {{side: 32}}}}
 evaluate: {{iterations: 2, warmup: 1, batch: 2, side: 32}}
 matrix:
   name: trial

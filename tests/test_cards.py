@@ -8,11 +8,14 @@ import torch
 from engine import cards, mae, simclr
 from engine.cards import Origin
 from engine.config import TrainConfig
+from engine.knobs import amend
 from engine.models import MAEConfig, SimCLRConfig
+from jobs import pretrain
+from jobs.recipes import tiny
 
 VIT = MAEConfig(size="tiny", side=64, token=8, decoder_width=32, decoder_depth=1, decoder_heads=2)
 RECIPE = TrainConfig(mae=VIT, epochs=4, warmup_epochs=1)
-DATA = {"selection": "a1b2", "images_version": 7, "budget": 0.25, "images": 1234}
+DATA = {"selection": "a1b2", "images_version": 7, "budget": "0.25 of all bytes", "images": 1234}
 
 
 def trained(make, seed=0):
@@ -92,9 +95,50 @@ def test_the_card_says_where_the_model_comes_from(tmp_path):
     assert len(text.splitlines()) < 120
 
 
-def test_a_card_offers_smp_only_where_it_has_a_network(tmp_path):
-    told = exported(trained(lambda: simclr.SimCLR(SimCLRConfig(encoder="convnext_atto", side=64))), tmp_path)
+@pytest.mark.parametrize("encoder", ["convnext_atto", "efficientnet_b0"])
+def test_smps_unet_has_the_feature_maps_of_any_encoder_of_timm_that_halves_them(tmp_path, monkeypatch, encoder):
+    model, shown = trained(lambda: simclr.SimCLR(SimCLRConfig(encoder=encoder, side=64))), images(64)
+    told = exported(model, tmp_path)
+    with torch.inference_mode():
+        assert torch.equal(ran(told["load"]["timm"], tmp_path, monkeypatch)(shown), model.encode(shown))
+        drawn = ran(told["load"]["segmentation-models-pytorch"], tmp_path, monkeypatch)
+        assert drawn(shown).shape == (2, 1, 64, 64)
+        _, levels = model.encoder.forward_intermediates(shown)
+        torch.testing.assert_close(drawn.encoder(shown)[-1], levels[-1], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: simclr.SimCLR(SimCLRConfig(encoder="test_vit", side=160)),
+        lambda: mae.MAE(VIT.model_copy(update={"side": 56, "token": 14})),
+    ],
+    ids=["a vit that is not plain", "tokens of 14 px"],
+)
+def test_a_card_says_where_smp_has_no_network(tmp_path, monkeypatch, make):
+    model = trained(make)
+    told = exported(model, tmp_path)
     assert list(told["load"]) == ["timm"]
+    assert "segmentation-models-pytorch has no network for this encoder." in (tmp_path / "README.md").read_text()
+    ran(told["load"]["timm"], tmp_path, monkeypatch)
+
+
+def test_a_vit_that_timm_does_not_have_plain_is_made_plain_by_the_lines_of_the_card(tmp_path, monkeypatch):
+    model, shown = trained(lambda: mae.MAE(VIT.model_copy(update={"size": "xsmall"}))), images(64)
+    told = exported(model, tmp_path)
+    with torch.inference_mode():
+        assert torch.equal(ran(told["load"]["timm"], tmp_path, monkeypatch)(shown), model.encode(shown)[:, 0])
+        drawn = ran(told["load"]["segmentation-models-pytorch"], tmp_path, monkeypatch)
+        assert drawn(shown).shape == (2, 1, 64, 64)
+        assert torch.equal(drawn.encoder.model(shown), model.encode(shown)[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [(0.25, "bytes", "0.25 of all bytes"), (500, "images", "500 images"), (0.5, "gpu_hours", "0.5 gpu_hours")],
+)
+def test_the_budget_of_a_card_has_its_unit(value, unit, said):
+    assert pretrain.budget(amend(tiny(), [f"selection.budget={value}", f"selection.unit={unit}"])) == said
 
 
 def test_metrics_that_could_not_be_asked_for_are_said_to_be_unknown():

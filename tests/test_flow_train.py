@@ -73,11 +73,11 @@ def goes_on_from(run, epoch):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_worker_killed_in_mid_epoch_is_replaced_and_the_curve_is_that_of_an_undisturbed_run(tmp_path, victim):
     struck = partial(work, strike=partial(kill, tmp_path / "mark", victim, 2), told=partial(append, tmp_path / "told"))
-    last = flow.train_on_ray(struck, 2, str(tmp_path / "runs"), "run")
+    last = flow.train_on_ray(struck, flow.Workers(2), str(tmp_path / "runs"), "run")
     assert json.loads((last / "losses.json").read_text()) == undisturbed()
     epochs = [int(line) for line in (tmp_path / "told").read_text().split()]
     assert epochs == [0, 1, 2, *range(2, EPOCHS)]  # it went on from the newest checkpoint
-    assert flow.train_on_ray(struck, 2, str(tmp_path / "runs"), "run") == last
+    assert flow.train_on_ray(struck, flow.Workers(2), str(tmp_path / "runs"), "run") == last
 
 
 def append(path, epoch, loss):
@@ -100,7 +100,7 @@ def die(epoch):
 @pytest.mark.slow
 def test_a_bug_of_any_worker_is_told_in_its_own_words_and_not_tried_again(tmp_path):
     with pytest.raises(ArithmeticError, match="no way with 0"):
-        flow.train_on_ray(partial(work, strike=partial(fail, tmp_path)), 2, str(tmp_path), "bug")
+        flow.train_on_ray(partial(work, strike=partial(fail, tmp_path)), flow.Workers(2), str(tmp_path), "bug")
     assert (tmp_path / "failed-1").read_text().split() == ["0"]
 
 
@@ -114,14 +114,62 @@ def stumble(folder, epoch):
 
 @pytest.mark.slow
 def test_what_may_pass_is_tried_again(tmp_path):
-    last = flow.train_on_ray(partial(work, strike=partial(stumble, tmp_path)), 1, str(tmp_path), "away")
+    last = flow.train_on_ray(partial(work, strike=partial(stumble, tmp_path)), flow.Workers(1), str(tmp_path), "away")
     assert json.loads((last / "losses.json").read_text()) == undisturbed()
 
 
 @pytest.mark.slow
 def test_workers_that_die_again_and_again_are_told_in_a_sentence(tmp_path):
     with pytest.raises(RuntimeError, match="the training run dead lost its workers too often; the same command goes on"):
-        flow.train_on_ray(partial(work, strike=die), 1, str(tmp_path), "dead")
+        flow.train_on_ray(partial(work, strike=die), flow.Workers(1), str(tmp_path), "dead")
+
+
+def die_once(mark, epoch):
+    if epoch == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_training_that_may_not_fail_ends_with_the_first_worker_that_dies(tmp_path):
+    struck = partial(work, strike=partial(die_once, tmp_path / "mark"))
+    with pytest.raises(RuntimeError, match="lost its workers too often; the same command goes on"):
+        flow.train_on_ray(struck, flow.Workers(1, max_failures=0), str(tmp_path), "once")
+    last = flow.train_on_ray(struck, flow.Workers(1, max_failures=0), str(tmp_path), "once")
+    assert json.loads((last / "losses.json").read_text()) == undisturbed()
+
+
+def stop(folder, epoch):
+    if epoch == 4 and not (folder / "stopped").exists():
+        (folder / "stopped").touch()
+        raise ValueError("enough for now")
+
+
+def checked(resume, report, strike, told):
+    from engine.weights import DamagedError
+
+    try:
+        work(resume, report, strike, told)
+    except json.JSONDecodeError as error:
+        raise DamagedError("the losses cannot be read") from error
+
+
+@pytest.mark.slow
+def test_workers_go_on_from_the_checkpoint_before_one_that_is_damaged_and_say_so_where_all_are(tmp_path):
+    struck = partial(checked, strike=partial(stop, tmp_path), told=partial(append, tmp_path / "told"))
+    with pytest.raises(ValueError, match="enough for now"):
+        flow.train_on_ray(struck, flow.Workers(2), str(tmp_path), "run")
+    saved = sorted((tmp_path / "run").glob("step-*/losses.json"))
+    assert len(saved) == 2  # as many as Ray Train keeps
+    saved[-1].write_bytes(b"rust")
+    last = flow.train_on_ray(struck, flow.Workers(2), str(tmp_path), "run")
+    assert json.loads((last / "losses.json").read_text()) == undisturbed()
+    again = int(saved[-1].parent.name[5:])
+    assert (tmp_path / "told").read_text().split()[5:] == [str(epoch) for epoch in range(again, EPOCHS)]
+    for path in (tmp_path / "run").glob("step-*/losses.json"):
+        path.write_bytes(b"rust")
+    with pytest.raises(ValueError, match=r"every checkpoint beside .* is damaged: delete the folder"):
+        flow.train_on_ray(struck, flow.Workers(2), str(tmp_path), "run")
 
 
 def slowly(runs, folder):
@@ -143,7 +191,7 @@ def note_scores(runs, epoch, loss):
 def test_scores_arrive_while_the_training_goes_on_and_all_are_there_at_its_end(tmp_path):
     runs = str(tmp_path / "runs")
     told = partial(note_scores, f"{runs}/run")
-    flow.train_on_ray(partial(work, told=told), 1, runs, "run", validate=Validate(partial(slowly, f"{runs}/run")))
+    flow.train_on_ray(partial(work, told=told), flow.Workers(1), runs, "run", validate=Validate(partial(slowly, f"{runs}/run")))
     assert flow.scored(f"{runs}/run") == {epoch: {"robustness": loss} for epoch, loss in enumerate(undisturbed())}
     known = [len(json.loads((tmp_path / f"runs/known-{epoch}").read_text())) for epoch in range(EPOCHS)]
     assert known[0] == 0 < known[3] <= known[4] <= known[5] < EPOCHS - 1
@@ -162,8 +210,8 @@ def test_a_scoring_that_fails_is_told_to_the_loop_and_forgotten_when_the_run_is_
     runs = str(tmp_path / "runs")
     told = partial(note_scores, f"{runs}/run")
     with pytest.raises(RuntimeError, match=r"the checkpoint of step \d could not be scored: ArithmeticError\('no way to score'\)"):
-        flow.train_on_ray(partial(work, told=told), 1, runs, "run", validate=Validate(not_today))
-    flow.train_on_ray(work, 1, runs, "run", validate=Validate(last_loss))
+        flow.train_on_ray(partial(work, told=told), flow.Workers(1), runs, "run", validate=Validate(not_today))
+    flow.train_on_ray(work, flow.Workers(1), runs, "run", validate=Validate(last_loss))
     assert EPOCHS - 1 in flow.scored(f"{runs}/run")
 
 
@@ -178,7 +226,7 @@ from functools import partial
 from engine import flow, tracking
 from tests.test_flow_train import knobs, tell, work
 with tracking.running(knobs(sys.argv[1]), "pretrain", "k", {}) as run:
-    flow.train_on_ray(partial(work, told=partial(tell, run)), 1, sys.argv[1] + "/runs", "run")
+    flow.train_on_ray(partial(work, told=partial(tell, run)), flow.Workers(1), sys.argv[1] + "/runs", "run")
 """
 
 
@@ -223,7 +271,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_
 os.environ["RAY_ADDRESS"], folder = cluster.address, Path(sys.argv[1])
 flow.connect(2)
 loop = partial(work, strike=partial(wait_for_more, folder / "sizes"))
-training = threading.Thread(target=flow.train_on_ray, args=(loop, (1, 3), str(folder / "runs"), "run"))
+training = threading.Thread(target=flow.train_on_ray, args=(loop, flow.Workers(3, least=1), str(folder / "runs"), "run"))
 training.start()
 while not goes_on_from(folder / "runs/run", 1):
     time.sleep(0.1)

@@ -1,5 +1,8 @@
 """The loop of pre-training: what goes on after a cut, parts of batches, means of weights, looks, and what it says when it cannot go on."""
 
+import shutil
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from engine import checkpoints, devices, mae, objectives, optimiser, pretrain, simclr
+from engine import checkpoints, devices, footprint, loader, mae, objectives, optimiser, pretrain, simclr, weights
 from engine.config import SimCLRConfig
 from engine.models import TrainConfig
 from tests.test_pretrain import CONFIG, MAE, Stripes, run
@@ -56,9 +59,28 @@ def test_a_mean_of_weights_that_is_switched_on_later_begins_with_the_weights_of_
     run(tmp_path / "a", plain)
     began, then = (objectives.load(str(tmp_path / f"a/step-{step}/model.safetensors"), plain).state_dict() for step in (8, 9))
     mean, _ = run(tmp_path / "b", plain.model_copy(update={"ema": 0.75}), resume=tmp_path / "a/step-8")
+    stays = 10 / 19  # at step 9, less than 0.75
     for name, found in mean.state_dict().items():
         if found.is_floating_point():
-            torch.testing.assert_close(found, 0.75 * began[name] + 0.25 * then[name])
+            torch.testing.assert_close(found, stays * began[name] + (1 - stays) * then[name])
+
+
+def test_of_the_mean_of_weights_little_stays_at_first_and_then_what_was_asked_for():
+    """TensorFlow's ExponentialMovingAverage: min(decay, (1 + num_updates) / (10 + num_updates))."""
+    assert [optimiser.decay(0.999, step) for step in (1, 2, 8)] == [2 / 11, 3 / 12, 0.5]
+    assert optimiser.decay(0.999, 8989) < 0.999  # which is met where 1 + n = 0.999 (10 + n), at 8990
+    assert optimiser.decay(0.999, 8991) == 0.999
+    assert optimiser.decay(0.1, 1) == 0.1
+
+
+def test_the_mean_of_weights_of_a_short_training_is_no_mean_with_the_random_ones(tmp_path):
+    """With a decay of 0.9999 and no warm-up 99.9 % of it would be the weights that it began with."""
+    recipe = CONTRAST.model_copy(update={"ema": 0.9999})
+    model, _ = run(tmp_path / "a", recipe)
+    torch.manual_seed(recipe.seed)
+    random, last = objectives.model(recipe).state_dict(), state_of(tmp_path / "a/step-9")["weights"]
+    far, near = (sum((weight - other[name]).norm() ** 2 for name, weight in model.named_parameters()) for other in (random, last))
+    assert near < 0.25 * far
 
 
 def test_a_training_whose_mean_of_weights_is_switched_off_goes_on_from_the_weights_not_their_mean(tmp_path):
@@ -91,14 +113,15 @@ def test_batches_taken_in_parts_give_the_curve_and_the_weights_of_whole_ones(tmp
 
 
 def test_the_mean_of_weights_is_that_of_its_formula_over_all_steps(tmp_path):
-    plain, decay = CONTRAST.model_copy(update={"ema": 0.0, "checkpoint_steps": 1}), 0.8
+    plain, most = CONTRAST.model_copy(update={"ema": 0.0, "checkpoint_steps": 1}), 0.4
     run(tmp_path / "a", plain)
     torch.manual_seed(plain.seed)
     expected = {name: weight.double() for name, weight in objectives.model(plain).state_dict().items()}
     for step in range(1, STEPS + 1):
         now = simclr.load(str(tmp_path / "a" / f"step-{step}" / "model.safetensors"), SHAPE).state_dict()
+        decay = min(most, (1 + step) / (10 + step))  # grows to step 5
         expected = {name: decay * mean + (1 - decay) * now[name].double() for name, mean in expected.items()}
-    model, _ = run(tmp_path / "b", plain.model_copy(update={"ema": decay, "checkpoint_steps": 0}))
+    model, _ = run(tmp_path / "b", plain.model_copy(update={"ema": most, "checkpoint_steps": 0}))
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(weight.double(), expected[name], rtol=1e-4, atol=1e-6)
 
@@ -201,7 +224,7 @@ def test_a_loss_that_is_no_number_names_the_images():
     loop.objective, part = BadPicture(0, 2), [((0, position), None) for position in (7, 3, 5)]
     with pytest.raises(FloatingPointError, match="not a number in epoch 0, step 0, of the training images image-7, image-5: look at them"):
         loop.losses(part)
-    assert pretrain.named(Stripes(), range(20)) == "the training images 0, 1, 2, 3, 4 and 15 more"
+    assert loader.named(Stripes(), range(20)) == "the training images 0, 1, 2, 3, 4 and 15 more"
 
 
 def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
@@ -294,17 +317,85 @@ def test_a_sheet_shows_the_image_what_was_left_of_it_and_what_was_rebuilt(norm_p
     assert (guessed != image).any(2)[~kept].mean() > 0.9
 
 
-def test_a_sheet_comes_with_the_checkpoint_of_its_epoch(tmp_path):
-    run(tmp_path / "a", CONTRAST.model_copy(update={"picture_epochs": 2}))
-    assert sorted(str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*.jpg")) == ["step-6/pictures.jpg"]
+def test_a_sheet_comes_every_so_many_steps_and_at_the_end_whether_or_not_there_is_a_checkpoint(tmp_path):
+    run(tmp_path / "a", CONTRAST.model_copy(update={"picture_steps": 4, "checkpoint_steps": 8}))
+    found = {path.name: sorted(part.name for part in path.iterdir()) for path in (tmp_path / "a").iterdir()}
+    saved = ["model.safetensors", "pictures.jpg", "state.pt"]
+    assert found == {"step-4": ["pictures.jpg"], "step-8": saved, "step-9": saved}
+
+
+def test_sheets_change_nothing_of_a_training(tmp_path, undisturbed):
+    model, _ = run(tmp_path / "a", CONTRAST.model_copy(update={"picture_steps": 1}))
+    assert same(model, undisturbed[0])
+
+
+def test_a_training_without_sheets_has_none(tmp_path):
+    run(tmp_path / "a", CONTRAST.model_copy(update={"picture_steps": 0}))
+    assert not list(tmp_path.rglob("*.jpg"))
 
 
 def test_an_epoch_tells_what_it_took(tmp_path):
     _, recorder = run(tmp_path / "a", CONTRAST)
     assert [told["samples"] for told in recorder.metrics] == [10, 20, 30]
+    assert [told["workers"] for told in recorder.metrics] == [1, 1, 1]
     hours = [told["gpu_hours"] for told in recorder.metrics]
     assert 0 < hours[0] < hours[1] < hours[2] < 0.1
     assert ("memory_gb" in recorder.metrics[0]) == torch.cuda.is_available()
+
+
+def test_device_hours_hold_all_that_a_device_was_held_for_and_looks_apart(tmp_path):
+    """Of what a report and a look take each is slept away a known time, and the rest is less than all took."""
+    told, slept, looked = [], 0.2, 0.3
+
+    class Slow(StopAt):
+        def __call__(self, epoch, model):
+            time.sleep(looked)
+            return super().__call__(epoch, model)
+
+    def report(metrics, folder):
+        told.append(metrics)
+        time.sleep(slept)
+
+    footprint.check(CONTRAST)  # counted once, before the loop is made
+    began = time.perf_counter()
+    pretrain.fit(Stripes(), 10, CONTRAST.model_copy(update={"checkpoint_steps": 2}), resume=None, report=report, look=Slow(10**6))
+    whole, last = time.perf_counter() - began, told[-1]
+    seconds, looks = 3600 * last["gpu_hours"], 3600 * last["look_hours"]
+    assert looks >= 4 * looked  # before the first epoch, and after each of three
+    assert len(told) == 6  # three amid epochs, of steps 2, 4 and 8, and three at their ends
+    assert 5 * slept < seconds < whole - 4 * looked  # of the reports all but the last, which comes after the hours were told
+    assert seconds + looks <= whole - slept
+    assert seconds + looks >= 0.9 * (whole - slept)
+
+
+def test_a_picture_that_cannot_be_decoded_is_named(tmp_path):
+    class Torn(Called):
+        def __call__(self, positions):
+            return [jpeg[: 20 if position == 7 else None] for position, jpeg in zip(positions, super().__call__(positions), strict=True)]
+
+    with pytest.raises(ValueError, match=r"^the training image image-7 cannot be seen: 20 bytes are not a picture that can be decoded; "):
+        run(tmp_path / "a", CONTRAST, read=Torn())
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip at all", None])
+def test_a_state_that_is_damaged_is_one_sentence(tmp_path, undisturbed, content):
+    shutil.copytree(undisturbed[2] / "step-3", tmp_path / "torn")
+    state = tmp_path / "torn/state.pt"
+    state.write_bytes(state.read_bytes()[:-1000] if content is None else content)
+    with pytest.raises(weights.DamagedError, match=r"^the file state\.pt of a checkpoint is damaged or missing, expected the state of"):
+        run(tmp_path / "a", CONTRAST, resume=tmp_path / "torn")
+
+
+def test_weights_of_a_checkpoint_that_are_cut_off_are_damaged_and_those_of_another_model_are_not(tmp_path, undisturbed):
+    shutil.copytree(undisturbed[2] / "step-3", tmp_path / "torn")
+    file = tmp_path / "torn/model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(weights.DamagedError, match=r"model\.safetensors cannot be read"):
+        run(tmp_path / "a", CONTRAST, resume=tmp_path / "torn")
+    other = CONTRAST.model_copy(update={"simclr": SHAPE.model_copy(update={"projection": 8})})
+    with pytest.raises(ValueError, match="is of another model") as told:
+        run(tmp_path / "b", other, resume=undisturbed[2] / "step-3")
+    assert not isinstance(told.value, weights.DamagedError)
 
 
 def test_energy_is_that_of_all_packages_also_when_a_counter_begins_anew(tmp_path):

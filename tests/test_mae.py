@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-from engine import mae
+from engine import mae, vits
 from engine.config import MAEConfig
 
 TINY = MAEConfig(size="tiny", side=32, token=8, decoder_width=64, decoder_depth=2, decoder_heads=4)
@@ -42,7 +42,7 @@ def pictures(config, count=3, seed=1):
 
 def hugging_face(config, eps=1e-6):
     """Its model with random weights; the official models norm with eps=1e-6, its own default is 1e-12."""
-    width, depth, heads = mae.SIZES[config.size]
+    _, width, depth, heads, *_ = vits.shape(config.size)
     settings = ViTMAEConfig(
         hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=4 * width, image_size=config.side,
         patch_size=config.token, decoder_hidden_size=config.decoder_width, decoder_num_hidden_layers=config.decoder_depth,
@@ -302,8 +302,18 @@ class TestFiles:
 
     def test_our_own_file_knows_its_settings(self, tmp_path):
         mae.save(random_model(TINY), str(tmp_path / "scorer"))
-        with pytest.raises(ValueError, match=r"mask_ratio=0.75, expected 0.5; norm_pix=False, expected True"):
-            mae.load(str(tmp_path / "scorer"), TINY.model_copy(update={"mask_ratio": 0.5, "norm_pix": True}))
+        with pytest.raises(ValueError, match=r"is of another model: decoder_heads=4, expected 2; norm_pix=False, expected True$"):
+            mae.load(str(tmp_path / "scorer"), TINY.model_copy(update={"mask_ratio": 0.5, "decoder_heads": 2, "norm_pix": True}))
+
+    def test_our_own_file_is_taken_with_another_mask_ratio_on_which_no_weight_depends(self, tmp_path):
+        model, other = random_model(TINY), TINY.model_copy(update={"mask_ratio": 0.5})
+        mae.save(model, str(tmp_path / "scorer"))
+        again, (images, noise) = mae.load(str(tmp_path / "scorer"), other), pictures(TINY)
+        twin = mae.MAE(other)
+        twin.load_state_dict(model.state_dict())
+        with torch.inference_mode():
+            assert torch.equal(again(images, noise)[0], twin(images, noise)[0])
+        assert again(images, noise)[2].mean() == 0.5
 
 
 def write(content, file):
@@ -397,5 +407,5 @@ def test_pictures_and_noise_of_another_shape_are_refused():
 def test_the_big_models_have_the_published_number_of_encoder_weights(size):
     with torch.device("meta"):
         model = mae.MAE(MAEConfig(size=size, token=14 if size == "huge" else 16))
-    count = sum(weight.numel() for name, weight in model.state_dict().items() if name.startswith(mae.ENCODER))
+    count = sum(weight.numel() for name, weight in model.state_dict().items() if name.startswith(vits.PARTS))
     assert round(count / 1e6) == {"base": 86, "large": 303, "huge": 631}[size]

@@ -150,7 +150,7 @@ def test_two_workers_of_ray_train_give_the_curve_of_one_process_and_stop_togethe
     recipe = CONFIG.model_copy(update={"architecture": architecture, "simclr": shape, "epochs": 4, "checkpoint_steps": int(killed)})
     _, alone = run(tmp_path / "a", recipe, look=Enough())
     work = partial(on_ray, recipe.model_copy(update={"workers": 2}), str(tmp_path), killed)
-    last = flow.train_on_ray(work, 2, str(tmp_path / "runs"), "two")
+    last = flow.train_on_ray(work, flow.Workers(2), str(tmp_path / "runs"), "two")
     told = [line.split() for line in (tmp_path / "losses").read_text().splitlines()]
     assert (tmp_path / "killed").exists() == killed
     assert len(alone.losses) == 3

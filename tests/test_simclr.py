@@ -403,7 +403,7 @@ def test_without_a_checkpoint_it_says_what_to_do():
 
 
 def test_an_encoder_that_timm_does_not_know_is_refused():
-    with pytest.raises(ValueError, match=r"^difficulty\.simclr\.encoder=resnet51 is no model of timm"):
+    with pytest.raises(ValueError, match=r"^simclr\.encoder=resnet51 is no model of timm"):
         probe.width(amend(Config(), ["difficulty.scorer=simclr", "difficulty.simclr.encoder=resnet51"]))
 
 

@@ -2,21 +2,28 @@
 
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
 from contextlib import suppress
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from engine import tracking
+from engine import pretrain, tracking
 from engine.knobs import amend
 from engine.tracking import Run
+from jobs import training
 from jobs.recipes import tiny
+from tests.test_training import RECIPE, Noise
 
 
 @pytest.fixture(autouse=True)
@@ -205,3 +212,117 @@ def test_a_job_whose_server_stays_away_ends_well_and_the_next_one_brings_the_res
     with tracking.running(knobs, "evaluate", "k", {}):
         assert run.curve("loss") == [(0, 1.0), (1, 0.5)]
         assert tracking.runs(knobs, "pretrain")[0]["run"] == run
+
+
+class Gate:
+    """A small server in front of an MLflow server, which lets everything through, or from one epoch to another answers no."""
+
+    def __init__(self, behind):
+        self.answer, gate = 0, self
+
+        class Handler(BaseHTTPRequestHandler):
+            def handle_any(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
+                status, content = (gate.answer, b"no") if gate.answer else asked(behind + self.path, self.command, body, self.headers)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815
+
+            def log_message(self, *told):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def asked(uri, method, body, headers):
+    kept = {name: value for name, value in headers.items() if name in ("Content-Type", "Accept")}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(uri, body, kept, method=method), timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def trained(knobs, amid):
+    """The run of a training of four epochs with a sheet of pictures each; `amid(epoch)` comes before an epoch is told."""
+    recipe = RECIPE.model_copy(update={"picture_steps": 2})
+
+    def loop(resume, report, look):
+        def both(metrics, folder):
+            amid(int(metrics["epoch"]))
+            record.post.next_try = min(record.post.next_try, 1e-9)  # as if the epoch had taken longer than the server is left alone
+            report(metrics, folder)
+
+        pretrain.fit(Noise(-1), 8, recipe, resume=resume, report=both, look=look)
+
+    with tracking.running(knobs, "pretrain", "k", {}) as record:
+        model = training.carry_out(knobs, recipe, partial(training.fit, loop, recipe.epochs, record), "run")
+    return model, record
+
+
+def undisturbed(folder):
+    curve = {}
+
+    class Kept:
+        def log(self, metrics, step):
+            curve[step] = metrics["train/loss"]
+
+        def note(self, tags):
+            pass
+
+    recipe = RECIPE.model_copy(update={"picture_steps": 0})
+    loop = partial(pretrain.fit, Noise(-1), 8, recipe)
+    model = training.carry_out(here(folder, ""), recipe, partial(training.fit, loop, recipe.epochs, Kept()), "run")
+    return model, sorted(curve.items())
+
+
+def here(folder, uri):
+    return amend(config(folder, uri), ["where=here"])
+
+
+def is_same(one, other):
+    return all(bool((a == b).all()) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_server_that_answers_no_amid_a_training_ends_nothing_and_gets_the_rest_when_it_says_yes_again(tmp_path, server, caplog, status):
+    gate = Gate(server.uri)
+
+    def shut(epoch):
+        gate.answer = status if epoch in (1, 2) else 0
+
+    whole, losses = undisturbed(tmp_path / "whole")
+    model, record = trained(here(tmp_path, gate.uri), shut)
+    assert is_same(model, whole)
+    assert record.curve("train/loss") == losses
+    assert caplog.text.count("is lost, the job goes on") == 1
+    (found,) = tracking.runs(here(tmp_path, gate.uri), "pretrain")
+    assert [len(found["run"].kept(f"pictures/step-{step:09}.jpg")) > 0 for step in (2, 4, 6, 8)] == [True] * 4
+    gate.server.shutdown()
+
+
+def test_a_folder_of_artifacts_that_is_gone_amid_a_training_ends_nothing(tmp_path, database, caplog):
+    """A file lies where MLflow's folder was, so that it cannot be made again, until the last epoch."""
+    knobs, folder = here(tmp_path, database), Path(database.removeprefix("sqlite:///")).parent / "artifacts"
+    whole, losses = undisturbed(tmp_path / "whole")
+
+    def gone(epoch):
+        if epoch == 1:
+            shutil.rmtree(folder)
+            folder.write_bytes(b"")
+        if epoch == 3:
+            folder.unlink()
+            folder.mkdir()
+
+    model, record = trained(knobs, gone)
+    assert is_same(model, whole)
+    assert record.curve("train/loss") == losses
+    assert "is lost, the job goes on" in caplog.text
+    assert [len(record.kept(f"pictures/step-{step:09}.jpg")) > 0 for step in (4, 6, 8)] == [True] * 3
+    assert not record.post.waiting()

@@ -12,7 +12,7 @@ import torch
 
 from engine import mae, pictures, pretrain
 from engine.knobs import amend
-from engine.models import MAEConfig, TrainConfig
+from engine.models import MAEConfig, SimCLRConfig, TrainConfig
 from jobs import training
 from jobs.recipes import tiny
 
@@ -35,7 +35,7 @@ class Noise:
 
 class Curve:
     def __init__(self):
-        self.losses = {}
+        self.losses, self.kept = {}, {}
 
     def log(self, metrics, step):
         self.losses.setdefault(step, []).append(metrics["train/loss"])
@@ -44,7 +44,11 @@ class Curve:
         pass
 
     def keep(self, name, content):
-        self.kept = name, content
+        self.kept[name] = content
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def config(folder):
@@ -69,7 +73,63 @@ def test_a_run_that_died_goes_on_where_it_was_and_ends_in_the_same_model(tmp_pat
     model = train(tmp_path / "b", broken)
     assert broken.losses == whole.losses  # every epoch once
     assert all(torch.equal(one, other) for one, other in zip(undisturbed.state_dict().values(), model.state_dict().values(), strict=True))
-    assert [path.name for path in (tmp_path / "b/store/runs/run-here").iterdir()] == ["step-000000008"]  # the disk does not fill up
+    left = sorted(path.name for path in (tmp_path / "b/store/runs/run-here").iterdir())
+    assert left == ["step-000000006", "step-000000008"]  # the disk does not fill up
+
+
+def test_a_checkpoint_that_is_damaged_is_dropped_and_the_one_before_is_gone_on_from(tmp_path, caplog):
+    whole, broken = Curve(), Curve()
+    undisturbed = train(tmp_path / "a", whole)
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(tmp_path / "b", broken, lives=5)
+    runs = tmp_path / "b/store/runs/run-here"
+    (runs / "step-000000004/state.pt").write_bytes(b"rust")
+    model = train(tmp_path / "b", broken)
+    assert "step-000000004: the file state.pt of a checkpoint is damaged" in caplog.text
+    assert "going on from step-000000002" in caplog.text
+    assert broken.losses[1] == [whole.losses[1][0]] * 2  # the second epoch anew, with the same loss
+    assert same(undisturbed, model)
+
+
+def test_a_checkpoint_that_is_damaged_and_has_none_before_it_says_what_to_delete(tmp_path):
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(tmp_path, Curve(), lives=3)  # in the second epoch
+    (damaged,) = (tmp_path / "store/runs/run-here").iterdir()
+    (damaged / "state.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"^the file state.pt .*; there is no checkpoint before it: delete {damaged} to begin anew$"):
+        train(tmp_path, Curve())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"picture_steps": 3, "checkpoint_steps": 1, "checkpoint_every": 3, "max_failures": 0}, {"accumulate": 2}],
+)
+def test_knobs_on_which_the_model_does_not_depend_may_change_amid_a_training(tmp_path, change):
+    """It is the same by its fingerprint, so by its folder, and ends the same: to the bit, but for parts of batches, which round."""
+    whole, changed = Curve(), RECIPE.model_copy(update=change)
+    assert changed.fingerprint() == RECIPE.fingerprint()
+    undisturbed, broken = train(tmp_path / "a", whole), Curve()
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(tmp_path / "b", broken, lives=5)
+    model = carried_out(config(tmp_path / "b"), changed, Noise(-1), 8, broken)
+    assert list(broken.losses) == [0, 1, 2, 3]
+    for epoch, (loss,) in broken.losses.items():
+        assert loss == pytest.approx(whole.losses[epoch][0], rel=1e-3 if "accumulate" in change else 0)
+    assert same(undisturbed, model) or "accumulate" in change
+
+
+def test_every_other_knob_makes_another_training():
+    free = {"accumulate", "workers", "least_workers", "max_failures", "checkpoint_every", "checkpoint_steps", "picture_steps"}
+    changes = {
+        "architecture": "simclr", "mae": MAE.model_copy(update={"token": 16}), "simclr": SimCLRConfig(side=64), "checkpoint": "a",
+        "epochs": 5, "batch": 8, "accumulate": 2, "base_lr": 2e-2, "weight_decay": 0.1, "warmup_epochs": 2,
+        "clip": 1.0, "ema": 0.5, "min_crop": 0.5,
+        "precision": "bf16", "workers": 2, "least_workers": 1, "checkpoint_every": 2, "checkpoint_steps": 1, "picture_steps": 1,
+        "max_failures": 1, "seed": 1,
+    }  # fmt: skip
+    assert changes.keys() == TrainConfig.model_fields.keys()
+    same_one = {name for name, value in changes.items() if RECIPE.model_copy(update={name: value}).fingerprint() == RECIPE.fingerprint()}
+    assert same_one == free
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
@@ -120,12 +180,12 @@ def copy(to, path):
     Path(to).write_bytes(Path(path).read_bytes())
 
 
-def test_pictures_of_an_epoch_are_kept_with_its_run(tmp_path):
-    curve, recipe = Curve(), RECIPE.model_copy(update={"picture_epochs": 3})
-    carried_out(config(tmp_path), recipe, Noise(-1), 8, curve)
-    name, sheet = curve.kept
-    assert name == "pictures/epoch-00002.jpg"
-    assert pictures.decode(sheet).shape == (8 * 32, 3 * 32, 3)
+def test_pictures_of_every_so_many_steps_are_kept_with_their_run_and_nowhere_else(tmp_path):
+    curve, recipe = Curve(), RECIPE.model_copy(update={"picture_steps": 3})
+    carried_out(config(tmp_path), recipe, Noise(-1), 8, curve)  # eight steps
+    assert list(curve.kept) == [f"pictures/step-{step:09}.jpg" for step in (3, 6, 8)]
+    assert all(pictures.decode(sheet).shape == (8 * 32, 3 * 32, 3) for sheet in curve.kept.values())
+    assert not list((tmp_path / "store").rglob("*.jpg"))
 
 
 KILLED = """

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from engine.flow.cluster import SLOTS, connect, shut_down
 from engine.flow.tasks import Task, devices, tasks_here, tasks_on_ray
-from engine.flow.train import Report, Validate, Work, scored, train_on_ray
+from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_ray
 
 __all__ = [
-    "SLOTS", "Report", "Step", "Task", "Validate", "Work", "connect", "devices", "run_here", "run_on_ray", "scored", "shut_down",
+    "SLOTS", "Report", "Step", "Task", "Validate", "Work", "Workers", "connect", "devices", "run_here", "run_on_ray", "scored", "shut_down",
     "tasks_here", "tasks_on_ray", "train_on_ray",
 ]  # fmt: skip
 

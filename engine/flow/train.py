@@ -19,9 +19,20 @@ from engine.flow.cluster import connect
 Report = Callable[[dict[str, float], Path | None], None]  # metrics, their step among them, and the folder of a checkpoint on rank 0
 Work = Callable[[Path | None, Report], None]  # the loop: the checkpoint to go on from, and where to report
 Scores = dict[str, float]
+log = logging.getLogger("jobs.train")
 # What the same code raises every time of the same input. Not among them: OSError and RuntimeError, as which storage, memory and the
 # silence of a worker that died come.
 FOR_GOOD = ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError, TypeError, ValueError
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes of a training, and how often it is begun anew by itself when one of them dies."""
+
+    most: int
+    least: int = 0  # with which it goes on while there is no room for more; 0: all are needed
+    gpu: bool = False  # one each
+    max_failures: int = 3  # a killed worker is expected on spot nodes
 
 
 @dataclass(frozen=True)
@@ -33,17 +44,15 @@ class Validate:
     gpus: float = 0.0
 
 
-def train_on_ray(
-    work: Work, workers: int | tuple[int, int], storage: str, name: str, gpu: bool = False, validate: Validate | None = None
-) -> Path:
-    """Run a training loop on `workers` processes of Ray Train; returns the folder of the last checkpoint, once all are scored.
+def train_on_ray(work: Work, workers: Workers, storage: str, name: str, validate: Validate | None = None) -> Path:
+    """Run a training loop on processes of Ray Train; returns the folder of the last checkpoint, once all are scored.
 
-    Of (least, most) workers there are as many as find room: when a node comes or goes, all begin anew from the last checkpoint, in
-    another number. A worker that dies is replaced, and all go on from the last checkpoint; the same `name` in the same `storage` goes
-    on where an earlier run stopped. A loop that fails for good raises what its worker raised, at once where it would raise it every
-    time; RuntimeError where workers were killed again and again.
+    Where fewer workers than the most suffice there are as many as find room: when a node comes or goes, all begin anew from the last
+    checkpoint, in another number. A worker that dies is replaced, and all go on from the last checkpoint, or where that is damaged from
+    the one before; the same `name` in the same `storage` goes on where an earlier run stopped. A loop that fails for good raises what its
+    worker raised, at once where it would raise it every time; RuntimeError where workers died more often than `max_failures`.
     """
-    run, least = f"{storage}/{name}", workers if isinstance(workers, int) else workers[0]
+    run, least, gpu = f"{storage}/{name}", workers.least or workers.most, workers.gpu
     beside = (validate.cpus, validate.gpus) if validate else (0.0, 0.0)
     connect(least + 1 + beside[0], (least if gpu else 0) + beside[1])
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, ValidationConfig
@@ -52,11 +61,11 @@ def train_on_ray(
     taken = dict(zip(("num_cpus", "num_gpus"), beside, strict=True))
     trainer = TorchTrainer(
         partial(on_worker, work, validate is not None),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+        scaling_config=ScalingConfig(num_workers=(least, workers.most) if workers.least else workers.most, use_gpu=gpu),
         run_config=RunConfig(
             name=name,
             storage_path=storage,
-            failure_config=FailureConfig(max_failures=3),  # a killed worker is expected on spot nodes
+            failure_config=FailureConfig(max_failures=workers.max_failures),
             callbacks=[once()],
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             logging_config=LoggingConfig(log_level="WARNING"),  # else every report of every worker is a line of the driver's log
@@ -104,6 +113,8 @@ def cause(error: Any, name: str) -> BaseException:
 def on_worker(work: Work, scored: bool) -> None:
     import ray.train
 
+    from engine.weights import DamagedError  # not before: it loads torch, and jobs that train nothing come here too
+
     logging.getLogger("ray.train").setLevel(logging.WARNING)  # else every report is told twice
 
     def report(metrics: dict[str, float], folder: Path | None) -> None:
@@ -112,8 +123,24 @@ def on_worker(work: Work, scored: bool) -> None:
         ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=place, validation=scored and saved is not None)
 
     started = ray.train.get_checkpoint()
-    with tempfile.TemporaryDirectory() as folder:
-        work(Path(started.to_directory(folder)) if started else None, report)
+    if started is None:
+        return work(None, report)
+    for place in places(started):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return work(Path(ray.train.Checkpoint(place, started.filesystem).to_directory(folder)), report)
+            except DamagedError as error:  # all workers raise it, or none
+                log.warning("%s: %s; going on from the one before", place, error)
+    raise ValueError(f"every checkpoint beside {started.path} is damaged: delete the folder that they are in to begin anew")
+
+
+def places(newest: Any) -> list[str]:
+    """Where a checkpoint of Ray Train and those from before it lie, newest first."""
+    from pyarrow.fs import FileSelector
+
+    folder, _, name = newest.path.rstrip("/").rpartition("/")
+    found = (one.base_name for one in newest.filesystem.get_file_info(FileSelector(folder)))
+    return [f"{folder}/{one}" for one in sorted(found, reverse=True) if one.startswith("step-") and one <= name]
 
 
 # -- scores ---------------------------------------------------------------------------------------------------------------------

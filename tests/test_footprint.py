@@ -1,0 +1,84 @@
+"""What a step needs of memory, against what torch really keeps of it."""
+
+import re
+
+import pytest
+import torch
+
+from engine import footprint, mae, pretrain, simclr
+from engine.models import MAEConfig, SimCLRConfig, TrainConfig
+from jobs.recipes import TRAININGS
+from tests.test_pretrain import CONFIG, Recorder, Stripes
+
+VIT = MAEConfig(size="tiny", side=128, token=16, decoder_width=96, decoder_depth=2, decoder_heads=3)
+
+
+def really_kept(model, *images):
+    """Bytes of all memory that a pass with numbers in it keeps, but for the weights."""
+    weights, kept, held = {weight.untyped_storage().data_ptr() for weight in model.parameters()}, {}, []
+
+    def keep(tensor):
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() not in weights:
+            kept[memory.data_ptr()] = memory.nbytes()
+            held.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(*images)
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize(
+    ("config", "make"),
+    [
+        (VIT, mae.MAE),
+        (SimCLRConfig(encoder="resnet18", side=64), simclr.SimCLR),
+        (SimCLRConfig(encoder="vit_tiny_patch16_224", side=64), simclr.SimCLR),
+        (SimCLRConfig(encoder="convnext_atto", side=64), simclr.SimCLR),
+    ],
+)
+def test_what_is_counted_without_memory_is_what_a_step_keeps(config, make):
+    model, side = make(config).train(), config.side
+    given = (lambda n: (torch.randn(n, 3, side, side), torch.rand(n, config.tokens))) if make is mae.MAE else (
+        lambda n: (torch.randn(2 * n, 3, side, side),)
+    )  # fmt: skip
+    each = (really_kept(model, *given(5)) - really_kept(model, *given(2))) / 3
+    weights, counted = footprint.counted(config)
+    assert counted <= each  # the least
+    assert counted == pytest.approx(each, rel=0.01)
+    assert weights == sum(4 * weight.numel() for weight in model.parameters())
+
+
+def test_counting_draws_no_random_numbers():
+    torch.manual_seed(0)
+    footprint.counted.__wrapped__(VIT)
+    footprint.counted.__wrapped__(SimCLRConfig(encoder="resnet18", side=64))
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(torch.rand(1), drawn)
+
+
+def test_the_batch_of_simclrs_paper_fits_no_gpu_and_is_refused_before_anything_is_read(tmp_path):
+    recipe = TRAININGS["simclr"]()
+    assert 300e9 < footprint.least_bytes(recipe) < 400e9
+    assert footprint.least_bytes(recipe.model_copy(update={"workers": 8})) < 80e9
+    if footprint.device_bytes() < 300e9:
+        said = r"^4096 images at a time need 352 GB at least and .* has [\d.]+: raise workers=1, lower batch=4096, or take precision=bf16"
+        with pytest.raises(ValueError, match=said):
+            pretrain.fit(None, 5000, recipe, resume=None, report=None)
+
+
+def test_a_smaller_memory_refuses_a_smaller_batch(tmp_path, monkeypatch):
+    needed = footprint.least_bytes(CONFIG)
+    monkeypatch.setattr(footprint, "device_bytes", lambda: needed - 1)
+    with pytest.raises(ValueError, match=re.escape("4 images at a time need") + r".*raise accumulate=1 or workers=1"):
+        pretrain.fit(Stripes(), 10, CONFIG, resume=None, report=Recorder(tmp_path))
+    monkeypatch.setattr(footprint, "device_bytes", lambda: needed)
+    pretrain.fit(Stripes(), 10, CONFIG.model_copy(update={"epochs": 2}), resume=None, report=lambda told, folder: None)
+
+
+def test_the_recipes_for_one_gpu_are_not_refused():
+    assert footprint.least_bytes(TRAININGS["optidel"]()) < 12e9
+    assert footprint.least_bytes(TRAININGS["mae"]()) < 24e9
+    assert footprint.least_bytes(TrainConfig(mae=MAEConfig(size="huge", token=14), accumulate=16)) < 80e9
