@@ -38,6 +38,7 @@ class Entry:
     miou: float
     marks: Marks
     measures: Mapping[str, float]  # of the selection, without training
+    leaked: int = 0  # of its test images, near-duplicates of frames that it was pre-trained on
 
     @property
     def normdel(self) -> float:
@@ -60,6 +61,19 @@ class Board:
     setting: str
     entries: tuple[Entry, ...]
     failures: tuple[Failure, ...] = ()
+
+    @property
+    def caution(self) -> str:
+        """A sentence on what may flatter its scores; "": nothing was found."""
+        worst = max(self.entries, key=lambda one: one.leaked, default=None)
+        if worst is None or not worst.leaked:
+            return ""
+        seen = sum(one.leaked > 0 for one in self.entries)
+        most = f"{worst.leaked} of {len(worst.marks.names)} ({worst.method} at {amount(worst.budget)}, seed {worst.seed})"
+        return (
+            f"In {seen} of {len(self.entries)} cells some test images have a near-duplicate among the frames that were pre-trained on, "
+            f"at most {most}, so part of a score may be memory; leaks.json of each run names them."
+        )
 
     def spots(self) -> dict[Spot, list[Entry]]:
         """The entries of every method at every budget, by seed; budgets rise."""

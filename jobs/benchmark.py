@@ -22,11 +22,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine import flow, schema, tracking
+from engine import datasets, flow, schema, tracking
 from engine.config import Config
 from engine.plan import Cost
 from engine.store import PatchStore
-from jobs import cells, costs, matrix, places, results
+from jobs import cells, costs, matrix, places, results, twins
 from jobs.costs import Costs
 from jobs.matrix import Cell
 
@@ -54,11 +54,14 @@ def run(config: Config, name: str, *words: str) -> None:
 
 
 def check(every: Sequence[Cell]) -> None:
-    """ValueError or OSError, before anything is begun, for a pool or a data set that is not there."""
+    """Before anything is begun: ValueError or OSError for a pool or a data set that is not there, or a pool with a test image in it."""
     for uri in {cell.config.store.uri for cell in every}:
         places.check_store("benchmark", next(cell.config for cell in every if cell.config.store.uri == uri))
     for one in {cell.config.evaluate: cell.config for cell in every}.values():
         places.check_targets("benchmark", one)
+    for cell in {(cell.config.store.uri, cell.config.evaluate): cell for cell in every if cell.pool}.values():
+        ingested = PatchStore(cell.config.store.uri).ledger()["video_id"].to_pylist()
+        twins.refuse_same(set(ingested), datasets.chosen(cell.config.evaluate, cell.seed).test)
 
 
 def fingerprints(every: Sequence[Cell]) -> dict[str, Cell]:

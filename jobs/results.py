@@ -184,7 +184,8 @@ def board(rows: list[dict[str, Any]]) -> Board:
 def entry(row: dict[str, Any]) -> Entry:
     marks = Marks(tuple(row["names"]), np.array(row["counts"]).reshape(len(row["names"]), -1, 4))
     own = {name: row[name] for name in ("method", "budget", "seed", "retained", "images", "miou")}
-    return Entry(**own, marks=marks, measures=json.loads(row["measures"]))
+    leaked = int(json.loads(row["metrics"]).get("leaked_images", 0))
+    return Entry(**own, marks=marks, measures=json.loads(row["measures"]), leaked=leaked)
 
 
 def proposals(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ def between(store: PatchStore, selection_id: str, tested: Sequence[Pair]) -> Lea
     """The test images that look like frames the chosen patches come from; ValueError where a file that is tested on was ingested."""
     rows = store.open("selections").to_table(columns=["patch_id", "patches_version"], filter=f"selection_id = {quoted([selection_id])}")
     patch_ids = sorted(set(rows["patch_id"].to_pylist()))
-    refuse_same(patch_ids, tested)
+    refuse_same({patch_id.partition("@")[0] for patch_id in patch_ids}, tested)
     looks = leaks.whole((pair.name, datasets.image_of(pair)) for pair in tested)
     parts = [leaks.between(frames, looks) for frames in trained_on(store, patch_ids, rows["patches_version"][0].as_py())]
     found = sorted((leak for part in parts for leak in part.found), key=lambda leak: -leak.likeness)
@@ -30,12 +30,11 @@ def between(store: PatchStore, selection_id: str, tested: Sequence[Pair]) -> Lea
     return made
 
 
-def refuse_same(patch_ids: Sequence[str], tested: Sequence[Pair]) -> None:
-    """A model that saw a test image in training is measured on its memory."""
-    ingested = {patch_id.partition("@")[0] for patch_id in patch_ids}
+def refuse_same(ingested: Collection[str], tested: Sequence[Pair]) -> None:
+    """ValueError where test images are among the ingested files, by video_id: a model that saw one is measured on its memory."""
     if both := [pair.image for pair in tested if videos.content_hash(str(pair.image)) in ingested]:
         raise ValueError(
-            f"{len(both)} of {len(tested)} test images of evaluate.uri were trained on, byte for byte, the first is {both[0]}: "
+            f"{len(both)} of {len(tested)} test images of evaluate.uri were ingested, byte for byte, the first is {both[0]}: "
             "ingest none that are tested on, or test on others"
         )
 

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from engine import mae, plan, schema, simulate, theory, tracking
+from engine import datasets, mae, plan, schema, simulate, theory, tracking
 from engine.difficulty import ScoreDifficulty
 from engine.knobs import amend
 from engine.plan import Prices
 from engine.store import PatchStore, WriteRows
+from engine.videos import content_hash
 from jobs import benchmark, choose, costs, matrix, pretrain, report, results
 from jobs.costs import Costs
 from tests import rows
@@ -55,11 +56,15 @@ def archive(folder, epochs=2, budgets="[0.001, 0.6]", seeds="[0]"):
     score, store = ScoreDifficulty(config.difficulty), PatchStore(config.store.uri)
     store.create(score.model.norm.normalized_shape[0])
     for video_id in (letter * 32 for letter in "abc"):
-        (scored,) = score(pa.Table.from_pylist(rows.scored(video_id, 9).to_pylist(), schema.PATCH))
-        store.commit(pa.concat_tables(WriteRows(store.uri)(scored)), rows.videos(video_id), rows.STAMP)
+        take_in(store, score, video_id)
     for name, seed in (("one", 0), ("two", 1)):
         simulate.write_pairs(folder / name, 6, seed=seed, side=64)
     return str(folder / "m.yaml")
+
+
+def take_in(store, score, video_id):
+    (scored,) = score(pa.Table.from_pylist(rows.scored(video_id, 9).to_pylist(), schema.PATCH))
+    store.commit(pa.concat_tables(WriteRows(store.uri)(scored)), rows.videos(video_id), rows.STAMP)
 
 
 def asked(path, *words):
@@ -174,6 +179,17 @@ def test_a_pool_that_is_not_there_is_refused_before_anything_begins(tmp_path, do
     (tmp_path / "m.yaml").write_text(text)
     with pytest.raises(ValueError, match="holds no store of endocurate"):
         benchmark.run(*asked(str(tmp_path / "m.yaml")))
+
+
+def test_a_pool_that_holds_a_test_image_is_refused_before_anything_begins(tmp_path):
+    path = archive(tmp_path)
+    config, found = matrix.read(path)
+    split = datasets.chosen(matrix.cells(config, found)[0].config.evaluate, 0)
+    store = PatchStore(config.store.uri)
+    take_in(store, ScoreDifficulty(config.difficulty), content_hash(str(split.test[0].image)))
+    with pytest.raises(ValueError, match=r"1 of 1 test images of evaluate\.uri were ingested, byte for byte"):
+        benchmark.run(*asked(path))
+    assert not len(store.results())
 
 
 # -- cost -----------------------------------------------------------------------------------------------------------------------

@@ -48,6 +48,16 @@ def full_board(**changes):
     return board(rows, **changes)
 
 
+def test_a_board_says_in_how_many_cells_test_images_were_seen_before_and_the_worst_of_them():
+    assert not full_board().caution
+    assert not board([]).caution
+    rows = [entry(seed=0), replace(entry(seed=1), leaked=2), replace(entry("meddel", 0.25, seed=2), leaked=7)]
+    told = board(rows).caution
+    assert told.startswith("In 2 of 3 cells")
+    assert "at most 7 of 40 (meddel at 25 %, seed 2)" in told
+    assert told in report.render(Findings("t", "now", studies=[study("small", [board(rows)])])).replace("&#39;", "'")
+
+
 def test_the_difference_is_the_mean_over_seeds_and_its_interval_that_of_a_bootstrap_written_out():
     first, second = ([marks(quality, seed) for seed in range(3)] for quality in (0.6, 0.55))
     rng, drawn = np.random.default_rng(1), []
