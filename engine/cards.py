@@ -30,6 +30,7 @@ USE = (
     "A starting point for networks that see endoscopic images: fine-tune it, or train a small head on its features, and measure the "
     "result on images of your own that it has not seen."
 )
+BEST = "transfer/best_look_epochs"  # the metric: of all looks, the untrained encoder's too
 LIMITS = (
     "It is no medical device and draws no conclusion about a patient; nobody has examined it for clinical use.",
     "It knows the hospitals, instruments and patients of the videos that its selection was taken from, and what the weights that it began "
@@ -156,12 +157,21 @@ def card(told: Mapping[str, Any]) -> str:
         "What it is to be shown": f"Images of {seen['side_px']} x {seen['side_px']} px, {seen['colours']}, less the mean {seen['mean']} "
         f"and divided by the deviation {seen['deviation']}.",
         "Data": rows(told["data"]),
-        "Which epoch": f"The model after epoch {told['chosen']['epochs']}: {told['chosen']['why']}.",
+        "Which epoch": f"The model after epoch {told['chosen']['epochs']}: {told['chosen']['why']}.{beside(told)}",
         "At the end of the training": end,
         "Recipe": rows(told["recipe"]),
         "Origin": f"Commit {told['commit']} of endocurate; fingerprint of the weights {model['fingerprint']}.",
     }
     return "".join(f"{'#' if number == 0 else '##'} {title}\n\n{text}\n\n" for number, (title, text) in enumerate(parts.items()))
+
+
+def beside(told: Mapping[str, Any]) -> str:
+    """What keeps a reader from taking the best of all looks, which may be that at the untrained encoder, for this model."""
+    best = told["metrics"].get(BEST)
+    if best is None or best == told["chosen"]["epochs"]:
+        return ""
+    what = "the untrained encoder" if best == 0 else f"the model after epoch {best:.0f}"
+    return f" Below, `{BEST}` is that of the best of all looks, {what}; this is not the model of this card."
 
 
 def rows(values: Mapping[str, Any], prefix: str = "") -> str:

@@ -1,7 +1,7 @@
 """What features look like without labels: where they point, how far apart they are, how many directions they use; and scores of that.
 
 Features are numpy arrays: (n, d), maps (n, C, H, W) or tokens (n, L, C); what is not pooled is compared as one long vector. All is
-computed in float64. ValueError, one sentence, for features that are not finite, or fewer than two samples.
+computed in float64. ValueError, one sentence, for fewer than two samples; UnscorableError for features that tell nothing.
 """
 
 from typing import Any
@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 Rows = NDArray[np.float64]  # (n, d)
 
 WITHIN = 1e-4  # added to LiDAR's covariance within images; the paper's value was not found, public code has 1e-3 to 1e-6
+
+
+class UnscorableError(ValueError):
+    """Features that are what they are, such as those of a collapsed encoder, have no such score: a gap among looks, and no bug."""
 
 
 def alignment(queries: NDArray[Any], keys: NDArray[Any]) -> float:
@@ -48,10 +52,15 @@ def lidar(*views: NDArray[Any]) -> float:
     check_views(*views)
     rows = np.concatenate([flat(view) for view in views])
     left, values = spectrum(rows, centred=True)
+    if not len(values):
+        raise UnscorableError(f"the features of all {len(rows)} views are the same, so no direction tells one image from another")
     seen = (left * values).reshape(len(views), -1, len(values))
     images = seen.mean(0)
     inside = (seen - images).reshape(-1, len(values))
-    lower = np.linalg.cholesky(inside.T @ inside / len(inside) + WITHIN * np.eye(len(values)))
+    try:
+        lower = np.linalg.cholesky(inside.T @ inside / len(inside) + WITHIN * np.eye(len(values)))
+    except np.linalg.LinAlgError as error:  # features so large that WITHIN is lost in rounding
+        raise UnscorableError(f"features as large as {np.abs(rows).max():.3g} have no covariance within images to divide by") from error
     whitened = np.linalg.solve(lower, images.T)
     return spread(np.linalg.svd(whitened, compute_uv=False) ** 2)
 
@@ -76,10 +85,12 @@ def spectrum(rows: Rows, centred: bool) -> tuple[Rows, Rows]:
 
 
 def unit(rows: Rows, scale: Rows | None = None) -> Rows:
-    """Rows of length one; ValueError for one without a direction, which is one of nothing but rounding beside `scale` (n,)."""
+    """Rows of length one; UnscorableError for one without a direction, which is one of nothing but rounding beside `scale` (n,)."""
     lengths = np.linalg.norm(rows, axis=1)
     if (lost := lengths <= 1e-12 * (lengths if scale is None else scale)).any():
-        raise ValueError(f"the features of sample {int(lost.argmax())} are all zero or all the same, expected some that point somewhere")
+        raise UnscorableError(
+            f"the features of sample {int(lost.argmax())} are all zero or all the same, expected some that point somewhere"
+        )
     return np.asarray(rows / lengths[:, None])
 
 
@@ -96,7 +107,7 @@ def flat(features: NDArray[Any]) -> Rows:
         raise ValueError(f"features of shape {np.shape(features)} leave nothing to compare, expected two samples at least")
     if not np.isfinite(rows).all():
         bad = np.flatnonzero(~np.isfinite(rows).all(1))
-        raise ValueError(f"the features of {len(bad)} of {len(rows)} samples are not finite, the first is sample {bad[0]}")
+        raise UnscorableError(f"the features of {len(bad)} of {len(rows)} samples are not finite, the first is sample {bad[0]}")
     return rows
 
 

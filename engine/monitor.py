@@ -1,6 +1,6 @@
 """Looks at an encoder while it is trained: scores it on a schedule, says when it has been enough, and which checkpoint is best.
 
-All that a monitor knows is the score of every look, and what it took, so its state is these. With `wait` the verdict on a run that was
+All that a monitor knows is what every look came to, and what it took, so its state is these. With `wait` the verdict on a run that was
 interrupted is that on the run undisturbed; without it a stop comes when a score is there, so it depends on how long scoring takes.
 Scores are made beside the training, from copies of the weights, in one thread.
 """
@@ -8,7 +8,7 @@ Scores are made beside the training, from copies of the weights, in one thread.
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
@@ -19,8 +19,10 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from engine.settings import TransferConfig
-from engine.transfer import SCORES
+from engine.transfer import SCORES, Readings, read_by
 
+TITLES = {"ranks": "mean rank by all without labels", "vote": "vote of all scores"}  # of what is watched and is no score of SCORES
+Heard = Mapping[str, Mapping[int, float]]  # scores by reading and epoch
 WAITING = 2  # copies of the weights at most in memory: where scores take longer than what is between two looks, training waits
 
 
@@ -35,6 +37,12 @@ class Look(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def title(config: TransferConfig) -> str:
+    """What is watched, in words."""
+    name = TITLES.get(config.score) or SCORES[config.score].title
+    return name + f" at level{'s' * (len(config.levels) > 1)} {', '.join(map(str, config.levels))}" * bool(config.levels)
 
 
 class Verdict(NamedTuple):
@@ -53,15 +61,28 @@ def choose(scores: Mapping[int, float], lower: bool) -> Verdict:
     return Verdict(epoch, scores[epoch], epoch == 0 if 0 in scores else None)
 
 
-def mean_ranks(scores: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
-    """The mean rank of every epoch by several scores by name, 1 is the best; equal ones share theirs. Over the epochs that all have.
+def mean_ranks(heard: Heard) -> dict[int, float]:
+    """The mean rank of every epoch by several readings by name, 1 is the best; equal ones share theirs.
 
-    Our choice of how to hear several at once: their units and ranges differ, and so does how these change in a training; their order of
-    the models is all that they have in common.
+    Over the epochs that all have which have any: a look with a gap has no rank, and what never was anything but a gap is not heard. Our
+    choice of how to hear several at once: their units and ranges differ, and so does how these change in a training; their order of the
+    models is all that they have in common. A rank is one among these epochs, so it can change with each that comes.
     """
-    epochs = sorted(set[int].intersection(*(set(one) for one in scores.values())))
-    ranks = [rankdata([one[epoch] if SCORES[name].lower else -one[epoch] for epoch in epochs]) for name, one in scores.items()]
+    told = {name: one for name, one in heard.items() if one}
+    epochs = sorted(set[int].intersection(*(set(one) for one in told.values()))) if told else []
+    if not epochs:
+        return {}
+    ranks = [rankdata([loss(name, one[epoch]) for epoch in epochs]) for name, one in told.items()]
     return {epoch: float(mean) for epoch, mean in zip(epochs, np.mean(ranks, axis=0), strict=True)}
+
+
+def loss(reading: str, score: float) -> float:
+    """The score so that lower is better."""
+    return score if read_by(reading).lower else -score
+
+
+def within(heard: Heard, begin: int, end: float = math.inf) -> dict[str, dict[int, float]]:
+    return {name: {epoch: score for epoch, score in one.items() if begin <= epoch <= end} for name, one in heard.items()}
 
 
 def finite(epoch: int, score: float) -> None:
@@ -72,76 +93,145 @@ def finite(epoch: int, score: float) -> None:
 class Monitor:
     """Says when scores have stopped to improve.
 
-    The run ends with the look that is the `patience`-th in a row not better, by more than `min_delta`, than the best before it. Looks
-    before `warmup` count for neither, but may be chosen in the end: an untrained encoder can score so well that nothing ever beats it.
+    One score at one level ends the run with the look that is the `patience`-th in a row not better, by more than `min_delta`, than the best
+    before it. Looks before `warmup` count for no end, but may be chosen in the end: an untrained encoder can score so well that nothing
+    ever beats it. A look with a gap is none for what is missing in it. Several readings, of scores or levels, are heard in one of two ways:
+
+    Ranks: at every look the mean ranks are taken anew among the looks from the warm-up until it, and the run ends with the first at which
+    the best of these (of equal ones the earliest) lies `patience` of them back. So the best can move back to an earlier look, which no
+    single score's can, and a verdict is one on the looks so far.
+
+    A vote: every reading has the patience above for itself, and the run ends with the first look at which more than half of those that
+    have been heard are past theirs, as they stand at that look. It says when to end, and the last model is taken. This is our rule for a
+    training of our own, and nothing in it is learnt. What foresight learns of the released scores is how many of 300 epochs of supervised
+    training on ImageNet three encoders needed, by encoder and scheme, none of which is ours: to apply that here would be to make it up.
+    Single scores fail in two ways, getting worse from the first epoch on, or better to the last; a majority needs neither an example nor a
+    threshold to outvote either, and labels, where there are some, have their say. On the released scores votes of levels came to about
+    what fixed lengths of as many epochs do (transfer-study): nothing says that this rule pays.
     """
 
     def __init__(self, config: TransferConfig) -> None:
-        self.config, self.lower = config, SCORES[config.score].lower
-        self.scores: dict[int, float] = {}
-        self.seconds: dict[int, float] = {}  # that scoring took, of one device
+        self.config = config
+        self.heard: dict[str, dict[int, float]] = {}  # by reading and epoch
+        self.gaps: dict[int, dict[str, str]] = {}  # why there is no score, by epoch and reading
+        self.seconds: dict[int, float] = {}  # that a look took, of one device; of all looks, those that gave nothing too
 
     def due(self, epoch: int) -> bool:
         """Whether the schedule has a look at this epoch."""
         return epoch in self.config.looks if self.config.looks else epoch % self.config.every == 0
 
-    def observe(self, epoch: int, score: float, seconds: float = 0.0) -> bool:
-        """Take in a score and what it took, in any order of epochs; one that is seen again, as after a resume, counts as seen last.
+    def observe(self, epoch: int, found: Readings, seconds: float = 0.0) -> bool:
+        """Take in a look and what it took, in any order of epochs; one that is seen again, as after a resume, counts as seen last.
 
         True: stop.
         """
-        finite(epoch, score)
-        self.scores[epoch], self.seconds[epoch] = score, seconds
+        for score in found.scores.values():
+            finite(epoch, score)
+        for one in self.heard.values():
+            one.pop(epoch, None)
+        for reading, score in found.scores.items():
+            self.heard.setdefault(reading, {})[epoch] = score
+        self.gaps.pop(epoch, None)
+        self.gaps |= {epoch: found.gaps} if found.gaps else {}
+        self.seconds[epoch] = seconds
         return self.stopped is not None
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one reading is heard, so that what is watched is a mean rank."""
+        return self.config.score in TITLES or len(self.config.levels) > 1
+
+    @property
+    def lower(self) -> bool:
+        return self.several or SCORES[self.config.score].lower
+
+    def among(self, begin: int, end: float = math.inf) -> dict[int, float]:
+        """What is watched, by the epochs from `begin` to `end` that have it: the score, or the mean rank of several among these."""
+        part = within(self.heard, begin, end)
+        return mean_ranks(part) if self.several else dict(next(iter(part.values()), {}))
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """What is watched, of all looks."""
+        return self.among(0)
 
     @property
     def stopped(self) -> int | None:
         """The epoch of the look that ended the run; None: it goes on."""
-        best, since = math.inf, 0
-        for epoch in sorted(self.scores):
-            loss = self.scores[epoch] if self.lower else -self.scores[epoch]
-            if epoch < self.config.warmup:
-                continue
-            better = loss < best - self.config.min_delta
-            best, since = (loss, 0) if better else (best, since + 1)
-            if since == self.config.patience:
-                return epoch
-        return None
+        ended = self.by_ranks() if self.several and self.config.score != "vote" else self.by_vote()
+        return next(ended, None)
+
+    def by_ranks(self) -> Iterator[int]:
+        """The looks at which mean ranks say that it is enough."""
+        for end in sorted(epoch for epoch in self.seconds if epoch >= self.config.warmup):
+            ranks = self.among(self.config.warmup, end)
+            if ranks and sum(epoch > choose(ranks, lower=True).epoch for epoch in ranks) >= self.config.patience:
+                yield end
+
+    def by_vote(self) -> Iterator[int]:
+        """The looks at which more than half of the readings heard so far are past their patience; one alone is a majority."""
+        best, since = dict[str, float](), dict[str, int]()
+        for epoch in sorted(epoch for epoch in self.seconds if epoch >= self.config.warmup):
+            for name, one in self.heard.items():
+                if epoch in one:
+                    better = loss(name, one[epoch]) < best.get(name, math.inf) - self.config.min_delta
+                    best[name], since[name] = (loss(name, one[epoch]), 0) if better else (best[name], since[name] + 1)
+            if 2 * sum(count >= self.config.patience for count in since.values()) > len(since):
+                yield epoch
 
     def verdict(self) -> Verdict:
         """The best of all looks, those during the warm-up too."""
         return choose(self.scores, self.lower)
 
     @property
+    def promising(self) -> set[int]:
+        """The epochs of trained models that may yet be the best by mean rank, whatever comes; none of a vote, which takes the last.
+
+        Those that none surpasses: by being no worse in any reading, and better in one, or earlier. Of a single score it is the best.
+        """
+        told = {name: one for name, one in within(self.heard, 1).items() if one}
+        epochs = sorted(self.among(1)) if self.config.score != "vote" else []
+        losses = np.array([[loss(name, one[epoch]) for name, one in told.items()] for epoch in epochs])
+        found = set[int]()
+        for place, epoch in enumerate(epochs):
+            as_good = (losses <= losses[place]).all(1)
+            better = (losses < losses[place]).any(1) | (np.arange(len(epochs)) < place)
+            found |= set() if (as_good & better).any() else {epoch}
+        return found
+
+    @property
     def hours(self) -> dict[int, float]:
         """What the looks took until each epoch that was looked at, in hours of one device."""
-        epochs = sorted(self.scores)
-        return dict(zip(epochs, accumulate(self.seconds.get(epoch, 0.0) / 3600 for epoch in epochs), strict=True))
+        epochs = sorted(self.seconds)
+        return dict(zip(epochs, accumulate(self.seconds[epoch] / 3600 for epoch in epochs), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"scores": dict(self.scores), "seconds": dict(self.seconds)}
+        return {"scores": {name: dict(one) for name, one in self.heard.items()}, "gaps": dict(self.gaps), "seconds": dict(self.seconds)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.scores = {int(epoch): float(score) for epoch, score in state["scores"].items()}
-        self.seconds = {int(epoch): float(seconds) for epoch, seconds in state.get("seconds", {}).items()}
+        """Take over what another knew; from JSON too, which has no numbers as keys."""
+        self.heard = {name: {int(epoch): float(score) for epoch, score in one.items()} for name, one in state["scores"].items()}
+        self.gaps = {int(epoch): dict(why) for epoch, why in state["gaps"].items()}
+        self.seconds = {int(epoch): float(seconds) for epoch, seconds in state["seconds"].items()}
 
 
 class Looker:
     """A Look that scores copies of the weights in a thread of its own, and folds what is finished into the monitor at each later call.
 
-    With `config.wait` every call waits for its score, and the same run stops at the same epoch. What fails fails the call that folds it.
+    With `config.wait` every call waits for its score, and the same run stops at the same epoch. A gap among the readings is kept as such,
+    and training goes on; what `score` raises is a bug, and fails the call that folds it.
     `score` gets an encoder that is no one else's, on `device`, and must leave the global state of chance alone, which training shares.
     """
 
-    def __init__(self, config: TransferConfig, score: Callable[[nn.Module], float], device: str = "cpu") -> None:
+    def __init__(self, config: TransferConfig, score: Callable[[nn.Module], Readings], device: str = "cpu") -> None:
         self.monitor, self.score, self.device = Monitor(config), score, device
         self.twin: nn.Module | None = None
-        self.under_way: dict[int, Future[tuple[float, float]]] = {}
+        self.under_way: dict[int, Future[tuple[Readings, float]]] = {}
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="look")
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool:
         """Look if it is due and was not done; True: what is known by now says stop."""
-        if self.monitor.due(epoch) and epoch not in self.monitor.scores and epoch not in self.under_way:
+        if self.monitor.due(epoch) and epoch not in self.monitor.seconds and epoch not in self.under_way:
             self.fold(WAITING - 1)
             if self.twin is None:
                 self.twin = copy.deepcopy(encoder).to(self.device)
@@ -150,8 +240,8 @@ class Looker:
         self.fold(0 if self.monitor.config.wait else WAITING)
         return self.monitor.stopped is not None
 
-    def scored(self, twin: nn.Module, weights: Mapping[str, Tensor]) -> tuple[float, float]:
-        """The score, and the seconds that it took."""
+    def scored(self, twin: nn.Module, weights: Mapping[str, Tensor]) -> tuple[Readings, float]:
+        """What a look comes to, and the seconds that it took."""
         began = time.perf_counter()
         twin.load_state_dict(weights)
         with torch.inference_mode():

@@ -13,6 +13,7 @@ Scored = Literal[
     "robustness", "alignment", "lidar", "uniformity", "rankme", "effective_rank",
     "linear_probe", "knn", "logme", "h_score", "shrunken_h_score",
 ]  # fmt: skip
+Watched = Literal[Scored, "ranks", "vote"]
 
 
 class StoreConfig(Section):
@@ -120,20 +121,23 @@ class TransferConfig(Section):
 
     uri: str = ""  # folder of target images, or with images/ and masks/, which scores that take labels need; "": nobody looks
     images: Annotated[int, Field(ge=2)] = 128  # of them, drawn by seed; even, as with "published" one of an odd number is its own negative
-    score: Scored = "robustness"  # of transfer.SCORES all that can be had of an encoder, target images and their masks
+    # Of transfer.SCORES all that can be had of an encoder, target images and their masks. Or all at once, ours: ranks, of those without
+    # labels; vote, of those with labels too where there are masks. See monitor.
+    score: Watched = "robustness"
     distance: Distance = "cosine"  # of robustness, like the next two
     margin: Annotated[float, Field(ge=0)] = 0.5
     negatives: Negatives = "published"  # (1 - i) mod n for image i; others: every other image
     augmentation: Literal["published", "per_image"] = "published"  # one draw of colours for all queries and one for all keys, or one each
     blocks: Literal["quarters", "every"] = "quarters"  # of a ViT, which are its levels; those of others are their stages
     level: int = -2  # counted as Python does: the second deepest
+    levels: tuple[int, ...] = ()  # all of these instead, heard together as several scores are; none: `level` alone
     pooled: bool = True  # the mean over places; scores that take labels see single places in any case
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     every: Positive = 1  # epochs from one look to the next, the untrained encoder's being the first
     looks: tuple[Annotated[int, Field(ge=0)], ...] = ()  # after these epochs instead; none: as `every` says
     warmup: Annotated[int, Field(ge=0)] = 1  # epochs before which looks do not count towards the end; 1: that of the untrained encoder
     patience: Positive = 3  # looks without a better one that end the run
-    min_delta: Annotated[float, Field(ge=0)] = 0.0  # in the score's unit: better by no more is not better
+    min_delta: Annotated[float, Field(ge=0)] = 0.0  # in the score's unit, so of one score at one level: better by no more is not better
     wait: bool = False  # for every score, so that a run repeated ends at the same epoch; else training goes on meanwhile
     keep: bool = False  # the model of every look, which the job transfer compares
 
@@ -144,3 +148,17 @@ class TransferConfig(Section):
         if self.looks and self.looks[-1] < self.warmup:
             raise ValueError(f"warmup={self.warmup} leaves nothing of looks={self.looks}")
         return self
+
+    @model_validator(mode="after")
+    def hears_each_level_once_and_in_one_unit(self) -> Self:
+        if len(set(self.levels)) < len(self.levels):
+            raise ValueError(f"levels={self.levels} names one twice")
+        if self.min_delta and (self.score in ("ranks", "vote") or len(self.levels) > 1):
+            raise ValueError(
+                f"min_delta={self.min_delta} is in one score's unit, where score={self.score} levels={self.levels} are several"
+            )
+        return self
+
+    @property
+    def heard_levels(self) -> tuple[int, ...]:
+        return self.levels or (self.level,)

@@ -1,4 +1,4 @@
-"""Target images in two views, what an encoder makes of them at each of its levels, and the score of that.
+"""Target images in two views, what an encoder makes of them at each of its levels, and the scores of that.
 
 The views differ in colour only, as in arXiv 2410.18677: torchvision's ColorJitter with brightness .1, contrast .05, saturation .1,
 hue .05. What is drawn depends on (seed, content of the image) and never on the moment, so every checkpoint is seen on the same views.
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,8 +22,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.transforms import functional as colours
 
 from engine import datasets, geometry, transfer, views
+from engine.geometry import UnscorableError
 from engine.mae import MAE, MEAN, STD
-from engine.settings import TransferConfig
+from engine.settings import Scored, TransferConfig
+from engine.transfer import Readings
 
 REACHES = {"brightness": (1, 0.1), "contrast": (1, 0.05), "saturation": (1, 0.1), "hue": (0, 0.05)}  # around what leaves all as it is
 BATCH = 32  # images per forward pass, as in the authors' code
@@ -38,6 +41,7 @@ class Targets:
 
     images: NDArray[np.uint8]  # (n, side, side, 3) RGB
     masks: NDArray[np.bool_] | None = None  # (n, side, side), foreground
+    files: tuple[str, ...] = ()  # what they are called where they lie; none: they lie nowhere
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[-1] != 3 or self.images.dtype != np.uint8:
@@ -55,6 +59,11 @@ class Targets:
         return names(self.images)
 
     @property
+    def labelled(self) -> bool:
+        """Whether masks tell a foreground from a background."""
+        return self.masks is not None and bool(self.masks.any() and not self.masks.all())
+
+    @property
     def fingerprint(self) -> str:
         """Twelve hex digits that change with any pixel of any image or mask, wherever they lie."""
         told = "\n".join(self.ids).encode() + (b"" if self.masks is None else self.masks.tobytes())
@@ -70,74 +79,110 @@ def read(config: TransferConfig, side: int) -> Targets:
     """At most `config.images` of the folder `config.uri`, stretched to side x side px; which ones depends on (seed, bytes of the image).
 
     A folder with images/ and masks/ gives pairs, any other its pictures; one that is there twice counts once. FileNotFoundError or
-    ValueError, one sentence, for no folder, fewer than two pictures, a file that is no picture, a picture without its mask.
+    ValueError, one sentence, for no folder, fewer than two pictures, a file that is no picture, a picture without its mask, and where a
+    score that takes labels is to watch, masks without any foreground, or nothing else.
     """
     root = Path(config.uri.removeprefix("file://")).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"transfer.uri={config.uri}: there is no such folder, expected one with target images")
     paired = (root / "images").is_dir() and (root / "masks").is_dir()
-    if "labels" in transfer.SCORES[config.score].needs and not paired:
+    labels_needed = config.score in transfer.SCORES and "labels" in transfer.SCORES[config.score].needs
+    if labels_needed and not paired:
         raise ValueError(f"transfer.score={config.score} takes labels, so transfer.uri={config.uri} must have images/ and masks/")
     masks = {pair.image: pair for pair in datasets.matched(root, "transfer.uri")} if paired else {}
     paths = masks or filter(datasets.is_picture, root.iterdir())
-    found: dict[bytes, tuple[NDArray[np.uint8], NDArray[np.uint8] | None]] = {}  # by pixels
+    found: dict[bytes, tuple[NDArray[np.uint8], NDArray[np.uint8] | None, str]] = {}  # by pixels
     for path in sorted(paths, key=lambda one: datasets.digest(config.seed, b"target" + one.read_bytes())):  # who is tested is drawn without
         if paired:
             datasets.check_sizes([masks[path]])
         image, labels = datasets.load(masks[path], side) if paired else (datasets.scaled(datasets.picture(path), side), None)
-        found.setdefault(image.tobytes(), (image, labels))
+        found.setdefault(image.tobytes(), (image, labels, path.name))
         if len(found) == config.images:
             break
     if len(found) < 2:
         raise ValueError(f"transfer.uri={config.uri} holds {len(found)} different pictures, expected two target images at least")
-    images, drawn = zip(*found.values(), strict=True)
+    images, drawn, files = zip(*found.values(), strict=True)
     inside = [(labels > 0) & (labels < datasets.IGNORE) for labels in drawn if labels is not None]
-    return Targets(np.stack(images), np.stack(inside) if paired else None)
+    made = Targets(np.stack(images), np.stack(inside) if paired else None, files)
+    if labels_needed and not made.labelled:
+        raise ValueError(f"transfer.score={config.score} takes labels, and the masks of transfer.uri={config.uri} are all of one class")
+    return made
 
 
-def score(encoder: nn.Module, targets: Targets, config: TransferConfig) -> float:
-    """What `config.score` says of an encoder, where it is; ValueError where these targets or this encoder do not give what it needs."""
-    return scores(encoder, targets, config, [config.score])[config.score]
+def obtainable(targets: Targets) -> list[str]:
+    """Every score of transfer.SCORES that can be had of an encoder and these images."""
+    return list(get_args(Scored) if targets.labelled else transfer.BLIND)
 
 
-def scores(encoder: nn.Module, targets: Targets, config: TransferConfig, names: Sequence[str]) -> dict[str, float]:
-    """What several of transfer.SCORES say, by name; the encoder sees every view once."""
+def watched(targets: Targets, config: TransferConfig) -> list[str]:
+    """The scores that `config.score` stands for."""
+    return {"ranks": list(transfer.BLIND), "vote": obtainable(targets)}.get(config.score, [config.score])
+
+
+def check(encoder: nn.Module, targets: Targets, config: TransferConfig) -> None:
+    """ValueError where `config` names a level that the encoder does not have, or one twice, or the encoder has none; by two images."""
+    at(encoder, Targets(targets.images[:2]), "features", config, pooled=True)
+
+
+def scores(encoder: nn.Module, targets: Targets, config: TransferConfig, names: Sequence[str]) -> Readings:
+    """What several of transfer.SCORES say at each of `config.heard_levels`; the encoder sees every view once.
+
+    What says nothing of these features is a gap. ValueError where the encoder or the targets are not those that `config` is for.
+    """
     needed = {need for name in names for need in transfer.SCORES[name].needs}
-    seen = {view: at(encoder, targets, view, config) for view in get_args(View) if view in needed}
-    return {name: transfer.scored(name, given(name, seen, targets, config), **knobs_of(name, config)) for name in names}
+    pooled = {view: config.pooled and not (view == "features" and "labels" in needed) for view in get_args(View)}
+    seen = {view: at(encoder, targets, view, config, pooled[view]) for view in get_args(View) if view in needed}
+    found = Readings({}, {})
+    for name, level in product(names, config.heard_levels):
+        told = transfer.reading(name, level if config.levels else None)
+        try:
+            there = given(name, {view: maps[level] for view, maps in seen.items()}, targets, config)
+            found.scores[told] = transfer.scored(name, there, **knobs_of(name, config))
+        except UnscorableError as error:
+            found.gaps[told] = str(error)
+    return found
 
 
 def given(name: str, seen: Mapping[View, NDArray[np.float32]], targets: Targets, config: TransferConfig) -> dict[str, NDArray[Any]]:
-    """What a score needs of transfer.Score.needs, from the maps (n, C, h, w) of the views."""
+    """What a score needs of transfer.Score.needs, from the maps (n, C, h, w) of the views; UnscorableError where one is not finite."""
     needs = transfer.SCORES[name].needs
+    for view, maps in seen.items():
+        if view in needs:
+            check_finite(maps, targets)
     if "labels" in needs:
         return labelled(seen["features"], targets, config)
     return {view: geometry.pooled(maps) if config.pooled else maps for view, maps in seen.items() if view in needs}
+
+
+def check_finite(features: NDArray[np.float32], targets: Targets) -> None:
+    bad = np.flatnonzero(~np.isfinite(features).reshape(len(features), -1).all(axis=1))
+    if len(bad):
+        raise UnscorableError(
+            f"the features of {len(bad)} of {len(features)} target images are not finite, the first are those of {targets.ids[bad[0]]}"
+        )
 
 
 def knobs_of(name: str, config: TransferConfig) -> dict[str, Any]:
     return {knob: getattr(config, knob) for knob in ("margin", "distance", "negatives")} if name == "robustness" else {}
 
 
-def at(encoder: nn.Module, targets: Targets, view: View, config: TransferConfig) -> NDArray[np.float32]:
-    """The maps (n, C, h, w) of `config.level`; ValueError where there is none, or one is not finite."""
-    parts = []
+def at(encoder: nn.Module, targets: Targets, view: View, config: TransferConfig, pooled: bool = False) -> dict[int, NDArray[np.float32]]:
+    """The maps (n, C, h, w), or their means over places (n, C), by level for each of `config.heard_levels`, in one go over the images."""
+    parts: dict[int, list[NDArray[np.float32]]] = {level: [] for level in config.heard_levels}
     for levels in passes(encoder, targets, view, config):
-        if not -len(levels) <= config.level < len(levels):
-            raise ValueError(f"transfer.level={config.level} is none of the encoder's {len(levels)} levels")
-        parts.append(levels[config.level].float().cpu().numpy())
-    maps = np.concatenate(parts)
-    if len(bad := np.flatnonzero(~np.isfinite(maps).all((1, 2, 3)))):
-        raise ValueError(
-            f"the features of {len(bad)} of {len(maps)} target images are not finite, the first are those of {targets.ids[bad[0]]}"
-        )
-    return maps
+        check_levels(config, len(levels))
+        for level, found in parts.items():
+            maps = levels[level].float().cpu().numpy()
+            found.append(geometry.pooled(maps) if pooled else maps)
+    return {level: np.concatenate(found) for level, found in parts.items()}
 
 
-def every_level(encoder: nn.Module, targets: Targets, view: View, config: TransferConfig) -> list[NDArray[np.float32]]:
-    """The means over places (n, C) at every level, in one go over the images."""
-    parts = [[level.float().mean((2, 3)).cpu().numpy() for level in levels] for levels in passes(encoder, targets, view, config)]
-    return [np.concatenate(level) for level in zip(*parts, strict=True)]
+def check_levels(config: TransferConfig, depth: int) -> None:
+    for level in config.heard_levels:
+        if not -depth <= level < depth:
+            raise ValueError(f"transfer.level{'s' * bool(config.levels)}={level} is none of the encoder's {depth} levels")
+    if len({level % depth for level in config.heard_levels}) < len(config.heard_levels):
+        raise ValueError(f"transfer.levels={config.levels} names one of the encoder's {depth} levels twice")
 
 
 def passes(encoder: nn.Module, targets: Targets, view: View, config: TransferConfig) -> Iterator[list[Tensor]]:
@@ -228,7 +273,7 @@ def labelled(maps: NDArray[np.float32], targets: Targets, config: TransferConfig
     an untrained ViT was right on every image of Kvasir-SEG.
     """
     if targets.masks is None:
-        raise ValueError(f"transfer.score={config.score} takes labels, and these target images have no masks")
+        raise ValueError("these target images have no masks, and a score that takes labels was asked")
     inside = adaptive_avg_pool2d(torch.from_numpy(targets.masks).float()[:, None], maps.shape[2:]).flatten(1).numpy()  # (n, places)
     samples, told = [], []
     for image, share in enumerate(inside):
@@ -236,5 +281,9 @@ def labelled(maps: NDArray[np.float32], targets: Targets, config: TransferConfig
             drawn = views.chance(config.seed, targets.ids[image], 0, label).permutation(found)[:PLACES]
             samples.append(maps[image].reshape(maps.shape[1], -1)[:, drawn].T)
             told += [(label, image)] * len(drawn)
+    if len({label for label, _ in told}) < 2:
+        raise UnscorableError(
+            f"of {len(inside)} target images no place of {maps.shape[2]} x {maps.shape[3]} lies mostly in the foreground, or none outside"
+        )
     labels, images = np.asarray(told).T
     return {"features": np.concatenate(samples), "labels": labels, "images": images}

@@ -2,12 +2,16 @@
 
 A `Trail` is kept as JSON beside the run that measured it. `drawn` says it in sentences and as numbers in per cent of a plot, which
 `report.html` draws: two panels and a lane for every rule, all over the same epochs, with the better end of every panel up.
+
+TIS and regret are here those of each seed, against the best checkpoint of that seed, and then the mean over seeds. The transfer study has
+them of the mean Dice over seeds, whose best is less often luck, so the same choice looks worse here, as a rule: not to be compared.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
+from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -29,7 +33,7 @@ class Choice:
     epochs: int | None  # of the checkpoint it chose; None: differs between seeds
     paid: float  # epochs that had to be trained for it, mean over seeds
     saved_hours: float | None  # GPU-hours less than the full length, its looks paid: negative where they cost more; None: not measured
-    tis: Measured
+    tis: Measured  # of each seed, like the next
     regret: Measured  # min-max
 
     def __post_init__(self) -> None:
@@ -40,6 +44,12 @@ class Choice:
             raise ValueError(f"{self.rule!r} chose epoch {self.epochs} and paid {self.paid}, expected epochs from 0")
 
 
+class Gap(NamedTuple):
+    epoch: int
+    score: str  # that could not be had
+    why: str
+
+
 @dataclass(frozen=True)
 class Trail:
     """One pre-training: what was scored and measured at every checkpoint, and what rules made of it.
@@ -48,7 +58,7 @@ class Trail:
     """
 
     name: str
-    score: str  # the transferability score that was watched
+    score: str  # the transferability score that was watched, or by what several were heard together
     lower: bool  # lower is better
     measure: str  # of the performance, higher is better
     setting: str
@@ -58,6 +68,8 @@ class Trail:
     choices: list[Choice]
     stopped: int | None  # epoch at which the monitor ended the training; None: it ran to its end
     untrained: bool | None  # the watched score says: no pre-training is best; None: the untrained encoder was not scored
+    readings: dict[str, list[float | None]] = field(default_factory=dict)  # every score, by level where several are looked at
+    gaps: list[Gap] = field(default_factory=list)  # among them
 
     def __post_init__(self) -> None:
         if not self.epochs or self.epochs[0] < 0 or any(one >= other for one, other in zip(self.epochs, self.epochs[1:], strict=False)):
@@ -67,6 +79,8 @@ class Trail:
             raise ValueError(f"{self.name!r} has {found}, expected as many")
         if len(many := {len(row) for row in self.performance}) > 1 or 0 in many:
             raise ValueError(f"{self.name!r} has checkpoints of {sorted(many)} seeds, expected equally many at each, and one at least")
+        if short := [name for name, row in self.readings.items() if len(row) != len(self.epochs)]:
+            raise ValueError(f"{self.name!r} has {len(self.readings[short[0]])} values of {short[0]}, expected {len(self.epochs)}")
         if not all(math.isfinite(value) for row in [*self.performance, self.scored] for value in row):
             raise ValueError(f"{self.name!r} has a score or {self.measure} that is no number: {self.scores}, {self.performance}")
         if beside := sorted({one.epochs for one in self.choices if one.epochs is not None} - {*self.epochs}):

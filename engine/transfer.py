@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.geometry import Rows, alignment, check_views, effective_rank, flat, lidar, rankme, squared, uniformity, unit
+from engine.geometry import Rows, UnscorableError, alignment, check_views, effective_rank, flat, lidar, rankme, squared, uniformity, unit
 from engine.probes import h_score, knn, leep, linear_probe, logme, shrunken_h_score
-from engine.settings import Distance, Negatives
+from engine.settings import Distance, Negatives, Scored
 
 
 def robustness(
@@ -95,10 +95,36 @@ SCORES = {
 
 
 def scored(name: str, given: Mapping[str, Any], **knobs: Any) -> float:
-    """What the score `name` says of what is `given` by the names in its `needs`; ValueError where one is unknown or lacks something."""
+    """What the score `name` says of what is `given` by the names in its `needs`; ValueError where one is unknown or lacks something.
+
+    UnscorableError where it says nothing of features like these.
+    """
     if name not in SCORES:
         raise ValueError(f"there is no score {name!r}, expected one of {', '.join(SCORES)}")
     score = SCORES[name]
     if missing := [need for need in score.needs if need not in given]:
         raise ValueError(f"the score {name} needs {', '.join(missing)}, and was given {', '.join(given) or 'nothing'}")
-    return float(score.function(*(given[need] for need in score.needs), **knobs))
+    found = float(score.function(*(given[need] for need in score.needs), **knobs))
+    if not math.isfinite(found):
+        raise UnscorableError(f"the score {name} of these features is {found}, which is no number to compare")
+    return found
+
+
+BLIND = tuple(name for name in get_args(Scored) if "labels" not in SCORES[name].needs)
+
+
+class Readings(NamedTuple):
+    """What one look came to, by the names of `reading`."""
+
+    scores: dict[str, float]
+    gaps: dict[str, str]  # why there is no score, in a sentence
+
+
+def reading(score: str, level: int | None = None) -> str:
+    """The name of a score, of one level where several are looked at."""
+    return score if level is None else f"{score}/level {level}"
+
+
+def read_by(reading: str) -> Score:
+    """The score whose reading this is."""
+    return SCORES[reading.partition("/")[0]]

@@ -6,7 +6,7 @@ whoever wants them needs no file. The card and the log say so, and `evaluate` me
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,8 @@ from torch import nn
 
 from engine import files, objectives
 from engine.config import Config
-from engine.monitor import Monitor, choose
+from engine.monitor import Monitor, choose, title
 from engine.store import PatchStore
-from engine.transfer import SCORES
 
 
 class Export(NamedTuple):
@@ -28,13 +27,13 @@ class Kept:
     """Files of models in the folder of a pre-training in the store, by epochs: with transfer.keep all, else those that may yet be the best.
 
     These are the best so far, the best at the last two checkpoints, from which a training that is killed goes on, and those whose score
-    is not there yet. Beside them lies what all looks came to.
+    is not there yet. Where several readings are heard, the best are all those that none surpasses in every reading: ranks change with each
+    look, so any of them may win. Beside them lies what all looks came to.
     """
 
     def __init__(self, config: Config, key: str) -> None:
         self.config, self.folder = config, PatchStore(config.store.uri).address(f"models/{key}")
-        self.lower = SCORES[config.transfer.score].lower
-        self.secure: tuple[int, int] = (0, 0)
+        self.secure: tuple[set[int], set[int]] = (set(), set())
 
     def address(self, epoch: int) -> str:
         return f"{self.folder}/epoch-{epoch:05}.safetensors"
@@ -49,16 +48,16 @@ class Kept:
         fs.invalidate_cache()
         return sorted(int(Path(path).stem.removeprefix("epoch-")) for path in fs.glob(f"{root}/epoch-*.safetensors"))
 
-    def secure_best(self, scores: Mapping[int, float]) -> None:
-        """Keep what is best by these scores, those of a checkpoint, until the next but one."""
-        self.secure = (self.secure[1], self.best(scores))
+    def secure_best(self, monitor: Monitor) -> None:
+        """Keep what may be best by what a monitor knows at a checkpoint, until the next but one."""
+        self.secure = (self.secure[1], monitor.promising)
 
     def note(self, trained: int, monitor: Monitor) -> None:
         """Write down what is known after so many epochs, and remove the models that it shows to be surpassed."""
         told = {"score": self.config.transfer.score, "trained": trained, **monitor.state_dict()}
         files.put(json.dumps(told, indent=1).encode(), f"{self.folder}/looks.json")
-        stay = {self.best(monitor.scores), *self.secure}
-        self.remove(epoch for epoch in self.epochs if epoch in monitor.scores and epoch not in stay)
+        stay = monitor.promising.union(*self.secure)
+        self.remove(epoch for epoch in self.epochs if epoch in monitor.seconds and epoch not in stay)
 
     def noted(self) -> dict[str, Any]:
         """What `note` wrote: "trained", the epochs, and a monitor's state."""
@@ -76,28 +75,35 @@ class Kept:
         """Remove the models, once others have the one that they get."""
         self.remove(self.epochs)
 
-    def best(self, scores: Mapping[int, float]) -> int:
-        """The epoch of the best that was trained; 0 before there is one."""
-        trained = {epoch: score for epoch, score in scores.items() if epoch}
-        return choose(trained, self.lower).epoch if trained else 0
-
     def export(self) -> Export:
         """Which model others get."""
         noted, how = self.noted(), self.config.transfer
         monitor, last = Monitor(how), int(noted["trained"])
         monitor.load_state_dict(noted)
-        scores = {epoch: score for epoch, score in monitor.scores.items() if 0 < epoch <= last}
+        scores = monitor.among(1, last)
         there = {epoch: score for epoch, score in scores.items() if epoch in self.epochs}
+        if monitor.seconds and not monitor.scores:
+            return Export(last, f"the last of {last} epochs, because {failed(monitor)}")
+        if how.score == "vote":
+            return Export(last, f"the last of {last} epochs, because the {title(how)} says when to end and not which model is best")
         if not there:
             return Export(last, f"the last of {last} epochs: of none that was looked at there is a model left")
-        epoch, best = self.best(there), self.best(scores)
-        sense = "lower" if self.lower else "higher"
-        why = f"of {len(scores)} looks in {last} epochs its {SCORES[how.score].title}, {scores[epoch]:.4g}, is the best ({sense} is better)"
+        epoch, best = (choose(some, monitor.lower).epoch for some in (there, scores))
+        sense = "lower" if monitor.lower else "higher"
+        why = f"of {len(scores)} looks in {last} epochs its {title(how)}, {scores[epoch]:.4g}, is the best ({sense} is better)"
         if epoch != best:
             why += f" but for {scores[best]:.4g} after {best}, of which no model is left"
         if monitor.verdict().untrained:
+            among = " among all looks" * monitor.several
             why += (
-                f"; the untrained encoder has {monitor.scores[0]:.4g}, so by this score no pre-training is best: this is the best that was "
-                "trained, and the job evaluate measures an untrained one beside it"
+                f"; the untrained encoder has {monitor.scores[0]:.4g}{among}, so by this score no pre-training is best: this is the best "
+                "that was trained, and the job evaluate measures an untrained one beside it"
             )
         return Export(epoch, why)
+
+
+def failed(monitor: Monitor) -> str:
+    """That no look came to anything, and why the last did not."""
+    last = max(monitor.gaps, default=None)
+    why = next(iter(monitor.gaps[last].values())) if last is not None else "they have no reading in common"
+    return f"none of {len(monitor.seconds)} looks could be scored; the last says: {why}"

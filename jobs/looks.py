@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine import checkpoints, flow, objectives, targets, tracking, transfer
+from engine import cards, checkpoints, flow, objectives, targets, tracking
 from engine.config import Config
-from engine.monitor import Looker, Monitor
+from engine.monitor import Looker, Monitor, title
 from engine.targets import Targets
-from jobs.kept import Kept
+from engine.transfer import Readings
+from jobs.kept import Kept, failed
 
 log = logging.getLogger("jobs.looks")
-SECONDS = "seconds"  # beside a score: what it took
+SECONDS = "seconds"  # beside the readings of a look: what it took
 ASKED = 0.5  # seconds between two looks for a score that is waited for
 UNTRAINED = ": no pre-training at all"
 
@@ -37,18 +38,22 @@ class Score:
         recipe = self.config.pretrain
         return targets.read(self.config.transfer, recipe.simclr.side if recipe.architecture == "simclr" else recipe.mae.side)
 
-    def __call__(self, model: nn.Module) -> float:
-        return self.by([self.config.transfer.score], model)[self.config.transfer.score]
+    def __call__(self, model: nn.Module) -> Readings:
+        return self.by(targets.watched(self.targets, self.config.transfer), model)
 
-    def by(self, names: Sequence[str], model: nn.Module) -> dict[str, float]:
+    def by(self, names: Sequence[str], model: nn.Module) -> Readings:
         """What several of transfer.SCORES say."""
         return targets.scores(encoder_of(model), self.targets, self.config.transfer, names)
 
-    def of(self, folder: Path) -> dict[str, float]:
-        """The score of a checkpoint, and what it took."""
+    def of(self, folder: Path) -> dict[str, Any]:
+        """What a checkpoint is scored, and what it took."""
         began = time.perf_counter()
         model = objectives.load(str(folder / checkpoints.WEIGHTS), self.config.pretrain)
-        return {self.config.transfer.score: self(model), SECONDS: time.perf_counter() - began}
+        return {**self(model)._asdict(), SECONDS: time.perf_counter() - began}
+
+    def check(self) -> None:
+        """ValueError for target images, or levels, that the model of the recipe cannot be scored by, before any training."""
+        targets.check(encoder_of(objectives.model(self.config.pretrain)), self.targets, self.config.transfer)
 
 
 def fingerprint(config: Config) -> str:
@@ -76,7 +81,7 @@ class Tasks:
             return self.monitor.observe(0, self.score(encoder), time.perf_counter() - began)
         last = max((earlier for earlier in range(1, epoch) if self.monitor.due(earlier)), default=0)
         self.fold()
-        while self.monitor.config.wait and last and last not in self.monitor.scores:
+        while self.monitor.config.wait and last and last not in self.monitor.seconds:
             time.sleep(ASKED)
             self.fold()
         return self.monitor.stopped is not None
@@ -84,7 +89,7 @@ class Tasks:
     def fold(self) -> None:
         for step, found in flow.scored(self.run).items():
             if step % self.steps == 0 and self.monitor.due(step // self.steps):
-                self.monitor.observe(step // self.steps, found[self.monitor.config.score], found.get(SECONDS, 0.0))
+                self.monitor.observe(step // self.steps, Readings(found["scores"], found["gaps"]), found[SECONDS])
 
     def drain(self) -> bool:
         self.fold()
@@ -116,34 +121,35 @@ class Watched:
         monitor = self.look.monitor
         for epoch, hours in monitor.hours.items():
             if epoch not in self.told:
-                self.record.log({f"transfer/{monitor.config.score}": monitor.scores[epoch], "transfer/gpu_hours": hours}, step=epoch)
-        self.told = set(monitor.scores)
+                found = {f"transfer/{name}": one[epoch] for name, one in monitor.heard.items() if epoch in one}
+                gaps = monitor.gaps.get(epoch, {})
+                self.record.log({**found, "transfer/gaps": len(gaps), "transfer/gpu_hours": hours}, step=epoch)
+                for name, why in gaps.items():
+                    log.warning("after %d epochs there is no %s, and the training goes on: %s", epoch, name, why)
+        self.told = set(monitor.seconds)
         self.kept.note(self.trained, monitor)
 
     def drain(self) -> None:
-        """Wait for the scores that are under way, and say which model is best by all of them."""
+        """Wait for the scores that are under way, and say which model is best by all of them, or that there is none."""
         self.look.drain()
         self.tell()
         monitor = self.look.monitor
         if monitor.scores:
-            best = monitor.verdict()
-            self.record.log({"transfer/chosen_epochs": best.epoch}, step=len(monitor.scores))
-            log.info(
-                "by its %s %.4g the model after %d epochs is best%s",
-                transfer.SCORES[monitor.config.score].title,
-                best.score,
-                best.epoch,
-                UNTRAINED * bool(best.untrained),
-            )
+            best, named = monitor.verdict(), title(monitor.config)
+            self.record.log({cards.BEST: best.epoch}, step=len(monitor.seconds))
+            untrained = UNTRAINED * bool(best.untrained)
+            log.info("by its %s %.4g the model after %d epochs is best%s", named, best.score, best.epoch, untrained)
+        elif monitor.seconds:
+            log.warning("%s", failed(monitor))
 
     def state_dict(self) -> dict[str, Any]:
         state = self.look.state_dict()
-        self.kept.secure_best(self.look.monitor.scores)
+        self.kept.secure_best(self.look.monitor)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.look.load_state_dict(state)
-        self.kept.secure_best(self.look.monitor.scores)
+        self.kept.secure_best(self.look.monitor)
 
     def go_on(self) -> None:
         """Know what an earlier one knew of the same training."""

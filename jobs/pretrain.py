@@ -9,6 +9,7 @@ from typing import Any
 from engine import cards, flow, objectives, pretrain, tracking
 from engine.config import Config
 from engine.knobs import flat
+from engine.monitor import title
 from engine.store import ImageReader, PatchStore, quoted
 from jobs import looks, training
 from jobs.kept import Export, Kept
@@ -70,11 +71,14 @@ def run(config: Config) -> None:
     reader = store.reader(selection_id)
     tags = {"selection": selection_id, "retained": retained, "images": len(reader), "images_version": reader.version}
     if config.transfer.uri:
-        targets = len(looks.Score(config).targets.images)  # bad ones are refused before a run begins
-        tags |= {"watched": f"{config.transfer.score} of {targets} target images"}
+        score = looks.Score(config)
+        score.check()  # what is bad before a run begins is refused before it
+        tags |= {"watched": f"{title(config.transfer)} of {len(score.targets.images)} target images"}
     log.info("pre-training %s on %d images of %s", objectives.title(config.pretrain), len(reader), selection_id)
     with store.reading("images", reader.version), tracking.running(config, "pretrain", name, tags) as record:
         best, export = chosen_of(config, name, trained_on(config, reader, name, record))
+        if config.transfer.uri:
+            record.log({"transfer/exported_epochs": export.epoch}, step=export.epoch)
         data = {"budget": budget(config), **tags}
         origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export)
         cards.export(best, origin, store.address(f"models/{name}"))

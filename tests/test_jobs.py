@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import simulate
+from engine import simulate, tracking
 from engine.knobs import amend
 from engine.store import PatchStore
 from jobs import choose, evaluate, ingest, pretrain, report
@@ -174,14 +174,27 @@ def test_the_chain_ends_in_a_report_that_holds_the_measured_numbers(filled):
     for job in (choose, pretrain, evaluate, report):
         job.run(chosen)
     page = Path(report.address(filled)).read_text()
-    from engine import tracking
-
     measured = {one["tags"]["method"]: one["metrics"] for one in tracking.runs(filled, "evaluate")}
     assert set(measured) == {"optidel", "no pre-training"}
     for metrics in measured.values():
         assert f"{100 * metrics['evaluate/miou']:.1f}" in page or f"{metrics['evaluate/miou']:.3f}" in page
     evaluate.run(chosen)  # measured before: no new run
     assert len(tracking.runs(filled, "evaluate")) == 2
+
+
+def test_a_watched_pre_training_is_refused_what_it_cannot_look_at_and_its_card_says_which_model_it_is(filled, archive):
+    choose.run(filled)
+    watched = amend(filled, [f"transfer.uri={archive}/pairs", "transfer.score=vote", "transfer.levels=-1,-2", "transfer.images=4"])
+    with pytest.raises(ValueError, match=r"transfer\.levels=9 is none of the encoder's 4 levels"):
+        pretrain.run(amend(watched, ["transfer.levels=-1,9"]))
+    assert not [one for one in tracking.runs(watched, "pretrain") if "watched" in one["tags"]]  # nothing has begun
+    pretrain.run(watched)
+    one = next(one for one in reversed(tracking.runs(watched, "pretrain")) if "watched" in one["tags"])
+    assert one["tags"]["watched"].startswith("vote of all scores at levels -1, -2 of ")
+    assert one["metrics"]["transfer/exported_epochs"] == filled.pretrain.epochs
+    assert one["tags"]["exported"].startswith(f"after epoch {filled.pretrain.epochs}: the last of {filled.pretrain.epochs} epochs, because")
+    card = PatchStore(filled.store.uri).address(f"models/{pretrain.key(watched, one['tags']['selection'])}/README.md")
+    assert f"- transfer/exported_epochs: {filled.pretrain.epochs}" in Path(card).read_text()
 
 
 def test_every_training_image_leads_back_to_video_time_and_box(filled):

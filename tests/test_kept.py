@@ -1,18 +1,23 @@
 """Which model others get of a watched pre-training, and that no more of them lie about than need be, whatever befalls it."""
 
+from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 
 from engine import cards, objectives
 from engine.config import Config
 from engine.knobs import amend
 from engine.models import SimCLRConfig
 from engine.monitor import WAITING, Looker
+from engine.transfer import Readings
 from jobs import looks, pretrain
 from jobs.kept import Kept
 from jobs.recipes import tiny
@@ -37,14 +42,24 @@ def epoch_of(model: torch.nn.Module) -> int:
     return int(next(model.parameters()).flatten()[0])
 
 
+def look(score: float | tuple[float, ...] | None) -> Readings:
+    """One score, several, or why there is none."""
+    if score is None:
+        return Readings({}, {"robustness": "the encoder has collapsed"})
+    several = score if isinstance(score, tuple) else (score,)
+    return Readings(dict(zip(("robustness", "rankme", "lidar"), several, strict=False)), {})
+
+
 class KilledError(Exception):
     pass
 
 
-def train(config: Config, curve: list[float], state: tuple[int, dict] | None = None, kill: int = -1) -> list[tuple[int, dict]]:
+def train(
+    config: Config, curve: Sequence[Any], state: tuple[int, dict] | None = None, kill: int = -1, most: int = 3
+) -> list[tuple[int, dict]]:
     """Go on after the checkpoint `state` as the loop does, with one every epoch; its checkpoints, or KilledError with them."""
     watched = looks.Watched(
-        Looker(config.transfer, lambda model: curve[epoch_of(model)]), SimpleNamespace(log=lambda *_, **__: None), Kept(config, "k")
+        Looker(config.transfer, lambda model: look(curve[epoch_of(model)])), SimpleNamespace(log=lambda *_, **__: None), Kept(config, "k")
     )
     begin, found = state or (0, watched.state_dict())
     if state:
@@ -52,7 +67,7 @@ def train(config: Config, curve: list[float], state: tuple[int, dict] | None = N
     saved = [(begin, found)]
     for epoch in range(begin, len(curve)):
         watched(epoch, model_of(config, epoch))
-        assert len(watched.kept.epochs) <= 3 + WAITING
+        assert len(watched.kept.epochs) <= most + WAITING
         if epoch == kill:
             raise KilledError(saved)
         saved.append((epoch, watched.state_dict()))
@@ -127,8 +142,25 @@ def test_the_card_says_which_epoch_it_is_and_why(tmp_path) -> None:
     cards.export(model, cards.Origin({}, config.pretrain, "c", {}, *told), str(tmp_path / "out"))
     text = (tmp_path / "out/README.md").read_text()
     assert "## Which epoch\n\nThe model after epoch 2: of 3 looks in 3 epochs its robustness, 0.2, is the best" in text
+    assert "best_look" not in text  # nothing else is claimed to be the best
     blind = amend(config, ["transfer.uri="])
     assert pretrain.chosen_of(blind, "k", model) == (model, (blind.pretrain.epochs, "the last; nobody looked at those before"))
+
+
+def test_the_card_tells_the_exported_model_from_the_best_of_all_looks(tmp_path) -> None:
+    config, curve = config_of(tmp_path), [0.1, 0.5, 0.3, 0.4]
+    train(config, curve)
+    model, told = pretrain.chosen_of(config, "k", model_of(config, 3))
+    metrics = {"transfer/best_look_epochs": 0.0, "transfer/exported_epochs": 2.0}
+    cards.export(model, cards.Origin({}, config.pretrain, "c", metrics, *told), str(tmp_path / "out"))
+    text = (tmp_path / "out/README.md").read_text()
+    assert "The model after epoch 2: of 3 looks" in text
+    assert (
+        "`transfer/best_look_epochs` is that of the best of all looks, the untrained encoder; this is not the model of this card." in text
+    )
+    assert "- transfer/exported_epochs: 2.0" in text
+    cards.export(model, cards.Origin({}, config.pretrain, "c", {"transfer/best_look_epochs": 2.0}, *told), str(tmp_path / "same"))
+    assert "not the model" not in (tmp_path / "same/README.md").read_text()
 
 
 @pytest.mark.parametrize("wait", ["true", "false"])
@@ -136,6 +168,53 @@ def test_what_looks_took_is_written_down_beside_their_scores(tmp_path, wait: str
     config, curve = config_of(tmp_path, f"transfer.wait={wait}"), [0.9, 0.5, 0.2, 0.4]
     train(config, curve)
     noted = Kept(config, "k").noted()
-    assert noted["scores"] == {str(epoch): score for epoch, score in enumerate(curve)}
+    assert noted["scores"] == {"robustness": {str(epoch): score for epoch, score in enumerate(curve)}}
     assert all(seconds > 0 for seconds in noted["seconds"].values())
-    assert noted["seconds"].keys() == noted["scores"].keys()
+    assert noted["seconds"].keys() == noted["scores"]["robustness"].keys()
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=7)
+
+
+@settings(deadline=None, max_examples=15)
+@given(PAIRS, PAIRS, st.integers(0, 6), st.integers(1, 2))
+def test_of_several_scores_others_get_the_best_by_ranks_though_it_was_killed(curve, other, kill: int, back: int) -> None:
+    """Ranks change as looks come, so a model that was not the best at any moment before may have to be there at the end."""
+    with TemporaryDirectory() as folder:
+        config = config_of(folder, "transfer.score=ranks")
+        try:
+            train(config, curve, kill=kill, most=99)
+        except KilledError as error:
+            saved = error.args[0]
+            begin = saved[max(0, len(saved) - back)]
+            curve = curve[: begin[0] + 1] + other
+            train(config, curve, begin, most=99)
+        columns = list(zip(*curve[1:], strict=True))
+        ranks = np.mean([rankdata(columns[0]), *(rankdata([-one for one in column]) for column in columns[1:])], axis=0)
+        assert exported(config, curve).epoch == 1 + int(ranks.argmin())
+
+
+def test_a_look_that_fails_is_no_end_and_others_get_the_best_of_the_others(tmp_path) -> None:
+    config, curve = config_of(tmp_path), [0.9, 0.5, None, 0.4, None]
+    train(config, curve)
+    assert exported(config, curve).epoch == 3
+    assert Kept(config, "k").noted()["gaps"]["2"] == {"robustness": "the encoder has collapsed"}
+
+
+def test_where_every_look_failed_others_get_the_last_and_the_end_says_so(tmp_path, caplog) -> None:
+    config, curve = config_of(tmp_path), [None, None, None]
+    with caplog.at_level("WARNING"):
+        train(config, curve)
+    assert "after 1 epochs there is no robustness, and the training goes on: the encoder has collapsed" in caplog.text
+    said = "none of 3 looks could be scored; the last says: the encoder has collapsed"
+    assert caplog.messages[-1] == said
+    assert exported(config, curve) == (2, f"the last of 2 epochs, because {said}")
+
+
+def test_a_vote_says_when_and_others_get_the_last(tmp_path) -> None:
+    config, curve = config_of(tmp_path, "transfer.score=vote"), [(0.9, 1, 1), (0.1, 9, 9), (0.5, 2, 2)]
+    train(config, curve)
+    assert exported(config, curve) == (
+        2,
+        "the last of 2 epochs, because the vote of all scores says when to end and not which model is best",
+    )

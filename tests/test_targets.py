@@ -29,6 +29,20 @@ def vit(depth: int = 5) -> nn.Module:
     return timm.models.VisionTransformer(img_size=SIDE, patch_size=8, embed_dim=24, depth=depth, num_heads=2, num_classes=0)
 
 
+def score(encoder: nn.Module, some: Targets, config: TransferConfig) -> float:
+    """The one score, or as an exception why there is none."""
+    found = targets.scores(encoder, some, config, [config.score])
+    if found.gaps:
+        raise geometry.UnscorableError(found.gaps[config.score])
+    return found.scores[config.score]
+
+
+def every_level(encoder: nn.Module, some: Targets, view: targets.View, config: TransferConfig) -> list[np.ndarray]:
+    """The means over places at every level that there is."""
+    parts = [[level.float().mean((2, 3)).numpy() for level in levels] for levels in targets.passes(encoder, some, view, config)]
+    return [np.concatenate(level) for level in zip(*parts, strict=True)]
+
+
 def coloured(n: int, seed: int = 0) -> np.ndarray:
     """Images of four coloured squares each."""
     coarse = np.random.default_rng(seed).integers(0, 256, (n, 2, 2, 3), np.uint8)
@@ -95,7 +109,7 @@ def test_features_do_not_depend_on_the_batch(config: TransferConfig) -> None:
     many, encoder = Targets(coloured(targets.BATCH + 3)), vit()
     few = Targets(many.images[-2:])
     for view in get_args(targets.View):
-        whole, part = (targets.at(encoder, some, view, config) for some in (many, few))
+        whole, part = (targets.at(encoder, some, view, config)[-2] for some in (many, few))
         np.testing.assert_allclose(whole[-2:], part, atol=1e-5)
 
 
@@ -110,7 +124,7 @@ def test_the_levels_of_other_encoders_are_their_stages_however_they_are_built(na
         for key, value in encoder.state_dict().items()
     }
     stages.load_state_dict({key: shared[key] if key in shared else encoder.state_dict()[key] for key in stages.state_dict()})
-    found, expected = (targets.every_level(one, some, "features", PUBLISHED) for one in (encoder, stages))
+    found, expected = (every_level(one, some, "features", PUBLISHED) for one in (encoder, stages))
     assert [level.shape[1] for level in found] == stages.feature_info.channels()
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
@@ -118,8 +132,8 @@ def test_the_levels_of_other_encoders_are_their_stages_however_they_are_built(na
 
 def test_the_levels_of_a_vit_are_its_quarters_or_all_its_blocks() -> None:
     some, encoder = Targets(coloured(2)), vit(depth=12)
-    quarters = targets.every_level(encoder, some, "features", PUBLISHED)
-    blocks = targets.every_level(encoder, some, "features", TransferConfig(blocks="every"))
+    quarters = every_level(encoder, some, "features", PUBLISHED)
+    blocks = every_level(encoder, some, "features", TransferConfig(blocks="every"))
     assert [len(quarters), len(blocks)] == [4, 12]
     for level, block in zip(quarters, (2, 5, 8, 11), strict=True):
         np.testing.assert_array_equal(level, blocks[block])
@@ -135,7 +149,7 @@ def test_the_levels_of_our_autoencoder_are_those_of_the_timm_model_with_its_weig
     some = Targets(coloured(3))
     for level in (0, -2, 3):
         at = TransferConfig(level=level)
-        np.testing.assert_allclose(targets.at(ours, some, "keys", at), targets.at(theirs, some, "keys", at), atol=1e-4)
+        np.testing.assert_allclose(targets.at(ours, some, "keys", at)[level], targets.at(theirs, some, "keys", at)[level], atol=1e-4)
 
 
 def test_looking_leaves_the_encoder_and_the_state_of_chance_as_they_were() -> None:
@@ -144,7 +158,7 @@ def test_looking_leaves_the_encoder_and_the_state_of_chance_as_they_were() -> No
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     modes, chance = [part.training for part in encoder.modules()], torch.random.get_rng_state()
     some = Targets(coloured(4).repeat(2, 1).repeat(2, 2))
-    assert targets.score(encoder, some, PUBLISHED) == targets.score(encoder, some, PUBLISHED)
+    assert score(encoder, some, PUBLISHED) == score(encoder, some, PUBLISHED)
     assert modes == [part.training for part in encoder.modules()]
     assert torch.equal(chance, torch.random.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
@@ -152,9 +166,9 @@ def test_looking_leaves_the_encoder_and_the_state_of_chance_as_they_were() -> No
 
 def test_a_looker_scores_the_encoder_as_it_was_at_each_look_beside_the_training() -> None:
     some, encoder, expected = Targets(coloured(6)), vit(), []
-    looker = Looker(PUBLISHED, partial(targets.score, targets=some, config=PUBLISHED))
+    looker = Looker(PUBLISHED, partial(targets.scores, targets=some, config=PUBLISHED, names=["robustness"]))
     for step in range(3):
-        expected.append(targets.score(encoder, some, PUBLISHED))
+        expected.append(score(encoder, some, PUBLISHED))
         looker(step, encoder)
         with torch.no_grad():
             encoder.blocks[0].mlp.fc1.weight.mul_(3)
@@ -165,18 +179,18 @@ def test_a_looker_scores_the_encoder_as_it_was_at_each_look_beside_the_training(
 
 def test_the_default_score_is_robustness_of_the_second_deepest_level_pooled() -> None:
     some, encoder = Targets(coloured(6)), vit()
-    queries, keys = (targets.every_level(encoder, some, view, PUBLISHED)[-2] for view in ("queries", "keys"))
-    assert targets.score(encoder, some, PUBLISHED) == pytest.approx(transfer.robustness(queries, keys), rel=1e-6)
+    queries, keys = (every_level(encoder, some, view, PUBLISHED)[-2] for view in ("queries", "keys"))
+    assert score(encoder, some, PUBLISHED) == pytest.approx(transfer.robustness(queries, keys), rel=1e-6)
     other = TransferConfig(margin=0.0, distance="l2", negatives="others", level=0, pooled=False)
-    queries, keys = (targets.at(encoder, some, view, other) for view in ("queries", "keys"))
+    queries, keys = (targets.at(encoder, some, view, other)[0] for view in ("queries", "keys"))
     assert queries.shape == (6, 24, 4, 4)
-    assert targets.score(encoder, some, other) == pytest.approx(transfer.robustness(queries, keys, 0.0, "l2", "others"), rel=1e-6)
+    assert score(encoder, some, other) == pytest.approx(transfer.robustness(queries, keys, 0.0, "l2", "others"), rel=1e-6)
 
 
 @pytest.mark.parametrize("pooled", [True, False])
 @pytest.mark.parametrize("name", get_args(Scored))
 def test_every_configurable_score_can_be_had_of_an_encoder(name: Scored, pooled: bool) -> None:
-    found = targets.score(vit(), masked(8), TransferConfig(score=name, pooled=pooled))
+    found = score(vit(), masked(8), TransferConfig(score=name, pooled=pooled))
     assert np.isfinite(found)
 
 
@@ -257,8 +271,8 @@ def test_a_folder_that_gives_no_targets_is_a_sentence(folder: Path, spoilt: Call
 def test_labels_that_are_not_there_are_missed_before_anything_is_read(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"transfer.score=logme takes labels, so transfer.uri=.* must have images/ and masks/"):
         targets.read(TransferConfig(uri=str(folder / "images"), score="logme"), SIDE)
-    with pytest.raises(ValueError, match=r"transfer.score=logme takes labels, and these target images have no masks"):
-        targets.score(vit(), Targets(coloured(4)), TransferConfig(score="logme"))
+    with pytest.raises(ValueError, match=r"these target images have no masks, and a score that takes labels was asked"):
+        score(vit(), Targets(coloured(4)), TransferConfig(score="logme"))
 
 
 def broken() -> nn.Module:
@@ -273,12 +287,12 @@ def broken() -> nn.Module:
         (lambda: Targets(coloured(1)), r"1 target images hold 1 different ones, expected two at least and none twice"),
         (lambda: Targets(coloured(2).astype(float)), r"float64 of shape \(2, 32, 32, 3\), expected uint8"),
         (lambda: Targets(coloured(2), np.zeros((2, 4, 4), bool)), r"masks of shape \(2, 4, 4\) do not fit"),
-        (lambda: targets.score(broken(), Targets(coloured(3)), PUBLISHED), r"of 3 of 3 target images are not finite"),
+        (lambda: score(broken(), Targets(coloured(3)), PUBLISHED), r"of 3 of 3 target images are not finite"),
         (
-            lambda: targets.score(vit(), Targets(coloured(3)), TransferConfig(level=4)),
+            lambda: score(vit(), Targets(coloured(3)), TransferConfig(level=4)),
             r"transfer.level=4 is none of the encoder's 4 levels",
         ),
-        (lambda: targets.score(nn.Conv2d(3, 4, 3), Targets(coloured(3)), PUBLISHED), r"Conv2d gives no maps of its levels"),
+        (lambda: score(nn.Conv2d(3, 4, 3), Targets(coloured(3)), PUBLISHED), r"Conv2d gives no maps of its levels"),
     ],
 )
 def test_what_gives_no_features_is_a_sentence(call: Callable[[], Any], sentence: str) -> None:
@@ -291,5 +305,67 @@ def test_a_collapsed_encoder_is_as_little_robust_as_the_margin_says() -> None:
     for weight in encoder.parameters():
         nn.init.zeros_(weight)
     nn.init.ones_(encoder.pos_embed)  # every image looks the same
-    assert targets.score(encoder, Targets(coloured(4)), PUBLISHED) == pytest.approx(PUBLISHED.margin)
-    assert geometry.effective_rank(targets.every_level(encoder, Targets(coloured(4)), "features", PUBLISHED)[-2]) == 0
+    assert score(encoder, Targets(coloured(4)), PUBLISHED) == pytest.approx(PUBLISHED.margin)
+    assert geometry.effective_rank(every_level(encoder, Targets(coloured(4)), "features", PUBLISHED)[-2]) == 0
+
+
+LEVELS = (-1, -2, 0)
+
+
+def test_several_levels_are_scored_in_one_go_as_each_alone_is() -> None:
+    some, encoder, names = masked(8), vit(), list(get_args(Scored))
+    together = targets.scores(encoder, some, TransferConfig(levels=LEVELS), names)
+    assert not together.gaps
+    for level in LEVELS:
+        alone = targets.scores(encoder, some, TransferConfig(level=level), names).scores
+        assert {name: together.scores[f"{name}/level {level}"] for name in names} == pytest.approx(alone, rel=1e-5)
+    assert len(together.scores) == len(LEVELS) * len(names)
+
+
+@pytest.mark.parametrize(
+    ("levels", "sentence"),
+    [
+        ((-1, 4), r"transfer.levels=4 is none of the encoder's 4 levels"),
+        ((-1, 3), r"transfer.levels=\(-1, 3\) names one of the encoder's 4"),
+    ],
+)
+def test_levels_that_are_not_there_or_there_twice_are_refused_before_a_training(levels: tuple[int, ...], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        targets.check(vit(), Targets(coloured(3)), TransferConfig(levels=levels))
+    assert not isinstance(refusal.value, geometry.UnscorableError)
+    targets.check(vit(), Targets(coloured(3)), TransferConfig(levels=LEVELS))
+
+
+def test_what_is_heard_together_is_what_can_be_had() -> None:
+    with_masks, without = masked(4), Targets(coloured(4))
+    blind = {"robustness", "alignment", "lidar", "uniformity", "rankme", "effective_rank"}
+    assert set(targets.watched(with_masks, TransferConfig(score="ranks"))) == blind == set(transfer.BLIND)
+    assert set(targets.watched(with_masks, TransferConfig(score="vote"))) == set(get_args(Scored))
+    assert set(targets.watched(without, TransferConfig(score="vote"))) == blind
+    assert targets.watched(without, TransferConfig(score="lidar")) == ["lidar"]
+
+
+def test_a_score_that_is_not_to_be_had_is_a_gap_among_those_that_are() -> None:
+    encoder = vit()
+    for weight in encoder.parameters():
+        nn.init.zeros_(weight)
+    some = masked(4)
+    found = targets.scores(encoder, some, TransferConfig(), ["lidar", "robustness", "effective_rank"])
+    assert found.scores == {"effective_rank": 0}
+    assert set(found.gaps) == {"lidar", "robustness"}
+    assert "the features of all 8 views are the same" in found.gaps["lidar"]
+    assert set(targets.scores(broken(), some, TransferConfig(), ["knn", "rankme"]).gaps) == {"knn", "rankme"}
+
+
+def test_masks_that_show_no_class_at_any_place_are_a_gap_and_masks_all_of_one_class_are_refused(folder: Path) -> None:
+    specks = np.zeros((4, SIDE, SIDE), bool)
+    specks[:, 3, 3] = True  # one pixel is nowhere the most of a place
+    found = targets.scores(vit(), Targets(coloured(4), specks), TransferConfig(), ["knn", "robustness"])
+    assert "no place of 4 x 4 lies mostly in the foreground" in found.gaps["knn"]
+    assert set(found.scores) == {"robustness"}
+    for mask in (folder / "masks").iterdir():
+        cv2.imwrite(str(mask), np.zeros((SIDE, SIDE, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"transfer.score=knn takes labels, and the masks of transfer.uri=.* are all of one class"):
+        targets.read(TransferConfig(uri=str(folder), score="knn"), SIDE)
+    some = targets.read(TransferConfig(uri=str(folder)), SIDE)
+    assert set(targets.obtainable(some)) == set(transfer.BLIND)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine import report, trails, transfer
 from engine.report import Findings
-from engine.trails import Choice, Trail
+from engine.trails import Choice, Gap, Trail
 from tests.test_report import HOSTILE, Page
 
 
@@ -108,6 +108,26 @@ def test_the_page_tells_every_rule_with_its_numbers():
     assert labels[2].startswith("What each of 2 rules chose")
     assert "The training ran to its end." in page.words()
     assert "The monitor ended the training at epoch 10." in words(trail(stopped=10))
+
+
+def test_the_page_tells_what_every_score_said_and_why_one_could_not():
+    readings = {"robustness/level -1": [0.4, None, 0.2, 0.3], "lidar/level -1": [4.0, 3.0, None, 1.5]}
+    gaps = [Gap(2, "robustness/level -1", "of features"), Gap(4, "lidar/level -1", HOSTILE)]
+    page = Page(report.render(Findings("t", "now", trails=[trail(readings=readings, gaps=gaps)])))
+    assert [row for row in page.table() if row[0] in readings] == [
+        ["robustness/level -1", "0.4", "\u2013", "0.2", "0.3"],
+        ["lidar/level -1", "4", "3", "\u2013", "1.5"],
+    ]
+    assert "Could not be scored: robustness/level -1 after 2 epochs (of features);" in page.words()
+    assert "where transfer-study has them of the mean Dice over seeds: the two are not to be compared" in page.words()
+    with pytest.raises(ValueError, match=r"has 1 values of knn, expected 4"):
+        trail(readings={"knn": [0.5]})
+
+
+def test_a_trail_of_an_earlier_version_is_still_read():
+    told = json.loads(trail().to_json())
+    del told["readings"], told["gaps"]
+    assert Trail.from_json(json.dumps(told)) == trail()
 
 
 @pytest.mark.parametrize(

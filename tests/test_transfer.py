@@ -302,3 +302,15 @@ def test_every_score_that_an_encoder_and_masks_suffice_for_can_be_configured() -
 def test_what_cannot_be_scored_is_a_sentence(call: Callable[[], float], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_a_score_of_features_that_tell_nothing_is_missing_in_a_sentence_about_features() -> None:
+    same = np.ones((4, 3))
+    for views_, sentence in (
+        ((same, same), r"the features of all 8 views are the same, so no direction tells one image from another"),
+        (tuple(1e12 * one for one in views(9, 30)), r"features as large as .*e\+12 have no covariance within images"),
+    ):
+        with pytest.raises(geometry.UnscorableError, match=sentence):
+            geometry.lidar(*views_)
+    with pytest.raises(geometry.UnscorableError, match=r"the score loss of these features is nan, which is no number to compare"):
+        transfer.scored("loss", {"loss": math.nan})

@@ -18,7 +18,7 @@ from engine.flow.cluster import connect
 
 Report = Callable[[dict[str, float], Path | None], None]  # metrics, their step among them, and the folder of a checkpoint on rank 0
 Work = Callable[[Path | None, Report], None]  # the loop: the checkpoint to go on from, and where to report
-Scores = dict[str, float]
+Scores = dict[str, Any]  # that JSON has words for
 log = logging.getLogger("jobs.train")
 # What the same code raises every time of the same input. Not among them: OSError and RuntimeError, as which storage, memory and the
 # silence of a worker that died come.
