@@ -61,6 +61,7 @@ class Board:
     setting: str
     entries: tuple[Entry, ...]
     failures: tuple[Failure, ...] = ()
+    others: int = 0  # results of other settings, which are not among these
 
     @property
     def caution(self) -> str:
