@@ -4,9 +4,11 @@ A folder with two or more files directly in it, all of them images, is one sourc
 with more than HELD files only sums are kept meanwhile, and it is listed again where they do not tell.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 from fsspec.asyn import sync
@@ -71,7 +73,7 @@ class Folder:
         elif self.count <= HELD:
             self.held.append(found)
         elif self.held:
-            self.apart = not all(is_still(self.fs, one.path) for one in likeliest(self.held)[:PEEKED])
+            self.apart = not all(is_still(self.fs, one.path) for one in islice(likeliest(self.held), PEEKED))
             yield from unknown(self.fs, [*self.held, found] if self.apart else [], self.known)
             self.held = []
 
@@ -97,8 +99,14 @@ class Folder:
         return (found for found in below(self.fs, self.path, self.root, deep=False) if found.folder == self.path and not found.closed)
 
 
+def key_of(row: Row) -> int:
+    """64 bits of the hash of a source's address, size and mark."""
+    told = "\0".join((row["uri"], str(row["size"]), row["modified"]))
+    return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "big")
+
+
 def likeliest(files: Iterable[Found]) -> Iterable[Found]:
-    """Those that are held in an order in which one that is no picture comes early: its name does not say what a file is, but where to look."""
+    """Held ones in an order in which what is no picture comes early: a name does not say what a file is, but where to look first."""
     return sorted(files, key=lambda one: one.path.lower().endswith(PICTURES)) if isinstance(files, list) else files
 
 

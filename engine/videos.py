@@ -11,10 +11,10 @@ import pyarrow as pa
 from engine import schema
 from engine.config import VideosConfig
 from engine.files import images_of, locate, unreadable
+from engine.ledger import REPLACED
 from engine.listing import ETAGS, modified, sources
 
 CHUNK = 8 << 20  # bytes per read while hashing
-REPLACED = "replaced"  # the reason of what is not taken in, since what was read and what the file holds are not the same
 OTHER = {"reason": REPLACED, "detail": "The file was written anew while it was read."}
 
 
@@ -80,22 +80,27 @@ def is_replaced(video: dict[str, Any]) -> bool:
         fs.invalidate_cache()
         info = {} if fs.isdir(path) else fs.info(path)
         if any(info.get(name) for name in ETAGS):
-            return modified(info) != video["modified"]
-        return content_hash(video["uri"]) != video["video_id"]
+            return bool(modified(info) != video["modified"])
+        return bool(content_hash(video["uri"]) != video["video_id"])
     except unreadable():
         return False
 
 
 def identified(source: dict[str, Any]) -> dict[str, Any]:
+    """A row of schema.VIDEO from one of schema.SOURCE."""
     try:
         video_id = content_hash(source["uri"])
     except unreadable() as error:
-        unread = "unread-" + hashlib.sha256(source["uri"].encode()).hexdigest()[:25]
-        detail = f"The file could not be read ({type(error).__name__})."  # the error's own text would hold the path
-        return {**source, "video_id": unread, "reason": "unreadable", "detail": detail}
+        return unread(source, f"The file could not be read ({type(error).__name__}).")  # the error's own text would hold the path
     empty = video_id == hashlib.sha256(b"").hexdigest()[:32]
     verdict = {"reason": "empty", "detail": "The file has no bytes."} if empty else {"reason": None, "detail": None}
     return {**source, "video_id": video_id, **verdict}
+
+
+def unread(source: dict[str, Any], detail: str) -> dict[str, Any]:
+    """A source whose bytes nobody knows: its id is that of its address."""
+    name = "unread-" + hashlib.sha256(source["uri"].encode()).hexdigest()[:25]
+    return {**source, "video_id": name, "reason": "unreadable", "detail": detail}
 
 
 def file_hash(fs: Any, path: str) -> str:

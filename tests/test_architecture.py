@@ -36,7 +36,7 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "standings", "boards", "pruning"},
+    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "standings", "boards", "pruning", "backoff"},
     {
         "videos",
         "inbox",
