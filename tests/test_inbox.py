@@ -188,10 +188,11 @@ class Endless(fsspec.AbstractFileSystem):
     """A bucket of `count` small objects, whose names are made when they are asked for; pages as of s3fs."""
 
     protocol = "endless"
+    cachable = False
     loop = None
 
     def __init__(self, count):
-        super().__init__(skip_instance_cache=True)
+        super().__init__()
         self.count, self.listed = count, 0
 
     async def _iterdir(self, bucket, delimiter="", prefix=""):
