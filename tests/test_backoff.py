@@ -48,7 +48,6 @@ def test_an_outage_is_told_of_once_and_once_when_it_is_over():
 )
 def test_a_full_disk_is_known_by_whoever_says_it(error, full):
     assert is_full(error) is full
-    try:
-        raise ValueError("wrapped") from error
-    except ValueError as outer:
-        assert is_full(outer) is full
+    outer = ValueError("wrapped")
+    outer.__cause__ = error
+    assert is_full(outer) is full

@@ -184,7 +184,9 @@ def test_a_poison_file_is_set_aside_the_others_are_taken_in_and_it_can_be_called
         shutil.copy2(path, inbox)
     (inbox / f"poison-{how}.mp4").write_bytes(b"no video")
     knobs = ["watch.tries=2", "watch.patience_s=60"]
-    assert trials.finish(trials.watch(clips, tmp_path / "store", "", how, *knobs), 1500) == 0, trials.said_of(tmp_path / "store").read_text()
+    assert trials.finish(trials.watch(clips, tmp_path / "store", "", how, *knobs), 1500) == 0, trials.said_of(
+        tmp_path / "store"
+    ).read_text()
     store = PatchStore(str(tmp_path / "store"))
     ledger = {row["reason"]: row for row in store.ledger().to_pylist()}
     assert set(ledger) == {None, "quarantined"}

@@ -1,6 +1,5 @@
 """What is set aside is a ledger row, and what is called back is as if it had never been there; what is tried is on disk before."""
 
-import os
 import signal
 import subprocess
 import sys

@@ -49,7 +49,7 @@ def test_one_that_is_silent_at_work_is_ended_and_one_that_beats_is_not(tmp_path)
 
 
 def test_one_that_cannot_begin_says_why(tmp_path):
-    with pytest.raises(ValueError, match="^no scorer$"):
+    with pytest.raises(ValueError, match=r"^no scorer$"):
         warden(tmp_path, workers.refuses).run()
 
 
