@@ -43,7 +43,8 @@ class Watcher:
         self.outage, self.closed = outage_of(config), outage_of(config)  # of what is written to, and of the inbox
         self.next_look, self.next_upkeep = monotonic(), monotonic() + config.watch.upkeep_s
         self.stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
-        self.followers: list[Follow] = [Latency(self.inbox, record).tell]  # in this order after every batch
+        # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
+        self.followers: list[Follow] = [Latency(self.inbox, record).tell]
 
     def run(self, lease: Lease, before: str) -> None:
         """Go on until told to stop, or until nothing is left where watch.once says so; `before`: how the last process ended."""
