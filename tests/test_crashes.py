@@ -138,12 +138,14 @@ def test_two_ingests_at_once_of_overlapping_folders_both_finish_and_leave_each_r
 
 # -- a watcher ------------------------------------------------------------------------------------------------------------------
 
+PATIENT = 1500  # seconds: it imports the models three times, which takes minutes on a machine that is busy with other things
 STRUCK_WATCHES = [f"{kind}@{step}" for kind in ("kill", "error") for step in (*strikes.WRITING, *strikes.COMMITTING)]
 
 
+@pytest.mark.timeout(PATIENT + 100)
 def test_a_watcher_whose_worker_is_killed_after_the_patches_goes_on_by_itself_to_the_same_tables(clips, taken_in, tmp_path):
     watching = trials.watch(clips, tmp_path / "store", "kill@after the patches")
-    assert trials.finish(watching) == 0, trials.said_of(tmp_path / "store").read_text()
+    assert trials.finish(watching, PATIENT) == 0, trials.said_of(tmp_path / "store").read_text()
     assert (tmp_path / "store.struck").exists()
     assert strikes.verdict(strikes.rows_of(str(tmp_path / "store")), taken_in) == "equal"
     assert not attempts.begun(PatchStore(str(tmp_path / "store")))
