@@ -3,12 +3,14 @@
 contracts
     schema       the tables as Arrow schemas; every batch of a stage is checked
     models       the knobs of the models and of their training, and what a section of knobs is
-    settings     the knobs of what stands around the flow: store, upkeep, output, plan, tracking, report, transfer
+    settings     the knobs of what stands around the flow: store, upkeep, watch, output, plan, tracking, report, transfer
     config       every knob of the flow, in its order
     knobs        lists, changes and refuses knobs by name
     theory       the equations the claims rest on: NormDEL, and the perceptron that learns from what pruning left
 front of the flow
     videos       finds sources and names them by their bytes
+    listing      what lies below an address, as a stream
+    inbox        what is new in a folder, and has come to rest
     files        local paths and addresses, and what their file systems raise
     clip         an open container, its best stream, and what is wrong with it
     decode       the moments of a video, upright and exact in time
@@ -72,6 +74,7 @@ choosing and training
     foresight    our rule: how long to pre-train, learnt on other data sets
 around
     flow         runs steps here or on Ray, tasks that wait for each other, and loops on Ray Train
+    backoff      how long to wait before what failed is tried again
     plan         from measured times to pool sizes, frames a second, the bottleneck and the cost
     tracking     MLflow runs, written to also while the server is lost
     charts       the report's charts as numbers

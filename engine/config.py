@@ -25,6 +25,7 @@ from engine.settings import (
     TrackingConfig,
     TransferConfig,
     UpkeepConfig,
+    WatchConfig,
 )
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -201,6 +202,7 @@ class Config(Section):
     probe: ProbeConfig = ProbeConfig()
     store: StoreConfig = StoreConfig()
     upkeep: UpkeepConfig = UpkeepConfig()
+    watch: WatchConfig = WatchConfig()
     lookup: LookupConfig = LookupConfig()
     output: OutputConfig = OutputConfig()
     export: ExportConfig = ExportConfig()

@@ -171,7 +171,8 @@ class Explainer:
     def ingest(self, video: str) -> Mapping[str, Any] | None:
         """The run that took the video in: one of its configuration."""
         fingerprint = self.ledger(video)["fingerprint"]
-        return next((run for run in self.runs.get("ingest", ()) if run["tags"].get("fingerprint") == fingerprint), None)
+        runs = [*self.runs.get("ingest", ()), *self.runs.get("watch", ())]
+        return next((run for run in runs if run["tags"].get("fingerprint") == fingerprint), None)
 
     def knobs(self, video: str) -> Mapping[str, str]:
         run = self.ingest(video)

@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 
 from engine import schema
 
+REPLACED = "replaced"  # the reason of a video of which nothing is kept, since what was read and what its file holds are not the same
+
 
 def written_rows(scored: pa.Table, fragments: list[str]) -> pa.Table:
     """One row per frame or video of the batch with the number of its patches; the fragments stand on the first rows."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from engine.models import Natural, Positive, Section
+from engine.models import Natural, Positive, Section, Seed
 
 Address = Annotated[str, Field(min_length=1)]  # a folder or file, local or any fsspec address
 Distance = Literal["cosine", "l2", "correlation"]
@@ -33,6 +33,29 @@ class UpkeepConfig(Section):
     def holds_a_file(self) -> Self:
         if self.round_bytes < self.file_bytes:
             raise ValueError(f"round_bytes={self.round_bytes} is less than one file of file_bytes={self.file_bytes}")
+        return self
+
+
+class WatchConfig(Section):
+    """How `watch` takes in what arrives below videos.uri; no more than videos.batch at a time. Our choices."""
+
+    look_s: Annotated[float, Field(gt=0)] = 10.0  # between two looks; of a bucket each costs a request for 1,000 objects
+    settle_s: Annotated[float, Field(ge=0)] = 30.0  # a file has arrived when it was the same so long: a copy over a network may stall
+    batch_bytes: Positive = 2**32  # taken in at once: what a death costs, and how long others wait
+    batch_s: Annotated[float, Field(ge=0)] = 60.0  # that what has arrived may wait for more, since a batch loads the models anew
+    tries: Positive = 3  # of a file that ends the process, hangs or fails while it is alone, before it is set aside
+    patience_s: Annotated[float, Field(gt=0)] = 900.0  # without a row before a batch counts as hanging; hashing 100 GB takes that long
+    backoff_s: Annotated[float, Field(gt=0)] = 2.0  # at most before the first repetition, doubled for each further one
+    backoff_most_s: Annotated[float, Field(gt=0)] = 300.0
+    grace_s: Annotated[float, Field(gt=0)] = 25.0  # from SIGTERM to the end; Kubernetes kills after 30
+    upkeep_s: Annotated[float, Field(gt=0)] = 3600.0  # between two rounds of `maintain`; a day of batches makes thousands of versions
+    once: bool = False  # end when nothing is left to take in, for a job that is started by the clock
+    seed: Seed = 0  # of the waits, which are drawn by lot so that many watchers do not ask at the same moment
+
+    @model_validator(mode="after")
+    def waits_longer(self) -> Self:
+        if self.backoff_most_s < self.backoff_s:
+            raise ValueError(f"backoff_most_s={self.backoff_most_s:g} is less than backoff_s={self.backoff_s:g}")
         return self
 
 

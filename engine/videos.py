@@ -4,20 +4,18 @@ The kind of a file is told by its content, never by its name; a folder that hold
 """
 
 import hashlib
-import os
-from collections import defaultdict
-from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 
 from engine import schema
 from engine.config import VideosConfig
-from engine.files import address, images_of, is_file, is_still, locate, unreadable
+from engine.files import images_of, locate, unreadable
+from engine.ledger import REPLACED
+from engine.listing import ETAGS, modified, sources
 
 CHUNK = 8 << 20  # bytes per read while hashing
+OTHER = {"reason": REPLACED, "detail": "The file was written anew while it was read."}
 
 
 def find(uri: str) -> pa.Table:
@@ -30,14 +28,12 @@ def find(uri: str) -> pa.Table:
     fs, root = locate(uri)
     try:
         fs.invalidate_cache()
-        found, closed = listed(fs, root) if fs.exists(root) else (None, [])
+        found = list(sources(fs, root, lambda row: False)) if fs.exists(root) else None
     except unreadable() as error:
         raise OSError(f"videos.uri={uri!r} cannot be listed: {error or type(error).__name__}") from error
     if found is None:
         raise FileNotFoundError(f"videos.uri={uri!r} does not exist; expected a folder or a file with video")
-    files = {path: info for path, info in found.items() if is_file(info) and not hidden(path, root)}
-    rows = [*rows_of(fs, files), *({"uri": address(fs, path), "size": 0, "modified": ""} for path in closed if not hidden(path, root))]
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["uri"])), schema.SOURCE)
+    return pa.Table.from_pylist(sorted(found, key=lambda row: str(row["uri"])), schema.SOURCE)
 
 
 def content_hash(uri: str) -> str:
@@ -60,59 +56,51 @@ class IdentifyVideos:
         return pa.Table.from_pylist([identified(source) for source in sources.to_pylist()], schema.VIDEO)
 
 
+@schema.stage(reads=schema.VIDEO, writes=schema.VIDEO)
+class ConfirmVideos:
+    """Give the reason REPLACED to every video whose file holds other bytes by now than those that it was named by."""
+
+    def __init__(self, config: VideosConfig) -> None:
+        self.config = config
+
+    def __call__(self, videos: pa.Table) -> pa.Table:
+        rows = [{**video, **OTHER} if is_replaced(video) else video for video in videos.to_pylist()]
+        return pa.Table.from_pylist(rows, schema.VIDEO)
+
+
+def is_replaced(video: dict[str, Any]) -> bool:
+    """Whether the file was written anew; one that is gone or cannot be read any more says nothing.
+
+    Where the store of objects gives an etag, which changes with the bytes, that is asked; other files are read and hashed again.
+    """
+    if video["reason"] is not None:
+        return False
+    fs, path = locate(video["uri"])
+    try:
+        fs.invalidate_cache()
+        info = {} if fs.isdir(path) else fs.info(path)
+        if any(info.get(name) for name in ETAGS):
+            return bool(modified(info) != video["modified"])
+        return bool(content_hash(video["uri"]) != video["video_id"])
+    except unreadable():
+        return False
+
+
 def identified(source: dict[str, Any]) -> dict[str, Any]:
+    """A row of schema.VIDEO from one of schema.SOURCE."""
     try:
         video_id = content_hash(source["uri"])
     except unreadable() as error:
-        unread = "unread-" + hashlib.sha256(source["uri"].encode()).hexdigest()[:25]
-        detail = f"The file could not be read ({type(error).__name__})."  # the error's own text would hold the path
-        return {**source, "video_id": unread, "reason": "unreadable", "detail": detail}
+        return unread(source, f"The file could not be read ({type(error).__name__}).")  # the error's own text would hold the path
     empty = video_id == hashlib.sha256(b"").hexdigest()[:32]
     verdict = {"reason": "empty", "detail": "The file has no bytes."} if empty else {"reason": None, "detail": None}
     return {**source, "video_id": video_id, **verdict}
 
 
-def listed(fs: Any, root: str) -> tuple[dict[str, Any], list[str]]:
-    """What lies below `root` by path, and the local folders that refused to be listed: fsspec would leave them out in silence."""
-    if not isinstance(fs, LocalFileSystem) or os.path.isfile(root):
-        return fs.find(root, detail=True, withdirs=False), []
-    refused: list[OSError] = []
-    paths = [os.path.join(folder, name) for folder, _, names in os.walk(root, onerror=refused.append) for name in names]
-    closed = [str(error.filename) for error in refused]
-    if root in closed:
-        raise refused[0]
-    return {path: told(fs, path) for path in paths}, closed
-
-
-def told(fs: Any, path: str) -> dict[str, Any]:
-    """What the file system says of a path; a file it says nothing of is reported as unreadable when it is identified."""
-    try:
-        return dict(fs.info(path))
-    except OSError:
-        return {"type": "file", "size": 0}
-
-
-def hidden(path: str, root: str) -> bool:
-    """True when a name below `root` starts with a dot; the root itself may."""
-    return any(part.startswith(".") for part in path.removeprefix(root).strip("/").split("/"))
-
-
-def rows_of(fs: Any, files: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    folders: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(files):
-        folders[path.rpartition("/")[0]].append(path)
-    for folder, paths in folders.items():
-        if len(paths) >= 2 and all(is_still(fs, path) for path in paths):
-            size = sum(files[path]["size"] for path in paths)
-            yield {"uri": address(fs, folder), "size": size, "modified": max(modified(files[path]) for path in paths)}
-        else:
-            yield from ({"uri": address(fs, path), "size": files[path]["size"], "modified": modified(files[path])} for path in paths)
-
-
-def modified(info: dict[str, Any]) -> str:
-    """The file system's own mark of a version; etags first, because two writes may share a second."""
-    mark = next((info[key] for key in ("ETag", "etag", "mtime", "LastModified", "updated", "created") if info.get(key)), "")
-    return mark.isoformat() if isinstance(mark, datetime) else str(mark)
+def unread(source: dict[str, Any], detail: str) -> dict[str, Any]:
+    """A source whose bytes nobody knows: its id is that of its address."""
+    name = "unread-" + hashlib.sha256(source["uri"].encode()).hexdigest()[:25]
+    return {**source, "video_id": name, "reason": "unreadable", "detail": detail}
 
 
 def file_hash(fs: Any, path: str) -> str:

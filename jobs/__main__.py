@@ -1,24 +1,24 @@
 """python -m jobs JOB [RECIPE | file.yaml] [knob=value ...]: one short file per job, one function call per command."""
 
 import importlib
-import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from engine import files, tracking
 from engine.config import Config
 from engine.knobs import amend, flat
 from engine.models import Section
-from jobs import matrix, places
+from jobs import matrix, places, quiet
 from jobs.documents import NAMED, from_file, section
 from jobs.recipes import RECIPES
 
 JOBS = {
     "demo": "simulated video through the whole chain, with a report at the end",
     "ingest": "video in, scored patches into the store; what the ledger has is skipped",
+    "watch": "the same for as long as it runs: takes in what arrives, waits for what is away, sets aside what cannot be taken in",
+    "requeue": "let quarantined video be tried again: requeue store.uri=... VIDEO_ID, or all",
     "plan": "measure each stage on a sample of the video: pool sizes, frames/s, the bottleneck, hours and cost of plan.hours of video",
     "probe": "train the scorer on a random sample of the video",
     "score": "scores or embeddings of the stored patches by another model, score.by, beside those they came in with",
@@ -42,6 +42,7 @@ JOBS = {
 }
 SUBJECTS = {  # jobs that are asked about something, and what
     "forget": "the id of one video, or the beginning of one in 8 letters or more, as in: forget store.uri=store 3f2a9c41",
+    "requeue": "the id of one quarantined video, or the beginning of one, or all, as in: requeue store.uri=store all",
     "benchmark": f"one matrix: {', '.join(matrix.PROTOCOLS)}, or a YAML file with a section matrix",
     "query": 'one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"',
     "nearest": "the id of one patch, as in: nearest store.uri=store lookup.k=5 PATCH_ID",
@@ -77,12 +78,7 @@ def command(words: list[str]) -> int:
 
 
 def start(job: str, config: Config, rest: list[str]) -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("jobs").setLevel(logging.INFO)
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # a damaged image is a row with a reason
-    os.environ.setdefault("LANCE_LOG", "error")  # building an index, it tells of every cell that k-means left empty
-    warnings.filterwarnings("ignore", message="lance is not fork-safe")  # Ray's own helpers fork; nothing of ours reads after a fork
-    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries among themselves
+    quiet.begin()
     work = importlib.import_module(f"jobs.{job.replace('-', '_')}")
     try:
         work.run(config, *rest)

@@ -11,7 +11,7 @@ from engine.store import PatchStore
 from jobs import output
 
 log = logging.getLogger("jobs.explain")
-JOBS = ("ingest", "choose", "pretrain", "evaluate")  # whose runs tell of thresholds and of use
+JOBS = ("ingest", "watch", "choose", "pretrain", "evaluate")  # whose runs tell of thresholds and of use
 
 
 def run(config: Config, asked: str) -> None:

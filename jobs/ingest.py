@@ -1,22 +1,23 @@
 """Video in, scored patches into the store: what the ledger has is skipped, bad files become ledger rows with a reason."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine import flow, sam, schema, tracking
 from engine.config import Config
 from engine.difficulty import PassVerdicts, ScoreContrast, ScoreDifficulty
 from engine.flow import Step
 from engine.frames import DecodeFrames
-from engine.ledger import Arrivals
+from engine.ledger import REPLACED, Arrivals
 from engine.patches import ProposePatches
 from engine.store import PatchStore, WriteRows
-from engine.videos import IdentifyVideos, find
+from engine.videos import ConfirmVideos, IdentifyVideos, find
 from jobs import pools, probe
 
 log = logging.getLogger("jobs.ingest")
@@ -27,6 +28,10 @@ ROUND = 16  # micro-batches that share a flow: all their videos are read and has
 def identify(config: Config) -> list[Step]:
     # It reads and hashes: the disk is the limit. It loads nothing: four actors started to hash two small videos took longer than these.
     return [Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5, actors=(1, 4), loads=False)]
+
+
+def confirm(config: Config) -> list[Step]:
+    return [Step(ConfirmVideos, (config.videos,), batch=1, cpus=0.5, actors=(1, 4), loads=False)]  # it reads and hashes once more
 
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
@@ -48,12 +53,18 @@ def verdicts(config: Config, store: PatchStore) -> list[Step]:
     ]
 
 
-def run(config: Config) -> None:
-    """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
+def opened(config: Config) -> PatchStore:
+    """The store, made where there is none; what an ingest cannot do without is refused before video is decoded."""
     store = PatchStore(config.store.uri)
     sam.check(config.patches)
-    store.create(probe.width(config))  # what cannot be written to is refused before video is decoded
+    store.create(probe.width(config))
     tracking.reach(config)
+    return store
+
+
+def run(config: Config) -> None:
+    """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
+    store = opened(config)
     sources = store.unseen(find(config.videos.uri))
     log.info("%d sources are new to the ledger of %s", len(sources), store.uri)
     if not len(sources):
@@ -75,32 +86,48 @@ def run(config: Config) -> None:
 def batches(config: Config, store: PatchStore, sources: pa.Table, work: list[Step], progress: "Progress") -> Iterator[pa.Table]:
     """Commit `sources` in micro-batches as each becomes whole; yields the ledger rows of each.
 
-    Many micro-batches share one flow, because starting its pools and filling them takes longer than many a micro-batch.
+    Many micro-batches share one flow, because starting its pools and filling them takes longer than many a micro-batch. A video whose file
+    was written anew while it was read is left out: the rows that are kept are of the bytes that they are named by.
     """
     execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
     *others, write = work
     for start in range(0, len(sources), ROUND * config.videos.batch):
         some = sources.slice(start, ROUND * config.videos.batch)
-        videos = store.unknown(pa.concat_tables(execute(identify(config), some)).sort_by("uri"))
+        videos = store.unknown(pa.concat_tables(progress.heard(execute(identify(config), some))).sort_by("uri"))
         progress.copies += len(some) - len(videos)
         arrivals = Arrivals(videos, config.videos.batch)
         steps = [*others, replace(write, arguments=(store.uri, arrivals.batch_of))]
         for batch, written in arrivals.whole(progress.follow(execute(steps, videos) if len(videos) else iter(()))):
-            yield store.commit(written, batch, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
+            read = progress.confirmed(pa.concat_tables(execute(confirm(config), batch)))
+            yield store.commit(written, read, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
 
 
 class Progress:
-    """Says how far an ingest is: after every commit, and every PATIENCE seconds in between."""
+    """Says how far an ingest is: after every commit, and every PATIENCE seconds in between; `beat` is called at every sign of life."""
 
-    def __init__(self, expected: int) -> None:
-        self.expected, self.began, self.said, self.copies = expected, monotonic(), monotonic(), 0
+    def __init__(self, expected: int, beat: Callable[[], None] = lambda: None) -> None:
+        self.expected, self.began, self.said, self.copies, self.beat = expected, monotonic(), monotonic(), 0, beat
+        self.replaced: list[str] = []  # addresses of what was written anew while it was read
         self.frames = self.patches = 0  # that came out of the flow, committed or not
         self.ledger = pa.Table.from_pylist([], schema.VIDEOS_TABLE)
 
+    def heard(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """The same tables."""
+        for table in tables:
+            self.beat()
+            yield table
+
+    def confirmed(self, videos: pa.Table) -> pa.Table:
+        """The same videos; tells of those that were replaced."""
+        if again := videos.filter(pc.equal(videos["reason"], REPLACED))["uri"].to_pylist():
+            log.warning("%d files were written anew while they were read: nothing of them is kept, the next time takes them in", len(again))
+        self.replaced += again
+        return videos
+
     def follow(self, written: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """The same rows; tells of those that are not committed yet."""
-        for rows in written:
+        for rows in self.heard(written):
             self.frames += rows["frame_id"].drop_null().length()
             self.patches += sum(rows["patches"].to_pylist())
             if monotonic() - self.said > PATIENCE:
@@ -119,7 +146,7 @@ class Progress:
 
     @property
     def done(self) -> int:
-        return len(self.ledger) + self.copies
+        return len(self.ledger) + self.copies + len(self.replaced)
 
     def counts(self) -> dict[str, int]:
         sums = {name: int(sum(self.ledger[name].to_pylist())) for name in ("frames", "kept", "patches")}

@@ -8,7 +8,7 @@ from fsspec import available_protocols
 from engine.config import Config
 from jobs.recipes import tiny
 
-ASKING = ("forget", "maintain", "query", "nearest", "hardest", "explain", "history", "report")
+ASKING = ("forget", "maintain", "requeue", "query", "nearest", "hardest", "explain", "history", "report")
 BEFORE = {
     "benchmark": "ingest",
     "score": "ingest",
@@ -27,7 +27,7 @@ def check(job: str, config: Config) -> None:
         check_scheme(knob, uri)
     if job == "demo":
         only_its_own(config)
-    if job in ("ingest", "probe", "plan"):
+    if job in ("ingest", "watch", "probe", "plan"):
         check_video(job, config)
     if job in ("pretrain", "evaluate", "transfer"):
         check_targets(job, config)
@@ -99,13 +99,13 @@ def only_its_own(config: Config) -> None:
 
 def weights(job: str, config: Config) -> Iterator[tuple[str, str]]:
     """The checkpoints that the job would load, by knob."""
-    if job in ("ingest", "plan") and config.patches.proposer == "sam" and config.patches.checkpoint != "official":
+    if job in ("ingest", "watch", "plan") and config.patches.proposer == "sam" and config.patches.checkpoint != "official":
         yield "patches.checkpoint", config.patches.checkpoint
     if job == "score" and config.score.by == "sam" and config.patches.checkpoint != "official":
         yield "patches.checkpoint", config.patches.checkpoint
     if job == "score" and config.score.by.startswith("timm:") and config.score.checkpoint not in ("pretrained", "random"):
         yield "score.checkpoint", config.score.checkpoint
-    if (job in ("ingest", "plan") or (job == "score" and config.score.by == "checkpoint")) and config.difficulty.checkpoint:
+    if (job in ("ingest", "watch", "plan") or (job == "score" and config.score.by == "checkpoint")) and config.difficulty.checkpoint:
         yield "difficulty.checkpoint", config.difficulty.checkpoint
     if job in ("pretrain", "evaluate", "transfer", "demo") and config.pretrain.checkpoint:  # by whose weights a model is told
         yield "pretrain.checkpoint", config.pretrain.checkpoint

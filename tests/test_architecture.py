@@ -14,6 +14,7 @@ JOBS = sorted((ROOT / "jobs").glob("*.py"))
 SEEING = {
     "pictures",
     "files",
+    "listing",
     "clip",
     "decode",
     "content",
@@ -49,9 +50,10 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "standings", "boards", "pruning"},
+    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "standings", "boards", "pruning", "backoff"},
     {
         "videos",
+        "inbox",
         "frames",
         "patches",
         "difficulty",
@@ -136,7 +138,7 @@ def test_a_heavy_library_has_one_home(library):
 
 
 def test_no_stage_loads_ray_or_lance():
-    stages = ["videos", "frames", "patches", "difficulty", "features", "selection", "synthesis", "pretrain", "evaluate", "report"]
+    stages = ["videos", "inbox", "frames", "patches", "difficulty", "features", "selection", "synthesis", "pretrain", "evaluate", "report"]
     code = f"""
 import importlib, sys
 for stage in {stages}:

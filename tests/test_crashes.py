@@ -1,10 +1,13 @@
 """Whatever strikes a run down, at whatever step: the same run again leaves the tables of one that was never disturbed."""
 
+import hashlib
+import shutil
 import signal
+import time
 
 import pytest
 
-from engine.store import PatchStore
+from engine.store import PatchStore, attempts, quarantine
 from tests import rows
 from tests.crashes import committer, matrix, strikes, trials
 from tests.crashes.committer import SHORT, run, start, stopped, wake
@@ -131,3 +134,77 @@ def test_two_ingests_at_once_of_overlapping_folders_both_finish_and_leave_each_r
     assert [row["video_id"] for row in found["ledger"]] == [row["video_id"] for row in taken_in["ledger"]]
     for table in ("patches", "patches, newest", "frames"):
         assert found[table] == taken_in[table]
+
+
+# -- a watcher ------------------------------------------------------------------------------------------------------------------
+
+PATIENT = 1500  # seconds: it imports the models three times, which takes minutes on a machine that is busy with other things
+STRUCK_WATCHES = [f"{kind}@{step}" for kind in ("kill", "error") for step in (*strikes.WRITING, *strikes.COMMITTING)]
+
+
+@pytest.mark.timeout(PATIENT + 100)
+def test_a_watcher_whose_worker_is_killed_after_the_patches_goes_on_by_itself_to_the_same_tables(clips, taken_in, tmp_path):
+    watching = trials.watch(clips, tmp_path / "store", "kill@after the patches")
+    assert trials.finish(watching, PATIENT) == 0, trials.said_of(tmp_path / "store").read_text()
+    assert (tmp_path / "store.struck").exists()
+    assert strikes.verdict(strikes.rows_of(str(tmp_path / "store")), taken_in) == "equal"
+    assert not attempts.begun(PatchStore(str(tmp_path / "store")))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("strike", STRUCK_WATCHES)
+def test_a_watcher_that_is_struck_down_at_any_step_goes_on_by_itself_to_the_same_tables(clips, taken_in, tmp_path, strike):
+    watching = trials.watch(clips, tmp_path / "store", strike)
+    assert trials.finish(watching) == 0, trials.said_of(tmp_path / "store").read_text()
+    assert (tmp_path / "store.struck").exists()
+    assert strikes.verdict(strikes.rows_of(str(tmp_path / "store")), taken_in) == "equal"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_watcher_that_is_killed_whole_at_any_moment_is_simply_started_again(clips, taken_in, tmp_path, share):
+    began = time.monotonic()
+    assert trials.finish(trials.watch(clips, tmp_path / "whole")) == 0
+    killed = trials.watch(clips, tmp_path / "store")
+    time.sleep(share * (time.monotonic() - began))
+    killed.kill()
+    killed.wait()
+    assert trials.finish(trials.watch(clips, tmp_path / "store")) == 0, trials.said_of(tmp_path / "store").read_text()
+    for store in ("whole", "store"):
+        assert strikes.verdict(strikes.rows_of(str(tmp_path / store)), taken_in) == "equal"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("how", ["exits", "raises", "hangs"])
+def test_a_poison_file_is_set_aside_the_others_are_taken_in_and_it_can_be_called_back(clips, taken_in, tmp_path, how):
+    inbox = clips / how
+    inbox.mkdir()
+    for path in (clips / "videos").iterdir():
+        shutil.copy2(path, inbox)
+    (inbox / f"poison-{how}.mp4").write_bytes(b"no video")
+    knobs = ["watch.tries=2", "watch.patience_s=60"]
+    assert trials.finish(trials.watch(clips, tmp_path / "store", "", how, *knobs), 1500) == 0, trials.said_of(
+        tmp_path / "store"
+    ).read_text()
+    store = PatchStore(str(tmp_path / "store"))
+    ledger = {row["reason"]: row for row in store.ledger().to_pylist()}
+    assert set(ledger) == {None, "quarantined"}
+    assert ledger["quarantined"]["video_id"] == hashlib.sha256(b"no video").hexdigest()[:32]
+    found = strikes.rows_of(store.uri)
+    assert found["patches"] == taken_in["patches"]
+    assert not attempts.begun(store)
+    quarantine.requeue(store, "all", "")
+    (inbox / f"poison-{how}.mp4").rename(inbox / "harmless.mp4")
+    assert trials.finish(trials.watch(clips, tmp_path / "store", "", how, *knobs)) == 0
+    assert sorted(row["reason"] or "" for row in store.ledger().to_pylist()) == ["", "", "", "not a video"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_watchers_of_one_inbox_leave_each_row_once_and_the_second_does_nothing_twice(clips, taken_in, tmp_path):
+    both = [trials.watch(clips, tmp_path / "store"), trials.watch(clips, tmp_path / "store")]
+    assert [trials.finish(process) for process in both] == [0, 0]
+    assert strikes.verdict(strikes.rows_of(str(tmp_path / "store")), taken_in) == "equal"

@@ -9,8 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from engine import inbox, listing
 from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows
+from engine.videos import find
 from tests import rows
 from tests.crashes import strikes
 
@@ -118,3 +120,23 @@ def objects_with(marks):
     fs = fsspec.filesystem("s3")
     fs.invalidate_cache()
     return [key for key in fs.find("bucket") if any(mark in fs.cat_file(key) for mark in marks)]
+
+
+def test_a_bucket_is_listed_page_by_page_as_a_folder_is(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "PAGE", 2)
+    names = ["a/seq/1.png", "a/seq/2.png", "a-b/x.mp4", "a/x.mp4", "a/y.mp4", "top.mp4", ".hidden/x.mp4", "a/.y.mp4", "a/seq/deep/z.mp4"]
+    for name in names:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" if name.endswith(".png") else name.encode())
+    fsspec.filesystem("s3").put(f"{tmp_path}/in", "bucket/in", recursive=True)
+    there, here = ([uri.partition("/in/")[2] for uri in find(where)["uri"].to_pylist()] for where in (f"{bucket}/in", f"{tmp_path}/in"))
+    assert there == here == ["a-b/x.mp4", "a/seq", "a/seq/deep/z.mp4", "a/x.mp4", "a/y.mp4", "top.mp4"]
+    assert find(f"{bucket}/in/top.mp4")["uri"].to_pylist() == [f"{bucket}/in/top.mp4"]
+    monkeypatch.setattr(listing, "HELD", 1)
+    assert [uri.partition("/in/")[2] for uri in find(f"{bucket}/in")["uri"].to_pylist()] == here
+
+
+def test_a_bucket_that_is_not_there_or_not_open_to_us_is_one_sentence(bucket):
+    with pytest.raises(OSError, match=r"videos\.uri='s3://nowhere/in' (does not exist|cannot be listed)"):
+        inbox.glance("s3://nowhere/in")

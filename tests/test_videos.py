@@ -173,3 +173,29 @@ def test_the_same_source_gives_the_same_row_in_any_batch(tmp_path):
     fill(tmp_path, {name: name.encode() for name in ("a", "b", "c")})
     found = videos.find(str(tmp_path))
     assert identify(found) == [row for k in range(3) for row in identify(found.slice(k, 1))]
+
+
+def confirmed(table):
+    return [row["reason"] for row in next(videos.ConfirmVideos(VideosConfig())(table)).to_pylist()]
+
+
+def test_a_file_that_was_written_anew_since_it_was_named_is_replaced_whatever_its_size_and_time_say(tmp_path):
+    fill(tmp_path, {"a.mp4": b"1", "b.mp4": b"2", "seq/1.png": PNG, "seq/2.png": JPEG, "c.mp4": b"3", "d.mp4": b""})
+    named = next(videos.IdentifyVideos(VideosConfig())(videos.find(str(tmp_path))))
+    assert confirmed(named) == [None, None, None, "empty", None]
+    times = os.stat(tmp_path / "b.mp4")
+    (tmp_path / "b.mp4").write_bytes(b"9")
+    os.utime(tmp_path / "b.mp4", ns=(times.st_atime_ns, times.st_mtime_ns))
+    (tmp_path / "seq" / "2.png").write_bytes(JPEG + b"x")
+    (tmp_path / "c.mp4").unlink()
+    assert confirmed(named) == [None, "replaced", None, "empty", "replaced"]
+
+
+def test_of_an_object_with_an_etag_that_is_asked_and_no_byte_is_read_again(monkeypatch):
+    fs = fsspec.filesystem("memory")
+    fs.pipe({"/etags/a": b"1", "/etags/b": b"2"})
+    rows = [{"uri": f"memory://etags/{name}", "size": 1, "modified": "one", "video_id": name, "reason": None} for name in "ab"]
+    told = type(fs).info
+    monkeypatch.setattr(type(fs), "info", lambda self, path, **_: told(self, path) | {"ETag": "one" if path.endswith("a") else "two"})
+    monkeypatch.setattr(videos, "content_hash", lambda _: pytest.fail("read again"))
+    assert confirmed(pa.Table.from_pylist(rows, schema.VIDEO)) == [None, "replaced"]

@@ -2,7 +2,8 @@
 
 `tables` opens and creates them, `lock` lets one job commit at a time, `intake` takes video in exactly once, `selections` keeps what was
 chosen, `clusterings` what it was chosen by, `scorers` what other models say, `vectors` streams embeddings, `views` shows the tables to
-SQL, `reading` finds patches, `history` tells versions apart. `PatchStore` is the way in to all of it.
+SQL, `reading` finds patches, `history` tells versions apart. `PatchStore` is the way in to all of it, but for what the job watch alone
+needs: `attempts` and `quarantine` know what could not be taken in.
 """
 
 from collections.abc import Iterable, Sequence

@@ -7,6 +7,7 @@ the earlier, which are equal. A commit costs what it adds: it looks at its own f
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import lance
 import pyarrow as pa
@@ -15,7 +16,7 @@ from lance.file import LanceFileReader
 from lance.fragment import FragmentMetadata
 
 from engine import schema
-from engine.ledger import apart, frame_rows, ledger_rows, written_rows
+from engine.ledger import REPLACED, apart, frame_rows, ledger_rows, written_rows
 from engine.store.commits import committing, land, replace
 from engine.store.lock import Lease
 from engine.store.tables import Tables, first_line, fragments_of, quoted
@@ -33,6 +34,12 @@ def unseen(tables: Tables, sources: pa.Table) -> pa.Table:
     return sources.filter(pa.array(new, pa.bool_()))
 
 
+def sources(tables: Tables) -> Iterator[dict[str, Any]]:
+    """The sources that the ledger has a row of, one at a time, but for those that could not be read."""
+    for batch in tables.open("videos").to_batches(columns=[*schema.SOURCE.names], filter="reason IS NULL OR reason != 'unreadable'"):
+        yield from batch.to_pylist()
+
+
 def unknown(tables: Tables, videos: pa.Table) -> pa.Table:
     """The videos whose bytes the ledger does not know, each once."""
     earlier = entered(tables, videos) if len(videos) and tables.has("videos") else schema.VIDEOS_TABLE.empty_table()
@@ -45,7 +52,10 @@ def unknown(tables: Tables, videos: pa.Table) -> pa.Table:
 
 
 def commit(tables: Tables, written: pa.Table, videos: pa.Table, stamp: dict[str, str]) -> pa.Table:
-    """Make a micro-batch visible: patches, then frames, then the ledger rows; returns the ledger rows."""
+    """Make a micro-batch visible: patches, then frames, then the ledger rows; returns the ledger rows.
+
+    Of a video that comes with the reason REPLACED nothing is kept, so that it is tried again.
+    """
     fragments = [FragmentMetadata.from_json(text) for text in written["fragment"].drop_null().to_pylist()]
     check_files(tables, written, fragments)
     frames = frame_rows(written)
@@ -53,7 +63,8 @@ def commit(tables: Tables, written: pa.Table, videos: pa.Table, stamp: dict[str,
     with committing(tables) as lease:
         tables.refuse_lost("patches", fragments)  # while the lock was waited for; whoever collects lost files holds it
         earlier = entered(tables, videos)
-        if gone := set(earlier.filter(pc.equal(earlier["reason"], FORGOTTEN))["video_id"].to_pylist()):
+        gone = set(earlier.filter(pc.equal(earlier["reason"], FORGOTTEN))["video_id"].to_pylist())
+        if gone := gone | set(videos.filter(pc.equal(videos["reason"], REPLACED))["video_id"].to_pylist()):
             fragments, frames, rows = spared(tables, fragments, gone), without(frames, gone), without(rows, gone)
         known = earlier.filter(pc.greater(earlier["frames"], 0))["video_id"].to_pylist()
         again = f"video_id IN ({quoted(known)})" if known else ""

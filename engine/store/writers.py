@@ -4,15 +4,17 @@ Each holds a lease of its own in the table of locks while it lives. A file witho
 while no writer lives; a writer signs in under the same lock, and a committer looks, under it too, whether the files are all there.
 """
 
+import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from math import inf
 
 from engine.store.commits import committing
-from engine.store.lock import is_dead, locked
+from engine.store.lock import Lease, holding, is_dead, is_gone, locked
 from engine.store.tables import Tables, quoted
 
-WRITER, READER = "writer/", "reader/"
+WRITER, READER, WATCHER = "writer/", "reader/", "watcher/"
 
 
 @contextmanager
@@ -33,6 +35,19 @@ def reading(tables: Tables, table: str, version: int) -> Iterator[None]:
     """Be known as a job that reads a version for long: upkeep leaves it alone. What is forgotten goes all the same."""
     with locked(tables, f"{READER}{table}/{version}/{uuid.uuid4().hex}"):
         yield
+
+
+@contextmanager
+def watching(tables: Tables, inbox: str, occupied: Callable[[], None]) -> Iterator[Lease]:
+    """Be the only one who watches an inbox into this store: another waits, and takes over when this one is gone.
+
+    `occupied` is called where somebody watches it already, before the wait.
+    """
+    name = f"{WATCHER}{hashlib.sha256(inbox.encode()).hexdigest()[:16]}"
+    if (held := holding(tables, name)) and not is_gone(held):
+        occupied()
+    with locked(tables, name, patience=inf) as lease:
+        yield lease
 
 
 def living(tables: Tables, kind: str) -> list[str]:

@@ -24,8 +24,17 @@ def make_clips(folder: Path, count: int = 3) -> None:
 
 
 def ingest(folder: Path, store: Path, where: str = "here", strike: str = "", videos: str = "videos") -> subprocess.Popen:
-    told = f"{strike}@{store}.struck" if strike else "none@nowhere@/"
-    command = [sys.executable, "-m", "tests.crashes.ingest", f"{folder}/{videos}", str(store), f"{folder}/scorer.safetensors", where]
+    return started("ingest", folder, store, strike, videos, where)
+
+
+def watch(folder: Path, store: Path, strike: str = "", videos: str = "videos", *knobs: str) -> subprocess.Popen:
+    """The job watch, until nothing is left; it is the process that works which is struck down."""
+    return started("watch", folder, store, strike, videos, *knobs)
+
+
+def started(job: str, folder: Path, store: Path, strike: str, videos: str, *words: str) -> subprocess.Popen:
+    told, where = f"{strike}@{store}.struck" if strike else "none@nowhere@/", words[0] if words else ""
+    command = [sys.executable, "-m", f"tests.crashes.{job}", f"{folder}/{videos}", str(store), f"{folder}/scorer.safetensors", *words]
     environment = {**os.environ, "ENDOCURATE_STRIKE": told, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
     if where == "cluster":
         environment["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")  # it leaves its address there, and later ones would be asked for it

@@ -1,0 +1,140 @@
+"""A folder or a prefix of a bucket that is looked at again and again: what is new in it, and what of that has come to rest.
+
+Time is the watcher's own; that of a file is compared with itself only, so that no two clocks need to agree. What the ledger has is
+known by 64 bits of a hash: two of a million sources are taken for the same with a chance of 3e-8.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.files import locate, unreadable
+from engine.listing import Row, below, key_of, sources
+
+Clock = Callable[[], float]  # seconds, never backwards
+MOST = 100_000  # sources that are waited for at a time, about 50 MB; of those beyond it a later look tells
+LATELY = 4096  # hashes that are kept apart before they are sorted in
+
+
+class Known:
+    """The sources that need no look any more, by their keys: eight bytes each."""
+
+    def __init__(self, keys: Iterable[int] = ()) -> None:
+        self.sorted: NDArray[np.uint64] = np.unique(np.fromiter(keys, np.uint64))
+        self.lately: set[int] = set()
+        self.dropped: set[int] = set()
+
+    def __contains__(self, key: int) -> bool:
+        if key in self.lately:
+            return True
+        place = int(np.searchsorted(self.sorted, np.uint64(key)))
+        return place < len(self.sorted) and int(self.sorted[place]) == key and key not in self.dropped
+
+    def __len__(self) -> int:
+        return len(self.sorted) + len(self.lately) - len(self.dropped)
+
+    def add(self, key: int) -> None:
+        self.dropped.discard(key)
+        self.lately.add(key)
+        if len(self.lately) > LATELY:
+            self.sorted = np.union1d(self.sorted, np.fromiter(self.lately, np.uint64))
+            self.lately = set()
+
+    def drop(self, key: int) -> None:
+        """Let a source be new again."""
+        self.lately.discard(key)
+        self.dropped.add(key)
+
+
+@dataclass
+class Waiting:
+    """A source that is not taken in yet; times by the watcher's clock, in seconds."""
+
+    row: Row
+    key: int
+    arrived: float  # first seen, as whatever it was then
+    since: float  # first seen as it is now
+    seen: float  # last seen
+    looked: int  # the last look that saw it
+    tries: int = 0  # in vain, as it is now
+    until: float = -np.inf  # not to be tried before
+
+
+class Inbox:
+    """What lies below `uri` and is new; `known` are those that are not."""
+
+    def __init__(self, uri: str, settle_s: float, known: Known, clock: Clock = time.monotonic) -> None:
+        self.uri, self.settle_s, self.known, self.clock = uri, settle_s, known, clock
+        self.waiting: dict[str, Waiting] = {}
+        self.looks = 0
+
+    def look(self) -> None:
+        """See what is there now; FileNotFoundError or OSError, in one sentence, where that cannot be said: nothing is forgotten then."""
+        with reached(self.uri) as (fs, root):
+            self.see(sources(fs, root, self.is_known))
+
+    def is_known(self, row: Row) -> bool:
+        return key_of(row) in self.known
+
+    def see(self, rows: Iterable[Row]) -> None:
+        """A look at these sources: what is not among them any more is not waited for."""
+        self.looks += 1
+        for row in rows:
+            now, key, before = self.clock(), key_of(row), self.waiting.get(row["uri"])
+            if before is not None and before.key == key:
+                before.seen, before.looked = now, self.looks
+            elif before is not None or len(self.waiting) < MOST:
+                self.waiting[row["uri"]] = Waiting(row, key, before.arrived if before else now, now, now, self.looks)
+        self.waiting = {uri: one for uri, one in self.waiting.items() if one.looked == self.looks}
+
+    def rested(self) -> list[Waiting]:
+        """Those that were the same at two looks that lie far enough apart, and are not put off; first come, first told."""
+        now = self.clock()
+        found = [one for one in self.waiting.values() if one.seen - one.since >= self.settle_s and one.until <= now]
+        return sorted(found, key=lambda one: (one.arrived, one.row["uri"]))
+
+    def done(self, one: Waiting) -> None:
+        """A source that needs no look any more, as it is."""
+        self.known.add(one.key)
+        del self.waiting[one.row["uri"]]
+
+    def put_off(self, one: Waiting, seconds: float) -> None:
+        """Try a source again no sooner than in so many seconds, unless it changes."""
+        one.tries, one.until = one.tries + 1, self.clock() + seconds
+
+
+@contextmanager
+def reached(uri: str) -> Iterator[tuple[Any, str]]:
+    """File system and path of an inbox; FileNotFoundError or OSError, in one sentence, where it is not there or cannot be listed."""
+    try:
+        fs, root = locate(uri)
+        fs.invalidate_cache()
+        if there := fs.exists(root):
+            yield fs, root
+    except unreadable() as error:
+        raise OSError(f"videos.uri={uri!r} cannot be listed: {error or type(error).__name__}") from error
+    if not there:
+        raise FileNotFoundError(f"videos.uri={uri!r} does not exist; expected a folder or a file with video")
+
+
+def glance(uri: str) -> None:
+    """Raise as `Inbox.look` does where the inbox cannot be listed, by its first files."""
+    with reached(uri) as (fs, root):
+        next(iter(below(fs, root)), None)
+
+
+def batch_of(rested: Sequence[Waiting], most_bytes: int, most: int) -> list[Waiting]:
+    """The first of them that together have no more bytes, and are no more, than that; one in any case."""
+    taken: list[Waiting] = []
+    size = 0
+    for one in rested[:most]:
+        size += one.row["size"]
+        if taken and size > most_bytes:
+            break
+        taken.append(one)
+    return taken

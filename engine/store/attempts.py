@@ -1,0 +1,31 @@
+"""What the job watch is trying, on disk before it is tried: whoever comes after a death finds there what was under way."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from engine import schema
+from engine.store.tables import ATTEMPTS, Tables, quoted
+
+
+def begun(tables: Tables) -> dict[str, int]:
+    """How often each was tried alone, of those that were neither taken in nor abandoned by will, by key; 0: only with others."""
+    if not tables.is_made(ATTEMPTS):
+        return {}
+    return {row["key"]: row["tries"] for row in tables.open(ATTEMPTS).to_table().to_pylist()}
+
+
+def begin(tables: Tables, tries: Mapping[str, int]) -> None:
+    """Write down that these are about to be tried, how often alone with this time."""
+    if not tables.is_made(ATTEMPTS):
+        tables.make(ATTEMPTS, schema.ATTEMPTS.with_metadata({"endocurate": str(schema.VERSION)}))
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    rows = pa.table({"key": list(tries), "tries": list(tries.values()), "at": [now] * len(tries)}, schema.ATTEMPTS)
+    tables.open(ATTEMPTS).merge_insert("key").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+
+def end(tables: Tables, keys: Sequence[str]) -> None:
+    """These are not under way any more, and what was counted of them is forgotten."""
+    if keys and tables.is_made(ATTEMPTS):
+        tables.open(ATTEMPTS).delete(f"key IN ({quoted(keys)})")

@@ -1,0 +1,90 @@
+"""The process that works for the job watch: what it needs before it begins, which is asked for until it is there, and its end."""
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from time import sleep
+from typing import TypeVar
+
+from engine import inbox, tracking
+from engine.config import Config
+from engine.flow import Step
+from engine.store import PatchStore, writers
+from jobs import ingest, pools, probe, quiet
+from jobs.line import Line
+from jobs.watcher import TICK, Watcher, away, outage_of, reach
+
+log = logging.getLogger("jobs.watch")
+Answer = TypeVar("Answer")
+Ready = tuple[Config, PatchStore, list[Step]]
+
+
+def serve(config: Config, first: bool, before: str, connection: Connection) -> None:
+    """Watch until told to stop; `before`: how the process ended whose place this one takes. Where the first cannot begin, it says why."""
+    quiet.begin()
+    line = Line(connection)
+    with suppress(KeyboardInterrupt):
+        try:
+            ready = begun(config) if first else patiently(config, partial(begun_again, config))
+        except refusals() as error:
+            if isinstance(error, KeyError | IndexError):
+                raise  # a bug
+            line.tell("refused", str(error))
+            return
+        keep_watch(*ready, line, before)
+
+
+def refusals() -> tuple[type[BaseException], ...]:
+    """What is raised where a watch lacks what it needs to begin."""
+    return ValueError, LookupError, *away()
+
+
+def keep_watch(config: Config, store: PatchStore, work: list[Step], line: Line, before: str) -> None:
+    line.tell("ready")
+    occupied = partial(log.info, "another job watches this inbox: this one waits, and takes over when that one is gone")
+    told = {"patches_version_in": store.complete_version()}
+    with writers.watching(store, config.videos.uri, occupied) as lease, ExitStack() as stack:
+        record = patiently(config, lambda: stack.enter_context(tracking.running(config, "watch", config.fingerprint(), told)))
+        Watcher(config, store, work, line, record).run(lease, before)
+
+
+def begun(config: Config) -> Ready:
+    """What a watch needs; ValueError or OSError, in one sentence, where there is something that it has not."""
+    store = ingest.opened(config)
+    if not config.difficulty.checkpoint and not store.holds(probe.scorer(config)):
+        raise ValueError(
+            f"the store {store.uri} has no scorer of these settings yet, and one that is trained on the first files to arrive would stay: "
+            "run the job ingest or probe on what there is first, or set difficulty.checkpoint"
+        )
+    inbox.glance(config.videos.uri)
+    return equipped(config, store)
+
+
+def begun_again(config: Config) -> Ready:
+    """The same where all was there before, so that what is missing is away; nothing is made in its place."""
+    store = PatchStore(config.store.uri)
+    reach(store)
+    tracking.reach(config)
+    return equipped(config, store)
+
+
+def equipped(config: Config, store: PatchStore) -> Ready:
+    scored = probe.with_scorer(config)
+    return scored, store, pools.sized(scored, store, ingest.steps(scored, store))
+
+
+def patiently(config: Config, ask: Callable[[], Answer]) -> Answer:
+    """What it answers, as soon as it does."""
+    outage = outage_of(config)
+    while True:
+        try:
+            answer = ask()
+        except away() as error:
+            outage.failed(str(error))
+            while outage.lasts:
+                sleep(TICK)
+        else:
+            outage.over()
+            return answer

@@ -1,0 +1,138 @@
+"""Take in what arrives below videos.uri for as long as it runs: this process only sees to it that the one that works is alive.
+
+The work is done in a process of its own (jobs/rounds.py), since a file may end or hang whoever reads it. What was under way when it ended
+stands in the store, where the next one finds it.
+"""
+
+import logging
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from time import monotonic, sleep
+from typing import Any
+
+from engine import backoff
+from engine.config import Config
+from jobs.line import ABANDON, FINISH
+
+log = logging.getLogger("jobs.watch")
+TICK = 0.2  # seconds between two looks at the process
+IDLE_DEATHS = 10  # in a row, with nothing under way: no file is to blame, and to start once more helps nobody
+LONG = 600.0  # seconds; who lived so long was well
+Work = Callable[[Config, bool, str, Connection], None]
+
+
+def run(config: Config, work: Work | None = None) -> None:
+    """Watch until SIGTERM or SIGINT, or until nothing is left where watch.once says so; `work` is for tests.
+
+    KeyboardInterrupt where a second signal came. ValueError says what the work cannot begin without, RuntimeError that it dies idly.
+    """
+    with asked_to_stop() as asked:
+        Warden(config, work or rounds, asked).run()
+
+
+def rounds(config: Config, first: bool, before: str, line: Connection) -> None:
+    """The work, in its own process: what it needs is imported there and not here."""
+    from jobs.rounds import serve
+
+    serve(config, first, before, line)
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[list[float]]:
+    """The moments at which a signal asked this process to end."""
+    moments: list[float] = []
+    before = {one: signal.signal(one, lambda *_: moments.append(monotonic())) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield moments
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+class Warden:
+    """Starts the process that works, hears from it, ends it when it is silent, and starts it again."""
+
+    def __init__(self, config: Config, work: Work, asked: list[float]) -> None:
+        self.config, self.work, self.asked = config, work, asked
+        self.busy = self.ready = False  # whether a batch is under way, and whether a process ever got so far as to look
+        self.heard = 0.0  # when it last gave a sign of life
+        self.commits, self.refusal = 0, ""
+        self.ended = ""  # how the last process ended, for the next one
+
+    def run(self) -> None:
+        settings, deaths, idle = self.config.watch, 0, 0
+        while True:
+            began, commits = monotonic(), self.commits
+            self.live()
+            if self.refusal:
+                raise ValueError(self.refusal)
+            if not self.ended or self.asked:
+                return
+            deaths = 1 if self.commits > commits else deaths + 1
+            idle = idle + 1 if not self.busy and monotonic() - began < LONG else 0
+            if not self.ready or idle >= IDLE_DEATHS:
+                raise RuntimeError(f"the process that works {self.ended} with nothing under way: what it said before tells why")
+            pause = backoff.delay(settings.seed, deaths, settings.backoff_s, settings.backoff_most_s)
+            log.warning("the process that works %s; the next one starts in %.1f s", self.ended, pause)
+            self.rest(pause)
+
+    def live(self) -> None:
+        """One process from its start to its end."""
+        spawning = multiprocessing.get_context("spawn")  # a fork would carry the threads' locks along
+        ours, theirs = spawning.Pipe()
+        process = spawning.Process(target=self.work, args=(self.config, not self.ready, self.ended, theirs))
+        self.busy, self.ended = False, ""
+        process.start()
+        theirs.close()
+        told, hung = 0, False
+        while process.is_alive():
+            self.hear(ours)
+            told = self.pass_on(process, ours, told)
+            if self.busy and not hung and monotonic() - self.heard > self.config.watch.patience_s:
+                hung = True
+                process.kill()
+            process.join(TICK)
+        self.hear(ours)
+        ours.close()
+        code = process.exitcode or 0
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+        self.ended = f"was silent for {self.config.watch.patience_s:g} s" if hung else how if code else ""
+
+    def hear(self, line: Connection) -> None:
+        """Take in what the process said."""
+        with suppress(EOFError, ConnectionError):  # it is gone
+            while line.poll():
+                word, said = line.recv()
+                self.heard = monotonic()
+                self.busy = {"busy": True, "idle": False}.get(word, self.busy)
+                self.ready |= word == "ready"
+                self.commits += word == "committed"
+                self.refusal = said if word == "refused" else self.refusal
+
+    def pass_on(self, process: Any, line: Connection, told: int) -> int:
+        """Once asked, tell the process to finish its batch, half-way through the grace to abandon it; how much it was told.
+
+        With the grace it ends. KeyboardInterrupt at a second signal.
+        """
+        if not self.asked:
+            return 0
+        if len(self.asked) > 1:
+            process.kill()
+            process.join()
+            raise KeyboardInterrupt
+        passed = (monotonic() - self.asked[0]) / self.config.watch.grace_s
+        if passed > 1:
+            process.kill()
+        due = [FINISH, ABANDON][: 1 + (passed > 0.5)]
+        with suppress(ConnectionError):  # it is gone
+            for word in due[told:]:
+                line.send(word)
+        return len(due)
+
+    def rest(self, seconds: float) -> None:
+        until = monotonic() + seconds
+        while monotonic() < until and not self.asked:
+            sleep(TICK)

@@ -1,0 +1,240 @@
+"""The rounds of a watcher: look, take in what has come to rest, tell how long it took, rest; what is away is waited for.
+
+Of a batch every source is written down before it is tried. What still stands there after a death is tried alone, since one of these was to
+blame; what ends the process, hangs it or fails so often while it is alone is set aside. A surprise ends the process, and the next goes on.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from time import monotonic, sleep
+
+import pyarrow as pa
+
+from engine import backoff, files, schema, tracking, videos
+from engine.backoff import Outage
+from engine.config import Config
+from engine.flow import Step
+from engine.inbox import Inbox, Known, Waiting, batch_of
+from engine.listing import key_of
+from engine.store import PatchStore, attempts, intake, quarantine
+from engine.store.lock import Lease
+from jobs import ingest
+from jobs.latency import Latency
+from jobs.line import Line
+
+log = logging.getLogger("jobs.watch")
+TICK = 0.2  # seconds that it sleeps at a time
+PAUSE = 1.0  # seconds at most between two questions whether a batch is due
+Follow = Callable[[pa.Table], None]  # what is done with the ledger rows of a batch once they are committed
+
+
+class Watcher:
+    """One inbox, taken into one store."""
+
+    def __init__(self, config: Config, store: PatchStore, work: list[Step], line: Line, record: tracking.Run) -> None:
+        self.config, self.store, self.work, self.line = config, store, work, line
+        self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known())
+        self.tries: dict[int, int] = {}  # of what was under way and did not end, by key: alone; 0: with others
+        self.aside: set[int] = set()  # keys of what is set aside
+        self.is_fresh = False  # whether it looked since the last batch
+        self.outage, self.closed = outage_of(config), outage_of(config)  # of what is written to, and of the inbox
+        self.next_look, self.next_upkeep = monotonic(), monotonic() + config.watch.upkeep_s
+        self.stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
+        # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
+        self.followers: list[Follow] = [Latency(self.inbox, record).tell]
+
+    def run(self, lease: Lease, before: str) -> None:
+        """Go on until told to stop, or until nothing is left where watch.once says so; `before`: how the last process ended."""
+        self.recall(before)
+        log.info("watching; the ledger has %d sources", len(self.inbox.known))
+        while not self.line.stopping:
+            if monotonic() >= max(self.next_look, self.closed.until):
+                self.look()
+            if self.outage.lasts or self.closed.tries:
+                self.rest()
+            elif monotonic() >= self.next_upkeep:
+                self.keep_up()
+            elif batch := self.due():
+                lease.check()
+                self.take_in(batch)
+            elif self.config.watch.once and self.is_done:
+                return
+            else:
+                self.rest()
+
+    def recall(self, before: str) -> None:
+        """What the ledger knows, and what was under way when the process before this one ended."""
+        self.inbox.known = Known(map(key_of, intake.sources(self.store)))
+        found = {int(key, 16): tries for key, tries in attempts.begun(self.store).items()}
+        attempts.end(self.store, [name_of(key) for key in found if key in self.inbox.known])  # it died between the commit and that word
+        self.tries = {key: tries for key, tries in found.items() if key not in self.inbox.known}
+        if self.tries:
+            how = f" when a process {before}" if before else ""
+            log.info("%d sources were under way%s: they are tried one by one", len(self.tries), how)
+
+    def look(self) -> None:
+        self.next_look = monotonic() + self.config.watch.look_s
+        try:
+            self.inbox.look()
+        except OSError as error:
+            self.closed.failed(str(error))
+            return
+        self.closed.over()
+        self.is_fresh = True
+        with suppress(LookupError, *away()):  # where the store is away the next batch says so
+            aside = {key_of(row) for row in quarantine.quarantined(self.store).to_pylist()}
+            for key in self.aside - aside:  # called back by `requeue`
+                self.inbox.known.drop(key)
+                self.tries.pop(key, None)
+            self.aside = aside
+
+    def due(self) -> list[Waiting]:
+        """What is to be taken in now: one that was under way when a process ended, alone, or a batch that is full or has waited."""
+        rested, settings = self.inbox.rested(), self.config.watch
+        if suspects := [one for one in rested if one.key in self.tries]:
+            return suspects[:1]
+        batch = batch_of(rested, settings.batch_bytes, self.config.videos.batch)
+        full = len(batch) < len(rested) or len(batch) == self.config.videos.batch
+        waited = any(monotonic() - one.since >= settings.settle_s + settings.batch_s for one in batch)
+        return batch if full or waited or (settings.once and len(rested) == len(self.inbox.waiting)) else []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left but what could not be read."""
+        return self.is_fresh and all(one.tries and one.key not in self.tries for one in self.inbox.waiting.values())
+
+    # -- taking in ----------------------------------------------------------------------------------------------------------
+
+    def take_in(self, batch: list[Waiting]) -> None:
+        before = {one.key: self.tries[one.key] for one in batch if one.key in self.tries}
+        tries = {one.key: before.get(one.key, 0) + (len(batch) == 1) for one in batch}
+        self.is_fresh = False
+        hopeless = len(batch) == 1 and tries[batch[0].key] > self.config.watch.tries
+        with self.line.at_work():
+            try:
+                reach(self.store)
+                self.begin(tries)
+                self.set_aside(batch[0]) if hopeless else self.ingest(batch)
+                self.end(tries)
+            except KeyboardInterrupt:
+                with suppress(*away()):
+                    self.withdraw(tries, before)
+                raise
+            except away() as error:
+                self.failed(batch, before, error)
+                return
+        self.outage.over()
+
+    def ingest(self, batch: list[Waiting]) -> None:
+        """Take in a batch by the very path of the job ingest, and have followed what follows."""
+        progress = ingest.Progress(len(batch), self.line.beat)
+        with self.store.writing("watch"):
+            sources = pa.Table.from_pylist([one.row for one in batch], schema.SOURCE)
+            made = [*ingest.batches(self.config, self.store, sources, self.work, progress)]
+        self.line.tell("committed")
+        for rows in made:
+            for follow in self.followers:
+                follow(rows)
+        unread = {row["uri"] for rows in made for row in rows.to_pylist() if row["reason"] == "unreadable"}
+        for one in batch:
+            if one.row["uri"] in unread:
+                self.put_off(one, one.tries + 1)
+            elif one.row["uri"] not in progress.replaced:
+                self.inbox.done(one)
+
+    def failed(self, batch: Sequence[Waiting], before: Mapping[int, int], error: BaseException) -> None:
+        """A file system, a store or a server failed: where they answer, what was tried is to blame; else they are waited for."""
+        if not backoff.is_full(error) and self.is_all_there():
+            how = "failed alone and is tried again" if len(batch) == 1 else "failed together and are tried one by one"
+            log.warning("%d of the sources %s: %s", len(batch), how, type(error).__name__)  # whose text may hold a path
+            for one in batch:
+                self.put_off(one, max(self.tries[one.key], 1))
+            return
+        with suppress(LookupError, *away()):
+            self.withdraw({one.key: 0 for one in batch}, before)
+        self.outage.failed("the disk is full" if backoff.is_full(error) else str(error))
+
+    def put_off(self, one: Waiting, tries: int) -> None:
+        settings = self.config.watch
+        self.inbox.put_off(one, backoff.delay(settings.seed, tries, settings.backoff_s, settings.backoff_most_s))
+
+    def set_aside(self, one: Waiting) -> None:
+        """Enter a source in the ledger as quarantined, by the hash of its bytes if they can be read without the process ending again."""
+        counted, most = self.tries[one.key], self.config.watch.tries
+        video = videos.identified(one.row) if counted == most + 1 else videos.unread(one.row, "")
+        if len(self.store.unknown(pa.Table.from_pylist([video], schema.VIDEO))):
+            detail = f"It was tried {most} times alone, and each time the process ended, hung or failed."
+            stamp = self.stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")}
+            quarantine.set_aside(self.store, video, detail, stamp)
+            log.warning("video %s is set aside after %d tries alone; `requeue` brings it back", video["video_id"], most)
+        self.aside.add(one.key)
+        self.inbox.done(one)
+
+    def is_all_there(self) -> bool:
+        try:
+            reach(self.store)
+            tracking.reach(self.config)
+        except away():
+            return False
+        return True
+
+    # -- what is under way ----------------------------------------------------------------------------------------------------
+
+    def begin(self, tries: Mapping[int, int]) -> None:
+        self.tries |= tries  # first: where the word is lost, what failed is a suspect all the same
+        attempts.begin(self.store, {name_of(key): count for key, count in tries.items()})
+
+    def end(self, keys: Mapping[int, int]) -> None:
+        attempts.end(self.store, [name_of(key) for key in keys])
+        for key in keys:
+            self.tries.pop(key, None)
+
+    def withdraw(self, keys: Mapping[int, int], before: Mapping[int, int]) -> None:
+        """Nothing of this counts: all stands as it was `before`."""
+        for key in keys.keys() - before.keys():
+            self.tries.pop(key, None)
+        self.tries |= before
+        attempts.end(self.store, [name_of(key) for key in keys.keys() - before.keys()])
+        if before:
+            attempts.begin(self.store, {name_of(key): count for key, count in before.items()})
+
+    # -- between batches ------------------------------------------------------------------------------------------------------
+
+    def keep_up(self) -> None:
+        """Upkeep, whose rounds are bounded: an ingest beside it waits seconds."""
+        self.next_upkeep = monotonic() + self.config.watch.upkeep_s
+        try:
+            self.store.maintain(self.config.upkeep, self.stamp["commit"])
+        except away() as error:
+            self.outage.failed(str(error))
+
+    def rest(self) -> None:
+        until = monotonic() + min(PAUSE, self.config.watch.look_s)
+        while monotonic() < until and not self.line.stopping:
+            sleep(TICK)
+
+
+def outage_of(config: Config) -> Outage:
+    settings = config.watch
+    wait = partial(backoff.delay, settings.seed, base=settings.backoff_s, most=settings.backoff_most_s)
+    return Outage(monotonic, log.warning, wait)
+
+
+def away() -> tuple[type[BaseException], ...]:
+    """What is raised where a store, a bucket or a server does not answer."""
+    return *files.unreadable(), *tracking.troubles()
+
+
+def reach(store: PatchStore) -> None:
+    """OSError where the store is not there: a folder that is not mounted looks as if it never was."""
+    try:
+        store.open("videos")
+    except LookupError as error:
+        raise OSError(f"the store {store.uri} is away: {error}") from error
+
+
+def name_of(key: int) -> str:
+    return f"{key:016x}"

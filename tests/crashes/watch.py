@@ -1,0 +1,48 @@
+"""python -m tests.crashes.watch FOLDER STORE CHECKPOINT [knob=value ...]: the job watch until nothing is left, struck down as told.
+
+The process that works is struck as ENDOCURATE_STRIKE says, once; the job itself goes on. A video whose file name begins with `poison` is
+decoded by a stage that does what the name says next: `exits`, `hangs` or `raises`.
+"""
+
+import os
+import sys
+import time
+
+from engine.frames import DecodeFrames
+from engine.knobs import amend
+from jobs import ingest, watch
+from tests.crashes import strikes
+from tests.crashes.ingest import config_of
+
+KNOBS = ["watch.settle_s=0.1", "watch.look_s=0.2", "watch.batch_s=0", "watch.backoff_s=0.1", "watch.backoff_most_s=0.1", "watch.once=true"]
+
+
+class PoisonedDecoder(DecodeFrames):
+    """The decoder, which some files get the better of."""
+
+    def __call__(self, videos):
+        for uri in videos["uri"].to_pylist():
+            how = os.path.basename(uri)
+            if how.startswith("poison-exits"):
+                os._exit(9)
+            if how.startswith("poison-hangs"):
+                time.sleep(10_000)
+            if how.startswith("poison-raises"):
+                raise ArithmeticError("a bug that this file alone meets")
+        yield from super().__call__(videos)
+
+
+def armed(config, first, before, line):
+    ingest.WriteRows, ingest.DecodeFrames = strikes.StruckWriteRows, PoisonedDecoder
+    strikes.arm_committer()
+    watch.rounds(config, first, before, line)
+
+
+def main(folder: str, store: str, checkpoint: str, *knobs: str) -> None:
+    watch.run(amend(config_of(folder, store, checkpoint, "here"), [*KNOBS, *knobs]), armed)
+
+
+if __name__ == "__main__":
+    from tests.crashes import watch as itself  # by the name that the spawned process finds it under
+
+    itself.main(*sys.argv[1:])

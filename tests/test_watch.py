@@ -1,0 +1,109 @@
+"""The process that sees to it that the one that works is alive: deaths, silence, signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.knobs import amend
+from jobs.recipes import tiny
+from jobs.watch import Warden
+from tests.crashes import workers
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = """
+import sys
+from engine.knobs import amend
+from jobs import watch
+from jobs.recipes import tiny
+from tests.crashes import workers
+
+watch.run(amend(tiny(), sys.argv[3:]), getattr(workers, sys.argv[1]), )
+"""
+
+
+def config(tmp_path, *knobs):
+    return amend(tiny(), ["watch.backoff_s=0.01", "watch.backoff_most_s=0.01", f"store.uri={tmp_path}", *knobs])
+
+
+def lines(tmp_path):
+    return (tmp_path / "lines").read_text().split()
+
+
+def warden(tmp_path, work, *knobs):
+    return Warden(config(tmp_path, *knobs), work, [])
+
+
+def test_one_that_dies_at_work_is_followed_by_another_that_knows_how(tmp_path):
+    warden(tmp_path, workers.dies_twice).run()
+    assert lines(tmp_path) == ["first:", "later:was-ended-by-signal-9", "later:ended-with-code-3"]
+
+
+def test_one_that_is_silent_at_work_is_ended_and_one_that_beats_is_not(tmp_path):
+    warden(tmp_path, workers.hangs_once, "watch.patience_s=3").run()
+    assert lines(tmp_path) == ["first:", "later:was-silent-for-3-s"]
+
+
+def test_one_that_cannot_begin_says_why(tmp_path):
+    with pytest.raises(ValueError, match=r"^no scorer$"):
+        warden(tmp_path, workers.refuses).run()
+
+
+def test_one_that_dies_before_it_ever_looked_is_a_bug_and_not_begun_again(tmp_path):
+    with pytest.raises(RuntimeError, match="ended with code 3 with nothing under way"):
+        warden(tmp_path, workers.breaks).run()
+
+
+def started(tmp_path, work, *knobs):
+    words = [sys.executable, "-c", RUN, work, "-", f"store.uri={tmp_path}", *knobs]
+    process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "lines").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return process
+
+
+def test_sigterm_lets_a_batch_end_and_the_exit_code_is_0(tmp_path):
+    process = started(tmp_path, "finishes", "watch.grace_s=100")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(150) == 0, process.stderr.read()
+    assert lines(tmp_path) == ["begun", "finished"]
+
+
+def test_sigterm_abandons_a_batch_that_takes_longer_than_half_of_the_grace(tmp_path):
+    process = started(tmp_path, "abandons", "watch.grace_s=8")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(150) == 0, process.stderr.read()
+    assert lines(tmp_path) == ["begun", "abandoned"]
+
+
+def test_sigterm_ends_within_the_grace_one_that_hears_nothing(tmp_path):
+    process = started(tmp_path, "is_deaf", "watch.grace_s=3")
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(150) == 0, process.stderr.read()
+    assert time.monotonic() - began > 3
+
+
+def test_a_second_signal_ends_at_once(tmp_path):
+    process = started(tmp_path, "is_deaf", "watch.grace_s=1000")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    process.wait(150)
+    assert "KeyboardInterrupt" in process.stderr.read()
+
+
+def test_the_one_that_works_ends_when_the_other_is_killed(tmp_path):
+    process = started(tmp_path, "is_deaf")
+    worker = int((tmp_path / "pid").read_text())
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 100
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").exists()

@@ -1,0 +1,173 @@
+"""What a watcher does with what fails: it waits for what is away, and sets aside what is to blame."""
+
+import errno
+import logging
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+
+from engine.knobs import amend
+from engine.store import PatchStore, WriteRows, attempts, quarantine
+from jobs.recipes import tiny
+from jobs.watcher import Watcher
+from tests import rows
+
+KNOBS = ["watch.settle_s=0", "watch.look_s=0.01", "watch.batch_s=0", "watch.backoff_s=0.001", "watch.backoff_most_s=0.001", "watch.tries=3"]
+
+
+class Line:
+    stopping = False
+
+    @contextmanager
+    def at_work(self):
+        yield
+
+    def tell(self, word, said=""):
+        pass
+
+
+class Quick(Watcher):
+    """A watcher that decodes nothing, meets what `meets` says, one a batch, before it takes in the rest, and always fails at `poison`."""
+
+    def __init__(self, folder, meets=(), poison=""):
+        config = amend(tiny(), [*KNOBS, "watch.once=true", f"videos.uri={folder}/inbox", f"store.uri={folder}/store"])
+        super().__init__(config, PatchStore(config.store.uri), [], Line(), SimpleNamespace())
+        self.meets, self.poison, self.batches, self.counts = list(meets), poison, [], []
+
+    def ingest(self, batch):
+        self.batches.append(len(batch))
+        self.counts.append(attempts.begun(self.store))
+        if self.meets:
+            raise self.meets.pop(0)()
+        ids = [Path(one.row["uri"]).stem for one in batch]
+        if self.poison in ids:
+            raise OSError(5, "cannot be read")
+        videos = [row | one.row for row, one in zip(rows.videos(*ids).to_pylist(), batch, strict=True)]
+        written = pa.concat_tables([out for name in ids for out in WriteRows(self.store.uri)(rows.scored(name))])
+        self.store.commit(written, pa.Table.from_pylist(videos, rows.videos(*ids).schema), rows.STAMP)
+        for one in batch:
+            self.inbox.done(one)
+
+    def go(self):
+        self.run(SimpleNamespace(check=lambda: None), "")
+        return self
+
+
+@pytest.fixture
+def folder(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "jobs.watch")
+    PatchStore(str(tmp_path / "store")).create(rows.WIDTH)
+    (tmp_path / "inbox").mkdir()
+    for name in ("aa", "bb"):
+        (tmp_path / "inbox" / f"{name}.mp4").write_bytes(name.encode())
+    return tmp_path
+
+
+def ledger(watcher):
+    return {row["video_id"]: row["reason"] for row in watcher.store.ledger().to_pylist()}
+
+
+def full():
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_waited_for_told_of_once_and_blamed_on_nobody(folder, caplog):
+    watcher = Quick(folder, [full] * 5).go()
+    assert watcher.batches == [2] * 6
+    assert ledger(watcher) == {"aa": None, "bb": None}
+    assert not attempts.begun(watcher.store)
+    told = [record.message for record in caplog.records if "disk" in record.message or "back" in record.message]
+    assert told[0] == "the disk is full; waiting, nothing is lost"
+    assert "5 tries in vain" in told[1]
+    assert len(told) == 2
+
+
+def test_a_store_that_goes_away_is_waited_for_and_nothing_is_made_in_its_place(folder, caplog):
+    watcher = Quick(folder)
+
+    def goes():
+        (folder / "store").rename(folder / "elsewhere")
+        return OSError("gone")
+
+    def comes_back(seconds=None):
+        assert not (folder / "store").exists()
+        (folder / "elsewhere").rename(folder / "store")
+        watcher.rest = type(watcher).rest.__get__(watcher)
+
+    watcher.meets, watcher.rest = [goes], comes_back
+    watcher.config = amend(watcher.config, ["watch.backoff_s=1", "watch.backoff_most_s=1"])
+    watcher.outage.wait = lambda tries: 0.5
+    watcher.go()
+    assert ledger(watcher) == {"aa": None, "bb": None}
+    assert not attempts.begun(watcher.store)
+    assert "gone; waiting, nothing is lost" in caplog.text
+    assert "back after" in caplog.text
+
+
+def test_what_fails_together_is_tried_alone_and_only_what_fails_alone_is_set_aside(folder):
+    watcher = Quick(folder, poison="aa").go()
+    assert watcher.batches == [2, 1, 1, 1, 1]
+    assert sorted(str(reason) for reason in ledger(watcher).values()) == ["None", "quarantined"]
+    assert [sorted(counts.values()) for counts in watcher.counts[:2]] == [[0, 0], [0, 1]]
+    assert not attempts.begun(watcher.store)
+    again = Quick(folder).go()
+    assert again.batches == []
+    quarantine.requeue(again.store, "all", "")
+    assert Quick(folder).go().batches == [1]
+    assert set(ledger(watcher).values()) == {None}
+
+
+def test_a_death_counts_while_alone_and_what_died_too_often_is_not_tried_again(folder):
+    for deaths in range(5):
+        with suppress(ZeroDivisionError):
+            Quick(folder, [ZeroDivisionError]).go()
+        counts = sorted(attempts.begun(PatchStore(f"{folder}/store")).values())
+        assert counts == ([[0, 0], [0, 1], [0, 2], [0, 3]][deaths] if deaths < 4 else [1])  # then the first is set aside and the next begun
+    assert list(ledger(Quick(folder)).values()) == ["quarantined"]
+    assert sorted(map(str, ledger(Quick(folder).go()).values())) == ["None", "quarantined"]
+
+
+def test_what_is_abandoned_by_will_does_not_count(folder):
+    with suppress(ZeroDivisionError):
+        Quick(folder, [ZeroDivisionError]).go()
+    before = attempts.begun(PatchStore(f"{folder}/store"))
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            Quick(folder, [KeyboardInterrupt]).go()
+        assert attempts.begun(PatchStore(f"{folder}/store")) == before
+    assert ledger(Quick(folder).go()) == {"aa": None, "bb": None}
+
+
+def test_an_inbox_that_vanishes_is_waited_for(folder, caplog):
+    watcher = Quick(folder)
+    (folder / "inbox").rename(folder / "elsewhere")
+    watcher.closed.wait = lambda tries: 0.1
+
+    def comes_back():
+        (folder / "elsewhere").rename(folder / "inbox")
+        watcher.rest = type(watcher).rest.__get__(watcher)
+
+    watcher.rest = comes_back
+    watcher.go()
+    assert ledger(watcher) == {"aa": None, "bb": None}
+    assert caplog.text.count("does not exist; expected a folder or a file with video; waiting, nothing is lost") == 1
+
+
+def test_what_another_calls_back_is_taken_in_while_it_watches(folder):
+    watcher = Quick(folder)
+    quarantine.set_aside(watcher.store, rows.videos("aa").to_pylist()[0] | row_of(folder, "aa"), "", rows.STAMP)
+    watcher.go()
+    assert watcher.batches == [1]
+    quarantine.requeue(watcher.store, "aa", "")
+    watcher.look()
+    watcher.look()
+    assert [Path(one.row["uri"]).stem for one in watcher.due()] == ["aa"]
+
+
+def row_of(folder, name):
+    from engine.videos import find
+
+    return next(row for row in find(str(folder / "inbox")).to_pylist() if Path(row["uri"]).stem == name)
