@@ -61,6 +61,7 @@ class Board:
     setting: str
     entries: tuple[Entry, ...]
     failures: tuple[Failure, ...] = ()
+    others: int = 0  # results of other settings, which are not among these
 
     @property
     def caution(self) -> str:
@@ -86,12 +87,15 @@ class Advantage:
     """A paired comparison, with its p-value corrected for all of its board."""
 
     contrast: Contrast
-    corrected: float
+    corrected: float  # not a number of one seed
 
     @property
     def beyond_chance(self) -> bool:
-        """Beyond that of the images and of the seeds that were run: more than one, which all agree."""
-        return self.corrected < SURE and self.contrast.seeds > 1 and self.contrast.ahead in (0, self.contrast.seeds)
+        return self.corrected < SURE
+
+    @property
+    def told(self) -> str:
+        return f"p {self.corrected:.2g}" if self.contrast.seeds > 1 else "one seed"
 
 
 @dataclass(frozen=True)
@@ -164,10 +168,10 @@ def standings(board: Board) -> list[Standing]:
     pairs = [
         (spot, name, found) for spot, others in against.items() for name, other in others.items() if (found := paired(spots[spot], other))
     ]
-    corrected = holm([found.p for _, _, found in pairs])
+    corrected = iter(holm([found.p for _, _, found in pairs if found.seeds > 1]))
     over: dict[Spot, dict[str, Advantage]] = {spot: {} for spot in spots}
-    for (spot, name, found), p in zip(pairs, corrected, strict=True):
-        over[spot][name] = Advantage(found, p)
+    for spot, name, found in pairs:
+        over[spot][name] = Advantage(found, next(corrected) if found.seeds > 1 else float("nan"))
     made = [standing(spot, some, over[spot]) for spot, some in spots.items()]
     return sorted(made, key=lambda one: (one.budget, -one.miou[0], one.method))
 
@@ -204,7 +208,7 @@ def leaders(board: Board) -> Iterator[str]:
         first, *others = group
         sure = first.over.get(RANDOM)
         rest = "".join(f", {one.method} {one.miou[0]:.3f}" for one in others)
-        lead = "" if sure is None else f"; it is {sure.contrast.difference:+.3f} over {RANDOM}, corrected p {sure.corrected:.2g}"
+        lead = "" if sure is None else f"; it is {sure.contrast.difference:+.3f} over {RANDOM}, {sure.told}"
         yield f"{board.dataset}, {board.architecture}, {amount(budget)}: {first.method} {first.miou[0]:.3f}{rest}{lead}"
 
 

@@ -16,7 +16,7 @@ batches and, where the data set has no split of its own, the test part of the fi
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -50,7 +50,7 @@ def run(config: Config, name: str, *words: str) -> None:
     for row in work(config, todo, progress.devices):
         home.enter(pa.Table.from_pylist([row], schema.RESULT))
         progress.took_in(row)
-    summarise(config, every[0].matrix)
+    summarise(config, every)
 
 
 def check(every: Sequence[Cell]) -> None:
@@ -115,7 +115,7 @@ class Progress:
         return self.total - len(self.todo)
 
     def begin(self) -> None:
-        log.info("%d cells of %d models, %d done before", self.total, len({cell.model for cell in self.todo.values()}), self.done)
+        log.info("%d cells, %d done before, %d models left", self.total, self.done, models(self.todo.values()))
         if self.todo:
             log.info("what is left takes %s with %d at a time", spoken(self.left()), self.devices)
 
@@ -130,11 +130,20 @@ class Progress:
         log.info("%d of %d · %s: %s · %s", self.done, self.total, cell, came, rest)
 
 
+def models(some: Iterable[Cell]) -> int:
+    """How many are trained for these cells."""
+    return len({cell.model for cell in some if cell.pool})
+
+
 def spoken(cost: Cost) -> str:
     minutes = 60 * cost.hours
-    time = f"{minutes:.0f} min" if minutes < 120 else f"{cost.hours:,.1f} h"
-    gpus = f" and {cost.gpu_hours:,.1f} GPU-hours" if cost.gpu_hours else ""
-    return f"about {time}, {cost.cpu_hours:,.1f} CPU-hours{gpus}, {cost.money:,.2f} in money"
+    time = "under a minute" if minutes < 1 else f"about {minutes:.0f} min" if minutes < 120 else f"about {cost.hours:,.1f} h"
+    gpus = f" and {amount(cost.gpu_hours)} GPU-hours" if cost.gpu_hours else ""
+    return f"{time}, {amount(cost.cpu_hours)} CPU-hours{gpus}, {amount(cost.money)} in money"
+
+
+def amount(value: float) -> str:
+    return f"{value:,.1f}" if value >= 1 else f"{value:.1g}"
 
 
 def estimate(config: Config, every: Sequence[Cell]) -> None:
@@ -142,15 +151,14 @@ def estimate(config: Config, every: Sequence[Cell]) -> None:
     devices, device = costs.planned(config)
     cost = Costs(config).left(every, devices, device)
     kind = "GPUs" if device[1] else "processors" if config.where == "ray" else "device"
-    log.info("%s: %d cells of %d models", every[0].matrix, len(every), len({cell.model for cell in every if cell.pool}))
+    log.info("%s: %d cells of %d models", every[0].matrix, len(every), models(every))
     log.info("on %d %s they take %s", devices, kind, spoken(cost))
 
 
-def summarise(config: Config, name: str) -> None:
-    """Keep in MLflow what the results came to, and say it."""
-    for study in results.studies(PatchStore(config.store.uri)):
-        if study.name == name:
-            with tracking.running(config, "benchmark", study.key, {"matrix": study.name}) as record:
-                record.log(study.metrics(), step=0)
-            for line in study.said():
-                log.info("%s", line)
+def summarise(config: Config, every: Sequence[Cell]) -> None:
+    """Keep in MLflow what the results of these cells came to, and say it."""
+    found = results.of_settings(PatchStore(config.store.uri), every[0].matrix, {cell.protocol for cell in every})
+    with tracking.running(config, "benchmark", found.key, {"matrix": found.name}) as record:
+        record.log(found.metrics(), step=0)
+    for line in found.said():
+        log.info("%s", line)

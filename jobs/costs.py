@@ -74,7 +74,7 @@ class Costs:
     def speed(self, cell: Cell) -> float:
         """Images a second of one device in the pre-training of a cell."""
         if cell.architecture not in self.images_per_s:
-            told = self.config.benchmark.images_per_s
+            told = cell.config.benchmark.images_per_s
             self.images_per_s[cell.architecture] = [told or tried_speed(cell.config.model_copy(update={"where": self.config.where}))]
         return median(self.images_per_s[cell.architecture])
 
@@ -82,14 +82,15 @@ class Costs:
         place = (cell.architecture, cell.dataset)
         if place not in self.measure_s:
             iteration, picture = self.iteration_s(cell)
-            self.measure_s[place] = [iteration * cell.config.evaluate.iterations + picture * tested(cell)]
+            trained, tested = sizes(cell)
+            self.measure_s[place] = [iteration * cell.config.evaluate.steps(trained) + picture * tested]
         return median(self.measure_s[place])
 
     def iteration_s(self, cell: Cell) -> tuple[float, float]:
         """Seconds of an iteration and of a test image; of the same settings they are tried once."""
-        told, how = self.config.benchmark.iterations_per_s, cell.protocol
-        if how not in self.tried:
-            self.tried[how] = (1 / told, 0.0) if told else tried(cell.config, self.config.where == "ray")
+        told, how = cell.config.benchmark.iterations_per_s, cell.protocol
+        if how not in self.tried:  # a test image is no dearer than one in training, which goes back through the network too
+            self.tried[how] = (1 / told, 1 / told / cell.config.evaluate.batch) if told else tried(cell.config, self.config.where == "ray")
         return self.tried[how]
 
     def images(self, cell: Cell) -> float:
@@ -115,12 +116,16 @@ class Costs:
         return self.sizes[uri, kind]
 
 
-def tested(cell: Cell) -> int:
-    """Test images of a cell's data set; 0 where that is not here."""
+def sizes(cell: Cell) -> tuple[int, int]:
+    """Images that are trained and tested on; of a data set that is not here by its published counts, 0 where there are none."""
     how = cell.config.evaluate
-    if not how.uri or places.is_missing(how.uri):
-        return 0
-    return len(datasets.chosen(how, cell.seed).test)
+    if how.uri and not places.is_missing(how.uri):
+        split = datasets.chosen(how, cell.seed)
+        return len(split.train), len(split.test)
+    told = datasets.SETS[how.dataset].published if how.dataset in datasets.SETS else {}
+    every = told.get("pairs", 0)
+    tested = told.get("test", round(how.test_share * every))
+    return every - tested, tested
 
 
 def tried_speed(config: Config) -> float:

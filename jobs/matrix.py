@@ -18,6 +18,7 @@ A file is a configuration like any other (a recipe and sections), which all cell
 the knobs benchmark.data and benchmark.stores. Nothing heavy is loaded here, so a wrong word is refused, with its place, at once.
 """
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ from jobs import documents
 from jobs.documents import Tree
 
 PROTOCOLS = ("small", "paper")
+WAYS = get_args(Method)
+OWN = ("selection.budget", "selection.seed", "pretrain.seed", "evaluate.seeds")  # knobs that the matrix itself sets
 Budget = Annotated[float, Field(gt=0)]
 Layers = Mapping[str, Tree]
 
@@ -65,6 +68,9 @@ class Matrix(Section):
                 raise ValueError(f"methods.{name}.pool={method.pool} is none of the pools: {', '.join(self.pools) or 'there are none'}")
             if method.budgets and not method.pool:
                 raise ValueError(f"methods.{name} names budgets and no pool to spend them on")
+            if method.pool and not (name in WAYS or says_method(method.changes) or says_method(self.pools[method.pool])):
+                near = "".join(f"; did you mean {word}?" for word in difflib.get_close_matches(name.lower(), WAYS, n=1))
+                raise ValueError(f"methods.{name} is no way to choose and says none by selection.method{near}")
         for knob in ("budgets", "seeds"):
             if len(set(getattr(self, knob))) < len(getattr(self, knob)):
                 raise ValueError(f"{knob}={', '.join(f'{value:g}' for value in getattr(self, knob))} names one twice")
@@ -111,6 +117,11 @@ class Cell:
         return f"{self.method}{share}, seed {self.seed}, {self.architecture}, {self.dataset}"
 
 
+def says_method(tree: Tree) -> bool:
+    selection = tree.get("selection")
+    return isinstance(selection, dict) and "method" in selection
+
+
 def digest(parts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -125,6 +136,8 @@ def read(name: str, words: Sequence[str] = ()) -> tuple[Config, Matrix]:
     tree = documents.read(text, name)
     if not isinstance(mine := tree.pop("matrix", None), dict):
         raise ValueError(f"{name} has no section matrix: it names budgets, seeds, pools, methods and sets")
+    if vain := [word for word in words if word.partition("=")[0] in OWN]:
+        raise ValueError(f"{vain[0]}: budgets and seeds are those that the section matrix of {name} names")
     config = knobs.amend(documents.configured(filled(tree, places(words)), name), words)
     return config, matrix_of(filled(mine, places(words)), name)
 
@@ -150,19 +163,25 @@ def matrix_of(tree: Tree, where: str = "the matrix") -> Matrix:
     try:
         return Matrix.model_validate(tree)
     except ValidationError as error:
-        faults = [({**fault, "loc": ("matrix", *fault["loc"])}, fault["loc"]) for fault in error.errors()]
+        places = [fault["loc"] for fault in error.errors()]
+        inner = [fault for fault in error.errors() if not any(place[:-1] == fault["loc"] for place in places)]  # of a list what is in it
+        faults = [({**fault, "loc": ("matrix", *fault["loc"])}, fault["loc"]) for fault in inner]
         raise ValueError("; ".join(f"{where}: {said(fault, bool(place))}" for fault, place in faults)) from error
 
 
 def said(fault: Any, placed: bool) -> str:
-    return knobs.sentence(fault) if placed else "matrix." + str(fault["msg"]).removeprefix("Value error, ")
+    if not placed:
+        return "matrix." + str(fault["msg"]).removeprefix("Value error, ")
+    return str(knobs.sentence(fault)).replace("a valid tuple", "a list").replace("a valid dictionary", "names with something below them")
 
 
 def apart(methods: Tree) -> Tree:
     """Methods with the knobs that they change told apart from the words of the matrix."""
     made = {}
     for name, tree in methods.items():
-        told = dict(tree) if isinstance(tree, dict) else {}
+        if tree and not isinstance(tree, dict):
+            raise ValueError(f"matrix.methods.{name}={tree!r}: expected sections, as in {{pool: {tree}}}")
+        told = dict(tree or {})
         own = {word: told.pop(word) for word in ("pool", "budgets") if word in told}
         made[name] = own | {"changes": told}
     return made
@@ -211,7 +230,7 @@ def unseeded(section: Any) -> Any:
 def named(method: str, contender: Contender) -> Tree:
     """What a method changes; its own name says how it chooses where nothing else does and there is such a way."""
     selection = contender.changes.get("selection") or {}
-    if not contender.pool or method not in get_args(Method) or "method" in selection:
+    if not contender.pool or method not in WAYS or "method" in selection:
         return contender.changes
     return contender.changes | {"selection": selection | {"method": method}}
 

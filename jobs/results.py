@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -153,21 +154,29 @@ def judged(one: dict[str, Any]) -> Judged:
 
 def studies(store: PatchStore) -> list[Study]:
     """Every matrix that was run on a store: of each data set and architecture the cells of the newest settings, the newest of each."""
-    rows = store.results().to_pylist()
-    boards: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    matrices: dict[str, list[dict[str, Any]]] = {}
+    for row in store.results().to_pylist():
+        matrices.setdefault(row["matrix"], []).append(row)
+    return [study_of(name, rows) for name, rows in matrices.items()]
+
+
+def of_settings(store: PatchStore, name: str, protocols: Collection[str]) -> Study:
+    """One matrix as it came out under these settings (Cell.protocol)."""
+    return study_of(name, [row for row in store.results().to_pylist() if row["matrix"] == name and row["protocol"] in protocols])
+
+
+def study_of(name: str, rows: list[dict[str, Any]]) -> Study:
+    boards: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        boards.setdefault((row["matrix"], row["architecture"], row["dataset"]), []).append(row)
-    made: dict[str, list[Board]] = {}
-    for (name, _, _), some in boards.items():
-        made.setdefault(name, []).append(board(some))
-    return [study(name, found, proposals([row for row in rows if row["matrix"] == name])) for name, found in made.items()]
+        boards.setdefault((row["architecture"], row["dataset"]), []).append(row)
+    return study(name, map(board, boards.values()), proposals(rows))
 
 
 def board(rows: list[dict[str, Any]]) -> Board:
     """The rows of a data set under an architecture, oldest first."""
-    newest = {
-        tuple(row[name] for name in ("method", "pool", "budget", "seed")): row for row in rows if row["protocol"] == rows[-1]["protocol"]
-    }
+    last, count = rows[-1], len(rows)
+    rows = [row for row in rows if row["protocol"] == last["protocol"]]
+    newest = {tuple(row[name] for name in ("method", "pool", "budget", "seed")): row for row in rows}
     done = [row for row in newest.values() if not row["reason"]]
     failed: dict[tuple[str, str], list[int]] = {}
     for row in newest.values():
@@ -175,10 +184,8 @@ def board(rows: list[dict[str, Any]]) -> Board:
             at = f" at {amount(row['budget'], 'bytes')}" if row["budget"] else ""
             failed.setdefault((f"{row['method']}{at}", row["reason"]), []).append(row["seed"])
     told = [Failure(f"{what}, seed {', '.join(map(str, sorted(seeds)))}", reason) for (what, reason), seeds in failed.items()]
-    last = rows[-1]
-    return Board(
-        last["dataset"], last["architecture"], done[-1]["setting"] if done else "nothing measured", tuple(map(entry, done)), tuple(told)
-    )
+    setting = done[-1]["setting"] if done else "nothing measured"
+    return Board(last["dataset"], last["architecture"], setting, tuple(map(entry, done)), tuple(told), count - len(rows))
 
 
 def entry(row: dict[str, Any]) -> Entry:

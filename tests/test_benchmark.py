@@ -16,6 +16,7 @@ from engine import datasets, mae, plan, schema, simulate, theory, tracking
 from engine.difficulty import ScoreDifficulty
 from engine.knobs import amend
 from engine.plan import Prices
+from engine.report import Findings, render
 from engine.store import PatchStore, WriteRows
 from engine.videos import content_hash
 from jobs import benchmark, choose, costs, matrix, pretrain, report, results
@@ -129,7 +130,21 @@ def test_a_longer_fine_tuning_measures_anew_and_trains_nothing_again(done):
     store = PatchStore(matrix.read(path)[0].store.uri)
     (found,) = results.studies(store)
     assert {one.setting.rpartition(" ")[0].rpartition(" ")[2] for one in found.boards} == {"3"}  # the newest settings, and no others
-    assert all(len(one.entries) == 3 for one in found.boards)
+    assert all((len(one.entries), one.others) == (3, 5) for one in found.boards)
+    assert "5 results of other settings are in the table results, not here" in Page(render(Findings("t", "now", studies=[found]))).words()
+
+
+def test_the_same_command_after_one_of_other_settings_tells_its_own_results(done, caplog):
+    path, _ = done
+    benchmark.run(*asked(path, "evaluate.iterations=3"))
+    with caplog.at_level("INFO", "jobs.benchmark"):
+        benchmark.run(*asked(path))
+    told = results.of_settings(
+        PatchStore(matrix.read(path)[0].store.uri), "trial", {cell.protocol for cell in matrix.cells(*matrix.read(path))}
+    )
+    assert all((len(one.entries), one.others) == (3, 0) for one in told.boards)
+    assert all("2 iterations" in one.setting for one in told.boards)
+    assert set(told.said()) <= {record.getMessage() for record in caplog.records}
 
 
 def test_the_report_and_mlflow_tell_what_came_of_it(done):
@@ -218,10 +233,27 @@ def test_the_cost_of_a_matrix_is_images_by_epochs_and_iterations():
     devices, device = costs.planned(config)
     assert (devices, device) == (8, (8.0, 1.0))
     cost = Costs(config).left(every, devices, device)
-    passes = 2 * 3 * 100 * 2_857_772 * (5 * (0.05 + 0.1 + 0.25 + 0.5) + 1)
-    seconds = passes / 1000 + len(every) * 20_000 / 10
+    passes = 2 * 3 * 100 * 2_857_772 * (6 * (0.05 + 0.1 + 0.25 + 0.5) + 1)
+    tested = {one.dataset: costs.sizes(one)[1] for one in every}  # by the published counts: none of these sets is here
+    seconds = passes / 1000 + sum(20_000 / 10 + tested[one.dataset] / 10 / 16 for one in every)
     assert cost.gpu_hours * 3600 == pytest.approx(seconds, rel=0.15)  # some wait at the end, which is paid for
     assert cost.gpu_hours * 3600 >= seconds
+
+
+def test_epochs_of_a_fine_tuning_are_counted_as_iterations():
+    config, found = matrix.read("paper", ["benchmark.images_per_s=1000", "benchmark.iterations_per_s=10", "evaluate=robustness"])
+    one = next(one for one in matrix.cells(config, found) if one.dataset == "Kvasir-SEG")
+    trained, tested = costs.sizes(one)
+    assert (trained, tested) == (1000 - tested, round(one.config.evaluate.test_share * 1000))
+    how = one.config.evaluate
+    assert Costs(config).measuring_s(one) == pytest.approx((-(-how.epochs * trained // how.batch) + tested / how.batch) / 10)
+
+
+def test_an_architecture_may_have_a_speed_of_its_own():
+    config, found = matrix.read("paper", ["benchmark.images_per_s=1000"])
+    slower = found.model_copy(update={"architectures": {"mae": {}, "slow": {"benchmark": {"images_per_s": "10"}}}})
+    speeds = {one.architecture: Costs(config).speed(one) for one in matrix.cells(config, slower)}
+    assert speeds == {"mae": 1000, "slow": 10}
 
 
 def test_finished_cells_teach_what_is_left(done):

@@ -92,6 +92,11 @@ def test_only_what_all_methods_share_is_the_protocol():
         ({"bugdets": ["1"]}, r"there is no knob matrix\.bugdets"),
         ({"methods": {"random": {"pool": "frame"}}}, r"matrix\.methods\.random\.pool=frame is none of the pools: frames, crops"),
         ({"methods": {"random": {"budgets": ["1"]}}}, r"matrix\.methods\.random names budgets and no pool"),
+        ({"methods": {"optidell": {"pool": "crops"}}}, r"matrix\.methods\.optidell is no way to choose .*; did you mean optidel\?"),
+        ({"methods": {"Random": {"pool": "frames"}}}, r"matrix\.methods\.Random is no way to choose .*; did you mean random\?"),
+        ({"methods": {"random": "frames"}}, r"matrix\.methods\.random='frames': expected sections, as in \{pool: frames\}"),
+        ({"budgets": ["ten"]}, r"^the matrix: matrix\.budgets\.0=ten: Input should be a valid number[^;]*$"),
+        ({"budgets": "0.1"}, r"matrix\.budgets=0\.1: Input should be a list"),
         (
             {"methods": {"best": {"pool": "frames", "selection": {"method": "best"}}}},
             r"matrix\..*methods\.best: selection\.method=best: Input",
@@ -112,6 +117,17 @@ def test_a_wrong_matrix_is_one_sentence_with_its_place(changes, sentence):
         made(**changes)
 
 
+def test_a_pool_may_say_how_it_is_chosen_from():
+    pools = TREE["pools"] | {"hard": {"selection": {"method": "optidel"}}}
+    assert made(pools=pools, methods={"by its pool": {"pool": "hard"}})[0].config.selection.method == "optidel"
+
+
+@pytest.mark.parametrize("word", ["selection.seed=7", "selection.budget=0.3", "pretrain.seed=7", "evaluate.seeds=5,6"])
+def test_a_knob_that_the_matrix_sets_is_refused(word):
+    with pytest.raises(ValueError, match=rf"{word}: budgets and seeds are those that the section matrix of small names"):
+        matrix.read("small", [word])
+
+
 def test_two_names_of_the_same_choice_are_two_cells():
     same = {"random": {"pool": "frames"}, "full data": {"pool": "frames", "selection": {"method": "random"}, "budgets": ["0.1"]}}
     assert len({one.fingerprint() for one in made(methods=same)}) == len(made(methods=same))
@@ -125,7 +141,9 @@ def test_a_pre_training_by_name_is_all_its_knobs():
 @pytest.mark.parametrize("name", matrix.PROTOCOLS)
 def test_a_protocol_of_the_package_holds_all_that_the_comparison_needs(name):
     config, found = matrix.read(name, ["benchmark.data=/d", "benchmark.stores=/s"])
-    assert {"random", "meddel", "optidel_s", "optidel", "endocurate", "full data", "no pre-training"} == set(found.methods)
+    assert {"random", "meddel", "optidel_s", "optidel", "endocurate", "endocurate by theory", "full data", "no pre-training"} == set(
+        found.methods
+    )
     assert len(found.budgets) >= 3
     assert len(found.seeds) >= 3
     every = matrix.cells(config, found)
