@@ -73,6 +73,7 @@ def evaluate(
     weights, sides or pairs that do not fit, FloatingPointError for a loss that is not a number.
     """
     started = perf_counter()
+    datasets.check(split)
     cuda = torch.cuda.is_available()
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
         torch.manual_seed(seed)
@@ -143,7 +144,7 @@ def examples(model: Segmenter, pairs: Sequence[Pair], iou: np.ndarray, config: E
     order = [int(position) for position in np.argsort(-iou, kind="stable")]
     shown = order if len(order) <= 6 else [*order[:3], *order[-3:]]
     for position, (pair, drawn) in zip(shown, drawn_masks(model, [pairs[place] for place in shown], config), strict=True):
-        yield Example(pair.name, float(iou[position]), datasets.image_of(pair), datasets.truth(pair) == 1, drawn)
+        yield Example(pair.name, float(iou[position]), datasets.image_of(pair), datasets.truth(pair), drawn)
 
 
 def overlay(image: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> bytes:

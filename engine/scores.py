@@ -1,6 +1,11 @@
 """How well masks were drawn: scores from counts of pixels, the distance of outlines, and what chance leaves of a difference.
 
 N images, C classes and the background before them, so that a class number is its place. Pixels whose truth is IGNORE count nowhere.
+
+Our own numpy and scipy, held to torchmetrics 1.9 by the tests, and not torchmetrics itself: paired bootstraps need the counts of every
+image, where it keeps sums or scores; an ignored pixel must count nowhere in every measure, outlines among them; counts once taken give all
+scores and any redraw of the images, with no pass over the pixels for each metric; and its `hausdorff_distance` takes the height for the
+width, so that of pictures that are not square equal masks lie pixels apart (notebooks/LOG.md).
 """
 
 from collections.abc import Sequence

@@ -19,7 +19,7 @@ WRONG = 5  # sentences about what cannot be used that are told
 
 
 def run(config: Config) -> None:
-    """Without evaluate.uri or videos.uri the table of all; else what was found there against what was published.
+    """Without evaluate.uri or videos.uri what is known of all, or of evaluate.dataset; else what is there against what was published.
 
     ValueError, after the table, where the counts of a known set are not those published.
     """
@@ -28,13 +28,14 @@ def run(config: Config) -> None:
         output.give(pa.Table.from_pylist(checked(config.evaluate), FOUND), config.output)
         datasets.listed(config.evaluate.uri, config.evaluate.dataset, config.evaluate.pairs)  # what is not as published is an error
     if named:
-        output.give(pa.Table.from_pylist(ingestible(config.videos.uri), FOUND), config.output)
+        output.give(pa.Table.from_pylist(ingestible(config.videos.uri), FOUND), config.output, output.as_blocks)
     if not config.evaluate.uri and not named:
-        output.give(pa.Table.from_pylist(every(), COLUMNS), config.output)
+        known = [row for row in every() if config.evaluate.dataset in (row["name"], "folder", "coco")]
+        output.give(pa.Table.from_pylist(known, COLUMNS), config.output, output.as_blocks)
 
 
 def every() -> list[dict[str, str]]:
-    rows = [row(name, told, ", ".join(told.classes), counts(told.published)) for name, told in datasets.SETS.items()]
+    rows = [row(name, told, ", ".join(told.classes), told.counted()) for name, told in datasets.SETS.items()]
     for name, source in sources.SOURCES.items():
         parts = {f"{part.kind} in {part.folder}": part.published for part in source.parts if part.published}
         rows.append(row(name, source, "to pre-train on", counts(parts)))
@@ -53,7 +54,7 @@ def checked(config: EvaluateConfig) -> list[dict[str, Any]]:
     """Counts, classes, and what cannot be used, of what evaluate.* names; reads every image and mask."""
     pairs = datasets.every(config.uri, config.dataset)
     told = datasets.SETS[config.dataset].published if config.dataset in datasets.SETS else {}
-    there = published.found(pairs)
+    there = published.found(pairs, datasets.classes(config.uri, config.dataset))
     rows = [{"what": what, "found": there.get(what, 0), "published": told.get(what)} for what in dict.fromkeys([*there, *told])]
     classes, faults = datasets.surveyed(pairs, datasets.classes(config.uri, config.dataset))
     rows += [{"what": f"images with {name}" if name else "images with an empty mask", "found": count} for name, count in classes.items()]

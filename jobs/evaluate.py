@@ -34,6 +34,7 @@ class Contender(NamedTuple):
     weights: str  # their fingerprint
     encoder: Mapping[str, Any] | None  # None: random weights
     leaks: Leaks | None = None  # between what it was trained on and what is tested on; None: not looked for
+    twins: Leaks | None = None  # between what it is fine-tuned on and what is tested on, where no patients are told; None: not looked for
 
 
 def run(config: Config) -> None:
@@ -47,12 +48,14 @@ def run(config: Config) -> None:
     data = datasets.fingerprint(config.evaluate.uri, config.evaluate.dataset)
     splits = {seed: datasets.chosen(config.evaluate, seed) for seed in config.evaluate.seeds}
     for split in splits.values():
+        datasets.check(split)
         datasets.require_classes(split)
+    inside = twins.within(splits)
     tested = sorted({pair for split in splits.values() for pair in split.test})
     found = None if alone else twins.between(PatchStore(config.store.uri), contenders[0].selection, tested)
     for seed, split in splits.items():
         for contender in contenders:
-            contender = contender._replace(leaks=twins.of_split(found, split.test) if contender.selection else None)
+            contender = contender._replace(leaks=twins.of_split(found, split.test) if contender.selection else None, twins=inside.get(seed))
             measure(config, seed, (data, split), contender)
 
 
@@ -119,6 +122,8 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
         keep(record, result)
         if contender.leaks:
             record.keep("leaks.json", twins.told(contender.leaks))
+        if contender.twins:
+            record.keep("twins.json", twins.told(contender.twins))
     log.info(
         "%s, seed %d: mIoU %.4f, Dice %.4f, HD95 %.1f px on %d test images; %d of them or of their classes were missed or made up whole",
         contender.method, seed, result.miou, result.dice, result.hd95, len(split.test), result.missing,
@@ -155,6 +160,7 @@ def metrics_of(result: Result, contender: Contender) -> dict[str, float]:
     if len(result.classes) > 1:
         metrics |= {f"{name}/{measure}": value for name, one in result.classes.items() for measure, value in one.items()}
     metrics |= {"leaked_images": float(contender.leaks.tested)} if contender.leaks else {}
+    metrics |= {"twins_in_training": float(contender.twins.tested)} if contender.twins else {}
     return metrics | ({"normdel": theory.normdel(result.miou, contender.retained)} if contender.retained else {})
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -19,14 +20,14 @@ WIDEST = 48  # characters of a cell
 ID_LETTERS = 32  # of a video's id, which begins those of its frames and patches
 
 
-def give(rows: pa.Table, config: OutputConfig) -> None:
-    """Show rows as output.format says, or write them to output.path."""
+def give(rows: pa.Table, config: OutputConfig, table: Callable[[pa.Table], str] | None = None) -> None:
+    """Show rows as output.format says, or write them to output.path; `table` is how they look as a table, if not as `as_text`."""
     if config.format == "parquet":
         buffer = io.BytesIO()
         pq.write_table(rows, buffer)
         put(buffer.getvalue(), len(rows), config)
         return
-    text = as_text(rows) if config.format == "table" else as_lines(rows)
+    text = (table or as_text)(rows) if config.format == "table" else as_lines(rows)
     if config.path:
         put(f"{text}\n".encode() if text else b"", len(rows), config)
     elif text:
@@ -72,6 +73,13 @@ def as_text(rows: pa.Table) -> str:
         for line in lines
     ]
     return "\n".join([*(line.rstrip() for line in said), f"({len(cells)} rows)"])
+
+
+def as_blocks(rows: pa.Table) -> str:
+    """For every row its first cell and below it the others by name, however long; what a row does not tell is left out."""
+    blocks = [list(row.items()) for row in rows.to_pylist()]
+    told = [as_tree({str(title): {name: value for name, value in others if value is not None}}) for (_, title), *others in blocks]
+    return "\n".join([*told, f"({len(told)} rows)"])
 
 
 def cell(value: object) -> str:

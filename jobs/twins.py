@@ -1,19 +1,20 @@
-"""What the training images of a selection have in common with the images that a model is tested on."""
+"""What the training images of a selection, and those of a data set itself, have in common with the images that a model is tested on."""
 
 import json
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 
 import pyarrow as pa
 
 from engine import datasets, leaks, pictures, videos
-from engine.datasets import Pair
+from engine.datasets import Pair, Split
 from engine.leaks import Leaks, Looks
 from engine.store import PatchStore, quoted
 
 log = logging.getLogger("jobs.twins")
 PATCHES = 2048  # read at once
+MOST = 10_000  # images of a set that are compared with each other: three minutes of a core
 
 
 def between(store: PatchStore, selection_id: str, tested: Sequence[Pair]) -> Leaks:
@@ -66,6 +67,35 @@ def of_split(found: Leaks | None, tested: Sequence[Pair]) -> Leaks | None:
     """What of it concerns one split's test images."""
     names = {pair.name for pair in tested}
     return found._replace(found=tuple(leak for leak in found.found if leak.test in names)) if found else None
+
+
+def within(splits: Mapping[int, Split]) -> dict[int, Leaks]:
+    """Near-duplicates between the two parts of a set that tells no patients, by seed; {} where it tells them, or is too large to look.
+
+    Such a set is parted by bytes alone, so moments of one scene may lie on both sides. About 18 ms of a core for an image of 256 px.
+    """
+    every = sorted({pair for split in splits.values() for pair in (*split.train, *split.test)})
+    if all(pair.group for pair in every):
+        return {}
+    if len(every) > MOST:
+        log.warning("the set tells no patients, and %d images are too many to look for near-duplicates among them", len(every))
+        return {}
+    looks = leaks.whole((pair.name, datasets.image_of(pair)) for pair in every)
+    found = {seed: leaks.between(of_pairs(looks, split.train), of_pairs(looks, split.test)) for seed, split in splits.items()}
+    for seed, one in found.items():
+        if one.found:
+            log.warning(
+                "seed %d: %d of %d test images have a near-duplicate among the %d that are fine-tuned on, the first is %s beside %s; "
+                "the set tells no patients, so they count",
+                seed, one.tested, len(splits[seed].test), len(splits[seed].train), one.found[0].test, one.found[0].pool,
+            )  # fmt: skip
+    return found
+
+
+def of_pairs(looks: Looks, pairs: Sequence[Pair]) -> Looks:
+    names = {pair.name for pair in pairs}
+    places = [place for place, name in enumerate(looks.names) if name in names]
+    return Looks(tuple(looks.names[place] for place in places), looks.values[places], looks.known[places])
 
 
 def told(found: Leaks) -> bytes:

@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import tifffile
 
+from engine.datasets import published
 from engine.datasets.layouts import EDD, IDRID
 
 HEIGHT, WIDTH = 24, 32
@@ -175,8 +176,8 @@ SETS: dict[str, tuple[Callable[[Path], None], dict[str, int]]] = {
     "cvc_colondb": (colon, {"pairs": 5}),
     "cvc_12k": (video, {"pairs": 6, "groups": 3}),
     "ead2019": (ead, {"pairs": 4}),
-    "edd2020": (edd, {"pairs": 3}),
+    "edd2020": (edd, {"pairs": 3, **{f"masks of {name}": 1 for name in published.EDD}}),
     "acdc": (acdc, {"images": 6, "pairs": 18, "groups": 3, "train": 12, "test": 6}),
     "covid_qu_ex": (covid, {"pairs": 18, "train": 12, "test": 6}),
-    "idrid": (idrid, {"pairs": 5, "train": 3, "test": 2}),
+    "idrid": (idrid, {"pairs": 5, "train": 3, "test": 2, "masks of haemorrhages": 2, "masks of optic disc": 5}),
 }

@@ -198,8 +198,10 @@ def test_one_pair_is_too_few(ten: Path) -> None:
 
 
 def test_a_mask_of_class_numbers_is_not_taken_for_an_empty_one(ten: Path) -> None:
-    cv2.imwrite(str(ten / "masks" / "case 3.png"), disc(3)[1] // 255)
-    with pytest.raises(ValueError, match=r"case 3.png is nowhere brighter than 1; masks hold 0 and 255"):
+    numbers = disc(3)[1] // 255
+    numbers[:3] = 2
+    cv2.imwrite(str(ten / "masks" / "case 3.png"), numbers)
+    with pytest.raises(ValueError, match=r"case 3.png is nowhere brighter than 2 and holds 3 grey levels \(0, 1, 2\); masks hold"):
         load(Pair("case 3", ten / "images" / "case 3.jpg", ten / "masks" / "case 3.png"), 32)
 
 

@@ -10,6 +10,7 @@ from engine import datasets, evaluate, finetune, scores, segmenters
 from engine.config import MAEConfig
 from engine.datasets import Pair, Split
 from engine.models import EvaluateConfig
+from tests import miniatures
 
 MAE = MAEConfig(size="tiny", side=96, token=16)
 QUICK = EvaluateConfig(side=64, iterations=30, warmup=3, batch=4, lr=1e-3)
@@ -89,6 +90,31 @@ def test_the_examples_are_the_best_and_the_worst_as_pictures(shapes: Split) -> N
     assert best.iou == pytest.approx((best.truth & best.drawn).sum() / (best.truth | best.drawn).sum())
     picture = cv2.imdecode(np.frombuffer(evaluate.overlay(best.image, best.truth, best.drawn), np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (230, 256, 3)
+
+
+def test_examples_of_several_classes_show_all_of_them_and_what_is_ignored(tmp_path: Path) -> None:
+    path = str(miniatures.coco(tmp_path))
+    every = tuple(datasets.listed(path, "coco"))
+    split = Split(every, every, datasets.classes(path, "coco"))
+    result = evaluate.evaluate(None, "tiny", split, QUICK.model_copy(update={"side": 32, "iterations": 1, "warmup": 0}), seed=0)
+    shown = {example.name: example.truth for example in result.examples}
+    assert len(shown) == 6
+    for pair in every:
+        assert shown[pair.name].dtype == np.uint8
+        assert np.array_equal(shown[pair.name], datasets.truth(pair))
+    assert set(np.unique(shown["1"])) == {0, 1, 2, datasets.IGNORE}
+
+
+def test_an_overlay_outlines_every_class_and_dims_what_is_ignored() -> None:
+    image, truth, drawn = np.full((128, 128, 3), 150, np.uint8), np.zeros((128, 128), np.uint8), np.zeros((128, 128), np.uint8)
+    truth[20:60, 20:60], truth[70:110, 20:60], truth[:, 100:], drawn[70:110, 60:90] = 1, 2, datasets.IGNORE, 2
+    picture = cv2.imdecode(np.frombuffer(evaluate.overlay(image, truth, drawn), np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+    for row, column in ((40, 80), (40, 118), (140, 80), (218, 80)):  # edges of the first class and the second, at twice the size
+        around = picture[row - 3 : row + 4, column - 3 : column + 4].reshape(-1, 3)
+        assert (around[:, 2] - around[:, 0]).max() > 120, (row, column)  # blue
+    yellow = picture[140:146, 130:170].reshape(-1, 3)
+    assert (yellow[:, 0] - yellow[:, 2]).max() > 120
+    assert abs(picture[:, 206:].mean() - 50) < 3 < 90 < picture[4:30, 4:190].mean()  # a third of the light
 
 
 def test_a_loss_that_is_not_a_number_stops_with_a_sentence(shapes: Split) -> None:

@@ -164,10 +164,56 @@ def test_the_folder_of_another_set_is_recognised(small: Callable[[str], Evaluate
         datasets.listed(str(tmp_path / "nowhere"), "idrid")
 
 
+def test_a_file_of_one_class_that_is_missing_is_told_with_counts_and_its_image(small: Callable[[str], EvaluateConfig]) -> None:
+    config = small("idrid")
+    file = next(Path(config.uri).rglob("IDRiD_02_OD.tif"))
+    file.rename(file.with_suffix(".part"))
+    with pytest.raises(ValueError, match=r"4 masks of optic disc instead of 5 \(from memory\) \(without optic disc: IDRiD_02\)\. Was its"):
+        datasets.chosen(config, seed=0)
+    file.with_suffix(".part").rename(file)
+    other = next(Path(config.uri).rglob("IDRiD_01_HE.tif"))
+    other.unlink()
+    with pytest.raises(ValueError, match=r"1 masks of haemorrhages instead of 2 \(from memory\)\. Was its download interrupted"):
+        datasets.chosen(config, seed=0)
+
+
+def test_masks_of_no_image_and_too_few_of_a_class_are_told(small: Callable[[str], EvaluateConfig], tmp_path: Path) -> None:
+    config = small("edd2020")
+    (tmp_path / "masks/EDD2020_A1_suspicious.tif").rename(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"0 masks of suspicious instead of 1 \(from memory\)"):
+        datasets.chosen(config, seed=0)
+    (tmp_path / "gone").rename(tmp_path / "masks/EDD2020_A7_suspicious.tif")
+    with pytest.raises(ValueError, match=r"1 of 5 masks have no image, or name no class; the first is .*EDD2020_A7_suspicious\.tif"):
+        datasets.chosen(config, seed=0)
+
+
+def test_counts_from_memory_are_named_so_and_are_counts_that_are_published() -> None:
+    assert all(set(told.recalled) <= set(told.published) for told in SETS.values())
+    assert SETS["idrid"].counted().endswith("81 masks of optic disc (from memory)")
+    assert "(from memory)" not in SETS["polypgen"].counted()
+
+
+def test_a_copy_that_lacks_a_few_pairs_is_still_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    miniatures.flat(tmp_path)
+    for published_count, known in ((6, True), (7, False)):
+        monkeypatch.setitem(SETS, "kvasir_seg", SETS["kvasir_seg"]._replace(published={"pairs": published_count}))
+        with pytest.raises(
+            FileNotFoundError, match=r"evaluate\.dataset=polypgen: .* has none of .*PolypGen2021.* to be had at synapse"
+        ) as told:
+            datasets.listed(str(tmp_path), "polypgen")
+        assert ("it looks like Kvasir-SEG (6 pairs, published 6 pairs): evaluate.dataset=kvasir_seg" in str(told.value)) == known
+
+
+def test_the_nearest_published_counts_come_first_and_far_ones_not_at_all() -> None:
+    assert published.near(998) == published.near(960) == ["kvasir_seg"]
+    assert published.near(800) == []
+    assert set(published.near(196)) == {"kvasir_sessile", "etis_larib"}
+
+
 def test_as_many_pairs_as_another_set_has_names_that_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     miniatures.flat(tmp_path)
     monkeypatch.setitem(SETS, "cvc_300", SETS["cvc_300"]._replace(published={"pairs": 6}))
-    with pytest.raises(ValueError, match=r"6 pairs instead of 1,000; as many pairs as CVC-300, EndoScene's test part has"):
+    with pytest.raises(ValueError, match=r"6 pairs instead of 1,000; about as many pairs as CVC-300, EndoScene's test part has \(6\)"):
         datasets.listed(str(tmp_path), "kvasir_seg")
 
 
@@ -238,6 +284,13 @@ def test_a_mask_is_shrunk_to_the_class_that_has_most_of_each_pixel() -> None:
     counts = np.stack([(blocks == number).sum(-1) for number in (0, 1, 2, 255)], -1)
     mine = np.take_along_axis(counts, np.searchsorted([0, 1, 2, 255], made)[..., None], -1)[..., 0]
     assert (mine == counts.max(-1)).all()
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not KVASIR.is_dir(), reason="../shared/data is absent")
+def test_kvasir_seg_that_lacks_two_images_is_recognised_where_polypgen_was_meant() -> None:
+    with pytest.raises(FileNotFoundError, match=r"looks like Kvasir-SEG \(998 pairs, published 1,000 pairs\).*PolypGen2021.* to be had at"):
+        datasets.listed(str(KVASIR), "polypgen")
 
 
 @pytest.mark.data

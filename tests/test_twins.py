@@ -11,7 +11,7 @@ import pytest
 
 from engine import datasets, pictures, schema
 from engine.config import Config
-from engine.datasets import Pair, sources
+from engine.datasets import Pair, Split, sources
 from engine.leaks import Leak, Leaks
 from jobs import __main__ as command
 from jobs import results, twins
@@ -91,6 +91,38 @@ def test_the_job_lists_every_set_and_source(capsys: pytest.CaptureFixture[str]) 
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {row["name"] for row in rows} == {*datasets.SETS, *sources.SOURCES}
     assert all(row["source"] and row["licence"] and row["published"] for row in rows)
+
+
+def test_the_job_tells_one_set_whole_and_never_cuts_a_licence_or_a_count(capsys: pytest.CaptureFixture[str]) -> None:
+    assert jobs() == 0
+    every = capsys.readouterr().out
+    assert "…" not in every
+    for told in datasets.SETS.values():
+        assert all(part in every for part in (told.source, told.licence, told.counted()))
+    assert jobs("evaluate.dataset=kvasir_seg") == 0
+    one = capsys.readouterr().out
+    assert one.startswith("kvasir_seg:\n  title: Kvasir-SEG\n  published: 1,000 pairs\n")
+    assert one.endswith("(1 rows)\n")
+
+
+def test_near_duplicates_inside_a_set_that_tells_no_patients_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pairs = []
+    for number in range(8):
+        image = scene(number)
+        if number == 7:
+            image = np.clip(cv2.resize(scene(2), (150, 120), interpolation=cv2.INTER_AREA) * 1.1, 0, 255).astype(np.uint8)
+        miniatures.put(tmp_path / f"{number}.png", image)
+        pairs.append(Pair(f"{number}", tmp_path / f"{number}.png", tmp_path / f"{number}.png"))
+    apart, together = Split(tuple(pairs[:7]), (pairs[7],)), Split((pairs[0], pairs[2], pairs[7]), tuple(pairs[3:6]))
+    found = twins.within({0: apart, 1: together})
+    assert [(leak.pool, leak.test) for leak in found[0].found] == [("2", "7")]
+    assert found[1].found == ()
+    assert [record.getMessage() for record in caplog.records if record.name == "jobs.twins"] == [
+        "seed 0: 1 of 1 test images have a near-duplicate among the 7 that are fine-tuned on, the first is 7 beside 2; "
+        "the set tells no patients, so they count"
+    ]
+    known = [pair._replace(group=pair.name) for pair in pairs]
+    assert twins.within({0: Split(tuple(known[:7]), (known[7],))}) == {}
 
 
 def test_the_job_counts_what_is_there_and_ends_with_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,29 +1,27 @@
 """Segmentation data: known sets, folders and COCO files as pairs of an image and its truth, split once and for all without leaks.
 
-`pairs` splits a folder, `chosen` whatever `evaluate.*` names. Inside: pair (what an image and its truth are), pixels, volumes and coco
-(how they are read), folders and layouts (where they lie), published (the known sets and their counts), splits, and sources (what others
-pre-train on).
+`pairs` splits a folder, `chosen` whatever `evaluate.*` names. Inside: pair (what an image and its truth are), masks, pixels, volumes and
+coco (how they are read), folders and layouts (where they lie), published (the known sets and their counts), splits, survey (what every mask
+holds), and sources (what others pre-train on).
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from engine.datasets import coco, folders, layouts, published, splits
 from engine.datasets.folders import folder, local, matched
-from engine.datasets.pair import IGNORE, Pair, Split, check_sizes, image_of, load, misfit, truth
+from engine.datasets.pair import IGNORE, Pair, Split, check_sizes, image_of, load, masks_of, misfit, truth
 from engine.datasets.pixels import ENDINGS, is_picture, picture, scaled
 from engine.datasets.published import SETS
 from engine.datasets.splits import digest
+from engine.datasets.survey import check, require_classes, surveyed
 from engine.models import EvaluateConfig
 
 __all__ = [
-    "ENDINGS", "IGNORE", "SETS", "Pair", "Split", "check_place", "check_sizes", "chosen", "classes", "digest", "every", "fingerprint",
-    "folder", "image_of", "is_picture", "listed", "load", "matched", "misfit", "pairs", "picture", "require_classes", "scaled", "surveyed",
-    "truth",
+    "ENDINGS", "IGNORE", "SETS", "Pair", "Split", "check", "check_place", "check_sizes", "chosen", "classes", "digest", "every",
+    "fingerprint", "folder", "image_of", "is_picture", "listed", "load", "matched", "misfit", "pairs", "picture", "require_classes",
+    "scaled", "surveyed", "truth",
 ]  # fmt: skip
 
 
@@ -111,13 +109,14 @@ def of_set(uri: str, name: str) -> list[Pair]:
     try:
         return SETS[name].pairs(root)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"evaluate.dataset={name}: {error}{hint(uri, name)}") from error
+        where = f"; {SETS[name].title} is to be had at {SETS[name].source}"
+        raise FileNotFoundError(f"evaluate.dataset={name}: {error}{hint(uri, name)}{where}") from error
 
 
 def hint(uri: str, name: str) -> str:
     """What a folder looks like, for the end of a sentence about what it is not."""
-    others = [other for other in published.likely(local(uri)) if other != name] if uri else []
-    return f"; it looks like {SETS[others[0]].title}: evaluate.dataset={others[0]}" if others else ""
+    others = [told for other, told in published.likely(local(uri)) if other != name] if uri else []
+    return f"; it looks like {others[0]}" if others else ""
 
 
 def classes(uri: str, dataset: str) -> tuple[str, ...]:
@@ -129,7 +128,7 @@ def fingerprint(uri: str, dataset: str = "folder") -> str:
     """Twelve hex digits that change with any byte of any image or mask, and with any name."""
     told, read = hashlib.sha256(), dict[Path, str]()
     for pair in sorted(every(uri, dataset)):
-        masks = [path for _, path in pair.parts] or [pair.mask]
+        masks = masks_of(pair)
         for path in {pair.image, *masks} - read.keys():
             read[path] = hashlib.sha256(path.read_bytes()).hexdigest()
         told.update("\n".join([pair.name, *(read[path] for path in (pair.image, *masks)), ""]).encode())
@@ -139,40 +138,3 @@ def fingerprint(uri: str, dataset: str = "folder") -> str:
 def every(uri: str, dataset: str) -> list[Pair]:
     """Every pair, however many there are."""
     return of_folder(uri) if dataset == "folder" else of_file(uri) if dataset == "coco" else of_set(uri, dataset)
-
-
-def require_classes(split: Split) -> None:
-    """ValueError where a class is in none of the masks of a part; reads no more masks than it takes to see them all."""
-    wanted = set(range(1, len(split.classes) + 1))
-    for part, some in (("train on", split.train), ("test on", split.test)):
-        missing = wanted - seen(some, wanted)
-        if missing:
-            names = ", ".join(split.classes[number - 1] for number in sorted(missing))
-            raise ValueError(f"{names}: in none of the {len(some)} masks to {part}, expected in one at least of every class")
-
-
-def seen(some: Iterable[Pair], wanted: set[int]) -> set[int]:
-    found: set[int] = set()
-    for pair in some:
-        if wanted <= found:
-            break
-        found |= set(np.unique(truth(pair)).tolist())
-    return found
-
-
-def surveyed(some: Sequence[Pair], names: Sequence[str]) -> tuple[dict[str, int], list[str]]:
-    """Of every class, and of "" for empty masks, in how many images it is; and a sentence for each pair that cannot be used. Reads all."""
-    counts, faults = dict.fromkeys([*names, ""], 0), list[str]()
-    for pair in some:
-        try:
-            wrong, _, numbers = misfit(pair), image_of(pair), set(np.unique(truth(pair)).tolist())
-        except (ValueError, OSError) as error:
-            faults.append(str(error))
-            continue
-        faults += [wrong] if wrong else []
-        if strange := sorted(numbers - {IGNORE} - set(range(len(names) + 1))):
-            faults.append(f"{pair.mask} holds the class {strange[0]}, expected 0 to {len(names)}")
-        for number in numbers & set(range(1, len(names) + 1)):
-            counts[names[number - 1]] += 1
-        counts[""] += not numbers - {0, IGNORE}
-    return counts, faults

@@ -11,11 +11,16 @@ import numpy as np
 from pycocotools.coco import COCO
 
 FILES = 2  # kept in memory
+NEEDED = {
+    "images": ("id", "file_name", "width", "height"),
+    "categories": ("id", "name"),
+    "annotations": ("id", "image_id", "category_id"),
+}
 
 
 @lru_cache(maxsize=FILES)
 def opened(path: Path) -> COCO:
-    """ValueError for a file that is no COCO file, has no images or categories, or has boxes only."""
+    """ValueError for a file that is no COCO file, whose entries lack what they need or name what is not there, or that has boxes only."""
     try:
         told = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -25,11 +30,36 @@ def opened(path: Path) -> COCO:
             raise ValueError(f"{path} has no {name}; a COCO file has images, annotations and categories")
     if bare := sum(not one.get("segmentation") for one in told["annotations"]):
         raise ValueError(f"{path}: {bare} of {len(told['annotations'])} annotations have no outline; boxes alone tell no pixels")
+    require_fields(told, path)
+    require_links(told, path)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
         made = COCO()
         made.dataset = told
         made.createIndex()
     return made
+
+
+def require_fields(told: dict[str, Any], path: Path) -> None:
+    """ValueError where an entry lacks a field that is read, with how many and the first."""
+    for part, needed in NEEDED.items():
+        lacking = [one for one in told[part] if not isinstance(one, dict) or any(one.get(field) is None for field in needed)]
+        if lacking:
+            wanted = f"{len(lacking)} of {len(told[part])} {part} lack one of {', '.join(needed)}"
+            raise ValueError(f"{path}: {wanted}, the first is {json.dumps(lacking[0])[:120]}")
+
+
+def require_links(told: dict[str, Any], path: Path) -> None:
+    """ValueError where annotations are of an image or a category that the file has not, or ids are there twice."""
+    for part in NEEDED:
+        if twice := len(told[part]) - len({one["id"] for one in told[part]}):
+            raise ValueError(f"{path}: {twice} of {len(told[part])} {part} have an id that another one has")
+    for field, part in (("image_id", "images"), ("category_id", "categories")):
+        known = {one["id"] for one in told[part]}
+        if lost := [one for one in told["annotations"] if one[field] not in known]:
+            raise ValueError(
+                f"{path}: {len(lost)} of {len(told['annotations'])} annotations have {field}s that are none of its {len(known)} {part}, "
+                f"the first is {lost[0][field]!r} of annotation {lost[0]['id']}"
+            )
 
 
 def classes(path: Path) -> tuple[str, ...]:

@@ -145,7 +145,13 @@ def edd(root: Path) -> list[Pair]:
     images, masks = first(root, [("originalImages", "masks")])
     found = by_stem(masks)
     named = [(number, f"_{name}") for number, name in enumerate(EDD, 1)]
-    made = [with_parts(stem, image, [(number, found.get(stem + end)) for number, end in named]) for stem, image in by_stem(images).items()]
+    shown = by_stem(images)
+    known = {stem + end for stem in shown for _, end in named}
+    if alone := [path for stem, path in found.items() if stem not in known]:
+        raise ValueError(
+            f"evaluate.uri={root}: {len(alone)} of {len(found)} masks have no image, or name no class; the first is {alone[0]}"
+        )
+    made = [with_parts(stem, image, [(number, found.get(stem + end)) for number, end in named]) for stem, image in shown.items()]
     return complete(made, root)
 
 

@@ -7,13 +7,10 @@ import cv2
 import numpy as np
 import tifffile
 
-from engine.datasets import coco, volumes
-from engine.datasets.pixels import decoded, picture, scaled, size_of
+from engine.datasets import coco, masks, volumes
+from engine.datasets.pixels import decoded, picture, require_whole, scaled, size_of
 
-FOREGROUND = 127  # masks are often JPEG, so 0 and 255 arrive smeared: brighter than this counts
 IGNORE = 255  # pixels of a mask where nothing counts
-BETWEEN = (32, 224)  # grey levels that are neither 0 nor 255, nor what JPEG or a resize makes of them away from an edge
-SMEARED = 0.1  # share of a mask that may lie between; Kvasir-SEG's JPEG masks at 256 px: .007 at most
 
 Coding = Literal["binary", "parts", "pages", "volume", "coco"]
 Part = Literal["", "train", "test"]
@@ -22,8 +19,8 @@ Part = Literal["", "train", "test"]
 class Pair(NamedTuple):
     """One image of a data set; the fields behind `group` say how its mask is written, and where the set's own split puts it.
 
-    binary: `mask` holds 0 and 255. parts: a file for each class, whose pixels that are not black are of it; absent where the class is.
-    pages: a TIFF with a page for each class. volume: slices of two NIfTI files, class numbers. coco: a JSON file, the same for all.
+    binary: `mask` holds two levels (masks.py). parts: a file for each class, whose pixels that are not black are of it; absent where the
+    class is. pages: a TIFF with a page for each class. volume: slices of two NIfTI files, class numbers. coco: a JSON file, one for all.
     """
 
     name: str  # tells it from every other of the set
@@ -58,7 +55,7 @@ def truth(pair: Pair) -> np.ndarray:
         return layered([(number, page > 0) for number, page in enumerate(pages(pair.mask), 1)])
     if pair.coding == "parts":
         return layered([(number, decoded(path, cv2.IMREAD_COLOR).max(2) > 0) for number, path in pair.parts])
-    return binary(pair.mask)
+    return masks.mask(pair.mask).drawn
 
 
 def layered(layers: list[tuple[int, np.ndarray]]) -> np.ndarray:
@@ -70,26 +67,14 @@ def layered(layers: list[tuple[int, np.ndarray]]) -> np.ndarray:
 
 def pages(path: Path) -> np.ndarray:
     """(classes, height, width) of a TIFF; ValueError for a file of one page or none."""
+    require_whole(path)
     try:
         found = tifffile.imread(path)
-    except (tifffile.TiffFileError, OSError) as error:
+    except (tifffile.TiffFileError, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a TIFF with a page for each class: {error}") from error
     if found.ndim != 3:
         raise ValueError(f"{path} is of shape {found.shape}, expected a page for each class")
     return np.asarray(found)
-
-
-def binary(path: Path) -> np.ndarray:
-    """1 where a mask of 0 and 255 is bright; ValueError for class numbers, such as 0 and 1, and for pictures that are no mask."""
-    grey = decoded(path, cv2.IMREAD_GRAYSCALE)
-    brightest = int(grey.max())
-    if 0 < brightest <= FOREGROUND and path.suffix.lower() == ".png":
-        raise ValueError(f"{path} is nowhere brighter than {brightest}; masks hold 0 and 255")
-    between = float(((grey > BETWEEN[0]) & (grey < BETWEEN[1])).mean())
-    if between > SMEARED:
-        told = f"{len(np.unique(grey))} grey levels, {between:.0%} of its pixels neither black nor white"
-        raise ValueError(f"{path} holds {told}; masks hold 0 and 255")
-    return (grey > FOREGROUND).astype(np.uint8)
 
 
 def load(pair: Pair, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,20 +95,32 @@ def sizes(pair: Pair) -> list[tuple[Path, tuple[int, int]]]:
         return [(path, volumes.size(path)) for path in (pair.image, pair.mask)]
     if pair.coding == "coco":
         return [(pair.image, size_of(pair.image)), (pair.mask, coco.size(pair.mask, pair.at))]
-    masks = [path for _, path in pair.parts] or [pair.mask]
-    return [(path, size_of(path)) for path in (pair.image, *masks)]
+    return [(path, size_of(path)) for path in (pair.image, *masks_of(pair))]
+
+
+def masks_of(pair: Pair) -> list[Path]:
+    """The files that say what is in the image."""
+    return [path for _, path in pair.parts] or [pair.mask]
 
 
 def misfit(pair: Pair) -> str:
     """The sentence about a mask of another size than its image; "" where all are alike."""
-    (image, right), *masks = sizes(pair)
-    for path, size in masks:
+    (image, right), *others = sizes(pair)
+    for path, size in others:
         if size != right:
             return f"{image} is {right[0]}x{right[1]} px, but its mask {path} is {size[0]}x{size[1]} px"
     return ""
 
 
 def check_sizes(pairs: list[Pair]) -> None:
-    """ValueError where images and masks differ in size, with how many and the first, or cannot be opened."""
-    if wrong := [told for pair in pairs if (told := misfit(pair))]:
-        raise ValueError(f"{len(wrong)} of {len(pairs)} masks are of another size than their image: {wrong[0]}")
+    """ValueError where images and masks differ in size, or cannot be opened or break off, with how many and the first of either."""
+    wrong, unread = [], []
+    for pair in pairs:
+        try:
+            wrong += [told] if (told := misfit(pair)) else []
+        except (ValueError, OSError) as error:
+            unread.append(str(error))
+    faults = [f"{len(wrong)} of {len(pairs)} masks are of another size than their image: {wrong[0]}"] if wrong else []
+    faults += [f"{len(unread)} of {len(pairs)} pairs cannot be read: {unread[0]}"] if unread else []
+    if faults:
+        raise ValueError("; ".join(faults))

@@ -1,14 +1,18 @@
 """Pictures of a data set as arrays: read whole or refused, never turned, stretched to squares."""
 
+import struct
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image
 
 ENDINGS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # how JPEG and PNG begin, and what stands at or near the end of a whole file
 TAIL = 1024  # bytes
+TIFFS = (b"II*\x00", b"MM\x00*")  # how a TIFF begins: with the order of its bytes
 
 
 def is_picture(path: Path) -> bool:
@@ -16,12 +20,69 @@ def is_picture(path: Path) -> bool:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """(width, height) by the header; ValueError for a file that is no picture."""
+    """(width, height) by the header; ValueError for a file that is no picture, or only its beginning."""
+    require_whole(path)
     try:
         with Image.open(path) as found:
             return found.size
     except OSError as error:
-        raise ValueError(f"{path} is not a picture that can be read") from error
+        raise ValueError(f"{path} is not a picture that can be read ({path.stat().st_size:,} bytes)") from error
+
+
+def require_whole(path: Path) -> None:
+    """ValueError for a file that lacks what its own beginning announces, or its end; decodes nothing."""
+    with path.open("rb") as file:
+        head, size = file.read(16), file.seek(0, 2)
+        file.seek(max(0, size - TAIL))
+        ends = ENDS.get(head[:2], b"") in file.read()
+    if not size:
+        raise ValueError(f"{path} is empty: was its download interrupted?")
+    if not ends or announced(path, head, size) > size:
+        raise ValueError(f"{path} cannot be decoded, it breaks off after {size:,} bytes: was its download interrupted?")
+
+
+def announced(path: Path, head: bytes, size: int) -> int:
+    """The least bytes that a file of such a beginning has in all; 0 where it does not say."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return 8 + int.from_bytes(head[4:8], "little")
+    if head[:2] == b"BM":
+        return int.from_bytes(head[2:6], "little")
+    if head[:4] in TIFFS:
+        end = last_directory(path, head, size)
+        return end if end > size else last_strip(path)
+    return 0
+
+
+def last_directory(path: Path, head: bytes, size: int) -> int:
+    """Where the directories of a TIFF end, each of which names the next; at the first that lies beyond the file."""
+    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+    end, named, seen = 8, 4, {0}
+    with path.open("rb") as file:
+        while end <= size:
+            file.seek(named)
+            if (place := int.from_bytes(file.read(4), order)) in seen:
+                break
+            seen.add(place)
+            file.seek(place)
+            named = place + 2 + 12 * int.from_bytes(file.read(2), order)
+            end = max(end, named + 4)
+    return end
+
+
+def last_strip(path: Path) -> int:
+    """Where the pixels of a TIFF end, by directories that are all there; 0 where they cannot be read, which decoding tells."""
+    try:
+        with tifffile.TiffFile(path) as found:
+            return max(start + count for page in found.pages for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
+    except (tifffile.TiffFileError, OSError, ValueError, struct.error):
+        return 0
+
+
+def lossy(path: Path) -> bool:
+    """True for JPEG and for WebP that is not stored without loss, by the first bytes."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    return head[:2] == b"\xff\xd8" or (head[:4] == b"RIFF" and head[8:12] == b"WEBP" and b"VP8L" not in head)
 
 
 def picture(path: Path) -> np.ndarray:
@@ -31,10 +92,8 @@ def picture(path: Path) -> np.ndarray:
 
 def decoded(path: Path, colours: int) -> np.ndarray:
     # Turning by EXIF is off: masks carry no such tag, so a turned image would no longer lie under its mask.
-    stored = path.read_bytes()
-    if ENDS.get(stored[:2], b"") not in stored[-TAIL:]:
-        raise ValueError(f"{path} cannot be decoded, it breaks off after {len(stored)} bytes: was its download interrupted?")
-    found = cv2.imdecode(np.frombuffer(stored, np.uint8), colours | cv2.IMREAD_IGNORE_ORIENTATION) if stored else None
+    require_whole(path)
+    found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), colours | cv2.IMREAD_IGNORE_ORIENTATION)
     if found is None:
         raise ValueError(f"{path} cannot be decoded, expected a picture")
     return np.asarray(found)

@@ -1,0 +1,184 @@
+"""What a mask may hold, in whatever format, and what is said of a picture that is none; what is said of files that break off."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from engine import datasets, evaluate
+from engine.datasets import Pair, Split, masks, truth
+from engine.datasets.pixels import require_whole, size_of
+from engine.models import EvaluateConfig
+from tests import miniatures
+
+LOSSLESS = (".png", ".tif", ".bmp", ".webp")
+
+
+def drawing(level: int, dtype: type = np.uint8) -> np.ndarray:
+    """A disc of one level on black, (96, 128)."""
+    rows, columns = np.mgrid[:96, :128]
+    return np.where((rows - 40) ** 2 + (columns - 60) ** 2 < 20**2, level, 0).astype(dtype)
+
+
+def seen(path: Path) -> np.ndarray:
+    return masks.mask(path).drawn
+
+
+def test_two_levels_without_loss_are_a_mask_however_dark_and_in_whatever_format(tmp_path: Path) -> None:
+    for ending in LOSSLESS:
+        for level in (1, 2, 100, 127, 128, 255):
+            path = tmp_path / f"{level}{ending}"
+            cv2.imwrite(str(path), drawing(level))
+            assert np.array_equal(seen(path), drawing(1)), path.name
+    for level in (1, 255, 65535):
+        cv2.imwrite(str(tmp_path / f"deep{level}.png"), drawing(level, np.uint16))
+        tifffile.imwrite(tmp_path / f"deep{level}.tif", drawing(level, np.uint16))
+        assert np.array_equal(seen(tmp_path / f"deep{level}.png"), drawing(1))
+        assert np.array_equal(seen(tmp_path / f"deep{level}.tif"), drawing(1))
+    Image.fromarray(drawing(1).astype(bool)).save(tmp_path / "bits.png")
+    assert np.array_equal(seen(tmp_path / "bits.png"), drawing(1))
+
+
+def test_an_empty_mask_and_a_full_one_are_legal_and_one_grey_is_not(tmp_path: Path) -> None:
+    for level, share in ((0, 0), (1, 1), (255, 1)):
+        cv2.imwrite(str(tmp_path / f"{level}.tif"), np.full((9, 9), level, np.uint8))
+        assert seen(tmp_path / f"{level}.tif").mean() == share
+    cv2.imwrite(str(tmp_path / "7.tif"), np.full((9, 9), 7, np.uint8))
+    with pytest.raises(ValueError, match=r"7\.tif holds 7 everywhere"):
+        seen(tmp_path / "7.tif")
+
+
+@pytest.mark.parametrize("ending", [*LOSSLESS, ".jpg"])
+def test_three_levels_are_refused_even_where_the_third_is_small(ending: str, tmp_path: Path) -> None:
+    pixels = drawing(255)
+    pixels[80:88, 5:13], pixels[80:88, 100:108] = 128, 64  # two hundredths of the mask
+    cv2.imwrite(str(tmp_path / f"a{ending}"), pixels)
+    with pytest.raises(ValueError, match=r"grey levels \(0, .* of its pixels neither black nor white; masks hold 0 and 255"):
+        seen(tmp_path / f"a{ending}")
+    cv2.imwrite(str(tmp_path / f"b{ending}"), pixels // 3)
+    with pytest.raises(ValueError, match=r"nowhere brighter than \d\d and holds \d+ grey levels \(0, "):
+        seen(tmp_path / f"b{ending}")
+
+
+def test_edges_that_jpeg_or_a_resize_made_grey_are_cut_at_half(tmp_path: Path) -> None:
+    for quality in (30, 75, 95):
+        cv2.imwrite(str(tmp_path / f"{quality}.jpg"), drawing(255), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        cv2.imwrite(str(tmp_path / f"{quality}.png"), cv2.imread(str(tmp_path / f"{quality}.jpg"), 0))  # converted, noise and all
+        for ending in ("jpg", "png"):
+            assert np.mean(seen(tmp_path / f"{quality}.{ending}") != drawing(1)) < 0.005
+    for factor, how in ((0.5, cv2.INTER_AREA), (0.37, cv2.INTER_LINEAR), (4, cv2.INTER_LINEAR), (4, cv2.INTER_CUBIC)):
+        cv2.imwrite(str(tmp_path / "sized.png"), cv2.resize(drawing(255), None, fx=factor, fy=factor, interpolation=how))
+        assert abs(seen(tmp_path / "sized.png").mean() - drawing(1).mean()) < 0.01
+
+
+def test_one_colour_on_black_is_a_mask_and_two_colours_are_not(tmp_path: Path) -> None:
+    one = np.zeros((96, 128, 3), np.uint8)
+    one[drawing(1) > 0] = (0, 0, 255)
+    two = one.copy()
+    two[80:90, 5:15] = (0, 255, 0)
+    for ending in LOSSLESS:
+        cv2.imwrite(str(tmp_path / f"one{ending}"), one)
+        assert np.array_equal(seen(tmp_path / f"one{ending}"), drawing(1))
+        cv2.imwrite(str(tmp_path / f"two{ending}"), two)
+        with pytest.raises(ValueError, match=r"holds 3 colours \(0/0/0, 0/255/0, 255/0/0; red/green/blue\); masks hold one colour"):
+            seen(tmp_path / f"two{ending}")
+    cv2.imwrite(str(tmp_path / "two.jpg"), two)
+    with pytest.raises(ValueError, match=r"two\.jpg is coloured in \d+% of its pixels"):
+        seen(tmp_path / "two.jpg")
+
+
+def test_a_mask_in_the_alpha_is_refused_and_an_opaque_alpha_does_not_matter(tmp_path: Path) -> None:
+    white = np.full((96, 128, 4), 255, np.uint8)
+    white[..., 3] = drawing(255)
+    cv2.imwrite(str(tmp_path / "a.png"), white)
+    with pytest.raises(ValueError, match=r"a\.png is transparent in 90% of its pixels: is the mask in its alpha"):
+        seen(tmp_path / "a.png")
+    opaque = np.dstack([drawing(255)] * 3 + [np.full((96, 128), 255, np.uint8)])
+    cv2.imwrite(str(tmp_path / "b.png"), opaque)
+    assert np.array_equal(seen(tmp_path / "b.png"), drawing(1))
+
+
+def folder(root: Path, levels: list[int], ending: str = ".png") -> Split:
+    for number, level in enumerate(levels):
+        miniatures.put(root / f"images/{number}.png", miniatures.noise(number))
+        miniatures.put(root / f"masks/{number}{ending}", miniatures.disc(number) // 255 * level)
+    return datasets.pairs(str(root), 0.4, 0)
+
+
+def test_masks_that_do_not_agree_on_the_foreground_are_told_by_their_counts(tmp_path: Path) -> None:
+    datasets.check(folder(tmp_path / "ones", [1] * 5))
+    datasets.check(folder(tmp_path / "nearly white", [255, 255, 254, 0, 255]))
+    with pytest.raises(ValueError, match=r"of 5 masks differs \(.*3 hold 1, the first is .*\.png.*class numbers\?") as refusal:
+        datasets.check(folder(tmp_path / "numbers", [1, 2, 1, 2, 1]))
+    assert "2 hold 2, the first is" in str(refusal.value)
+
+
+def test_jpeg_masks_of_0_and_1_are_told_and_dark_noise_beside_bright_ones_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"5 of 5 masks are dark but not black and none has a foreground: nowhere brighter than [12], the first"
+    ):
+        datasets.check(folder(tmp_path / "ones", [1] * 5, ".jpg"))
+    split = folder(tmp_path / "noise", [255, 3, 255, 0, 255], ".jpg")
+    datasets.check(split)
+    assert sum(not truth(pair).any() for pair in (*split.train, *split.test)) == 2
+
+
+def test_a_bad_test_mask_is_found_before_anything_is_trained(tmp_path: Path) -> None:
+    split = folder(tmp_path, [255] * 5)
+    for pair in split.test:
+        cv2.imwrite(str(pair.mask), miniatures.noise(3)[..., 0])
+    told: list[int] = []
+    config = EvaluateConfig(side=32, iterations=1, warmup=0, batch=2)
+    with pytest.raises(ValueError, match=r"2 of 5 pairs cannot be used, 3 can; the first: .*\.png holds \d+ grey levels"):
+        evaluate.evaluate(None, "tiny", split, config, 0, report=lambda step, _: told.append(step))
+    assert not told
+    for pair in split.test:  # the same files, mended: what was seen of them before does not hold
+        cv2.imwrite(str(pair.mask), miniatures.disc())
+    datasets.check(split)
+
+
+@pytest.mark.parametrize("ending", [*LOSSLESS, ".jpg"])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.97])
+def test_a_file_that_breaks_off_is_told_as_an_interrupted_download(ending: str, share: float, tmp_path: Path) -> None:
+    path = tmp_path / f"a{ending}"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8))
+    whole = path.read_bytes()
+    require_whole(path)
+    assert size_of(path) == (128, 96)
+    path.write_bytes(whole[: max(int(share * len(whole)), 40 * (share > 0))])
+    with pytest.raises(ValueError, match=rf"a\{ending} .*: was its download interrupted\?"):
+        size_of(path)
+
+
+def test_pages_that_break_off_name_the_file(tmp_path: Path) -> None:
+    miniatures.ead(tmp_path)
+    path = tmp_path / "masks/00001_mask.tif"
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(
+        ValueError, match=r"00001_mask\.tif cannot be decoded, it breaks off after 3,000 bytes: was its download interrupted\?"
+    ):
+        truth(Pair("1", tmp_path / "original_images/00001.jpg", path, coding="pages"))
+
+
+def test_a_coco_file_whose_entries_lack_or_name_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    path = miniatures.coco(tmp_path)
+    whole = json.loads(path.read_text())
+
+    def refused(part: str, change: dict[str, object], sentence: str) -> None:
+        told = json.loads(json.dumps(whole))
+        told[part][0].update(change)
+        other = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        other.write_text(json.dumps(told))
+        with pytest.raises(ValueError, match=sentence):
+            datasets.listed(str(other), "coco")
+
+    for field in ("width", "height", "file_name", "id"):
+        refused("images", {field: None}, rf"1 of 6 images lack one of id, file_name, width, height, the first is .*{field}")
+    refused("categories", {"name": None}, "1 of 2 categories lack one of id, name")
+    refused("annotations", {"category_id": 99}, "1 of 13 annotations have category_ids that are none of its 2 categories, the first is 99")
+    refused("annotations", {"image_id": 999}, "1 of 13 annotations have image_ids that are none of its 6 images, the first is 999")
+    refused("images", {"id": 2}, "1 of 6 images have an id that another one has")
