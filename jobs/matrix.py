@@ -164,7 +164,9 @@ def matrix_of(tree: Tree, where: str = "the matrix") -> Matrix:
         return Matrix.model_validate(tree)
     except ValidationError as error:
         places = [fault["loc"] for fault in error.errors()]
-        inner = [fault for fault in error.errors() if not any(place[:-1] == fault["loc"] for place in places)]  # of a list what is in it
+        inner = [
+            fault for fault in error.errors() if not any(place and place[:-1] == fault["loc"] for place in places)
+        ]  # of a list what is in it
         faults = [({**fault, "loc": ("matrix", *fault["loc"])}, fault["loc"]) for fault in inner]
         raise ValueError("; ".join(f"{where}: {said(fault, bool(place))}" for fault, place in faults)) from error
 
