@@ -241,7 +241,7 @@ def test_the_cost_of_a_matrix_is_images_by_epochs_and_iterations():
 
 
 def test_epochs_of_a_fine_tuning_are_counted_as_iterations():
-    config, found = matrix.read("paper", ["benchmark.images_per_s=1000", "benchmark.iterations_per_s=10", "evaluate=robustness"])
+    config, found = matrix.read("paper", ["benchmark.images_per_s=1000", "benchmark.iterations_per_s=10", "evaluate.epochs=150"])
     one = next(one for one in matrix.cells(config, found) if one.dataset == "Kvasir-SEG")
     trained, tested = costs.sizes(one)
     assert (trained, tested) == (1000 - tested, round(one.config.evaluate.test_share * 1000))

@@ -46,7 +46,7 @@ def test_in_training_a_layer_and_its_gradients_are_those_of_float64(inside, outs
     assert torch.allclose(made.double(), exact(leaf), atol=1e-5, rtol=1e-5)
     for one, other in ((tokens, leaf), *zip(linear.parameters(), exact.parameters(), strict=True)):
         assert one.grad.shape == other.grad.shape
-        assert torch.allclose(one.grad.double(), other.grad, atol=2e-5, rtol=1e-5)
+        assert torch.allclose(one.grad.double(), other.grad, atol=1e-4, rtol=1e-5)  # sums of up to 729 products, some of which cancel
 
 
 def test_only_float32_layers_go_to_onednn():
