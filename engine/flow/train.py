@@ -100,11 +100,9 @@ def once() -> Any:
 
 def cause(error: Any, name: str) -> BaseException:
     """What a worker raised itself, rather than what the others say of its silence; RuntimeError, in a sentence, where none did."""
-    from ray.exceptions import RayError
-
     failures = getattr(error, "worker_failures", {}).values() or [getattr(error, "controller_failure", error)]
     first: BaseException = min(failures, key=lambda failure: isinstance(failure, RuntimeError))  # which is how torch tells of silence
-    if first is not error and not isinstance(first, RayError):
+    if first is not error and type(first).__module__.partition(".")[0] != "ray":  # whose own errors tell of workers that are gone
         return first
     told = " ".join(str(first).split())[:300]
     return RuntimeError(f"the training run {name} lost its workers too often; the same command goes on from the last checkpoint: {told}")
@@ -117,9 +115,13 @@ def on_worker(work: Work, scored: bool) -> None:
 
     logging.getLogger("ray.train").setLevel(logging.WARNING)  # else every report is told twice
 
+    damaged = list[str]()
+
     def report(metrics: dict[str, float], folder: Path | None) -> None:
         saved = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
         place = f"step-{int(metrics['step']):09d}"
+        while place in damaged:
+            place += "+"  # Ray Train would take it for the one that it has, and delete both
         ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=place, validation=scored and saved is not None)
 
     started = ray.train.get_checkpoint()
@@ -131,6 +133,7 @@ def on_worker(work: Work, scored: bool) -> None:
                 return work(Path(ray.train.Checkpoint(place, started.filesystem).to_directory(folder)), report)
             except DamagedError as error:  # all workers raise it, or none
                 log.warning("%s: %s; going on from the one before", place, error)
+                damaged.append(place.rpartition("/")[2])
     raise ValueError(f"every checkpoint beside {started.path} is damaged: delete the folder that they are in to begin anew")
 
 
@@ -160,7 +163,7 @@ def scored(run: str) -> dict[int, Scores]:
 def validated(score: Callable[[Path], Scores], run: str, checkpoint: Any) -> Scores:
     """Score a checkpoint of Ray Train and keep what it came to."""
     with tempfile.TemporaryDirectory() as folder:
-        return keep_scores(score, Path(checkpoint.to_directory(folder)), run, int(checkpoint.path.rpartition("-")[2]))
+        return keep_scores(score, Path(checkpoint.to_directory(folder)), run, int(checkpoint.path.rpartition("-")[2].rstrip("+")))
 
 
 def keep_scores(score: Callable[[Path], Scores], folder: Path, run: str, step: int) -> Scores:
