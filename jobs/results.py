@@ -193,8 +193,8 @@ def entry(row: dict[str, Any]) -> Entry:
     marks = Marks(tuple(row["names"]), np.array(row["counts"]).reshape(len(row["names"]), -1, 4))
     own = {name: row[name] for name in ("method", "budget", "seed", "retained", "images", "miou")}
     metrics = json.loads(row["metrics"])
-    repeated = {name: int(metrics.get(metric, 0)) for name, metric in (("leaked", "leaked_images"), ("twins", "twins_in_training"))}
-    return Entry(**own, marks=marks, measures=json.loads(row["measures"]), **repeated)
+    leaked, twins = (int(metrics.get(name, 0)) for name in ("leaked_images", "twins_in_training"))
+    return Entry(**own, marks=marks, measures=json.loads(row["measures"]), leaked=leaked, twins=twins)
 
 
 def proposals(rows: list[dict[str, Any]]) -> dict[str, float]:
