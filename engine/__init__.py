@@ -85,6 +85,7 @@ around
     trails       when a pre-training could have ended: what every rule of when to stop came to
     pruning      the theory's figures as numbers, and what it says of a choice
     report       one HTML page of it all
+    browser      a local web page to look into a store
     mucosa       textures of the simulated wall
     colon        the simulated tunnel and its polyps
     endoscope    what the simulated instrument adds: panel, text, blur, glare

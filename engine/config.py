@@ -14,6 +14,7 @@ from engine.models import EvaluateConfig, MAEConfig, Positive, Precision, Sectio
 from engine.settings import (
     Address,
     BenchmarkConfig,
+    BrowseConfig,
     ExportConfig,
     LookupConfig,
     OutputConfig,
@@ -206,6 +207,7 @@ class Config(Section):
     watch: WatchConfig = WatchConfig()
     lookup: LookupConfig = LookupConfig()
     output: OutputConfig = OutputConfig()
+    browse: BrowseConfig = BrowseConfig()
     export: ExportConfig = ExportConfig()
     plan: PlanConfig = PlanConfig()
     score: ScoreConfig = ScoreConfig()

@@ -244,6 +244,9 @@ ATTEMPTS = pa.schema(
     ]
 )
 
+# What a person says of a patch in the browser, a row for each tag; `at` is UTC, ISO 8601.
+TAG = pa.schema([text(name, nullable=False) for name in ("patch_id", "video_id", "tag", "at")])
+
 LOCKS = pa.schema(
     [
         # With this mark Lance lets only one of many insert the same name; without it each of them does.

@@ -126,6 +126,14 @@ class TheoryConfig(Section):
     draws: Annotated[int, Field(ge=2)] = 20  # of every pool, for the intervals
 
 
+class BrowseConfig(Section):
+    """Where the job `browse` shows its page; our choices."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"  # other addresses are reached from outside, and ask for a token
+    port: Annotated[int, Field(ge=0, lt=2**16)] = 8420  # 0: any that is free
+    write: bool = False  # tags and selections may be made; on the command line also --write
+
+
 class TrackingConfig(Section):
     uri: str = ""  # of MLflow; "": a sqlite file beside the store
     experiment: Address = "endocurate"  # its name in MLflow

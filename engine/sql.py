@@ -1,6 +1,8 @@
 """SQL over tables, read-only, through DuckDB; columns and filters reach Lance, so pixels are read only where named. Only home of duckdb."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -10,11 +12,11 @@ BROKEN = "reading the stream registered as "  # what DuckDB says where a table d
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
-def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None = None) -> pa.Table:
+def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None = None, seconds: float = 0) -> pa.Table:
     """The rows of one SELECT over `tables`: Lance views, scanners or Arrow tables by name.
 
     `only` holds a condition for some of them, which all their rows meet; it may name the others. ValueError, in one sentence, for SQL that
-    does not parse, names what is not there, or does anything but read.
+    does not parse, names what is not there, or does anything but read, and for what takes longer than `seconds` (0: as long as it takes).
     """
     with duckdb.connect() as connection:
         parts = dict(only or {})
@@ -26,7 +28,28 @@ def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None =
         connection.execute("SET enable_external_access=false")  # no files, no network: the tables are all there is
         connection.execute("SET python_enable_replacements=false")  # nor the variables of this program
         connection.execute("SET lock_configuration=true")
-        return answer(connection, sql)
+        with stopped_after(seconds, connection):
+            return answer(connection, sql)
+
+
+@contextmanager
+def stopped_after(seconds: float, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """End what the connection does after so many seconds, with a ValueError."""
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        connection.interrupt()
+
+    timer = threading.Timer(seconds, stop)
+    try:
+        if seconds:
+            timer.start()
+        yield
+    except ValueError as error:
+        raise ValueError(f"query: it took longer than {seconds:g} s and was ended; ask for less") if late.is_set() else error from None
+    finally:
+        timer.cancel()
 
 
 def is_condition(text: str) -> bool:

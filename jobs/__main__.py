@@ -35,6 +35,7 @@ JOBS = {
     "nearest": "the lookup.k patches that look most like one: nearest store.uri=... PATCH_ID",
     "hardest": "the lookup.k patches that are hardest for the scorer",
     "explain": "why a patch, frame, image, selection or video is in the store or not, and what used it: explain store.uri=... ID",
+    "browse": "a local web page to look into a store: browse STORE, and with --write tags and selections can be made",
     "history": "what every version of the patch table came from",
     "maintain": "migrate, merge small files, index, clean up; safe beside an ingest",
     "forget": "erase a video, all that was made from it and every byte of both: forget store.uri=... VIDEO_ID",
@@ -111,10 +112,18 @@ def sentence(error: BaseException) -> str:
 def parse(words: list[str]) -> tuple[str, Config, list[str]]:
     """The job, its configuration, and the words that are neither recipe nor knob: what the job is asked about."""
     job, *rest = words
+    rest = spelled_out(rest) if job == "browse" else rest
     if job not in JOBS:
         raise ValueError(f"there is no job {job!r}; the jobs are {', '.join(JOBS)}")
     config, asked = matrix_and_knobs(rest) if job == "benchmark" else recipe_and_knobs(job, rest)
     return job, config, asked
+
+
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """The knobs that the words of `browse STORE --write` are short for; recipes and knobs stay."""
+    if "--write" in words:
+        words = [*(word for word in words if word != "--write"), "browse.write=true"]
+    return [word if KNOB.match(word) or is_recipe(word) or word.startswith("-") else f"store.uri={word}" for word in words]
 
 
 def recipe_and_knobs(job: str, rest: list[str]) -> tuple[Config, list[str]]:

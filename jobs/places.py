@@ -8,7 +8,7 @@ from fsspec import available_protocols
 from engine.config import Config
 from jobs.recipes import tiny
 
-ASKING = ("forget", "maintain", "requeue", "query", "nearest", "hardest", "explain", "history", "report")
+ASKING = ("forget", "maintain", "requeue", "query", "nearest", "hardest", "explain", "history", "report", "browse")
 BEFORE = {
     "benchmark": "ingest",
     "score": "ingest",

@@ -68,7 +68,7 @@ LAYERS = [
         "simulate",
     },
     {"flow", "explain", "rebuild", "shards"},
-    {"plan"},
+    {"plan", "browser"},
 ]
 
 BESIDE = LAYERS[3]  # tools may use each other
@@ -88,6 +88,8 @@ HOMES = {
     "daqp": {"theory"},
     "nibabel": {"datasets"},
     "pycocotools": {"datasets"},
+    "starlette": {"browser"},
+    "uvicorn": {"browser"},
 }
 
 

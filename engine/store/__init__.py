@@ -1,9 +1,9 @@
 """The patch table, the ledger of videos, selections and training images: Lance tables under one address. Only home of `lance`.
 
 `tables` opens and creates them, `lock` lets one job commit at a time, `intake` takes video in exactly once, `selections` keeps what was
-chosen, `clusterings` what it was chosen by, `scorers` what other models say, `vectors` streams embeddings, `views` shows the tables to
-SQL, `reading` finds patches, `history` tells versions apart. `PatchStore` is the way in to all of it, but for what the job watch alone
-needs: `attempts` and `quarantine` know what could not be taken in.
+chosen, `clusterings` what it was chosen by, `scorers` what other models say, `vectors` streams embeddings, `views`
+shows the tables to SQL, `reading` finds patches, `history` tells versions apart. `PatchStore` is the way in to all of it, but for what one
+job alone needs: `attempts` and `quarantine` (watch) know what could not be taken in, `tags` (browse) what people say of patches.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,20 @@ from numpy.typing import NDArray
 from engine import sql
 from engine.pool import Clustering, Rows
 from engine.settings import UpkeepConfig
-from engine.store import clusterings, erasure, history, intake, reading, results, scorers, selections, tombstones, upkeep, views, writers
+from engine.store import (
+    clusterings,
+    erasure,
+    history,
+    intake,
+    reading,
+    results,
+    scorers,
+    selections,
+    tombstones,
+    upkeep,
+    views,
+    writers,
+)
 from engine.store.history import Difference
 from engine.store.intake import WriteRows
 from engine.store.scorers import ReadPixels, Scorer
@@ -166,6 +179,10 @@ class PatchStore(Tables):
         ValueError, in one sentence, for SQL that does not parse, names what is not there, or does anything but read.
         """
         return sql.select(views.views(self), asked, views.conditions(self, None))
+
+    def shown(self, asked: str, seconds: float) -> pa.Table:
+        """The same for whoever only looks: no addresses of sources, and ValueError after so many seconds."""
+        return sql.select(views.views(self, views.NamelessView), asked, views.conditions(self, None), seconds)
 
     def nearest(self, like: str | Sequence[float], k: int = 10, where: str = "") -> pa.Table:
         """The `k` patches most like a patch, itself left out, or like a vector: patch_id, difficulty, video_id, time_ms, box, distance.

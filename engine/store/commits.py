@@ -15,10 +15,10 @@ from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata
 
 from engine.store.lock import Lease, locked
-from engine.store.tables import RESULTS, Tables, quoted
+from engine.store.tables import RESULTS, TAGS, Tables, quoted
 from engine.store.tombstones import forgotten
 
-GUARDED = ("videos", "frames", "patches", "selections", "images", RESULTS)
+GUARDED = ("videos", "frames", "patches", "selections", "images", RESULTS, TAGS)
 
 
 @contextmanager

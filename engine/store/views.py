@@ -1,11 +1,11 @@
 """The tables as SQL sees them."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import lance
 import pyarrow as pa
 
-from engine.store.tables import RESULTS, TABLES, Tables
+from engine.store.tables import RESULTS, TABLES, TAGS, Tables
 
 OF_THE_LEDGER = "video_id IN (SELECT video_id FROM videos)"  # a run that died may have left frames
 CHOSEN_HERE = "selection_id IN (SELECT selection_id FROM selections)"
@@ -14,24 +14,32 @@ CHOSEN_HERE = "selection_id IN (SELECT selection_id FROM selections)"
 class SQLView(lance.LanceDataset):  # type: ignore[misc]
     """A table as DuckDB may see it: without the float16 columns, whose mere presence it refuses."""
 
+    HIDDEN: ClassVar[frozenset[str]] = frozenset({"embedding"})
+
     @property
     def schema(self) -> pa.Schema:
         fields = super().schema
-        return pa.schema([field for field in fields if field.name != "embedding"])
+        return pa.schema([field for field in fields if field.name not in self.HIDDEN])
 
     def scanner(self, columns: Any = None, **rest: Any) -> lance.LanceScanner:
         """The same; DuckDB names no columns where it wants all, by which Lance would mean the hidden one too."""
         return super().scanner(columns=self.schema.names if columns is None else columns, **rest)
 
 
-def views(tables: Tables) -> dict[str, SQLView]:
+class NamelessView(SQLView):
+    """The same for whoever only looks: without the addresses of sources, which may name a patient."""
+
+    HIDDEN = SQLView.HIDDEN | {"uri"}
+
+
+def views(tables: Tables, kind: type[SQLView] = SQLView) -> dict[str, SQLView]:
     """Every table of a store at its newest complete version, by name; LookupError where there is none yet."""
-    names = [name for name in ("patches", *TABLES, RESULTS) if name != "locks" and tables.has(name)]
+    names = [name for name in ("patches", *TABLES, RESULTS, TAGS) if name != "locks" and tables.has(name)]
     if not names:
         raise LookupError(f"the store {tables.uri} has no tables yet: run the job ingest first")
     versions = {"patches": tables.complete_version()} if "videos" in names else {}
     opened = {name: tables.open(name, versions.get(name)) for name in names}  # refuses another schema and what is damaged
-    return {name: SQLView(table.uri, version=table.version) for name, table in opened.items()}
+    return {name: kind(table.uri, version=table.version) for name, table in opened.items()}
 
 
 def conditions(tables: Tables, version: int | None) -> dict[str, str]:

@@ -1,0 +1,142 @@
+"""What stands at which address: each answer is one call of what knows it. Ids are words of a query, since they may hold anything."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from engine.browser import asking, exports, plane, stories, thumbs, writes
+from engine.browser.footage import Footage
+from engine.browser.imagined import Scorers
+from engine.browser.looks import SQL_SECONDS, Looks, View
+from engine.config import Config
+from engine.store import PatchStore, tags
+
+Answer = Callable[..., Response]
+ROWS = 1000  # of an answer to SQL that are shown
+
+
+def word(request: Request, name: str) -> str:
+    """One word of the query; ValueError where it is missing or too long."""
+    value = request.query_params.get(name, "")
+    if not 0 < len(value) <= asking.LONGEST:
+        raise ValueError(f"the address lacks {name}=, or it is longer than {asking.LONGEST} letters")
+    return value
+
+
+def whole(request: Request, name: str) -> int:
+    value = word(request, name)
+    if not (value.isascii() and value.isdecimal()) or len(value) > 12:
+        raise ValueError(f"{name}={value[:40]!r} is no whole number")
+    return int(value)
+
+
+class Answers:
+    """All that the page may ask of one store; `runs` tells what MLflow has of the jobs, `write` whether anything may be changed."""
+
+    def __init__(self, store: PatchStore, config: Config, runs: stories.Runs, footage: Footage) -> None:
+        self.store, self.runs, self.footage = store, runs, footage
+        self.write, self.synthesis = config.browse.write, config.synthesis
+        self.looks, self.scorers = Looks(store), Scorers(store, config.difficulty)
+
+    def routes(self) -> list[Route]:
+        asked: dict[str, Answer] = {
+            "overview": self.overview, "state": self.state, "view": self.view, "rows": self.rows, "histogram": self.histogram,
+            "patch": self.patch, "picture": self.picture, "frame": self.frame, "clip": self.clip, "rebuilt": self.rebuilt,
+            "video": self.video, "difference": self.difference, "sql": self.sql, "map": self.map, "export": self.export,
+        }  # fmt: skip
+        changed: dict[str, Any] = {"tag": self.tag, "select": self.select}
+        found = [Route(f"/api/{name}", answer) for name, answer in asked.items()]
+        return found + [Route(f"/api/{name}", writing(self, work), methods=["POST"]) for name, work in changed.items()]
+
+    # -- views --------------------------------------------------------------------------------------------------------------
+
+    def overview(self, request: Request) -> Response:
+        return JSONResponse(stories.overview(self.looks) | {"write": self.write})
+
+    def state(self, request: Request) -> Response:
+        """How large the store is by now, for a page that has been open for long."""
+        return JSONResponse({"version": self.looks.refresh(), "patches": len(self.looks.sheet())})
+
+    def view(self, request: Request) -> Response:
+        made = self.looks.view(asking.read(dict(request.query_params)))
+        return JSONResponse({"view": made.key, "rows": len(made.rows), "of": len(made.sheet), "version": made.sheet.version})
+
+    def rows(self, request: Request) -> Response:
+        held = self.held(request)
+        return Response(thumbs.part(held, whole(request, "first"), whole(request, "count")), media_type="application/octet-stream")
+
+    def held(self, request: Request) -> View:
+        return self.looks.kept(word(request, "view"))
+
+    def histogram(self, request: Request) -> Response:
+        params = dict(request.query_params)
+        name = params.pop("number", "")
+        return JSONResponse(thumbs.plain(self.looks.histogram(asking.read(params), name)))
+
+    def map(self, request: Request) -> Response:
+        return JSONResponse(plane.drawn(self.held(request)))
+
+    # -- single things ------------------------------------------------------------------------------------------------------
+
+    def patch(self, request: Request) -> Response:
+        return JSONResponse(stories.patch(self.store, word(request, "id"), self.runs))
+
+    def picture(self, request: Request) -> Response:
+        return Response(self.store.image(word(request, "id")), media_type="image/jpeg")
+
+    def frame(self, request: Request) -> Response:
+        return Response(self.footage.frame(word(request, "id")), media_type="image/jpeg")
+
+    def clip(self, request: Request) -> Response:
+        return Response(self.footage.clip(word(request, "id")), media_type="video/mp4")
+
+    def rebuilt(self, request: Request) -> Response:
+        return Response(self.scorers.sheet(word(request, "id")), media_type="image/jpeg")
+
+    def video(self, request: Request) -> Response:
+        return JSONResponse(stories.video(self.store, word(request, "id"), self.runs))
+
+    def difference(self, request: Request) -> Response:
+        return JSONResponse(stories.difference(self.store, word(request, "older"), word(request, "newer")))
+
+    def sql(self, request: Request) -> Response:
+        found = self.store.shown(word(request, "q"), SQL_SECONDS)
+        rows = [list(row.values()) for row in thumbs.plain(found.slice(0, ROWS).to_pylist())]
+        return JSONResponse({"columns": found.column_names, "rows": rows, "of": len(found)})
+
+    # -- taken along --------------------------------------------------------------------------------------------------------
+
+    def export(self, request: Request) -> Response:
+        said: dict[str, list[str]] = {}
+        for row in tags.tags(self.store).to_pylist():
+            said.setdefault(row["patch_id"], []).append(row["tag"])
+        layout = word(request, "layout")
+        parts = exports.zipped(self.held(request), layout, said)
+        headers = {"Content-Disposition": f'attachment; filename="endocurate-{layout}.zip"'}
+        return StreamingResponse(parts, media_type="application/zip", headers=headers)
+
+    def tag(self, body: dict[str, Any]) -> dict[str, Any]:
+        return writes.tagged(self.store, body)
+
+    def select(self, body: dict[str, Any]) -> dict[str, Any]:
+        return writes.chosen(self.store, self.looks.kept(str(body.get("view"))), self.synthesis)
+
+
+def writing(answers: Answers, work: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """An answer that changes the store; PermissionError where that was not allowed."""
+    from starlette.concurrency import run_in_threadpool
+
+    @wraps(work)
+    async def answer(request: Request) -> Response:
+        if not answers.write:
+            raise PermissionError("the store is open to be looked at only: start the job browse with --write to change it")
+        body = await request.json()
+        if not isinstance(body, dict):
+            raise ValueError("a JSON object was expected")
+        return JSONResponse(await run_in_threadpool(work, body))
+
+    return answer

@@ -1,0 +1,79 @@
+"""What a page asks for: which rows of which table, in which order. It comes from outside, so every word of it is checked."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+NUMBERS = {
+    "patches": ("difficulty", "time_ms", "variance", "black", "glare", "foreign", "area", "bytes"),
+    "frames": ("time_ms", "sharpness", "brightness", "glare", "tissue", "change", "patches"),
+}
+LISTED = ("rank", "likeness", "asked")  # orders that a selection, a patch that others are like, or a SELECT brings along
+LONGEST = 20_000  # letters of anything that is asked
+CHANGES = ("", "came", "went", "stayed")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question; what is empty asks for nothing. `ranges` are (number, least, most), both ends included."""
+
+    table: str = "patches"
+    ranges: tuple[tuple[str, float, float], ...] = ()
+    video: str = ""  # the beginning of an id
+    reason: str = ""  # of frames; "kept": none
+    selection: str = ""
+    against: str = ""  # another selection, with which `change` tells apart
+    change: str = ""
+    cluster: str = ""  # name/number
+    tag: str = ""
+    like: str = ""  # a patch
+    sql: str = ""  # a SELECT that gives patch_id
+    sort: str = ""  # a number of the table, or as its list is ordered
+    down: bool = False
+
+    def without(self, name: str) -> "Asked":
+        """The same question without the range of one number, which a histogram of it is drawn for."""
+        return replace(self, ranges=tuple(one for one in self.ranges if one[0] != name), sort="", down=False)
+
+
+def read(params: Mapping[str, str]) -> Asked:
+    """The question in the words of an address, `difficulty=0.1,0.5` being a range; ValueError, in one sentence, for one that is none."""
+    table = params.get("table", "patches")
+    if table not in NUMBERS:
+        raise ValueError(f"there is no table {table[:40]!r} to look at; there are {', '.join(NUMBERS)}")
+    texts = {field.name for field in fields(Asked)} - {"table", "ranges", "down"}
+    known = {"table", "down", *texts, *NUMBERS[table]}
+    if strange := sorted(set(params) - known):
+        raise ValueError(f"{strange[0][:40]!r} is nothing that {table} can be asked for")
+    if any(len(value) > LONGEST for value in params.values()):
+        raise ValueError(f"what is asked for is longer than {LONGEST} letters")
+    made = Asked(
+        table=table,
+        ranges=tuple((name, *span(name, params[name])) for name in NUMBERS[table] if params.get(name)),
+        down=params.get("down") == "1",
+        **{name: params[name] for name in sorted(texts & set(params))},
+    )
+    check(made)
+    return made
+
+
+def check(asked: Asked) -> None:
+    if asked.sort and asked.sort not in (*NUMBERS[asked.table], *LISTED):
+        raise ValueError(f"{asked.table} cannot be sorted by {asked.sort[:40]!r}; they can by {', '.join(NUMBERS[asked.table])}")
+    if asked.change not in CHANGES or bool(asked.change) != bool(asked.against and asked.selection):
+        raise ValueError("two selections are compared as selection=A against=B change=came, went or stayed")
+    only = [name for name in ("selection", "cluster", "tag", "like", "sql") if getattr(asked, name)]
+    if asked.table == "frames" and only:
+        raise ValueError(f"{only[0]} tells patches apart, not frames")
+
+
+def span(name: str, text: str) -> tuple[float, float]:
+    """Two numbers with a comma between them; one that is left out has no bound."""
+    least, comma, most = text.partition(",")
+    try:
+        found = float(least or -math.inf), float(most or math.inf)
+    except ValueError:
+        found = (math.nan, math.nan)
+    if not comma or math.isnan(sum(map(abs, found))) or found[0] > found[1]:
+        raise ValueError(f"{name}={text[:40]!r} is no range: expected two numbers, the smaller one first, as in 0.1,0.5")
+    return found

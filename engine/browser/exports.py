@@ -1,0 +1,130 @@
+"""A view for other programs, as a zip that is made while it is sent: FiftyOne's and COCO's layouts, and a plain folder.
+
+Pictures are the patches as they are stored. Ids may hold anything, so files are named by a number and what is harmless of the id.
+"""
+
+import csv
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from engine.browser.looks import View
+from engine.browser.thumbs import plain
+
+AT_ONCE = 256  # patches in memory
+HARMLESS = re.compile(r"[^A-Za-z0-9_.-]+")
+COLUMNS = [
+    "patch_id",
+    "video_id",
+    "time_ms",
+    "box",
+    "difficulty",
+    "proposer",
+    "height",
+    "width",
+    "bytes",
+    "variance",
+    "black",
+    "glare",
+    "foreign",
+]
+Row = Mapping[str, Any]
+
+
+class Pipe(io.RawIOBase):
+    """What was written since it was last emptied; a zip is written into it and sent on."""
+
+    def __init__(self) -> None:
+        self.held: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.held.append(bytes(content))
+        return len(content)
+
+    def emptied(self) -> bytes:
+        content, self.held = b"".join(self.held), []
+        return content
+
+
+def zipped(view: View, layout: str, tags: Mapping[str, list[str]]) -> Iterator[bytes]:
+    """The bytes of a zip with the patches of a view; `tags` are theirs by id. ValueError for a layout there is none of."""
+    if layout not in LAYOUTS or view.asked.table != "patches":
+        raise ValueError(f"there is no export {layout[:40]!r} of {view.asked.table}; of patches there are {', '.join(LAYOUTS)}")
+    return parts(view, layout, tags)
+
+
+def parts(view: View, layout: str, tags: Mapping[str, list[str]]) -> Iterator[bytes]:
+    pipe, rows = Pipe(), []
+    folder, described = LAYOUTS[layout]
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:  # JPEGs do not become smaller
+        for start in range(0, len(view.rows), AT_ONCE):
+            for number, row in enumerate(view.sheet.take(view.rows[start : start + AT_ONCE], [*COLUMNS, "pixels"]), start):
+                name = f"{number:07d}-{HARMLESS.sub('_', row['patch_id'])[:120]}.jpg"
+                archive.writestr(zipfile.ZipInfo(f"{folder}/{name}"), row.pop("pixels"))
+                rows.append(plain(row) | {"file": name, "tags": tags.get(row["patch_id"], [])})
+            yield pipe.emptied()
+        for name, content in described(rows).items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    yield pipe.emptied()
+
+
+def as_folder(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """A CSV beside the pictures."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["file", *COLUMNS, "tags"])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: harmless(" ".join(map(str, value)) if isinstance(value, list) else value) for name, value in row.items()})
+    return {"patches.csv": text.getvalue()}
+
+
+def harmless(value: Any) -> Any:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+
+
+def as_coco(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """A picture for each patch, annotated as a whole with its proposer; where it was in the source is `source_box` (y0, x0, y1, x1)."""
+    kinds = {name: number for number, name in enumerate(sorted({row["proposer"] for row in rows}), 1)}
+    images = [
+        {"id": number, "file_name": row["file"], "height": row["height"], "width": row["width"]}
+        | {name: row[name] for name in ("patch_id", "video_id", "time_ms", "difficulty", "tags")}
+        for number, row in enumerate(rows, 1)
+    ]
+    annotations = [
+        {"id": number, "image_id": number, "category_id": kinds[row["proposer"]], "iscrowd": 0, "source_box": row["box"]}
+        | {"bbox": [0, 0, row["width"], row["height"]], "area": row["width"] * row["height"]}
+        | {"segmentation": [[0, 0, row["width"], 0, row["width"], row["height"], 0, row["height"]]]}
+        for number, row in enumerate(rows, 1)
+    ]
+    categories = [{"id": number, "name": name, "supercategory": "patch"} for name, number in kinds.items()]
+    whole = {"info": {"description": "patches of endocurate"}, "licenses": [], "images": images, "annotations": annotations}
+    return {"labels.json": json.dumps(whole | {"categories": categories}, ensure_ascii=False)}
+
+
+def as_fiftyone(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """FiftyOne's JSON dataset: `fo.Dataset.from_dir(folder, dataset_type=fo.types.LegacyFiftyOneDataset)`."""
+    samples = [
+        {
+            "filepath": f"data/{row['file']}",
+            "tags": row["tags"],
+            "_media_type": "image",
+            "metadata": {"_cls": "ImageMetadata", "size_bytes": row["bytes"], "mime_type": "image/jpeg"}
+            | {"width": row["width"], "height": row["height"], "num_channels": 3},
+            "proposer": {"_cls": "Classification", "label": row["proposer"], "tags": []},
+        }
+        | {name: row[name] for name in COLUMNS if name not in ("proposer", "height", "width", "bytes")}
+        for row in rows
+    ]
+    about = {"name": "endocurate", "media_type": "image", "sample_fields": {}, "info": {"columns": COLUMNS}}
+    return {"metadata.json": json.dumps(about), "samples.json": json.dumps({"samples": samples}, ensure_ascii=False)}
+
+
+Describe = Callable[[list[dict[str, Any]]], dict[str, str]]
+LAYOUTS: dict[str, tuple[str, Describe]] = {"folder": ("patches", as_folder), "coco": ("data", as_coco), "fiftyone": ("data", as_fiftyone)}

@@ -1,0 +1,69 @@
+"""What the scorer makes of a patch: what it is shown of it, and what it rebuilds from that.
+
+Torch and the model are loaded when the first patch is asked for. The mask is the first of those that the score was measured with.
+"""
+
+from functools import cached_property
+
+import torch
+
+from engine import difficulty, mae, pictures, weights
+from engine.config import DifficultyConfig
+from engine.files import unreadable
+from engine.inference import inference
+from engine.models import MAEConfig
+from engine.objectives import as_pixels
+from engine.store import PatchStore
+from engine.store.leftovers import listed
+
+QUALITY = 92  # of the JPEG
+
+
+class Scorers:
+    """The masked autoencoders that lie in a store, by the mark that the patches have which they scored."""
+
+    def __init__(self, store: PatchStore, config: DifficultyConfig) -> None:
+        self.store, self.config = store, config
+
+    @cached_property
+    def models(self) -> dict[str, mae.MAE]:
+        """Those that can be read; others, as SimCLR's, are left out."""
+        places = [self.store.address(path) for path in listed(self.store, "scorers") if path.endswith(".safetensors")]
+        if self.config.checkpoint:
+            places.append(self.config.checkpoint)
+        found = {}
+        for place in places:
+            try:
+                model = self.opened(place)
+            except (ValueError, *unreadable()):
+                continue  # no masked autoencoder of ours
+            found[difficulty.scorer_id(model, self.config)] = model.eval()
+        return found
+
+    def opened(self, place: str) -> mae.MAE:
+        told = weights.read(place)[1]
+        return mae.load(place, MAEConfig.model_validate(told) if told else self.config.mae)
+
+    def sheet(self, patch_id: str) -> bytes:
+        """The patch as the scorer sees it, what is left of it unmasked, and what is rebuilt, side by side as JPEG.
+
+        LookupError, in one sentence, where the patch or its scorer is not there.
+        """
+        row = self.store.named([patch_id], ["scorer", "pixels"]).get(patch_id)
+        if row is None:
+            raise LookupError(f"the store has no patch {patch_id[:120]!r}")
+        model = self.models.get(row["scorer"])
+        if model is None:
+            raise LookupError(f"the scorer {row['scorer']} of this patch lies not in the store, or is no masked autoencoder")
+        config = model.config
+        images = mae.normalise(pictures.square(pictures.decode(row["pixels"]), config.side)[None])
+        noise = torch.from_numpy(difficulty.masks_of(patch_id, self.config.seed, 1, config.tokens))
+        with inference("float32"):
+            _, prediction, mask = model(images, noise)
+        tokens = mae.patchify(images, config.token)
+        if config.norm_pix:  # back from what every token's own mean and deviation left
+            prediction = prediction * (tokens.var(-1, keepdim=True) + 1e-6).sqrt() + tokens.mean(-1, keepdim=True)
+        removed = mae.unpatchify(mask[..., None].expand_as(prediction), config.token) > 0
+        rebuilt = torch.where(removed, mae.unpatchify(prediction, config.token), images)
+        row_of_three = torch.cat([images, torch.where(removed, 0.0, images), rebuilt], dim=3)
+        return pictures.encode(as_pixels(row_of_three)[0], QUALITY)

@@ -1,0 +1,56 @@
+// Two selections side by side: what only one of them holds, what both do, and where they differ.
+import { ask, count, failed, h, link, number, short } from "./dom.js";
+import { part } from "./grid.js";
+
+const SHOWN = 48;
+
+export async function show(main, words, state) {
+  const all = state.overview.selections.map(one => one.selection_id);
+  const page = new Page(main, state.overview.selections, { older: words.older ?? all[0] ?? "", newer: words.newer ?? all[1] ?? "" });
+  if (all.length > 1) await page.load();
+  return page;
+}
+
+class Page {
+  constructor(main, selections, words) {
+    Object.assign(this, { words, urls: [] });
+    const choice = which => {
+      const made = h("select", { "aria-label": which === "older" ? "left selection" : "right selection", onchange: event => { location.hash = link("compare", { ...this.words, [which]: event.target.value }); } },
+        selections.map(one => h("option", { value: one.selection_id }, `${one.method}, ${count(one.patches)} patches (${one.selection_id})`)));
+      made.value = words[which];
+      return h("div", { class: "grow" }, made);
+    };
+    this.body = h("div", {});
+    main.replaceChildren(h("div", { class: "page" }, h("h1", {}, "Two selections"), h("div", { class: "row" }, choice("older"), h("span", { class: "quiet" }, "against"), choice("newer")), h("p", {}), selections.length > 1 ? this.body : h("p", { class: "missing" }, "There are fewer than two selections: run the job choose with two methods.")));
+  }
+
+  async load() {
+    const { older, newer } = this.words, found = await ask("difference", { older, newer });
+    const sides = [["went", "only left", found.went], ["stayed", "in both", found.stayed], ["came", "only right", found.came]];
+    const all = found.came + found.went + found.stayed;
+    this.body.replaceChildren(h("p", { class: "quiet" }, all ? `${(100 * found.stayed / all).toFixed(1)} % of all that either holds is in both${found.moved === null ? "" : `; half of it stands ${number(found.moved)} ranks or more away in the other`}.` : ""),
+      h("div", { class: "sides" }, sides.map(([change, title, many]) => this.side(change, title, many))),
+      found.videos.length > 0 && h("section", { class: "card" }, h("h2", {}, "Where they differ"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "video"), h("th", { scope: "col", class: "n" }, "only left"), h("th", { scope: "col", class: "n" }, "only right"))),
+        h("tbody", {}, found.videos.slice(0, 300).map(one => h("tr", {}, h("td", {}, h("a", { href: link("video", { id: one.video_id }) }, short(one.video_id))), h("td", { class: "n" }, count(one.went)), h("td", { class: "n" }, count(one.came)))))))));
+  }
+
+  side(change, title, many) {
+    const words = { selection: this.words.newer, against: this.words.older, change }, thumbs = h("div", { class: "thumbs" });
+    if (many) this.fill(thumbs, words).catch(failed);
+    return h("section", { class: "card", "aria-label": title }, h("div", { class: "big" }, count(many)), h("p", { class: "quiet" }, title), thumbs, many > 0 && h("p", {}, h("a", { href: link("patches", words) }, "All of them")));
+  }
+
+  async fill(thumbs, words) {
+    const { view, rows } = await ask("view", words);
+    const found = await part(view, 0, Math.min(SHOWN, Math.max(1, rows)));
+    this.urls.push(...found.urls);
+    thumbs.replaceChildren(...found.rows.map((row, at) => h("a", { href: link("patch", { id: row.patch_id }) }, h("img", { src: found.urls[at], alt: `difficulty ${number(row.difficulty)}` }))));
+  }
+
+  pressed(event) {
+    if (event.key === "Escape") { location.hash = "#/patches"; return true; }
+    return false;
+  }
+
+  close() { this.urls.forEach(URL.revokeObjectURL); }
+}

@@ -1,0 +1,103 @@
+// How a number is spread, and a brush over it; the two fields below it do the same without a mouse.
+import { ask, clock, drawn, failed, h, number } from "./dom.js";
+
+export const TITLES = {
+  difficulty: "difficulty", time_ms: "time", variance: "contrast (variance)", black: "black (hidden)", glare: "glare", foreign: "foreign (no mucosa)",
+  area: "area", bytes: "bytes", sharpness: "sharpness", brightness: "brightness", tissue: "tissue", change: "change", patches: "patches",
+};
+
+export class Histogram {
+  constructor(name, changed) {
+    Object.assign(this, { name, changed, data: { edges: [], all: [], some: [] } });
+    this.canvas = h("canvas", { class: "chart", role: "img", "aria-label": `histogram of ${TITLES[name]}` });
+    const field = which => h("input", { type: "number", step: "any", "aria-label": `${which} ${TITLES[name]}${name === "time_ms" ? " in seconds" : ""}`, placeholder: which, onchange: () => this.typed() });
+    [this.least, this.most] = [field("least"), field("most")];
+    this.told = h("small");
+    this.host = h("details", { ontoggle: () => this.host.open && this.load() }, h("summary", {}, TITLES[name]), this.canvas, this.told, h("div", { class: "two" }, this.least, this.most));
+    this.drawing = drawn(this.canvas, (pen, width, height, colour) => this.draw(pen, width, height, colour));
+    this.canvas.addEventListener("pointerdown", event => this.begin(event));
+    this.canvas.addEventListener("pointermove", event => this.drag(event));
+    this.canvas.addEventListener("pointerup", () => this.end());
+  }
+
+  get unit() { return this.name === "time_ms" ? 1000 : 1; }
+
+  set(words) {
+    this.words = words;
+    const [least = "", most = ""] = (words[this.name] ?? "").split(",");
+    this.least.value = least === "" ? "" : Number(least) / this.unit;
+    this.most.value = most === "" ? "" : Number(most) / this.unit;
+    if (words[this.name]) this.host.open = true;
+    if (this.host.open) this.load();
+    this.drawing.again();
+  }
+
+  async load() {
+    try {
+      this.data = await ask("histogram", { ...this.words, number: this.name });
+      const { edges } = this.data, show = this.name === "time_ms" ? clock : number;
+      this.told.textContent = edges.length ? `${show(edges[0])} to ${show(edges.at(-1))}${this.data.most > edges.at(-1) ? ", the last bar holds all above" : ""}` : "no row has this number";
+      this.drawing.again();
+    } catch (error) { failed(error); }
+  }
+
+  range() {
+    const [least, most] = (this.words?.[this.name] ?? ",").split(",");
+    return [least === "" ? -Infinity : Number(least), most === "" ? Infinity : Number(most)];
+  }
+
+  draw(pen, width, height, colour) {
+    const { edges, all, some } = this.data, highest = Math.max(1, ...all), wide = width / Math.max(1, all.length);
+    for (const [counts, ink] of [[all, "rest"], [some, "accent"]]) {
+      pen.fillStyle = colour(ink);
+      counts.forEach((count, at) => {
+        const tall = count && Math.max(1.5, Math.sqrt(count / highest) * (height - 2)); // roots, so that a bar of one is seen beside one of a million
+        pen.fillRect(at * wide + 0.5, height - tall, Math.max(1, wide - 1), tall);
+      });
+    }
+    const [least, most] = this.dragged ?? this.range();
+    if (!edges.length || (least === -Infinity && most === Infinity)) return;
+    const at = value => Math.min(Math.max(0, (value - edges[0]) / (edges.at(-1) - edges[0]) * width), width);
+    pen.globalAlpha = 0.18;
+    pen.fillStyle = pen.strokeStyle = colour("ink");
+    pen.fillRect(at(least), 0, at(most) - at(least), height);
+    pen.globalAlpha = 1;
+    pen.strokeRect(at(least), 0.5, Math.max(1, at(most) - at(least)), height - 1);
+  }
+
+  value(event) {
+    const { left, width } = this.canvas.getBoundingClientRect(), { edges } = this.data;
+    return edges[0] + Math.min(Math.max(0, (event.clientX - left) / width), 1) * (edges.at(-1) - edges[0]);
+  }
+
+  begin(event) {
+    if (!this.data.edges.length) return;
+    this.canvas.setPointerCapture(event.pointerId);
+    this.start = this.value(event);
+    this.dragged = [this.start, this.start];
+  }
+
+  drag(event) {
+    if (!this.dragged) return;
+    const now = this.value(event);
+    this.dragged = [Math.min(this.start, now), Math.max(this.start, now)];
+    this.drawing.again();
+  }
+
+  end() {
+    if (!this.dragged) return;
+    const [least, most] = this.dragged, { edges } = this.data;
+    this.dragged = undefined;
+    if (most - least < (edges.at(-1) - edges[0]) / 200) return this.changed(this.name, ""); // a click takes the brush away
+    this.changed(this.name, `${round(least)},${most >= edges.at(-1) ? "" : round(most)}`);
+  }
+
+  typed() {
+    const [least, most] = [this.least, this.most].map(field => field.value === "" ? "" : Number(field.value) * this.unit);
+    this.changed(this.name, least === "" && most === "" ? "" : `${least},${most}`);
+  }
+
+  close() { this.drawing.close(); }
+}
+
+const round = value => Number(value.toPrecision(5));

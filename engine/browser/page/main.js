@@ -1,0 +1,58 @@
+// Which page stands at which address, the keys that work everywhere, and word of a store that grows.
+import { ask, count, failed, h, isTyping } from "./dom.js";
+
+const PAGES = { patches: "patches", frames: "patches", patch: "patch", video: "video", map: "plane", compare: "compare", sql: "sql" };
+const EVERY = 5000; // ms between two looks at whether the store has grown
+const state = { overview: null, page: null, turn: 0 };
+state.renew = async () => { state.overview = await ask("overview"); };
+
+async function open() {
+  const [, name = "patches", query = ""] = /^#\/(\w*)\??(.*)$/.exec(location.hash) ?? [];
+  const page = name in PAGES ? name : "patches", main = document.getElementById("main"), turn = ++state.turn;
+  for (const anchor of document.querySelectorAll("nav a")) {
+    if (anchor.hash === `#/${page}` || (page === "patch" && anchor.hash === "#/patches")) anchor.setAttribute("aria-current", "page");
+    else anchor.removeAttribute("aria-current");
+  }
+  try {
+    state.overview ??= await ask("overview");
+    const { show } = await import(`/page/${PAGES[page]}.js`);
+    if (turn !== state.turn) return;
+    state.page?.close?.();
+    state.page = null;
+    document.title = `${page} – endocurate`;
+    const made = await show(main, Object.fromEntries(new URLSearchParams(query)), state, page);
+    if (turn === state.turn) state.page = made;
+    else made?.close?.();
+  } catch (error) {
+    if (turn !== state.turn) return;
+    main.replaceChildren(h("div", { class: "page" }, h("p", { class: "missing", role: "alert" }, error.message), h("a", { class: "button", href: "#/patches" }, "All patches")));
+    if (!error.status) failed(error);
+  }
+}
+
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || document.querySelector("dialog[open]")) return;
+  if (event.key === "?") { document.getElementById("help").showModal(); event.preventDefault(); }
+  else if (event.key === "/") { location.hash = "#/sql"; event.preventDefault(); }
+  else if (!event.defaultPrevented && state.page?.pressed?.(event)) event.preventDefault();
+  else if (event.key === "f" && !state.page?.grid) { location.hash = "#/patches"; event.preventDefault(); }
+}
+
+async function look() {
+  const place = document.getElementById("grown");
+  if (!state.overview || document.hidden) return;
+  try {
+    const now = await ask("state"), more = now.patches - state.overview.patches;
+    if (now.version === state.overview.version) { place.replaceChildren(); return; }
+    const renew = async () => { place.replaceChildren(); await state.renew(); await open(); };
+    const told = more > 0 ? `${count(more)} new patches` : more < 0 ? `${count(-more)} patches are gone` : "the store has changed";
+    if (place.textContent !== `${told}: show`) place.replaceChildren(h("button", { type: "button", class: "main", onclick: renew }, `${told}: show`));
+  } catch (error) { place.replaceChildren(h("span", { class: "alarm" }, error.status ? error.message : "the server does not answer")); }
+}
+
+addEventListener("hashchange", open);
+addEventListener("keydown", pressed);
+document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
+document.querySelector(".skip").addEventListener("click", event => { event.preventDefault(); (document.getElementById("grid") ?? document.getElementById("main")).focus(); });
+setInterval(look, EVERY);
+open();

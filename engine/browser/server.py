@@ -1,0 +1,63 @@
+"""The page and its answers as one program, and the process that serves it."""
+
+import json
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from engine.browser.answers import Answers
+from engine.browser.guard import Guard, is_here
+from engine.browser.looks import GoneError
+from engine.settings import BrowseConfig
+
+PAGE = Path(__file__).parent / "page"
+CODES: dict[type[Exception], int] = {
+    GoneError: 410, LookupError: 404, json.JSONDecodeError: 400, ValueError: 400, PermissionError: 403, OSError: 503, RuntimeError: 503,
+}  # fmt: skip
+BUGS = (KeyError, IndexError, UnicodeError, NotImplementedError, RecursionError)  # kinds of the above that nobody at the page can mend
+
+
+def program(answers: Answers, token: str = "") -> Starlette:
+    """The page at /, its files at /page, what it asks at /api; `token` is asked of everybody where it is not ""."""
+
+    def page(request: Request) -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    routes = [Route("/", page), *answers.routes(), Mount("/page", StaticFiles(directory=PAGE))]
+    handlers = dict.fromkeys(CODES, told) | dict.fromkeys(BUGS, raised)
+    return Starlette(routes=routes, middleware=[Middleware(Guard, token=token)], exception_handlers=handlers)  # type: ignore[arg-type]
+
+
+def told(request: Request, error: Exception) -> Response:
+    """What a person can mend, in one sentence."""
+    code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+    return JSONResponse({"error": " ".join(str(error).split())}, code)
+
+
+def raised(request: Request, error: Exception) -> Response:
+    raise error
+
+
+def serve(config: BrowseConfig, answers: Answers, say: Callable[[str], None]) -> None:
+    """Answer until the process is told to end; `say` is given the address to open. OSError, in one sentence, where the port is taken."""
+    try:
+        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.create_server((config.host, config.port), family=family)
+    except OSError as error:
+        raise OSError(f"browse.host={config.host} browse.port={config.port} cannot be listened at: {error.strerror or error}") from error
+    token = "" if is_here(config.host) else secrets.token_urlsafe(24)
+    name = f"[{config.host}]" if ":" in config.host else config.host
+    say(f"http://{name}:{listening.getsockname()[1]}/" + (f"?token={quote(token)}" if token else ""))
+    quiet = uvicorn.Config(program(answers, token), log_level="warning", access_log=False, lifespan="off", server_header=False)
+    with listening:
+        uvicorn.Server(quiet).run(sockets=[listening])

@@ -1,0 +1,115 @@
+"""What a page tells of one patch, one video, two selections, and of the store as a whole: plain data, without an address of a source."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from engine.browser.asking import NUMBERS
+from engine.browser.looks import Looks
+from engine.browser.thumbs import plain
+from engine.explain import Explainer, explain
+from engine.store import PatchStore, quoted, tags
+
+Row = dict[str, Any]
+Runs = Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]]  # what MLflow has of the jobs: see explain
+PATIENCE = 60.0  # seconds for a question over a whole table
+REASONS = "SELECT reason, count(*)::BIGINT AS frames FROM frames GROUP BY reason ORDER BY frames DESC, reason"
+SELECTIONS = """SELECT selection_id, any_value(method) AS method, any_value(budget) AS budget, any_value(unit) AS unit,
+count(*)::BIGINT AS patches, any_value(patches_version)::BIGINT AS version
+FROM selections GROUP BY selection_id ORDER BY version DESC, selection_id"""
+NAMED = 2000  # videos that are listed; more are found by the beginning of their ids
+SHOWN = ["patch_id", "video_id", "frame_id", "time_ms", "box", "difficulty", "proposer", "height", "width"]
+OF_A_FRAME = ["frame_id", "time_ms", "reason", "detail", "patches", "sharpness", "brightness", "glare", "tissue", "change"]
+
+
+def overview(looks: Looks) -> Row:
+    """What there is to look at, and what it can be told apart by."""
+    store, sheet = looks.store, looks.sheet()
+    names, codes = sheet.words("video_id")
+    counts = np.bincount(codes, minlength=len(names)).tolist()
+    told = {"version": sheet.version, "patches": len(sheet), "videos": [list(one) for one in zip(names, counts, strict=True)][:NAMED]}
+    told |= {"selections": selections(store), "clusters": {name: clusters(looks, name) for name in looks.clusterings()}}
+    reasons = store.shown(REASONS, PATIENCE)
+    refused = [row for row in store.ledger().select(["video_id", "reason", "detail"]).to_pylist() if row["reason"]]
+    told |= {"reasons": reasons.to_pylist(), "refused": refused[:NAMED], "tags": tagged(store), "numbers": NUMBERS}
+    return plain(told)  # type: ignore[no-any-return]
+
+
+def selections(store: PatchStore) -> list[Row]:
+    """The selections of the store, the newest first."""
+    if not store.has("selections"):
+        return []
+    return list(store.shown(SELECTIONS, PATIENCE).to_pylist())
+
+
+def clusters(looks: Looks, name: str) -> list[int]:
+    """How many patches each cluster holds, by its number."""
+    sheet = looks.sheet()
+    labels = sheet.once(f"labels of {name}", lambda: looks.labels(sheet, name))
+    return [int(one) for one in np.bincount(labels[labels >= 0])]
+
+
+def tagged(store: PatchStore) -> dict[str, int]:
+    found = tags.tags(store)["tag"].value_counts().to_pylist()
+    return {row["values"]: row["counts"] for row in sorted(found, key=lambda row: (-row["counts"], row["values"]))}
+
+
+def patch(store: PatchStore, patch_id: str, runs: Runs) -> Row:
+    """A patch, its neighbours in the frame, its tags, and why it is there; LookupError for an id that is not."""
+    found = store.named([patch_id], SHOWN)
+    if patch_id not in found:
+        raise LookupError(f"the store has no patch {patch_id[:120]!r}")
+    row = found[patch_id]
+    mine = f"video_id = {quoted([row['video_id']])}"
+    frame = store.open("frames").to_table(filter=f"{mine} AND frame_id = {quoted([row['frame_id']])}").to_pylist()[0]
+    beside = store.patches(["patch_id", "box", "difficulty"], where=f"{mine} AND time_ms = {row['time_ms']}").to_pylist()
+    said = [one["tag"] for one in tags.tags(store).to_pylist() if one["patch_id"] == patch_id]
+    told = {"patch": row, "frame": {name: frame[name] for name in ("frame_id", "time_ms", "content", "reason")}, "beside": beside}
+    return plain(told | {"tags": said, "story": explain(store, patch_id, runs())})  # type: ignore[no-any-return]
+
+
+def video(store: PatchStore, begin: str, runs: Runs) -> Row:
+    """A video's frames with the difficulty of their patches, and the stretches that were rejected; LookupError for no or many videos."""
+    explainer = Explainer(store, runs())
+    video_id = explainer.one_of(begin, {"video": explainer.videos(begin)})[1]
+    mine = f"video_id = {quoted([video_id])}"
+    frames = store.open("frames").to_table(columns=OF_A_FRAME, filter=mine).sort_by([("time_ms", "ascending"), ("frame_id", "ascending")])
+    scores = (
+        store.patches(["frame_id", "difficulty"], where=mine)
+        .group_by("frame_id")
+        .aggregate([("difficulty", "mean"), ("difficulty", "max")])
+    )
+    by_frame = {row["frame_id"]: (row["difficulty_mean"], row["difficulty_max"]) for row in scores.to_pylist()}
+    rows = [row | dict(zip(("mean", "max"), by_frame.get(row["frame_id"], (None, None)), strict=True)) for row in frames.to_pylist()]
+    everywhere = pc.quantile(store.patches(["difficulty"])["difficulty"], q=[0.01, 0.99]).to_pylist()
+    told = {"video": video_id, "frames": rows, "stretches": stretches(rows), "scale": everywhere, "story": explainer.video(video_id)}
+    return plain(told)  # type: ignore[no-any-return]
+
+
+def stretches(frames: Sequence[Row]) -> list[Row]:
+    """Sampled moments in a row that were rejected for one reason, each from its first to the next moment; those without a region count."""
+    found, ends = [], [*(frame["time_ms"] for frame in frames[1:]), None]
+    for reason, held in groupby(zip(frames, ends, strict=True), key=lambda one: one[0]["reason"]):
+        rows = list(held)
+        if reason is not None:
+            start, last, end = rows[0][0]["time_ms"], rows[-1][0]["time_ms"], rows[-1][1]
+            found.append(
+                {"reason": reason, "from": start, "to": last if end is None else end, "frames": len(rows), "detail": rows[0][0]["detail"]}
+            )
+    return found
+
+
+def difference(store: PatchStore, older: str, newer: str) -> Row:
+    """What came, went and stayed from one selection to another, and in which videos."""
+    known = {row["selection_id"] for row in selections(store)}
+    if lost := sorted({older, newer} - known):
+        raise LookupError(f"there is no selection {lost[0][:80]!r}")
+    found = store.diff(older, newer)
+    counts = {row["values"]: row["counts"] for row in found.patches["change"].value_counts().to_pylist()}
+    stayed = found.patches.filter(pc.equal(found.patches["change"], "stayed"))
+    moved = np.abs(stayed["newer_rank"].to_numpy() - stayed["older_rank"].to_numpy())
+    told = {"came": 0, "went": 0, "stayed": 0} | counts
+    return plain(told | {"videos": found.videos.to_pylist(), "moved": float(np.median(moved)) if len(moved) else None})  # type: ignore[no-any-return]

@@ -1,0 +1,62 @@
+"""What the page may change where that was allowed: tags, and selections made of views."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine import schema, synthesis
+from engine.browser.looks import View
+from engine.config import SynthesisConfig
+from engine.store import PatchStore, tags
+
+METHOD = "browse"  # of selections made here
+AT_ONCE = 64  # images whose patches are in memory
+MOST = 100_000  # patches of a selection, for which somebody waits at the page
+
+
+def tagged(store: PatchStore, body: dict[str, Any]) -> dict[str, Any]:
+    """Give tags to patches, or take them: {"patches": [...], "tag": "...", "remove": false}."""
+    patches, word = body.get("patches"), body.get("tag")
+    if not isinstance(word, str) or not isinstance(patches, list) or not all(isinstance(one, str) for one in patches) or not patches:
+        raise ValueError('a tag is given as {"patches": [ids], "tag": "word"}')
+    if body.get("remove"):
+        tags.untag(store, patches, word)
+    else:
+        tags.tag(store, patches, word)
+    return {"tag": word, "patches": len(patches)}
+
+
+def chosen(store: PatchStore, view: View, config: SynthesisConfig) -> dict[str, Any]:
+    """Make a selection of a view: its patches in its order, as many as make whole training images, and these images.
+
+    Its id is a hash of the ids and of their order, so that the same view makes the same selection. ValueError where there are too few
+    or too many; the training takes it by `export.selection` or through the store, since no settings of `selection.*` name it.
+    """
+    each = config.patches
+    rows = view.rows[: len(view.rows) // each * each]
+    if view.asked.table != "patches" or not 0 < len(rows) <= MOST:
+        raise ValueError(f"a selection takes {each} to {MOST} patches, the view has {len(view.rows)} {view.asked.table}")
+    held = view.sheet.take(rows, ["patch_id", "bytes"])
+    ids = [row["patch_id"] for row in held]
+    name = synthesis.named(f"{METHOD}-{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:12]}", config)
+    whole = float(np.nansum(view.sheet.number("bytes").astype(np.float64)))
+    retained = sum(row["bytes"] for row in held) / whole
+    same = {"selection_id": name, "method": METHOD, "budget": float(len(ids)), "unit": "patches", "embedding": "", "retained": retained}
+    same |= {"seed": 0, "patches_version": view.sheet.version, "weight": 1.0}
+    table = pa.Table.from_pylist([same | row | {"rank": rank} for rank, row in enumerate(held)], schema.SELECTION)
+    with store.writing("browse"):
+        images = store.save(table, composed(view, rows, ids, name, config))
+    return {"selection": name, "patches": len(ids), "images": images, "left": len(view.rows) - len(ids)}
+
+
+def composed(view: View, rows: np.ndarray, ids: list[str], name: str, config: SynthesisConfig) -> Iterator[pa.Table]:
+    """The training images, some at a time: only their own patches are in memory."""
+    places, order = dict(zip(ids, rows.tolist(), strict=True)), synthesis.ordered(ids, config)
+    size = AT_ONCE * config.patches
+    for start in range(0, len(order), size):
+        some = order[start : start + size]
+        held = view.sheet.take(np.array([places[one] for one in some], np.int64), synthesis.READ.names)
+        yield synthesis.synthesise(pa.Table.from_pylist(held, synthesis.READ), some, name, start // config.patches, config)

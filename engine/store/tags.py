@@ -1,0 +1,59 @@
+"""What people say of patches: a row for each tag, in a table that the first one makes."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from engine import schema
+from engine.store.commits import committing, replace
+from engine.store.tables import TAGS, Tables, fragments_of, quoted
+from engine.store.tombstones import forgotten
+
+TAG = re.compile(r"[\w][\w .:-]{0,39}")  # a word or a few
+
+
+def tag(tables: Tables, patch_ids: Sequence[str], word: str) -> int:
+    """Give patches a tag, each once; returns how many have it now of those named. LookupError for one that is not there."""
+    check(word)
+    version = tables.complete_version()
+    known = set(tables.patches(["patch_id"], where=among(patch_ids), version=version)["patch_id"].to_pylist())
+    if lost := sorted(set(patch_ids) - known):
+        raise LookupError(f"the store {tables.uri} has no patch {lost[0][:120]!r}")
+    if not tables.is_made(TAGS):
+        tables.make(TAGS, schema.TAG.with_metadata({"endocurate": str(schema.VERSION)}))
+    with committing(tables) as lease:
+        gone, now = forgotten(tables), datetime.now(UTC).isoformat(timespec="seconds")
+        videos = {patch_id: patch_id.partition("@")[0] for patch_id in sorted(known)}
+        kept = [one for one, video in videos.items() if video not in gone]
+        rows = [{"patch_id": one, "video_id": videos[one], "tag": word, "at": now} for one in kept]
+        fragments = fragments_of(tables.address(f"{TAGS}.lance"), pa.Table.from_pylist(rows, schema.TAG))
+        replace(tables, TAGS, fragments, f"tag = {quoted([word])} AND {among(patch_ids)}", lease)
+    return len(rows)
+
+
+def untag(tables: Tables, patch_ids: Sequence[str], word: str) -> None:
+    """Take a tag from patches; those that have it not stay as they are."""
+    check(word)
+    if not tables.is_made(TAGS):
+        return
+    with committing(tables) as lease:
+        replace(tables, TAGS, [], f"tag = {quoted([word])} AND {among(patch_ids)}", lease)
+
+
+def tags(tables: Tables) -> pa.Table:
+    """All rows (schema.TAG), oldest first, equal ones by their ids."""
+    if not tables.is_made(TAGS):
+        return schema.TAG.empty_table()
+    return tables.open(TAGS).to_table().sort_by([("at", "ascending"), ("patch_id", "ascending")])
+
+
+def check(word: str) -> None:
+    if not TAG.fullmatch(word):
+        raise ValueError(f"{word[:60]!r} is no tag: expected 1 to 40 letters, digits, spaces or _ . : -, the first one no sign")
+
+
+def among(patch_ids: Sequence[str]) -> str:
+    videos = sorted({patch_id.partition("@")[0] for patch_id in patch_ids})
+    return f"video_id IN ({quoted(videos)}) AND patch_id IN ({quoted(patch_ids)})" if patch_ids else "false"

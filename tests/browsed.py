@@ -1,0 +1,123 @@
+"""A store to look into, and the browser's server in this process, for the tests of the page."""
+
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from urllib.parse import urlencode
+
+import numpy as np
+import pyarrow as pa
+import uvicorn
+
+from engine import pictures, synthesis
+from engine.browser.answers import Answers
+from engine.browser.footage import Footage
+from engine.browser.server import program
+from engine.config import Config, SelectionConfig, SynthesisConfig
+from engine.selection import Selection
+from engine.store import PatchStore, WriteRows
+from tests import rows
+
+A, B = "a1" + "0" * 30, "b2" + "0" * 30
+KEPT = {"content": [0, 0, 96, 128], "sharpness": 50.0, "brightness": 0.5, "glare": 0.01, "tissue": 0.9, "change": 0.3}
+
+
+def scored(video_id, frames, patches):
+    """Rows of a video as an ingest leaves them: the gate's numbers are there, and pictures larger than a thumbnail."""
+    table = rows.scored(video_id, frames, patches).to_pylist()
+    for number, row in enumerate(table):
+        if row["frame_id"]:
+            row |= KEPT | ({"brightness": 0.05, "detail": "Brightness 0.050 is below frames.min_brightness=0.08."} if row["reason"] else {})
+        if row["patch_id"]:
+            picture = np.full((96, 128, 3), (120 + number % 100, 60, 50), np.uint8)
+            picture[20:60, 30 : 30 + number % 90 + 1] = 220
+            jpeg = pictures.encode(picture, 90)
+            row |= {"pixels": jpeg, "bytes": len(jpeg), "height": 96, "width": 128}
+    return pa.Table.from_pylist(table, rows.wide())
+
+
+def take_in(store, video_id, frames=6, patches=4):
+    written = pa.concat_tables(WriteRows(store.uri)(scored(video_id, frames, patches)))
+    store.commit(written, rows.videos(video_id), rows.STAMP)
+
+
+def choose(store, name, ids):
+    selection = Selection(name, ids, np.ones(len(ids), np.int32), 0.5).rows(SelectionConfig(), store.complete_version())
+    store.save(selection, [synthesis.synthesise(store.patches(synthesis.READ.names), ids, name, 0, SynthesisConfig())])
+
+
+def filled(folder):
+    """A store with two videos of 24 and 16 patches, a dark frame in each, and two selections that share four."""
+    store = PatchStore(str(folder / "store"))
+    store.create(rows.WIDTH)
+    take_in(store, A)
+    take_in(store, B, 4)
+    ids = store.sample(12, 1)["patch_id"].to_pylist()
+    choose(store, "random-111", ids[:8])
+    choose(store, "optidel-222", ids[4:])
+    return store
+
+
+@contextmanager
+def serving(store, token="", write=False, config=None, runs=None):
+    """The address at which a store is served."""
+    config = config or Config()
+    config = config.model_copy(update={"browse": config.browse.model_copy(update={"write": write})})
+    answers = Answers(store, config, runs or dict, Footage(store, lambda video_id: config.frames))
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(program(answers, token), log_level="critical", access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+
+
+def get(base, path, headers=None, **words):
+    """Status, headers and body of an answer, refusals too; redirections are not followed."""
+    return sent(urllib.request.Request(f"{base}{path}" + (f"?{urlencode(words)}" if words else ""), headers=headers or {}))
+
+
+def post(base, path, body, headers=None):
+    kind = {"Content-Type": "application/json"} | (headers or {})
+    return sent(urllib.request.Request(f"{base}{path}", json.dumps(body).encode(), kind))
+
+
+class Straight(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
+
+
+def sent(request):
+    try:
+        with urllib.request.build_opener(Straight).open(request, timeout=60) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def told(base, path, **words):
+    """The JSON of an answer that must be one."""
+    status, _, body = get(base, path, **words)
+    assert status == 200, body
+    return json.loads(body)
+
+
+def parts(content):
+    """The rows and pictures of what /api/rows gives."""
+    length = int.from_bytes(content[:4], "little")
+    head, place, jpegs = json.loads(content[4 : 4 + length]), 4 + length, []
+    for size in head["sizes"]:
+        jpegs.append(content[place : place + size])
+        place += size
+    assert place == len(content)
+    return head["rows"], jpegs

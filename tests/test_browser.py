@@ -1,0 +1,447 @@
+"""What the browser's server answers, asked over HTTP as a page asks it; test_browser_pages has the pages in Chromium."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from engine import pictures, rebuild
+from engine.browser import plane, server
+from engine.browser.exports import harmless
+from engine.browser.thumbs import small
+from engine.store import PatchStore, tags, tombstones
+from jobs.__main__ import main, parse, spelled_out
+from tests import rows
+from tests.browsed import A, B, filled, get, parts, post, serving, take_in, told
+
+HOSTILE = [
+    "",
+    "' OR 1=1 --",
+    "../../etc/passwd",
+    "<script>alert(1)</script>",
+    "%00",
+    "a" * 500,
+    "a1@0:x",
+    "☃" * 20,
+    "x\ny",
+    "'; DROP TABLE videos; --",
+]
+
+REFUSED = [
+    "SELECT uri FROM videos",
+    "DROP TABLE videos",
+    "COPY patches TO '/tmp/x'",
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SET threads=1",
+    "SELECT 1; SELECT 2",
+    "ATTACH 'x.db'",
+    "INSERT INTO videos SELECT * FROM videos",
+    "SELECT * FROM '/etc/passwd'",
+    "PRAGMA version",
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return filled(tmp_path_factory.mktemp("browsed"))
+
+
+@pytest.fixture(scope="module")
+def base(store):
+    with serving(store) as address:
+        yield address
+
+
+def table(store, columns=("patch_id", "video_id", "time_ms", "difficulty", "pixels")):
+    return store.patches(list(columns)).to_pylist()
+
+
+def listed(base, **words):
+    """All rows of a view, a part at a time."""
+    made, found = told(base, "/api/view", **words), []
+    for first in range(0, made["rows"], 7):
+        found += parts(get(base, "/api/rows", view=made["view"], first=first, count=7)[2])[0]
+    assert len(found) == made["rows"]
+    return found
+
+
+def ids(found):
+    return [row["patch_id"] for row in found]
+
+
+# -- views ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_in_parts_is_the_table_in_the_order_asked_for_with_the_pictures_that_are_stored(store, base):
+    expected = sorted(table(store), key=lambda row: -row["difficulty"])
+    found = listed(base, sort="difficulty", down="1")
+    assert [row["difficulty"] for row in found] == pytest.approx([row["difficulty"] for row in expected], abs=1e-6)
+    assert sorted(ids(found)) == sorted(row["patch_id"] for row in expected)
+    by_id = {row["patch_id"]: row["pixels"] for row in expected}
+    view = told(base, "/api/view", sort="time_ms")["view"]
+    some, jpegs = parts(get(base, "/api/rows", view=view, first=3, count=9)[2])
+    assert [by_id[row["patch_id"]] for row in some] == jpegs
+
+
+def test_filters_take_what_a_loop_over_the_rows_takes(store, base):
+    every = table(store)
+    middle = sorted(row["difficulty"] for row in every)[len(every) // 2]
+    found = listed(base, difficulty=f"{middle},", video=A[:6], time_ms="1000,3000")
+    expected = [r for r in every if r["difficulty"] >= middle and r["video_id"] == A and 1000 <= r["time_ms"] <= 3000]
+    assert sorted(ids(found)) == sorted(row["patch_id"] for row in expected)
+    assert 0 < len(found) < len(every)
+
+
+def test_a_selection_comes_in_its_ranks_and_two_are_told_apart(store, base):
+    ranked = {
+        name: [row["patch_id"] for row in sorted(of(store, name), key=lambda row: row["rank"])] for name in ("random-111", "optidel-222")
+    }
+    assert ids(listed(base, selection="random-111")) == ranked["random-111"]
+    went = listed(base, selection="optidel-222", against="random-111", change="went")
+    assert ids(went) == [name for name in ranked["random-111"] if name not in ranked["optidel-222"]]
+    counts = told(base, "/api/difference", older="random-111", newer="optidel-222")
+    both = set(ranked["random-111"]) & set(ranked["optidel-222"])
+    assert (counts["stayed"], counts["went"], counts["came"]) == (len(both), 8 - len(both), 8 - len(both))
+
+
+def of(store, name):
+    return store.open("selections").to_table(filter=f"selection_id = '{name}'").to_pylist()
+
+
+def test_more_like_this_begins_with_the_patch_and_goes_on_as_nearest_does(store, base):
+    one = table(store)[5]["patch_id"]
+    assert ids(listed(base, like=one)) == [one, *store.nearest(one, 39)["patch_id"].to_pylist()]
+
+
+def test_sql_orders_the_view_it_makes(store, base):
+    asked = "SELECT patch_id FROM patches WHERE time_ms = 2000 ORDER BY difficulty"
+    assert ids(listed(base, sql=asked)) == store.query(asked)["patch_id"].to_pylist()
+
+
+def test_rejected_frames_are_a_view_of_their_own_with_the_reason_and_without_a_picture(base):
+    made = told(base, "/api/view", table="frames", reason="dark")
+    found, jpegs = parts(get(base, "/api/rows", view=made["view"], first=0, count=9)[2])
+    assert [row["reason"] for row in found] == ["dark", "dark"]
+    assert jpegs == []
+    assert all("min_brightness" in row["detail"] for row in found)
+
+
+def test_a_histogram_counts_every_row_once_and_leaves_its_own_brush_aside(store, base):
+    every = table(store)
+    found = told(base, "/api/histogram", number="difficulty", video=A, difficulty="0.9,1")
+    assert sum(found["all"]) == len(every)
+    assert sum(found["some"]) == sum(row["video_id"] == A for row in every)
+    assert get(base, "/api/histogram", number="nothing")[0] == 400
+
+
+def test_large_pictures_are_sent_small_and_small_ones_as_they_are(store):
+    jpeg = pictures.encode(np.tile(np.linspace(0, 255, 512).astype(np.uint8)[None, :, None], (512, 1, 3)), 95)
+    sent = pictures.decode(small(jpeg, 512, 512))
+    whole = pictures.decode(jpeg)
+    assert sent.shape == (256, 256, 3)
+    assert np.abs(sent.astype(int) - whole.reshape(256, 2, 256, 2, 3).mean((1, 3))).max() < 12
+    assert small(jpeg[:100], 512, 512) == jpeg[:100]
+
+
+def test_the_map_is_the_principal_components_of_the_embeddings():
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(size=(300, 12)) * np.linspace(5, 0.1, 12)).astype(np.float32)
+    places, share = plane.projected(vectors)
+    centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
+    left, spread, _ = np.linalg.svd(centred, full_matrices=False)
+    expected = left[:, :2] * spread[:2]
+    for mine, theirs in zip(places.T, (expected / np.abs(expected).max()).T, strict=True):
+        assert min(np.abs(mine - theirs).max(), np.abs(mine + theirs).max()) < 1e-5
+    assert share == pytest.approx((spread[:2] ** 2).sum() / (spread**2).sum())
+
+
+# -- single things ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_patch_tells_its_frame_its_neighbours_and_why_it_is_there_but_no_address(store, base):
+    name = next(row["patch_id"] for row in table(store) if row["video_id"] == A and row["time_ms"] == 2000)
+    status, _, body = get(base, "/api/patch", id=name)
+    found = json.loads(body)
+    assert status == 200
+    assert found["patch"]["patch_id"] == name
+    assert len(found["beside"]) == 4
+    assert found["story"]["video"]["video"] == A
+    assert found["frame"]["content"] == [0, 0, 96, 128]
+    assert b"/in/" not in body
+    assert b"uri" not in body
+    assert get(base, "/api/picture", id=name)[2] == store.image(name)
+
+
+def test_a_video_tells_its_moments_and_what_was_rejected(store, base):
+    found = told(base, "/api/video", id=A[:8])
+    hardest = {t: max(r["difficulty"] for r in table(store) if r["video_id"] == A and r["time_ms"] == t) for t in range(0, 6000, 1000)}
+    assert {frame["time_ms"]: frame["max"] for frame in found["frames"] if frame["patches"]} == pytest.approx(hardest, abs=1e-6)
+    assert [(one["reason"], one["from"], one["frames"]) for one in found["stretches"]] == [("dark", 6000, 1)]
+
+
+def test_sql_sees_no_addresses_writes_nothing_and_ends_in_time(store, base):
+    version = store.open("patches").version
+    assert "uri" not in told(base, "/api/sql", q="SELECT * FROM videos")["columns"]
+    for sql in REFUSED:
+        assert get(base, "/api/sql", q=sql)[0] == 400, sql
+    with pytest.raises(ValueError, match=r"longer than 0\.2 s"):
+        store.shown("SELECT count(*) FROM range(100000000) a, range(100000) b WHERE a.range * b.range % 7 = 3", 0.2)
+    assert store.open("patches").version == version
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_hostile_words_are_refused_in_a_sentence_and_change_nothing(store, base, word):
+    for path, name in [
+        ("patch", "id"),
+        ("picture", "id"),
+        ("frame", "id"),
+        ("clip", "id"),
+        ("rebuilt", "id"),
+        ("video", "id"),
+        ("rows", "view"),
+        ("sql", "q"),
+    ]:
+        status, _, body = get(base, f"/api/{path}", **{name: word})
+        assert status in (400, 404, 410), (path, status, body)
+        assert "error" in json.loads(body)
+        assert b"Traceback" not in body
+    for name in ("video", "selection", "cluster", "tag", "like", "sql", "sort", "difficulty", "table", "nothing"):
+        status, _, body = get(base, "/api/view", **{name: word})
+        assert status in (200, 400, 404), (name, status, body)
+        if status == 200:
+            assert word == "" or json.loads(body)["rows"] == 0, name
+    assert len(table(store)) == 40
+
+
+@pytest.mark.parametrize("path", ["/page/../server.py", "/page/%2e%2e/server.py", "/page//etc/passwd", "/api/", "/nothing", "/page/"])
+def test_no_other_file_is_served(base, path):
+    assert get(base, path)[0] == 404
+
+
+def test_parts_that_cannot_be_are_refused(base):
+    view = told(base, "/api/view")["view"]
+    for first, count in [("-1", 5), (0, 0), (0, 100000), ("x", 1), ("٣", 1), (10**15, 1)]:
+        assert get(base, "/api/rows", view=view, first=first, count=count)[0] == 400
+    assert parts(get(base, "/api/rows", view=view, first=10**6, count=5)[2]) == ([], [])
+
+
+# -- who may look -----------------------------------------------------------------------------------------------------------------
+
+
+def test_every_answer_forbids_the_browser_to_load_from_elsewhere_and_to_keep_it(base):
+    for path in ("/", "/page/main.js", "/api/state", "/nothing"):
+        headers = get(base, path)[1]
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "unsafe" not in headers["Content-Security-Policy"]
+
+
+def test_the_page_names_no_address_outside():
+    files = [path for path in server.PAGE.iterdir() if path.is_file()]
+    assert len(files) > 8
+    for path in files:
+        assert not re.search(r"https?:|[\"'(]//|import\(\s*[\"'][^/]", path.read_text()), path.name
+
+
+def test_another_name_for_this_machine_and_other_pages_are_turned_away(base):
+    port = base.rpartition(":")[2]
+    assert get(base, "/api/state", {"Host": f"evil.example:{port}"})[0] == 421
+    assert get(base, "/api/state", {"Host": f"localhost:{port}"})[0] == 200
+    assert get(base, "/api/state", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"})[0] == 403
+
+
+def test_with_a_token_nothing_is_told_without_it(store):
+    with serving(store, token="open-sesame") as base:
+        for path in ("/", "/api/state", "/page/main.js", "/?token=wrong", "/api/state?token=", "/api/state?token=OPEN-SESAME"):
+            assert get(base, path)[0] in (401, 403), path
+        assert get(base, "/api/state", {"Authorization": "Bearer wrong"})[0] == 401
+        assert get(base, "/api/state", {"Cookie": "endocurate=open-sesam"})[0] == 401
+        assert get(base, "/api/state", {"Authorization": "Bearer open-sesame"})[0] == 200
+        status, headers, _ = get(base, "/?token=open-sesame")
+        cookie = headers["Set-Cookie"]
+        assert status == 303
+        assert headers["Location"] == "/"
+        assert "HttpOnly" in cookie
+        assert "samesite=strict" in cookie.lower()
+        assert get(base, "/api/state", {"Cookie": cookie.partition(";")[0]})[0] == 200
+
+
+# -- changes ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_unless_it_was_allowed(store, base):
+    view = told(base, "/api/view")["view"]
+    name = table(store)[0]["patch_id"]
+    for path, body in [("/api/tag", {"patches": [name], "tag": "x"}), ("/api/select", {"view": view})]:
+        assert post(base, path, body)[0] == 403
+    assert len(tags.tags(store)) == 0
+    assert len(told(base, "/api/overview")["selections"]) == 2
+
+
+def test_tags_are_rows_that_are_given_taken_filtered_by_and_forgotten_with_their_video(tmp_path):
+    store = filled(tmp_path)
+    mine = [row["patch_id"] for row in table(store) if row["video_id"] == A][:2] + [
+        row["patch_id"] for row in table(store) if row["video_id"] == B
+    ][:1]
+    with serving(store, write=True) as base:
+        for _ in range(2):
+            assert post(base, "/api/tag", {"patches": mine, "tag": "polyp"})[0] == 200
+        assert sorted(tags.tags(store)["patch_id"].to_pylist()) == sorted(mine)
+        assert sorted(ids(listed(base, tag="polyp"))) == sorted(mine)
+        assert told(base, "/api/patch", id=mine[0])["tags"] == ["polyp"]
+        assert post(base, "/api/tag", {"patches": mine[:1], "tag": "polyp", "remove": True})[0] == 200
+        assert sorted(ids(listed(base, tag="polyp"))) == sorted(mine[1:])
+        for body in (
+            {"patches": ["nobody"], "tag": "x"},
+            {"patches": mine, "tag": "<b>"},
+            {"patches": mine, "tag": " "},
+            {"patches": "x", "tag": "x"},
+            {},
+            [],
+        ):
+            assert post(base, "/api/tag", body)[0] in (400, 404), body
+        for headers in ({"Content-Type": "text/plain"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            assert post(base, "/api/tag", {"patches": mine, "tag": "x"}, headers)[0] == 403
+        assert store.query("SELECT count(*) AS n FROM tags")["n"].to_pylist() == [2]
+        store.forget(A)
+        assert tags.tags(store)["patch_id"].to_pylist() == mine[2:]
+        assert not [path for path in Path(store.uri, "tags.lance").rglob("*") if path.is_file() and A.encode() in path.read_bytes()]
+        assert ids(listed(base, tag="polyp")) == mine[2:]
+
+
+def test_a_view_becomes_a_selection_whose_images_can_be_made_again(tmp_path):
+    store = filled(tmp_path)
+    with serving(store, write=True) as base:
+        view = told(base, "/api/view", sort="difficulty", video=B, time_ms="0,2000")
+        made = json.loads(post(base, "/api/select", {"view": view["view"]})[2])
+        assert (made["patches"], made["images"], made["left"]) == (12, 3, 0)
+        assert ids(listed(base, selection=made["selection"])) == ids(listed(base, sort="difficulty", video=B, time_ms="0,2000"))
+        again = json.loads(post(base, "/api/select", {"view": view["view"]})[2])
+        assert again == made
+        assert len(rebuild.faults(store, made["selection"])) == 0
+        few = told(base, "/api/view", like=table(store)[0]["patch_id"], difficulty="2,3")
+        assert post(base, "/api/select", {"view": few["view"]})[0] == 400
+
+
+# -- a store that changes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_stays_as_it_was_while_the_store_grows_and_the_growth_is_told(tmp_path):
+    store = filled(tmp_path)
+    with serving(store) as base:
+        before, view = told(base, "/api/state"), told(base, "/api/view", sort="difficulty")
+        held = get(base, "/api/rows", view=view["view"], first=0, count=40)[2]
+        take_in(store, "c3" + "0" * 30, 2)
+        assert get(base, "/api/rows", view=view["view"], first=0, count=40)[2] == held
+        now = told(base, "/api/state")
+        assert now["patches"] == before["patches"] + 8
+        assert now["version"] > before["version"]
+        assert told(base, "/api/view", sort="difficulty")["rows"] == 48
+
+
+def test_what_is_forgotten_is_shown_no_longer_not_even_by_a_view_of_before(tmp_path):
+    store = filled(tmp_path)
+    with serving(store) as base:
+        view = told(base, "/api/view", video=A)["view"]
+        name = parts(get(base, "/api/rows", view=view, first=0, count=1)[2])[0][0]["patch_id"]
+        store.forget(A)
+        assert get(base, "/api/rows", view=view, first=0, count=5)[0] == 410
+        assert get(base, "/api/picture", id=name)[0] == 404
+        assert told(base, "/api/view", video=A)["rows"] == 0
+        assert told(base, "/api/overview")["patches"] == 16
+        assert tombstones.forgotten(store) == {A}
+
+
+# -- exports ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["folder", "coco", "fiftyone"])
+def test_an_export_holds_the_stored_bytes_of_the_view_in_its_order(store, base, layout, tmp_path):
+    view = told(base, "/api/view", sort="difficulty", video=A)
+    status, headers, body = get(base, "/api/export", view=view["view"], layout=layout)
+    assert status == 200
+    assert "attachment" in headers["Content-Disposition"]
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert archive.testzip() is None
+        archive.extractall(tmp_path)
+    held = {row["patch_id"]: row["pixels"] for row in table(store)}
+    found = described(layout, tmp_path)
+    assert [name for name, _ in found] == ids(listed(base, sort="difficulty", video=A))
+    assert all((tmp_path / path).read_bytes() == held[name] for name, path in found)
+
+
+def described(layout, folder):
+    """(patch_id, path) of every picture, as the layout's own reader has it."""
+    if layout == "folder":
+        return [(row["patch_id"], f"patches/{row['file']}") for row in csv.DictReader((folder / "patches.csv").open())]
+    if layout == "coco":
+        read = COCO(str(folder / "labels.json"))
+        found = read.loadImgs(read.getImgIds())
+        assert all(read.annToMask(one).all() for one in read.loadAnns(read.getAnnIds()))
+        return [(one["patch_id"], f"data/{one['file_name']}") for one in found]
+    assert json.loads((folder / "metadata.json").read_text())["media_type"] == "image"
+    return [(one["patch_id"], one["filepath"]) for one in json.loads((folder / "samples.json").read_text())["samples"]]
+
+
+def test_an_export_of_what_there_is_none_of_is_refused_and_formulas_are_harmless(base):
+    view = told(base, "/api/view")["view"]
+    assert get(base, "/api/export", view=view, layout="../x")[0] == 400
+    frames = told(base, "/api/view", table="frames")["view"]
+    assert get(base, "/api/export", view=frames, layout="coco")[0] == 400
+    assert harmless("=1+1") == "'=1+1"
+    assert harmless("plain") == "plain"
+    assert harmless(-3) == -3
+
+
+# -- the command ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_words_of_the_command_are_knobs():
+    assert spelled_out(["store", "--write"]) == ["store.uri=store", "browse.write=true"]
+    _, config, asked = parse(["browse", "/data/s", "--write", "browse.port=0"])
+    assert (config.store.uri, config.browse.write, config.browse.port, asked) == ("/data/s", True, 0, [])
+    assert parse(["browse", "store.uri=x"])[1].browse.write is False
+
+
+def test_the_command_refuses_what_is_no_store_and_strange_words(tmp_path, capsys):
+    assert main(["browse", str(tmp_path)]) == 2
+    assert "holds no store" in capsys.readouterr().err
+    assert main(["browse", "--readwrite"]) == 2
+
+
+def test_the_command_prints_an_address_with_a_token_when_it_can_be_reached_from_outside(store):
+    command = [sys.executable, "-m", "jobs", "browse", store.uri, "browse.port=0", "browse.host=0.0.0.0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    try:
+        port, token = re.search(r":(\d+)/\?token=(\S{32,})", process.stdout.readline()).groups()
+        assert get(f"http://127.0.0.1:{port}", "/api/state")[0] == 401
+        assert get(f"http://127.0.0.1:{port}", "/api/state", {"Authorization": f"Bearer {token}"})[0] == 200
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def test_a_taken_port_is_a_sentence(store, base, capsys):
+    port = base.rpartition(":")[2]
+    assert main(["browse", store.uri, f"browse.port={port}"]) == 1
+    assert f"browse.port={port} cannot be listened at" in capsys.readouterr().err
+
+
+def test_a_store_without_frames_is_shown_as_empty(tmp_path):
+    empty = PatchStore(str(tmp_path / "store"))
+    empty.create(rows.WIDTH)
+    with serving(empty) as base:
+        view = told(base, "/api/view", sort="difficulty")
+        assert view["rows"] == 0
+        assert told(base, "/api/overview")["patches"] == 0
+        assert told(base, "/api/map", view=view["view"])["points"] == []
+        assert told(base, "/api/histogram", number="difficulty")["all"] == []
