@@ -59,10 +59,11 @@ class Footage:
     def once(self, kind: str, frame_id: str, make: Callable[[dict[str, Any], str], bytes]) -> bytes:
         row = self.row(frame_id)  # also when it was made before: the video may have been forgotten since
         uri = self.source(row["video_id"])
+        troubles: tuple[type[BaseException], ...] = (VideoError, *unreadable())
         if (kind, frame_id) not in self.made:
             try:
                 self.made[kind, frame_id] = make(row, uri)
-            except (VideoError, *unreadable()) as error:
+            except troubles as error:
                 raise LookupError(f"its video cannot be read: {error if isinstance(error, VideoError) else type(error).__name__}") from None
             while len(self.made) > HELD:
                 self.made.popitem(last=False)
@@ -168,7 +169,7 @@ def between(file: Any, spot: Spot, around: Fraction, apart: Fraction) -> Iterato
 
 def is_inside(image: Image, limits: FramesConfig) -> bool:
     """Whether the gate would find the inside of a body in it; its black is what was hidden."""
-    quality = gate.measure(image, ~image.any(axis=2), None)
+    quality = gate.measure(image, np.asarray(~image.any(axis=2), np.bool_), None)
     verdict = None if quality is None else gate.reason(quality, limits)
     return quality is not None and (verdict is None or verdict[0] not in REFUSED)
 

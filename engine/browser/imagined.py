@@ -32,10 +32,11 @@ class Scorers:
         if self.config.checkpoint:
             places.append(self.config.checkpoint)
         found = {}
+        strange: tuple[type[BaseException], ...] = (ValueError, *unreadable())
         for place in places:
             try:
                 model = self.opened(place)
-            except (ValueError, *unreadable()):
+            except strange:
                 continue  # no masked autoencoder of ours
             found[difficulty.scorer_id(model, self.config)] = model.eval()
         return found

@@ -35,7 +35,7 @@ def program(answers: Answers, token: str = "") -> Starlette:
 
     routes = [Route("/", page), *answers.routes(), Mount("/page", StaticFiles(directory=PAGE))]
     handlers = dict.fromkeys(CODES, told) | dict.fromkeys(BUGS, raised)
-    return Starlette(routes=routes, middleware=[Middleware(Guard, token=token)], exception_handlers=handlers)  # type: ignore[arg-type]
+    return Starlette(routes=routes, middleware=[Middleware(Guard, token=token)], exception_handlers=handlers)
 
 
 def told(request: Request, error: Exception) -> Response:

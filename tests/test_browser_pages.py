@@ -1,0 +1,211 @@
+"""Every page of the browser in Chromium, on a store as an ingest leaves it."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.browsed import A, choose, filled, serving, take_in
+
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not on PATH")]
+PAGES = {
+    "patches": ".cell img",
+    "frames": ".cell.line",
+    "map": ".map canvas",
+    "compare": ".thumbs img",
+    "sql": "textarea",
+    f"video?id={A}": ".timeline",
+    "nothing": ".cell img",
+}
+EVIL = "<img src=x onerror=document.title='owned'>"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as machine:
+        browser = machine.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return filled(tmp_path_factory.mktemp("pages"))
+
+
+@pytest.fixture(scope="module")
+def base(store):
+    with serving(store, write=True) as address:
+        yield address
+
+
+class Tab:
+    """A page that notes what it asked for and what went wrong."""
+
+    def __init__(self, browser, base, width=1200, height=800, scheme="light"):
+        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        self.page, self.base, self.asked, self.wrong = self.context.new_page(), base, [], []
+        self.page.set_default_timeout(60_000)
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.context.close()
+
+    def open(self, page, until):
+        self.page.goto(f"{self.base}/#/{page}")
+        self.page.wait_for_selector(until)
+
+    def count(self):
+        return self.page.inner_text(".count")
+
+    def says(self, text):
+        playwright.expect(self.page.locator(".count")).to_contain_text(text, timeout=60_000)
+
+    def says_no_more(self, text):
+        playwright.expect(self.page.locator(".count")).not_to_contain_text(text, timeout=60_000)
+
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
+
+@pytest.fixture
+def tab(chromium, base):
+    with Tab(chromium, base) as made:
+        yield made
+
+
+def test_every_page_opens_without_an_error_and_asks_nobody_else(tab, base, store):
+    patch = store.hardest(1)["patch_id"][0].as_py()
+    for page, until in {**PAGES, f"patch?id={patch}": ".patch"}.items():
+        tab.open(page, until)
+    assert [url for url in tab.asked if not url.startswith((base, "blob:" + base, "data:"))] == []
+    assert [line for line in tab.wrong if "404" not in line] == []  # the video's file and the scorer are not there, and said not to be
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_no_page_scrolls_sideways(chromium, base, width):
+    with Tab(chromium, base, width) as tab:
+        for page, until in PAGES.items():
+            tab.open(page, until)
+            assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page
+
+
+@pytest.mark.parametrize(("scheme", "ground"), [("light", (246, 245, 242)), ("dark", (18, 20, 22))])
+def test_a_screenshot_is_light_or_dark_and_shows_pictures(chromium, base, scheme, ground, tmp_path):
+    with Tab(chromium, base, scheme=scheme) as tab:
+        tab.open("patches", ".cell img")
+        tab.page.wait_for_timeout(500)
+        pixels = cv2.imdecode(np.frombuffer(tab.page.screenshot(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        assert tuple(pixels[60, 600].tolist()) == ground
+        assert (np.abs(pixels.astype(int) - (150, 60, 50)).max(2) < 40).mean() > 0.05
+
+
+def test_filters_narrow_the_grid_by_mouse_and_by_words(tab):
+    tab.open("patches", ".cell img")
+    assert tab.count().startswith("40 of 40")
+    tab.page.fill("input[data-word=video]", A[:4])
+    tab.page.keyboard.press("Enter")
+    tab.says("24 of 40")
+    box = tab.page.locator("canvas.chart").first.bounding_box()
+    tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    tab.page.mouse.down()
+    tab.page.mouse.move(box["x"] + box["width"], box["y"] + 20, steps=4)
+    tab.page.mouse.up()
+    tab.page.wait_for_url(lambda url: "difficulty=" in url)
+    tab.says_no_more("24 of")
+    shown = int(tab.count().split()[0])
+    assert 0 < shown < 24
+    tab.page.click("button.chip >> nth=0")
+    tab.says_no_more(f"{shown} of")
+    tab.page.click("text=Clear all")
+    tab.says("40 of 40")
+
+
+def test_the_keyboard_goes_through_grid_patch_help_filters_and_sql(tab):
+    tab.open("patches", ".cell img")
+    tab.page.focus("#grid")
+    tab.press("ArrowRight", "ArrowDown")
+    columns = tab.page.evaluate("Math.floor(document.querySelector('#grid').clientWidth / 168)")
+    assert tab.page.get_attribute("#grid", "aria-activedescendant") == f"cell-{columns + 1}"
+    label = tab.page.get_attribute(f"#cell-{columns + 1}", "aria-label")
+    tab.press("Enter")
+    tab.page.wait_for_selector(".patch")
+    assert label.split(",")[0].split()[1] in tab.page.inner_text("h1")
+    first = tab.page.url
+    tab.press("ArrowRight")
+    tab.page.wait_for_url(lambda url: url != first)
+    tab.page.wait_for_selector(".patch")
+    tab.press("?")
+    tab.page.wait_for_selector("dialog[open]")
+    tab.press("Escape")
+    tab.press("Escape")
+    tab.page.wait_for_selector("#grid")
+    tab.page.wait_for_selector(".cell img")
+    assert tab.page.get_attribute("#grid", "aria-activedescendant") == f"cell-{columns + 2}"
+    tab.press("f")
+    assert not tab.page.is_visible("#filters")
+    tab.press("f")
+    assert tab.page.is_visible("#filters")
+    tab.page.focus("#grid")
+    tab.press("/")
+    tab.page.wait_for_selector("textarea:focus")
+    tab.page.fill("textarea", "DELETE FROM patches")
+    tab.press("Control+Enter")
+    tab.page.wait_for_selector("text=nothing that writes")
+    tab.page.fill("textarea", "SELECT patch_id FROM patches WHERE time_ms = 2000")
+    tab.press("Control+Enter")
+    tab.page.click("text=Show as patches")
+    tab.says("8 of 40")
+
+
+def test_what_the_store_or_an_address_says_is_text_and_never_markup(tab, store):
+    tab.open(f"patch?id={EVIL}", "[role=alert] >> nth=0")
+    tab.page.wait_for_selector("text=has no patch")
+    tab.open(f"sql?q=SELECT '{EVIL.replace(chr(39), chr(39) * 2)}' AS x", "td")
+    tab.page.wait_for_timeout(300)
+    assert EVIL in tab.page.inner_text("td")
+    assert tab.page.title() != "owned"
+    assert tab.page.locator("main img").count() == 0
+
+
+def test_a_patch_is_tagged_and_the_tag_found(tab, store):
+    tab.open(f"patch?id={store.hardest(1)['patch_id'][0].as_py()}", ".patch")
+    tab.page.fill("[aria-label='a new tag']", "a polyp")
+    tab.press("Enter")
+    tab.page.click("a.button:has-text('a polyp')")
+    tab.says("1 of 40")
+
+
+def test_a_store_that_grows_while_it_is_open_says_so_and_shows_it_when_asked(chromium, tmp_path):
+    store = filled(tmp_path)
+    with serving(store) as base, Tab(chromium, base) as tab:
+        tab.open("patches", ".cell img")
+        take_in(store, "c3" + "0" * 30, 2)
+        choose(store, "later-333", store.sample(4, 0)["patch_id"].to_pylist())
+        tab.page.wait_for_selector("#grown button")
+        assert tab.count().startswith("40 of 40")
+        assert "8 new patches" in tab.page.inner_text("#grown")
+        tab.page.click("#grown button")
+        tab.says("48 of 48")
+        store.forget(A)
+        tab.page.wait_for_selector("#grown button:has-text('gone')")
+        tab.page.click("#grown button")
+        tab.says("24 of 24")
+        assert tab.wrong == []
+
+
+def test_without_the_token_there_is_no_page_and_with_it_all_of_it(chromium, store):
+    with serving(store, token="open-sesame") as base, Tab(chromium, base) as tab:
+        assert tab.page.goto(base).status == 401
+        assert tab.page.goto(f"{base}/?token=wrong").status == 403
+        tab.page.goto(f"{base}/?token=open-sesame")
+        tab.page.wait_for_selector(".cell img")
+        assert "token" not in tab.page.url
