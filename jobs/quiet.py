@@ -21,7 +21,6 @@ def begin(form: Literal["text", "json"] = "text") -> None:
     logging.getLogger("jobs").setLevel(logging.INFO)
     logging.getLogger("jobs.videos").setLevel(logging.INFO if form == "json" else logging.WARNING)  # a line a video is for programs
     if form == "json":
-        logging.captureWarnings(True)
         for handler in logging.getLogger().handlers:
             handler.setFormatter(Lines())
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # a damaged image is a row with a reason
@@ -63,7 +62,8 @@ class Withhold(logging.Filter):
 
 
 def withhold(is_named: Callable[[str], bool]) -> None:
-    """From now on, in place of what was withheld before."""
+    """From now on, in place of what was withheld before; of Python's warnings, too."""
+    logging.captureWarnings(True)
     for handler in logging.getLogger().handlers:
         handler.filters = [one for one in handler.filters if not isinstance(one, Withhold)]
         handler.addFilter(Withhold(is_named))

@@ -1,10 +1,12 @@
-"""What a batch of `watch` costs: with models kept and loaded anew, into small stores and large ones, and how soon what arrives can be asked for.
+"""What a batch of `watch` costs: with models kept and loaded anew, into small stores and large ones, and how soon rows are there.
 
 Side by side in one run; a ratio is the median of those of pairs. Clips are simulated, scorers have random weights.
 """
 
+import functools
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -82,7 +84,8 @@ class Line:
     def tell(self, word, said=""):
         pass
 
-    beat = tell
+    def beat(self):
+        pass
 
 
 class Taking(Watcher):
@@ -115,9 +118,14 @@ class Taking(Watcher):
         return took
 
 
+@functools.cache
+def template():
+    return rows.scored(1, 1, PER_VIDEO, WIDTH, False)
+
+
 def renamed(name):
     """The rows of a video of PER_VIDEO patches under another id."""
-    table = rows.scored(1, 1, PER_VIDEO, WIDTH, False)
+    table = template()
     for column in ("video_id", "frame_id", "patch_id"):
         place = table.schema.get_field_index(column)
         whole = [value and value.replace(rows.video_id(1), name) for value in table[column].to_pylist()]
@@ -165,3 +173,58 @@ def test_ten_new_videos_into_stores_of_three_sizes(tmp_path, bare):
     for name, took in found.items():
         ratio = statistics.median(one / other for one, other in zip(took[1:], found["10"][1:], strict=True))
         print(f"{name:>12} patches {statistics.median(took[1:]):8.3f} s   {ratio:.2f} of the smallest")
+
+
+# -- from arrival to rows -------------------------------------------------------------------------------------------------------------
+
+ARRIVING, APART = 40, 2.0  # clips, and seconds between two on average
+LOOP = """
+import subprocess, sys, time
+while True:
+    subprocess.run([sys.executable, "-m", "jobs", "ingest", *sys.argv[1:]], check=False, stderr=subprocess.DEVNULL)
+    time.sleep(1)
+"""
+PROMPT = ["watch.look_s=1", "watch.settle_s=1", "watch.batch_s=0"]  # the loop takes what it finds, at rest or not
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(0)
+def test_seconds_from_arrival_to_rows_beside_a_loop_that_calls_ingest(tmp_path):
+    """One after the other, the same clips at the same moments; a row is there when the ledger has it."""
+    small_clips(tmp_path / "clips", ARRIVING)
+    print(f"\n{ARRIVING} clips of 1 s, one every {APART:g} s on average; {rows.load()}; seconds from arrival to rows: median, p99")
+    for name, command in {"watch": ["-m", "jobs", "watch"], "a loop of ingest": ["-c", LOOP]}.items():
+        folder = tmp_path / name.replace(" ", "-")
+        (folder / "inbox").mkdir(parents=True)
+        config_of(folder)
+        knobs = [
+            f"difficulty.checkpoint={folder}/scorer",
+            f"store.uri={folder}/store",
+            f"videos.uri={folder}/inbox",
+            "patches.proposer=crops",
+        ]
+        words = [sys.executable, *command, "tiny", *knobs, *(PROMPT if name == "watch" else [])]
+        with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+            took = delays(tmp_path / "clips", folder)
+            os.killpg(process.pid, signal.SIGKILL)
+        print(f"{name:20}{statistics.median(took):8.1f} {np.percentile(took, 99):8.1f}")
+
+
+def delays(clips, folder):
+    """Seconds from the moment that each clip lies in the inbox to that at which the ledger has it, the first one not counted."""
+    store, came, there = PatchStore(f"{folder}/store"), {}, {}
+    rng, waiting, due = np.random.default_rng(0), sorted(clips.iterdir()), time.monotonic()
+    while len(there) <= ARRIVING - 1:
+        now = time.monotonic()
+        if waiting and now >= due and (there or not came):  # the others once it runs
+            path = waiting.pop()
+            shutil.copy(path, folder / "inbox" / f".{path.name}")
+            (folder / "inbox" / f".{path.name}").rename(folder / "inbox" / path.name)  # whole from the first moment on
+            came[str(folder / "inbox" / path.name)] = now = time.monotonic()
+            due = now + float(rng.exponential(APART))
+        if store.has("videos"):
+            for uri in store.open("videos").to_table(columns=["uri"])["uri"].to_pylist():
+                there.setdefault(uri, time.monotonic())
+        time.sleep(0.1)
+    first = next(iter(came))
+    return [there[uri] - then for uri, then in came.items() if uri != first]
