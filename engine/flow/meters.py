@@ -37,7 +37,7 @@ class RayMeters:
 def metered(stage: type) -> type:
     """The same stage, which counts for Ray the frames that come out of it."""
 
-    class Metered(stage):
+    class Metered(stage):  # type: ignore[misc, unused-ignore]
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self.meters = RayMeters()

@@ -44,7 +44,9 @@ def small_clips(folder, count, first=0, seconds=1.0):
 
 def config_of(folder, *knobs):
     mae.save(mae.MAE(tiny().difficulty.mae), str(folder / "scorer"))
-    return amend(tiny(), [f"difficulty.checkpoint={folder}/scorer", f"store.uri={folder}/store", f"videos.uri={folder}/inbox", *knobs])
+    return amend(
+        tiny(), [f"difficulty.checkpoint={folder}/scorer", f"store.uri={folder}/store", f"videos.uri={folder}/inbox", "where=here", *knobs]
+    )
 
 
 # -- models -----------------------------------------------------------------------------------------------------------------------
@@ -203,7 +205,7 @@ def test_seconds_from_arrival_to_rows_beside_a_loop_that_calls_ingest(tmp_path):
             f"videos.uri={folder}/inbox",
             "patches.proposer=crops",
         ]
-        words = [sys.executable, *command, "tiny", *knobs, *(PROMPT if name == "watch" else [])]
+        words = [sys.executable, *command, "tiny", "where=here", "patches.proposer=crops", *knobs, *(PROMPT if name == "watch" else [])]
         with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
             took = delays(tmp_path / "clips", folder)
             os.killpg(process.pid, signal.SIGKILL)

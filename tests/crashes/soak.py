@@ -8,10 +8,12 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,19 +26,25 @@ from tests.crashes.ingest import make_scorer
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOBS = [
-    "patches.proposer=crops", "patches.per_frame=2", "difficulty.draws=1", "videos.batch=8", "frames.every_s=0.5",
+    "where=here", "patches.proposer=crops", "patches.per_frame=2", "difficulty.draws=1", "videos.batch=8", "frames.every_s=0.5",
     "watch.settle_s=1", "watch.look_s=0.5", "watch.batch_s=1", "watch.backoff_s=0.2", "watch.backoff_most_s=2", "watch.tries=10",
     "watch.upkeep_s=20", "upkeep.keep_hours=0.003", "watch.grace_s=20", "watch.log=json",
 ]  # fmt: skip
 ARRIVALS = {"new": 0.6, "grows": 0.08, "broken": 0.08, "copy": 0.08, "future": 0.05, "renamed": 0.06, "replaced": 0.05}
 FAULTS = {"worker": 0.3, "warden": 0.2, "term": 0.2, "store": 0.3}
 KILLING = ("worker", "warden", "term")  # of these only in the first half: the memory of a process is judged that lives through the second
-EVERY = 15.0  # seconds between two faults, on average
+EVERY = 15.0  # seconds between two faults, on average, and as long as a process takes to start
 
 
 def content(number: int, clips: list[bytes]) -> bytes:
     """The bytes of a video: a clip and a box of MP4 that holds its number."""
     return clips[number % len(clips)] + struct.pack(">I4sQ", 16, b"free", number)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def video_id(data: bytes) -> str:
@@ -116,7 +124,7 @@ class Watching:
 
     def __init__(self, folder: Path, rng: np.random.Generator) -> None:
         self.folder, self.store, self.rng = folder, folder / "store", rng
-        self.done = dict.fromkeys(FAULTS, 0)
+        self.done, self.port = dict.fromkeys(FAULTS, 0), free_port()
         self.codes: list[int] = []
         self.memory: list[tuple[int, float, float]] = []  # the process that works, when, and its MB
         self.files: list[tuple[float, int]] = []
@@ -124,9 +132,16 @@ class Watching:
 
     def start(self) -> subprocess.Popen:
         places = [f"videos.uri={self.folder}/inbox", f"store.uri={self.store}", f"difficulty.checkpoint={self.folder}/scorer"]
-        command = [sys.executable, "-m", "jobs", "watch", "tiny", *KNOBS, *places]
+        command = [sys.executable, "-m", "jobs", "watch", "tiny", *KNOBS, *places, f"watch.port={self.port}"]
         with (self.folder / "said").open("a") as said:
             return subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, start_new_session=True)
+
+    def is_ready(self) -> bool:
+        """What its port says; a process that is ended before it ever got so far as to look is a broken installation to its warden."""
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5).status == 200
+        except OSError:
+            return False
 
     def worker(self) -> psutil.Process | None:
         """The process that works: of the children the one that is no helper of Python's."""
@@ -198,7 +213,7 @@ def soak(folder: Path, seconds: float, seed: int = 0) -> tuple[Inbox, Watching]:
         if now >= next_arrival:
             inbox.arrive()
             next_arrival = now + float(arrivals.exponential(seconds / max(300.0, seconds)))
-        if now >= next_fault:
+        if now >= next_fault and watching.is_ready():
             watching.fall([kind for kind in FAULTS if now < began + seconds / 2 or kind not in KILLING])
             next_fault = time.monotonic() + float(faults.uniform(0.5, 1.5)) * EVERY
         watching.sample()
