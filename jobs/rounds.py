@@ -80,6 +80,8 @@ def begun_again(config: Config) -> Ready:
     store = PatchStore(config.store.uri)
     reach(store)
     tracking.reach(config)
+    if not config.difficulty.checkpoint and not store.holds(probe.scorer(config)):
+        raise OSError(f"the store {store.uri} is away: the scorer that it had is not there")
     return equipped(config, store)
 
 

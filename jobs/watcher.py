@@ -132,7 +132,9 @@ class Watcher:
                 with suppress(*away()):
                     self.withdraw(tries, before)
                 raise
-            except away() as error:
+            except (LookupError, *away()) as error:
+                if isinstance(error, KeyError | IndexError):
+                    raise  # a bug
                 self.failed(batch, before, error)
                 return
         self.outage.over()
@@ -144,6 +146,7 @@ class Watcher:
             sources = pa.Table.from_pylist([one.row for one in batch], schema.SOURCE)
             made = [*ingest.batches(self.config, self.store, sources, self.work, progress, self.execute)]
         self.line.tell("committed")
+        reach(self.store)  # who follows would make folders where it was
         for rows in made:
             for follow in self.followers:
                 follow(rows)
@@ -213,7 +216,9 @@ class Watcher:
         self.line.tell("keeping up")
         try:
             self.store.maintain(self.config.upkeep, self.stamp["commit"])
-        except away() as error:
+        except (LookupError, *away()) as error:
+            if isinstance(error, KeyError | IndexError):
+                raise
             self.outage.found(lacking(error, self.config, self.store) or "store", str(error))
         self.line.tell("kept up")
         self.tell_versions()
