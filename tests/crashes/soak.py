@@ -33,6 +33,7 @@ KNOBS = [
 ARRIVALS = {"new": 0.6, "grows": 0.08, "broken": 0.08, "copy": 0.08, "future": 0.05, "renamed": 0.06, "replaced": 0.05}
 FAULTS = {"worker": 0.3, "warden": 0.2, "term": 0.2, "store": 0.3}
 KILLING = ("worker", "warden", "term")  # of these only in the first half: the memory of a process is judged that lives through the second
+APART = 2.0  # seconds between two arrivals, on average
 EVERY = 15.0  # seconds between two faults, on average, and as long as a process takes to start
 
 
@@ -127,7 +128,7 @@ class Watching:
         self.done, self.port = dict.fromkeys(FAULTS, 0), free_port()
         self.codes: list[int] = []
         self.memory: list[tuple[int, float, float]] = []  # the process that works, when, and its MB
-        self.files: list[tuple[float, int]] = []
+        self.files: list[int] = []  # of the tables, but for that of locks, whose versions stay ten minutes whatever upkeep is told
         self.process = self.start()
 
     def start(self) -> subprocess.Popen:
@@ -189,7 +190,8 @@ class Watching:
         with contextlib.suppress(psutil.NoSuchProcess, AttributeError):
             worker = self.worker()
             self.memory.append((worker.pid, now, worker.memory_info().rss / 2**20))
-        self.files.append((now, sum(len(files) for _, _, files in os.walk(self.store))))
+        tables = [path for path in self.store.glob("*.lance") if path.stem != "locks"]
+        self.files.append(sum(len(files) for table in tables for _, _, files in os.walk(table)))
 
 
 def prepare(folder: Path) -> list[bytes]:
@@ -212,7 +214,7 @@ def soak(folder: Path, seconds: float, seed: int = 0) -> tuple[Inbox, Watching]:
     while (now := time.monotonic()) < began + seconds:
         if now >= next_arrival:
             inbox.arrive()
-            next_arrival = now + float(arrivals.exponential(seconds / max(300.0, seconds)))
+            next_arrival = now + float(arrivals.exponential(APART))
         if now >= next_fault and watching.is_ready():
             watching.fall([kind for kind in FAULTS if now < began + seconds / 2 or kind not in KILLING])
             next_fault = time.monotonic() + float(faults.uniform(0.5, 1.5)) * EVERY
@@ -226,11 +228,14 @@ def soak(folder: Path, seconds: float, seed: int = 0) -> tuple[Inbox, Watching]:
 
 
 def settle(inbox: Inbox, watching: Watching, patience: float = 300.0) -> None:
-    """Wait until the ledger has what lies in the inbox."""
-    wanted, deadline = {video_id(data) for data in inbox.now.values()}, time.monotonic() + patience
+    """Wait until the ledger has what lies in the inbox, or has not grown for so long."""
+    wanted, had, deadline = {video_id(data) for data in inbox.now.values()}, -1, time.monotonic() + patience
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, LookupError):
-            if wanted <= set(PatchStore(str(watching.store)).ledger()["video_id"].to_pylist()):
+            found = set(PatchStore(str(watching.store)).ledger()["video_id"].to_pylist())
+            if wanted <= found:
                 return
+            if len(found) > had:
+                had, deadline = len(found), time.monotonic() + patience
         watching.sample()
         time.sleep(1)
