@@ -50,9 +50,7 @@ class WatchConfig(Section):
     grace_s: Annotated[float, Field(gt=0)] = 25.0  # from SIGTERM to the end; Kubernetes kills after 30
     upkeep_s: Annotated[float, Field(gt=0)] = 3600.0  # between two rounds of `maintain`; a day of batches makes thousands of versions
     once: bool = False  # end when nothing is left to take in, for a job that is started by the clock
-    port: Annotated[int, Field(ge=0, le=65535)] = (
-        0  # of /healthz and /metrics; 0: none, since two watchers on a machine would want the same
-    )
+    port: Annotated[int, Field(ge=0, le=65535)] = 0  # of /healthz and /metrics; 0: none, since two watchers would want the same
     host: Address = "127.0.0.1"  # that it listens at, this machine alone; 0.0.0.0 in a container, whose probes come from outside
     log: Literal["text", "json"] = "text"  # json: an object a line; by word, as of Ray and Prometheus: people read what is no terminal, too
     seed: Seed = 0  # of the waits, which are drawn by lot so that many watchers do not ask at the same moment
