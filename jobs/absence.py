@@ -46,6 +46,11 @@ def away() -> tuple[type[BaseException], ...]:
     return *files.unreadable(), *tracking.troubles()
 
 
+def gone() -> tuple[type[BaseException], ...]:
+    """The same amid a batch, and that a table is not there; KeyError and IndexError, which come with it, are bugs."""
+    return LookupError, *away()
+
+
 def reach(store: PatchStore) -> None:
     """OSError where the store is not there: a folder that is not mounted looks as if it never was."""
     try:

@@ -22,7 +22,7 @@ from engine.listing import key_of
 from engine.store import PatchStore, attempts, intake, quarantine
 from engine.store.lock import Lease
 from jobs import ingest
-from jobs.absence import Absence, away, lacking, names_below, reach
+from jobs.absence import Absence, away, gone, lacking, names_below, reach
 from jobs.latency import Latency
 from jobs.line import Line
 from jobs.news import TABLES
@@ -132,7 +132,7 @@ class Watcher:
                 with suppress(*away()):
                     self.withdraw(tries, before)
                 raise
-            except (LookupError, *away()) as error:
+            except gone() as error:
                 if isinstance(error, KeyError | IndexError):
                     raise  # a bug
                 self.failed(batch, before, error)
@@ -216,7 +216,7 @@ class Watcher:
         self.line.tell("keeping up")
         try:
             self.store.maintain(self.config.upkeep, self.stamp["commit"])
-        except (LookupError, *away()) as error:
+        except gone() as error:
             if isinstance(error, KeyError | IndexError):
                 raise
             self.outage.found(lacking(error, self.config, self.store) or "store", str(error))
