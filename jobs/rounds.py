@@ -46,10 +46,10 @@ def refusals() -> tuple[type[BaseException], ...]:
 
 
 def keep_watch(config: Config, store: PatchStore, work: list[Step], line: Line, before: str) -> None:
-    line.tell("ready")
     if config.where == "ray":
-        flow.connect(flow.cpus_of(work))  # for its endpoint: in this process nothing else needs it before the first batch
+        flow.connect(flow.cpus_of(work))  # whose endpoint hears the news, and where there is no room for the work it is said now
         line.also.append(partial(measure, flow.RayMeters()))
+    line.tell("ready")
     told = {"patches_version_in": store.complete_version()}
     with writers.watching(store, config.videos.uri, partial(occupied, line)) as lease, ExitStack() as stack:
         record = patiently(config, line, lambda: stack.enter_context(tracking.running(config, "watch", config.fingerprint(), told)))

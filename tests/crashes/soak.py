@@ -187,9 +187,10 @@ class Watching:
 
     def sample(self) -> None:
         now = time.monotonic()
-        with contextlib.suppress(psutil.NoSuchProcess, AttributeError):
-            worker = self.worker()
-            self.memory.append((worker.pid, now, worker.memory_info().rss / 2**20))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker = self.worker() if self.is_ready() else None  # one that starts grows
+            if worker:
+                self.memory.append((worker.pid, now, worker.memory_info().rss / 2**20))
         tables = [path for path in self.store.glob("*.lance") if path.stem != "locks"]
         self.files.append(sum(len(files) for table in tables for _, _, files in os.walk(table)))
 
@@ -209,6 +210,8 @@ def soak(folder: Path, seconds: float, seed: int = 0) -> tuple[Inbox, Watching]:
     """Let clips arrive and faults fall for so long, then wait until all is taken in, and end it."""
     clips, arrivals, faults = prepare(folder), np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2])
     inbox, watching = Inbox(folder / "inbox", clips, arrivals), Watching(folder, faults)
+    while not watching.is_ready():  # which takes a minute where the machine is busy
+        time.sleep(1)
     began = time.monotonic()
     next_fault, next_arrival = began + EVERY, began
     while (now := time.monotonic()) < began + seconds:
