@@ -69,7 +69,7 @@ def test_a_machine_without_nvml_has_no_gpu_to_tell_of():
 SCRAPED = """
 import os, sys, time
 os.environ["RAY_metrics_report_interval_ms"] = "500"
-os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "200"}  # a busy machine takes long
 import ray
 ray.init("local", num_cpus=4, _metrics_export_port=int(sys.argv[1]), include_dashboard=True, logging_level="warning")
 import pyarrow as pa
