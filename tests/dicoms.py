@@ -103,7 +103,7 @@ def stream(images, form, codec="libx264", rate=25, **options):
 def marked(data):
     """A data set in which everything that can hold text holds MARKER, but what says how pixels lie; sequences too."""
     told = {element.tag for element in data}
-    for tag, (kind, count, _, retired, keyword) in DicomDictionary.items():
+    for tag, (kind, _count, _name, retired, keyword) in DicomDictionary.items():
         group = tag >> 16
         if keyword and tag not in told and kind in TEXTS and not retired and 8 <= group < 0x5000:
             data.add_new(tag, kind, MARKER if kind != "PN" else f"{MARKER}^{MARKER}")

@@ -68,7 +68,10 @@ def meta(file: Any, start: int) -> tuple[str, int]:
     while (found := header(file, coding)) is not None and found.tag >> 16 == 2:
         start = found.start + found.length
         if found.tag == elements.SYNTAX:
-            syntax = elements.text(elements.value(file, found))
+            written = elements.value(file, found)
+            if len(written) < found.length:
+                raise VideoError("truncated", "The DICOM object breaks off in its first lines.")
+            syntax = elements.text(written)
         file.seek(start)
     return syntax, start
 
