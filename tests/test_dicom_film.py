@@ -259,7 +259,7 @@ def test_a_shape_that_cannot_be_is_told(tmp_path, tags, reason):
     assert MARKER not in str(row)
 
 
-def test_a_few_bytes_that_claim_gigabytes_cost_no_memory(tmp_path):
+def test_a_few_bytes_that_claim_to_be_millions_of_large_frames_are_told(tmp_path):
     rle = struct.pack("<16L", 3, 64, 66, 68, *[0] * 12) + b"\x81\x00" * 3
     path = encapsulated(tmp_path / "a", described(8000, 8000, NumberOfFrames=2**31 - 1), "1.2.840.10008.1.2.5", [rle])
     reason, count = verdict(path)

@@ -1,8 +1,9 @@
 """DICOM endoscopy objects, read like any video: what film or pictures an object holds, and nothing that is said of the patient.
 
 `film` is an encapsulated MPEG-2, H.264 or HEVC stream and goes the way of a video file; `pictures` are single frames, uncompressed or each
-compressed by itself, read one at a time by number. Of a frame in either no more is in memory than it needs; of the pixel data as a whole
-16 bytes per fragment. Times are told by the tags of DICOM's Cine module, see `clocks`.
+compressed by itself, read one at a time by number. Of the pixel data no more is in memory than one frame needs, and 24 bytes per fragment
+that say where it lies; to know that, the headers of all fragments, 8 bytes each, are read whenever an object is opened. Times are told by
+the tags of DICOM's Cine module, see `clocks`, and film in a container has that one's own.
 
 Every object is a source of its own, those of one study or one folder, too: which belong together, and in what order, only identifiers of
 patient, study and series would tell, and these are not read; endoscopic stills are shots, not a sequence. The text in a frame is searched

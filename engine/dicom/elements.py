@@ -1,7 +1,7 @@
 """The data elements of a DICOM object: which there are, and the values of those that decoding needs.
 
-All others are passed over unread, so that nothing of a patient is ever in memory. pydicom's own reader keeps sequences of undefined length
-whole where only some tags are asked for, and its warnings quote values.
+All others are passed over, so that no value of theirs is ever held, and none can get into a log. pydicom's own reader takes sequences of
+undefined length apart as a whole even where only some tags are asked for, and its warnings quote values.
 """
 
 import struct

@@ -5,7 +5,7 @@ PS3.5, A.4. Nothing but headers of eight bytes is read to know that; a table of 
 
 import struct
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,42 +66,41 @@ def item(head: bytes) -> tuple[int, int]:
     return group << 16 | number, length
 
 
-def frames_of(file: Any, extents: Extents, declared: int, apart: bool) -> list[range]:
-    """Of each frame its pieces; `apart`: the transfer syntax gives every frame one fragment.
+def bounds_of(file: Any, extents: Extents, declared: int, apart: bool) -> "array[int]":
+    """Of each frame its first piece, and behind the last frame the end; `apart`: the transfer syntax gives every frame one fragment.
 
-    By the offset table where it tells of as many frames as are declared; else one each where there are as many pieces; else all for one;
-    else by any table that fits, or by the marks with which JPEG streams begin. A frame that the file breaks off in is left out.
+    One piece each where there are as many as frames are declared; else by the offset table where it fits; else all for the only frame, or
+    by the marks with which JPEG streams begin. A frame that the file breaks off in is left out.
     """
     count = len(extents.starts)
-    each = [range(number, number + 1) for number in range(count)]
-    if not extents.encapsulated or apart or count == declared > 1:
-        found = each
+    found = None if not extents.encapsulated or apart or count == declared > 1 else tabled(file, extents, declared)
+    if found is None:
+        bounds = array("Q", range(count + 1))
+    elif declared == 1 and len(found) < 2:
+        bounds = array("Q", [0, count])
     else:
-        table = tabled(file, extents, declared)
-        if declared == 1 and len(table) < 2:
-            found = [range(count)]
-        else:
-            found = table or between([number for number in range(count) if number == 0 or begins(file, extents, number)], count)
-    return found[:-1] if extents.partial else found
+        marked = found or (number for number in range(count) if number == 0 or begins(file, extents, number))
+        bounds = array("Q", [*marked, count])
+    return bounds[:-1] if extents.partial else bounds
 
 
-def tabled(file: Any, extents: Extents, declared: int) -> list[range]:
-    """By the Basic Offset Table; none where it is empty, or is not of these fragments."""
-    place, length = extents.table
+def tabled(file: Any, extents: Extents, declared: int) -> "array[int]":
+    """The first pieces of the frames by the Basic Offset Table; none where it is empty, or is not of these fragments."""
+    (place, length), found = extents.table, array("Q")
     if not 4 <= length <= min(LONGEST, 4 * max(declared, len(extents.starts))):
-        return []
+        return found
     file.seek(place)
     raw = file.read(length - length % 4)
-    offsets = [offset for (offset,) in struct.iter_unpack("<L", raw)]
-    numbers = {start - 8 - place - length: number for number, start in enumerate(extents.starts)}
-    if extents.cut:  # what lies behind the end is missing, not wrong
-        offsets = [offset for offset in offsets if offset <= max(numbers, default=0)]
-    fits = offsets[:1] == [0] and offsets == sorted(set(offsets)) and all(offset in numbers for offset in offsets)
-    return between([numbers[offset] for offset in offsets], len(extents.starts)) if fits else []
-
-
-def between(firsts: list[int], count: int) -> list[range]:
-    return [range(first, end) for first, end in zip(firsts, [*firsts[1:], count], strict=True)]
+    first = place + length + 8
+    for (offset,) in struct.iter_unpack("<L", raw):
+        if extents.cut and first + offset > extents.starts[-1]:
+            break  # what lies behind the end is missing, not wrong
+        number = bisect_left(extents.starts, first + offset)
+        known = number < len(extents.starts) and extents.starts[number] == first + offset
+        if not known or (number <= found[-1] if found else number != 0):
+            return array("Q")
+        found.append(number)
+    return found
 
 
 def begins(file: Any, extents: Extents, number: int) -> bool:

@@ -7,6 +7,7 @@ decoder is named, or another one that happens to be installed would make other p
 import logging
 import struct
 import warnings
+from array import array
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -19,7 +20,7 @@ from engine.dicom import elements
 from engine.dicom.clocks import clock_of, decimal
 from engine.dicom.colours import Shape, palette_of, rgb, shape_of
 from engine.dicom.elements import Tags
-from engine.dicom.fragments import Extents, Joined, frames_of
+from engine.dicom.fragments import Extents, Joined, bounds_of
 
 EXPLICIT, BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 ENCAPSULATED, RLE = "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.5"  # of the first the pictures are not compressed
@@ -42,12 +43,12 @@ class Pictures:
         self.palette = palette_of(tags, self.shape)
         number = decimal(tags.text(elements.FRAMES))
         declared = int(number) if number is not None and 1 <= number < 2**31 else 1
-        self.frames: list[range] | None = None  # of each its fragments
+        self.bounds: array[int] | None = None  # of each its first fragment; None: they are not in fragments
         if syntax in NATIVE and syntax != ENCAPSULATED:
             self.count = min(declared, 8 * sum(extents.lengths) // self.shape.bits)
         else:
-            self.frames = frames_of(file, extents, declared, apart=syntax in (RLE, ENCAPSULATED))
-            self.count = len(self.frames)
+            self.bounds = bounds_of(file, extents, declared, apart=syntax in (RLE, ENCAPSULATED))
+            self.count = len(self.bounds) - 1
         self.height, self.width = self.shape.rows, self.shape.columns
         self.missing = extents.cut or self.count < declared
         self.clock = clock_of(tags, declared) or Clock(Fraction(1))
@@ -59,12 +60,13 @@ class Pictures:
 
     def source(self, number: int) -> tuple[str, Any, int, dict[str, Any]]:
         """What pydicom is to decode: a transfer syntax, where the pixels are, which of the pictures there, and what to know of them."""
-        if self.frames is None:
+        if self.bounds is None:
             assert self.tags.pixels is not None
             self.file.seek(self.tags.pixels.start)
             how = {"number_of_frames": self.count, "pixel_vr": self.tags.pixels.vr.decode() or "OW"}
             return BIG_ENDIAN if self.syntax == BIG_ENDIAN else EXPLICIT, self.file, number, how
-        data = Joined(self.file, self.extents, self.frames[number]).read()
+        pieces = range(self.bounds[number], self.bounds[number + 1])
+        data = Joined(self.file, self.extents, pieces).read()
         if self.syntax == ENCAPSULATED:
             return EXPLICIT, data, 0, {"number_of_frames": 1, "pixel_vr": "OW"}
         return self.syntax, item(data), 0, {"number_of_frames": 1, "decoding_plugin": DECODERS[self.syntax]}
