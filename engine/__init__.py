@@ -13,6 +13,7 @@ front of the flow
     inbox        what is new in a folder, and has come to rest
     files        local paths and addresses, and what their file systems raise
     clip         an open container, its best stream, and what is wrong with it
+    dicom        DICOM endoscopy objects: the film or the pictures in them, and no word of the patient
     decode       the moments of a video, upright and exact in time
     content      the endoscope's picture inside the frame
     text         burnt-in text, found by a detector

@@ -16,6 +16,7 @@ SEEING = {
     "files",
     "listing",
     "clip",
+    "dicom",
     "decode",
     "content",
     "text",
@@ -101,6 +102,7 @@ HOMES = {
     "daqp": {"theory"},
     "nibabel": {"datasets"},
     "pycocotools": {"datasets"},
+    "pydicom": {"dicom"},
 }
 
 
