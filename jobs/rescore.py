@@ -47,9 +47,7 @@ def run(config: Config) -> None:
     if not len(old):
         return
     left = np.intersect1d(old, store.missing(name, version))
-    log.info(
-        "%s: %d of %d patches came in with another scorer, %d of them are to be scored", name, len(old), count(store, version), len(left)
-    )
+    log.info("%s: %d patches came in with another scorer, %d of them are to be scored", name, len(old), len(left))
     tags = {"scorer": name, "patches_version": version}
     stage = Step(ScoreAgain, (section,), batch=64, gpus=0.25, actors=(1, 8))
     execute = flow.run_on_ray if config.where == "ray" else flow.run_here
@@ -59,7 +57,3 @@ def run(config: Config) -> None:
     changed = rescoring.adopt(store, name, mark)
     journal.enter(store, "rescore", mark, {"patches": changed}, tracking.code_commit())
     log.info("%s: %d patches have its scores now", name, changed)
-
-
-def count(store: PatchStore, version: int) -> int:
-    return int(store.open("patches", version).count_rows())

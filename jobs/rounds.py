@@ -47,7 +47,9 @@ def keep_watch(config: Config, store: PatchStore, work: list[Step], line: Line, 
     told = {"patches_version_in": store.complete_version()}
     with writers.watching(store, config.videos.uri, occupied) as lease, ExitStack() as stack:
         record = patiently(config, lambda: stack.enter_context(tracking.running(config, "watch", config.fingerprint(), told)))
-        Watcher(config, store, work, line, record).run(lease, before)
+        watcher = Watcher(config, store, work, line, record)
+        stack.callback(watcher.after.aside.end)
+        watcher.run(lease, before)
 
 
 def begun(config: Config) -> Ready:
