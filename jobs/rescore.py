@@ -34,8 +34,10 @@ def scorer(config: Config) -> DifficultyConfig:
 def is_due(config: Config) -> bool:
     """Whether there are patches by another scorer than that of now."""
     store = PatchStore(config.store.uri)
-    mark = name_of(scorer(config)).rpartition("-")[2]
-    return bool(len(rescoring.outdated(store, mark, store.complete_version())))
+    version = store.complete_version()
+    if not store.open("patches", version).count_rows():
+        return False
+    return bool(len(rescoring.outdated(store, name_of(scorer(config)).rpartition("-")[2], version)))
 
 
 def run(config: Config) -> None:

@@ -45,7 +45,7 @@ class Watcher:
         self.next_look, self.next_upkeep = monotonic(), monotonic() + config.watch.upkeep_s
         self.stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
         # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
-        self.after = After(config, line.beat)
+        self.after = After(config, partial(line.tell, "alive"))
         self.followers: list[Follow] = [Latency(self.inbox, record).tell, self.after.follow]
 
     def run(self, lease: Lease, before: str) -> None:

@@ -1,9 +1,9 @@
 """Whether to train again is worth it: what the selection of now is estimated to be ahead of the one that the newest model was trained on.
 
 gain = C' I' / (C I) - 1. C is the share of the clusters of all patches that a selection has a patch of, I the estimate of V-information in
-nats a pixel value of its patches (engine/judge.py), both measured on the patches, clusters and scores of now, ' of the selection of now. So
-it grows with what there is to learn in a patch and with the kinds that are reached: our choice, for nobody published one. It is an estimate by
-the scorer before anything is trained; where I cannot be had or is not above 0 it is C' / C - 1, and the run says why.
+nats a pixel value of its patches (engine/judge.py), both measured on the patches, clusters and scores of now, ' of the selection of now.
+So it grows with what there is to learn in a patch and with the kinds that are reached: our choice, for nobody published one. It is an
+estimate by the scorer before anything is trained; where I cannot be had or is not above 0 it is C' / C - 1, and the run says why.
 """
 
 import logging

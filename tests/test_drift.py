@@ -66,9 +66,10 @@ def test_ranks_of_one_new_video_are_its_place_among_all():
 
 
 @pytest.mark.parametrize(("count", "fresh", "rate"), [(40, 2, 0.05), (30, 1, 0.1)])
-def test_the_rate_of_false_alarms_is_as_promised(count, fresh, rate):
-    """New video like the pool, 300 times: six quantities that hang together, videos that differ much from each other."""
-    rng, alarms, times = np.random.default_rng(5), 0, 300
+def test_the_rate_of_false_alarms_is_as_promised(count, fresh, rate, monkeypatch):
+    """New video like the pool, 200 times: six quantities that hang together, videos that differ much from each other."""
+    monkeypatch.setattr(drift, "DRAWS", 199)  # the promise holds for any number
+    rng, alarms, times = np.random.default_rng(5), 0, 200
     for time in range(times):
         values, owners = videos(rng, count + fresh, each=8)
         kinds = np.clip(np.rint(values), -2, 2).astype(int) + 2
