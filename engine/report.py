@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from engine import boards, files, pruning
+from engine import boards, files, followed, pruning
 from engine.charts import Floats, Interval, Tick, chart, funnel, histograms, intervals, number, seeds, share
 from engine.standings import Study
 from engine.trails import Trail, drawn
@@ -134,6 +134,7 @@ class Findings:
     trails: list[Trail] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
     theory: pruning.Theory = field(default_factory=pruning.Theory)
+    followed: followed.Followed = field(default_factory=followed.Followed)
 
 
 def render(findings: Findings) -> str:

@@ -78,9 +78,8 @@ def estimated(store: PatchStore, both: tuple[str, str], version: int, rebuilds: 
 
 def chosen(store: PatchStore, pool: Pool, selection_id: str) -> Any:
     """The rows of a pool that a selection holds, as far as they are there, in order of choice."""
-    rows = (
-        store.open("selections").to_table(columns=["patch_id", "rank"], filter=f"selection_id = {quoted([selection_id])}").sort_by("rank")
-    )
+    mine = f"selection_id = {quoted([selection_id])}"
+    rows = store.open("selections").to_table(columns=["patch_id", "rank"], filter=mine).sort_by("rank")
     places = pc.index_in(rows["patch_id"], pool.columns["patch_id"].combine_chunks()).drop_null()
     if not len(places):
         raise LookupError(

