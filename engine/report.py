@@ -134,7 +134,7 @@ class Findings:
     trails: list[Trail] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
     theory: pruning.Theory = field(default_factory=pruning.Theory)
-    followed: followed.Followed = field(default_factory=followed.Followed)
+    arrivals: followed.Followed = field(default_factory=followed.Followed)
 
 
 def render(findings: Findings) -> str:

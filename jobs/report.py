@@ -52,7 +52,7 @@ def run(config: Config) -> None:
         theory=results.theory(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),
-        followed=Followed(results.current(config), drift.found(store).to_pylist(), results.worth(config)),
+        arrivals=Followed(results.current(config), drift.found(store).to_pylist(), results.worth(config)),
         sources=sources(config, version),
     )
     report.write(findings, address(config))

@@ -52,6 +52,7 @@ class Watcher:
         """Go on until told to stop, or until nothing is left where watch.once says so; `before`: how the last process ended."""
         self.recall(before)
         log.info("watching; the ledger has %d sources", len(self.inbox.known))
+        self.after.follow(schema.VIDEOS_TABLE.empty_table())  # what a process that died had left to do
         while not self.line.stopping:
             if monotonic() >= max(self.next_look, self.closed.until):
                 self.look()

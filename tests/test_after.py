@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -103,14 +104,14 @@ def test_the_report_says_what_of_the_work_was_avoided(config):
     assert 0 < mine.avoided_pairs < 1
     assert mine.seconds > 0 < mine.full_seconds
     assert told["random"].avoided_read is None
-    page = Page(render(Findings("t", "now", followed=Followed(results.current(config)))))
+    page = Page(render(Findings("t", "now", arrivals=Followed(results.current(config)))))
     assert any("semdedup" in row[0] and "24" in row for row in page.table())
 
 
 def test_video_like_the_pool_is_no_alarm_and_blurred_video_is_one_with_a_reason_and_without_a_name(config, caplog):
     store = PatchStore(config.store.uri)
     take_in(store, range(40, 43), DAYS[2])
-    take_in(store, range(50, 53), DAYS[3], f"{FOLDER}/other", sharpness=3.0, reason=None)
+    take_in(store, range(50, 53), DAYS[3], f"{FOLDER}/other", sharpness=3.0)
     with caplog.at_level(logging.INFO):
         drift.run(config)
     found = {(row["day"], row["quantity"]): row for row in table.found(store).to_pylist()}
@@ -126,7 +127,7 @@ def test_video_like_the_pool_is_no_alarm_and_blurred_video_is_one_with_a_reason_
     (run,) = tracking.runs(config, "drift")[-1:]
     assert run["metrics"][f"drift/alarms/{source}"] >= 1
     assert "MARKER" not in str(run["metrics"]) + str(run["tags"])
-    page = Page(render(Findings("t", "now", followed=Followed(days=table.found(store).to_pylist()))))
+    page = Page(render(Findings("t", "now", arrivals=Followed(days=table.found(store).to_pylist()))))
     assert blurred["reason"] in page.words()
     assert drawn(Followed(days=table.found(store).to_pylist())).alarms[0].startswith(many)
     sql = store.query("SELECT DISTINCT day, source FROM drift WHERE alarm").to_pylist()
@@ -194,7 +195,7 @@ def test_a_training_is_submitted_once_for_a_selection_and_gone_on_with_after_a_d
 
     def ends(config, name, retained):
         calls.append(name)
-        (tmp := __import__("pathlib").Path(store.address(model))).parent.mkdir(exist_ok=True)
+        (tmp := Path(store.address(model))).parent.mkdir(exist_ok=True)
         tmp.write_bytes(b"weights")
 
     assert not worth.is_due(config)  # it is not allowed

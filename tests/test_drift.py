@@ -1,5 +1,6 @@
 """Distances and thresholds of drift: references, closed forms, the rate of false alarms, and what is planted."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import binom, ks_2samp
 
-from engine import drift
+from engine import clusters, drift, gate, simulate
 from engine.drift import Profile
+from engine.pool import Held
 
 
 def videos(rng, count, each=30, spread=1.0, shift=0.0):
@@ -133,3 +135,44 @@ def test_the_contrast_says_where_new_video_is_and_the_pool_is_not():
     assert (below.edge, below.above, below.new, below.rest) == (1.0, False, 0.75, 0.0)
     above = drift.contrast(drift.numbers(-values, owners, 2), np.array([True, False]))
     assert (above.edge, above.above, above.new, above.rest) == (-8.0, True, 0.75, 0.0)
+
+
+def seen(seed, change, clutter=False):
+    """What the gate measures on the frames of a simulated clip, and a small picture of each in place of an embedding."""
+    y0, x0, y1, x1 = simulate.content_box(96, 112)
+    numbers, pictures = [], []
+    for moment in simulate.Recording(seed, seconds=5, fps=2, height=96, width=112, clutter=clutter).moments():
+        image = np.ascontiguousarray(change(moment.image[y0:y1, x0:x1]))
+        quality = gate.measure(image, np.zeros(image.shape[:2], np.bool_), None)
+        numbers.append([getattr(quality, name) for name in ("sharpness", "brightness", "glare", "tissue")])
+        pictures.append(cv2.resize(image, (6, 6), interpolation=cv2.INTER_AREA).astype(np.float32).ravel() - 128)
+    return np.array(numbers), np.array(pictures)
+
+
+def looks(pool, fresh, rate):
+    """The names of the quantities that are an alarm, of new clips beside a pool of clips."""
+    clips = [*fresh, *pool]
+    owners = np.repeat(np.arange(len(clips)), [len(numbers) for numbers, _ in clips])
+    numbers, pictures = (np.concatenate([clip[part] for clip in clips]) for part in (0, 1))
+    vectors = Held(pictures)
+    centroids = clusters.fit(vectors, 10, np.arange(len(pictures), dtype=np.uint64), 10)
+    named = enumerate(("sharpness", "brightness", "glare", "tissue"))
+    profiles = {name: drift.numbers(numbers[:, place], owners, len(clips)) for place, name in named}
+    profiles["clusters"] = drift.kinds(clusters.assigned(vectors, centroids)[0], owners, (len(clips), 10))
+    found = drift.look(profiles, np.arange(len(clips)) < len(fresh), rate, 0)
+    return {name for name, one in found.items() if one.alarm}
+
+
+@pytest.mark.slow
+def test_what_is_planted_in_simulated_clips_is_found_and_more_of_the_same_is_not():
+    def same(image):
+        return image
+
+    pool = [seen(seed, same) for seed in range(30)]
+    fresh = range(100, 104)
+    assert looks(pool, [seen(seed, same) for seed in fresh], 0.05) == set()
+    assert "sharpness" in looks(pool, [seen(seed, lambda image: cv2.GaussianBlur(image, (0, 0), 2)) for seed in fresh], 0.05)
+    assert {"tissue", "clusters"} & looks(pool, [seen(seed, lambda image: image[..., ::-1]) for seed in fresh], 0.05)
+    told = looks(pool, [seen(seed, same, clutter=True) for seed in fresh], 0.05)
+    print(f"with instruments, insets, glints and smoke: {sorted(told)}")
+    assert told
