@@ -79,6 +79,7 @@ around
     plan         from measured times to pool sizes, frames a second, the bottleneck and the cost
     tracking     MLflow runs, written to also while the server is lost
     charts       the report's charts as numbers
+    entries      results of a matrix side by side, those that failed, and what may flatter them
     standings    what a matrix came to: methods at equal budget, over seeds and images, and what told so before
     published    what the papers report, to stand beside
     boards       its tables and curves as numbers
