@@ -5,20 +5,22 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 from engine.config import Config
 
 log = logging.getLogger("jobs.watch")
+Work = Callable[[Config, Connection], None]
 NICE = 10  # it gives way to what takes video in
 
 
 class Aside:
-    """One such process at a time."""
+    """One such process at a time; `work` is for tests."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, work: Work | None = None) -> None:
+        self.config, self.work = config, work or all_that_is_due
         self.process: Any = None
         self.line: Connection | None = None  # held open for as long as this process lives
 
@@ -29,7 +31,7 @@ class Aside:
     def start(self) -> None:
         spawning = multiprocessing.get_context("spawn")  # a fork would carry the threads' locks along
         self.line, theirs = spawning.Pipe()
-        self.process = spawning.Process(target=work, args=(self.config, theirs), daemon=True)
+        self.process = spawning.Process(target=self.work, args=(self.config, theirs), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -40,12 +42,17 @@ class Aside:
             self.process.join()
 
 
-def work(config: Config, line: Connection) -> None:
-    """All that is due, one after the other."""
+def begin(line: Connection) -> None:
+    """Be such a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the process that started this one ignores it
     threading.Thread(target=end_with, args=(line,), daemon=True).start()
     os.nice(NICE)
+
+
+def all_that_is_due(config: Config, line: Connection) -> None:
+    """One after the other."""
+    begin(line)
     from jobs import quiet, rescore, selections, worth
     from jobs.after import attempt
 

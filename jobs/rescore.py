@@ -9,7 +9,7 @@ from engine import difficulty, flow, tracking
 from engine.config import Config, DifficultyConfig
 from engine.difficulty import ScoreAgain
 from engine.flow import Step
-from engine.store import PatchStore, journal, rescoring
+from engine.store import PatchStore, journal, quoted, rescoring
 from jobs import probe, score, training
 
 log = logging.getLogger("jobs.rescore")
@@ -37,7 +37,8 @@ def is_due(config: Config) -> bool:
     version = store.complete_version()
     if not store.open("patches", version).count_rows():
         return False
-    return bool(len(rescoring.outdated(store, name_of(scorer(config)).rpartition("-")[2], version)))
+    mark = name_of(scorer(config)).rpartition("-")[2]
+    return bool(store.open("patches", version).count_rows(f"scorer != {quoted([mark])}"))
 
 
 def run(config: Config) -> None:

@@ -10,7 +10,10 @@ log = logging.getLogger("jobs.selections")
 
 
 def run(config: Config) -> None:
-    """Choose anew, by the job choose, what watch.selections says and is not of the newest complete version."""
+    """Choose anew, by the job choose, what watch.selections says and is not of the newest complete version.
+
+    ValueError, after all others are made, for those that cannot be.
+    """
     store = PatchStore(config.store.uri)
     version = store.complete_version()
     if not config.watch.selections or not store.open("patches", version).count_rows():
@@ -18,9 +21,15 @@ def run(config: Config) -> None:
     if rescoring.mixed(store, version):
         log.info("selections stay as they are while the patches have scores by several scorers")
         return
+    refused = []
     for one in each(config):
-        if made_from(one) < version:
-            choose.run(one)
+        try:
+            if made_from(one) < version:
+                choose.run(one)
+        except ValueError as error:
+            refused.append(str(error))
+    if refused:
+        raise ValueError("; ".join(refused))
 
 
 def each(config: Config) -> list[Config]:

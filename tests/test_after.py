@@ -2,6 +2,9 @@
 
 import hashlib
 import logging
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from tests import rows
 from tests.test_report import Page
 
 DAYS = [f"2026-01-{number:02d}" for number in range(1, 29)]
+ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "/data/MARKER-ward-7"
 
 
@@ -243,3 +247,44 @@ def test_the_jobs_can_be_run_by_hand(config):
     for job in (alike, drift, selections, worth):
         job.run(config)
     assert choose.selection.clustering_of(config.selection) == ""
+
+
+BESIDE = """
+import os, signal, sys, time
+from pathlib import Path
+from engine.knobs import amend
+from jobs.aside import Aside
+from jobs.recipes import tiny
+from tests.crashes import workers
+
+if __name__ == "__main__":
+    aside = Aside(amend(tiny(), [f"store.uri={sys.argv[1]}"]), workers.lingers)
+    aside.start()
+    while not Path(sys.argv[1], "aside").exists():
+        time.sleep(0.1)
+    if sys.argv[2] == "ends":
+        aside.end()
+        assert not aside.is_busy
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("how", ["ends", "killed"])
+def test_what_goes_on_beside_ends_with_the_watcher_however_that_ends(tmp_path, how):
+    (tmp_path / "beside.py").write_text(BESIDE)
+    done = subprocess.run([sys.executable, tmp_path / "beside.py", tmp_path, how], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == (0 if how == "ends" else -9)
+    pid, deadline = int((tmp_path / "aside").read_text()), time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_of_several_selections_one_that_cannot_be_made_keeps_no_other_from_being_made(config):
+    store = PatchStore(config.store.uri)
+    take_in(store, [70], DAYS[9])
+    with pytest.raises(ValueError, match="holds no image of 4"):
+        selections.run(amend(config, ["watch.selections=random:2:patches,random:24:patches"]))
+    one = amend(config, ["watch.selections=random:24:patches"])
+    assert selections.made_from(selections.each(one)[0]) == store.complete_version()
