@@ -51,9 +51,14 @@ def attempt(name: str, step: Callable[[Config], bool | None], config: Config) ->
         return bool(step(config))
     except (KeyError, IndexError):
         raise  # a bug
-    except (ValueError, LookupError, RuntimeError, *files.unreadable(), *tracking.troubles()) as error:
+    except mendable() as error:
         log.warning("%s: %s; the next batch tries again", name, " ".join(str(error).split()))
         return False
+
+
+def mendable() -> tuple[type[BaseException], ...]:
+    """What a person can mend: settings, disk, network."""
+    return ValueError, LookupError, RuntimeError, *files.unreadable(), *tracking.troubles()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -23,16 +23,11 @@ SAID = {"read": "embeddings not read", "pairs": "pairs not compared"}
 Choose = Callable[[Pool, Run], Selection]
 
 
-@dataclass
 class Counted:
     """Other vectors, and how many of them were read."""
 
-    vectors: Vectors
-    read: int = 0
-
-    @property
-    def width(self) -> int:
-        return self.vectors.width
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors, self.width, self.read = vectors, vectors.width, 0
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -93,7 +88,9 @@ def pairs(before: Clustering | None, after: Clustering) -> tuple[int, int]:
 
 def saved(config: Config, told: dict[str, float]) -> dict[str, float]:
     """Beside the newest choice of the same settings that was solved in full, its embeddings scaled to the pool of now."""
-    full = next((one["metrics"] for one in reversed(same_settings(config)) if one["metrics"].get("choose/fitted") == 1), {})
+    full: dict[str, float] = next(
+        (one["metrics"] for one in reversed(same_settings(config)) if one["metrics"].get("choose/fitted") == 1), {}
+    )
     found = {}
     if full.get("choose/read") and "choose/read" in told:
         expected = full["choose/read"] * told["choose/pool"] / max(full["choose/pool"], 1)

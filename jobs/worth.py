@@ -7,7 +7,6 @@ estimate by the scorer before anything is trained; where I cannot be had or is n
 """
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow.compute as pc
@@ -100,7 +99,7 @@ def told(config: Config, both: tuple[str, str]) -> float | None:
 def pending(config: Config) -> str:
     """The selection of a training that was begun and has no model yet; "" where there is none."""
     store = PatchStore(config.store.uri)
-    begun: list[tuple[str, Mapping[str, Any]]] = journal.entries(store, "retrain")[-1:]
+    begun = journal.entries(store, "retrain")[-1:]
     return next((name for name, detail in begun if not store.holds(detail["model"]) and held(store, name)), "")
 
 
