@@ -88,9 +88,8 @@ def pairs(before: Clustering | None, after: Clustering) -> tuple[int, int]:
 
 def saved(config: Config, told: dict[str, float]) -> dict[str, float]:
     """Beside the newest choice of the same settings that was solved in full, its embeddings scaled to the pool of now."""
-    full: dict[str, float] = next(
-        (one["metrics"] for one in reversed(same_settings(config)) if one["metrics"].get("choose/fitted") == 1), {}
-    )
+    metrics: list[dict[str, float]] = [one["metrics"] for one in same_settings(config)]
+    full = next((some for some in reversed(metrics) if some.get("choose/fitted") == 1), {})
     found = {}
     if full.get("choose/read") and "choose/read" in told:
         expected = full["choose/read"] * told["choose/pool"] / max(full["choose/pool"], 1)
