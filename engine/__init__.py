@@ -45,6 +45,7 @@ choosing and training
     pool         what a method of selection may look at: columns, and embeddings as a stream
     clusters     k-means over a stream of embeddings, and what is alike inside a cluster
     selection    ranks patches and cuts at the budget
+    drift        whether new video is like what came before: distances, and thresholds by resampling videos
     judge        a selection without training: coverage, variety, artefacts, duplicates, and what a model could learn
     synthesis    patches become training images
     rebuild      training images made again from their rows, and compared
@@ -86,6 +87,8 @@ around
     boards       its tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
     pruning      the theory's figures as numbers, and what it says of a choice
+    followed     what followed the batches of a watcher, as numbers for the page
+    outcomes     what evaluations came to side by side
     report       one HTML page of it all
     mucosa       textures of the simulated wall
     colon        the simulated tunnel and its polyps

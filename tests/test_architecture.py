@@ -43,6 +43,8 @@ TOOLS = SEEING | {
     "pool",
     "clusters",
     "cards",
+    "drift",
+    "followed",
 }
 TOOLS |= {
     "metrics",
@@ -64,7 +66,7 @@ LAYERS = [
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
     | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "pruning", "backoff"}
-    | {"entries", "standings", "boards"},
+    | {"entries", "standings", "boards", "outcomes"},
     {
         "videos",
         "inbox",
