@@ -3,6 +3,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -105,7 +106,9 @@ def schema_of_kuberay(kind):
     text = (KUBERAY / f"ray.io_{kind.lower()}s.yaml").read_text()
     versions = yaml.load(text, yaml.CSafeLoader)["spec"]["versions"]
     (found,) = (version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == "v1")
-    return closed(found)
+    made = closed(found)
+    made["properties"]["metadata"] = {"type": "object"}
+    return jsonschema.Draft202012Validator(made)
 
 
 def closed(schema):
@@ -128,9 +131,7 @@ def test_every_object_of_kuberay_follows_its_definition(size):
     ours = [one for one in (*platform(size), *jobs(size)) if one["kind"].startswith("Ray")]
     assert {one["kind"] for one in ours} == {"RayCluster", "RayJob", "RayCronJob"}
     for one in ours:
-        schema = schema_of_kuberay(one["kind"])
-        schema["properties"]["metadata"] = {"type": "object"}
-        jsonschema.validate(one, schema)
+        schema_of_kuberay(one["kind"]).validate(one)
 
 
 @pytest.mark.skipif(not KUBERAY.exists(), reason="KubeRay's definitions are not beside the checkout, in ../shared/data/kuberay")
@@ -149,7 +150,7 @@ def test_a_word_or_value_that_kuberay_does_not_know_is_found(path, value):
     at, last = kustomize.within(one["spec"], path.split("/"))
     at[last] = value
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(one, schema_of_kuberay("RayCluster"))
+        schema_of_kuberay("RayCluster").validate(one)
 
 
 def test_what_the_operator_refuses_though_the_schema_allows_it():
@@ -227,13 +228,13 @@ def test_nodes_and_requests_are_those_that_the_planner_computes(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_least_that_stands_is_enough_for_every_job_to_begin(size, tmp_path):
+def test_the_least_that_stands_is_enough_for_every_job_to_begin(size):
     groups = clusters(size)["raycluster"]["workerGroupSpecs"]
     assert all(group["minReplicas"] <= group["replicas"] <= group["maxReplicas"] for group in groups)
     found = {kind: sum(group["minReplicas"] * int(requests(group).get(name, 0)) for group in groups) for kind, name in
              (("CPU", "cpu"), ("GPU", "nvidia.com/gpu"))}  # fmt: skip
     for spec in ray_jobs(size).values():
-        job, config, _ = asked(spec, size, tmp_path)
+        job, config, _ = asked(spec, size)
         needs.refuse_small(job, config, found)
         taken = spec.get("entrypointNumCpus", 0), spec.get("entrypointNumGpus", 0)
         assert taken == needs.of_entrypoint(job, config), job
@@ -341,19 +342,25 @@ def test_only_who_must_is_let_in(source, namespace, target, port, let_in):
 # -- the jobs -------------------------------------------------------------------------------------------------------------------
 
 
-def asked(spec, size, folder):
+def asked(spec, size):
+    return understood(spec["entrypoint"], named(platform(size), "ConfigMap", "endocurate-run")["data"]["run.yaml"])
+
+
+@cache
+def understood(entrypoint, run):
     """What our own command line makes of an entrypoint, with run.yaml as the ConfigMap of the overlay holds it."""
-    file = folder / f"{size}.yaml"
-    file.write_text(named(platform(size), "ConfigMap", "endocurate-run")["data"]["run.yaml"])
-    program, *words = shlex.split(spec["entrypoint"])
+    program, *words = shlex.split(entrypoint)
     assert program == "endocurate"
-    return parse([str(file) if word == "/etc/endocurate/run.yaml" else word for word in words])
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(run)
+        file.flush()
+        return parse([file.name if word == "/etc/endocurate/run.yaml" else word for word in words])
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_entrypoint_is_understood_by_our_own_command_line(size, tmp_path):
+def test_every_entrypoint_is_understood_by_our_own_command_line(size):
     for name, spec in ray_jobs(size).items():
-        job, config, _ = asked(spec, size, tmp_path)
+        job, config, _ = asked(spec, size)
         assert name in (job, f"{job}-by-the-clock")
         assert config.tracking.uri == "http://mlflow:5000"
         if job != "benchmark":
@@ -362,9 +369,9 @@ def test_every_entrypoint_is_understood_by_our_own_command_line(size, tmp_path):
         assert {"/etc/endocurate", "/data"} == {one["mountPath"] for one in mounts}
 
 
-def test_the_run_of_an_overlay_has_the_recipe_of_its_size(tmp_path):
+def test_the_run_of_an_overlay_has_the_recipe_of_its_size():
     for size in SIZES:
-        _, config, _ = asked(ray_jobs(size)["ingest"], size, tmp_path)
+        _, config, _ = asked(ray_jobs(size)["ingest"], size)
         _, recipe, _ = parse(["ingest", TIMES.sizes[size]["recipe"]])
         assert config.patches == recipe.patches
         assert config.pretrain == recipe.pretrain
@@ -488,4 +495,7 @@ def test_metrics_are_scraped_where_ray_gives_them():
 def test_the_readme_has_the_tables_that_the_command_draws():
     told = (CLUSTER / "README.md").read_text()
     assert fleet.sizes(TIMES) in told
+    _, _, *lines = fleet.table(TIMES, (1, 4), (10**5,)).splitlines()  # the whole table takes ten seconds
+    _, _, *others = fleet.table(fleet.faster(TIMES, "ProposePatches", fleet.FASTER), (4, 1000), (10**5,)).splitlines()
+    assert all(line in told for line in (*lines, *others))
     assert fleets.nodes(fleets.widest(TIMES.services, 4), 4, 1) == fleet.nodes(TIMES, "small")

@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,43 +33,56 @@ class Request:
 
 def server() -> Any:
     """A client of the job server that RAY_ADDRESS names; ValueError for none, OSError in one sentence where it does not answer or refuses."""
-    address = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"RAY_ADDRESS={address!r} is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265")
-    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it Ray keeps the token to itself
+    at = address()
+    parts = urlsplit(at)
     try:
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        socket.create_connection((parts.hostname, port), PATIENCE).close()  # Ray's own client would wait for minutes
+        socket.create_connection((str(parts.hostname), port), PATIENCE).close()  # Ray's own client would wait for minutes
     except (OSError, ValueError) as error:
-        raise OSError(f"no job server answers at {address}: {error}") from error
+        raise OSError(f"no job server answers at {at}: {error}") from error
     import requests
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
-        return JobSubmissionClient(address)
+        return JobSubmissionClient(at, headers=headers())
     except AuthenticationError as error:
-        raise PermissionError(refusal(address)) from error
+        raise PermissionError(refusal(at)) from error
     except (ConnectionError, requests.RequestException, RuntimeError) as error:
-        raise OSError(f"what answers at {address} is no job server of Ray: {' '.join(str(error).split())[:200]}") from error
+        raise OSError(f"what answers at {at} is no job server of Ray: {' '.join(str(error).split())[:200]}") from error
 
 
-def refusal(address: str) -> str:
-    given = bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
-    if given:
-        return f"the job server at {address} refuses the token of RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH: it is not this cluster's"
-    return f"the job server at {address} asks for a token: set RAY_AUTH_TOKEN to the one of the cluster's Secret"
+def address() -> str:
+    at = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
+    parts = urlsplit(at)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"RAY_ADDRESS={at!r} is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265")
+    return at.rstrip("/")
+
+
+def headers() -> dict[str, str]:
+    """The token of RAY_AUTH_TOKEN, or of the file RAY_AUTH_TOKEN_PATH, as HTTP says it. Ray's own client would say it only where
+    RAY_AUTH_MODE=token is set too, and a process that has asked once goes on with that token."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
+    token = os.environ.get("RAY_AUTH_TOKEN") or (Path(path).read_text().strip() if path else "")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def refusal(at: str) -> str:
+    if headers():
+        return f"the job server at {at} refuses the token of RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH: it is not this cluster's"
+    return f"the job server at {at} asks for a token: set RAY_AUTH_TOKEN to the one in the cluster's Secret"
 
 
 def room() -> dict[str, float]:
-    """Processors and GPUs of all nodes that the cluster of RAY_ADDRESS has now."""
-    from ray.util.state import list_nodes
+    """Processors and GPUs of all nodes that the cluster of RAY_ADDRESS has now; OSError where it does not tell."""
+    import requests
 
-    address = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ["RAY_ADDRESS"]
-    nodes = list_nodes(address=address, filters=[("state", "=", "ALIVE")], detail=True, limit=10_000)
-    return {kind: sum(float(node.resources_total.get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU")}
+    asked = {"detail": "true", "limit": "10000", "filter_keys": "state", "filter_predicates": "=", "filter_values": "ALIVE"}
+    answer = requests.get(f"{address()}/api/v0/nodes", params=asked, headers=headers(), timeout=60)
+    answer.raise_for_status()
+    nodes = answer.json()["data"]["result"]["result"]
+    return {kind: sum(float(node["resources_total"].get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU")}
 
 
 def status(client: Any, name: str) -> str:
