@@ -76,6 +76,7 @@ around
     flow         runs steps here or on Ray, tasks that wait for each other, and loops on Ray Train
     backoff      how long to wait before what failed is tried again
     plan         from measured times to pool sizes, frames a second, the bottleneck and the cost
+    fleet        the nodes that a plan takes, and a simulation of the pipeline on 1 to 1,000 GPUs
     tracking     MLflow runs, written to also while the server is lost
     charts       the report's charts as numbers
     standings    what a matrix came to: methods at equal budget, over seeds and images, and what told so before

@@ -116,7 +116,9 @@ def stations(made: Plan, parcel: int, videos: float, serial: Sequence[Station]) 
     A video is decoded by one actor, so that few videos leave the others without work: that is told as its own bottleneck.
     """
     found = [
-        Station(pool.service.stage, pool.actors, pool.service.seconds_per_frame * parcel, plan.share(pool.service.gpus), pool.service.start_up)
+        Station(
+            pool.service.stage, pool.actors, pool.service.seconds_per_frame * parcel, plan.share(pool.service.gpus), pool.service.start_up
+        )
         for pool in made.pools
     ]
     if found[0].actors > videos:
@@ -129,20 +131,23 @@ def slowest(line: Sequence[Station]) -> Station:
     return max(line, key=lambda station: station.seconds / station.actors)
 
 
-def forecast(line: Sequence[Station], gpus: int, cpus: float, frames: int, parcel: int, prices: Prices, most: int = 60_000) -> Forecast:
-    """`frames` in parcels through the stations of a cluster. Of more than `most` parcels the rest goes at the pace of the last half of these."""
-    parcels = ceil(frames / parcel)
-    some = min(parcels, max(most, 8 * max(station.actors for station in line)))
-    flow = simulate(line, [0.0] * some, room=4 * max(station.actors for station in line))
+def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, prices: Prices, most: int = 60_000) -> Forecast:
+    """`frames` in parcels through the stations, on what the plan pays for.
+
+    Of more than `most` parcels the rest goes at the pace of the last half of these.
+    """
+    parcels, widest = ceil(frames / parcel), max(station.actors for station in line)
+    some = min(parcels, max(most, 8 * widest))
+    flow = simulate(line, [0.0] * some, room=4 * widest)
     half = some // 2
     pace = (flow.leaves[-1] - flow.leaves[half]) / max(some - 1 - half, 1)  # seconds a parcel
     seconds = flow.leaves[-1] + pace * (parcels - some)
-    work = sum(station.seconds * parcels * station.gpus for station in line)
     hours = seconds / 3600
-    money = hours * (cpus * prices.cpu_hour + gpus * prices.gpu_hour)
-    use = work / (seconds * gpus) if gpus else 0.0
+    money = hours * (made.cpus * prices.cpu_hour + made.gpus * prices.gpu_hour)
+    work = sum(station.seconds * parcels * station.gpus for station in line)
+    use = work / (seconds * made.gpus) if made.gpus else 0.0
     name = slowest(line).name if parcels > slowest(line).actors else "start and end"
-    return Forecast(gpus, frames, frames / seconds, use, name, Cost(hours, hours * cpus, hours * gpus, money))
+    return Forecast(int(made.gpus), frames, frames / seconds, use, name, Cost(hours, hours * made.cpus, hours * made.gpus, money))
 
 
 def time_in_system(arrivals: Sequence[float], flow: Flow) -> float:

@@ -58,7 +58,7 @@ def foreseen(times: Times, gpus: int, frames: int, videos_batch: int = 256) -> F
         Station("committer", 1, times.commit_s * PARCEL / (times.video_frames * videos_batch)),
     ]
     prices = Prices(PlanConfig().cpu_hour, PlanConfig().gpu_hour)
-    return fleet.forecast(fleet.stations(made, PARCEL, videos, serial), gpus, made.cpus, frames, PARCEL, prices)
+    return fleet.forecast(fleet.stations(made, PARCEL, videos, serial), made, frames, PARCEL, prices)
 
 
 def table(times: Times, gpu_counts: Sequence[int] = GPUS, frame_counts: Sequence[int] = FRAMES) -> str:

@@ -1,4 +1,4 @@
-"""Run a job on a cluster: by its job server, or as a RayJob of KubeRay on the cluster that stands there. The cluster's image holds the code.
+"""Run a job on a cluster: by its job server, or as a RayJob of KubeRay on the cluster that stands. Its image holds the code.
 
 The id is that of what is asked: the job, its knobs and the commit. So the same command twice runs once, and the second follows the first. A
 run that failed or was stopped is begun anew by the same command, under the next number; one that succeeded only with --again.
@@ -69,7 +69,9 @@ def entrypoint(command: list[str], config: Config) -> str:
     if not any(word.endswith((".yaml", ".yml")) and "=" not in word for word in rest):
         return shlex.join(["endocurate", *command])
     if job == "benchmark":
-        raise ValueError(f"{rest[0]} is a file of this machine, which the cluster has not: submit a matrix by its name, or put it into the image")
+        raise ValueError(
+            f"{rest[0]} is a file of this machine, which the cluster has not: submit a matrix by its name, or put it into the image"
+        )
     from jobs.__main__ import parse
 
     subject = [word for word in rest if "=" not in word and not word.endswith((".yaml", ".yml"))]
@@ -121,7 +123,9 @@ def rule(condition: dict[str, Any]) -> dict[str, Any]:
 def give(made: dict[str, Any], apply: bool) -> int:
     """Print a manifest, or have kubectl apply it."""
     name = made["metadata"]["name"]
-    text = f"# kubectl apply -f -    (once; `kubectl delete rayjob {name} -n {CLUSTER}` first, to run it again)\n" + yaml.safe_dump(made, sort_keys=False)
+    text = f"# kubectl apply -f -    (once; `kubectl delete rayjob {name} -n {CLUSTER}` first, to run it again)\n" + yaml.safe_dump(
+        made, sort_keys=False
+    )
     if not apply:
         print(text, end="")
         return 0

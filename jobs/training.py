@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 
 import fsspec
 import pyarrow as pa
-import torch
 from torch import nn
 
 from engine import devices, files, flow, mae, objectives, pretrain, simclr, tracking

@@ -14,7 +14,8 @@ import yaml
 
 Object = dict[str, Any]
 KNOWN = {
-    "apiVersion", "kind", "namespace", "resources", "components", "configMapGenerator", "generatorOptions", "images", "patches", "replacements",
+    "apiVersion", "kind", "namespace", "resources", "components", "configMapGenerator", "generatorOptions", "images", "patches",
+    "replacements",
 }  # fmt: skip
 
 

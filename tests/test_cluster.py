@@ -161,10 +161,14 @@ def test_what_the_operator_refuses_though_the_schema_allows_it():
             assert spec["rayVersion"]  # it takes no token from a cluster that does not say that it is 2.52 or newer
             for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
                 assert group["template"]["spec"]["restartPolicy"] == "Never", f"{name}: autoscaler v2 takes no pod twice"
-                assert not any(one["name"].startswith("RAY_enable_autoscaler") for one in group["template"]["spec"]["containers"][0].get("env", []))
+                assert not any(
+                    one["name"].startswith("RAY_enable_autoscaler") for one in group["template"]["spec"]["containers"][0].get("env", [])
+                )
         for name, spec in ray_jobs(size).items():
             assert len(name) <= 47
-            assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "clusterSelector", "suspend"} & set(spec), "against deletionRules"
+            assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "clusterSelector", "suspend"} & set(spec), (
+                "against deletionRules"
+            )
             rules = spec["deletionStrategy"]["deletionRules"]
             kinds = [(rule["policy"], *sorted(rule["condition"].items())[:1]) for rule in rules]
             assert len(kinds) == len(set(kinds))
@@ -264,7 +268,9 @@ def test_secrets_are_named_and_never_held_and_what_is_named_is_there(size):
     text = yaml.safe_dump_all([*platform(size), *jobs(size)])
     assert "kind: Secret" not in text
     told = (CLUSTER / "README.md").read_text()
-    found = set(re.findall(r"secret(?:Ref|KeyRef|Name)[^\n]*\n?(?:\s+key: \w+\n)?\s+name: (\S+)", text)) | set(re.findall(r"secretName: (\S+)", text))
+    found = set(re.findall(r"secret(?:Ref|KeyRef|Name)[^\n]*\n?(?:\s+key: \w+\n)?\s+name: (\S+)", text)) | set(
+        re.findall(r"secretName: (\S+)", text)
+    )
     assert found == {"endocurate-ray-token", "endocurate-storage", "endocurate-postgres"}
     assert all(f"secret generic {name}" in told for name in found)
     there = {(one["kind"], one["metadata"]["name"]) for one in platform(size)}
@@ -425,7 +431,11 @@ def test_everything_in_the_image_is_pinned_and_it_holds_the_code():
     assert extras == ["cluster", "cluster"]
     wanted = [Requirement(one) for one in (*project()["dependencies"], *project()["optional-dependencies"]["cluster"])]
     assert [one for one in wanted if constraints().get(one.name.lower(), "none") not in one.specifier] == []
-    assert set(re.findall(r"^COPY --chown=1000:100 (.+) \S+$", told, re.M)) == {"pyproject.toml constraints.txt README.md", "engine", "jobs"}
+    assert set(re.findall(r"^COPY --chown=1000:100 (.+) \S+$", told, re.M)) == {
+        "pyproject.toml constraints.txt README.md",
+        "engine",
+        "jobs",
+    }
     assert told.count("USER 1000:100") == 2
     sent = [line[1:] for line in (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")]
     assert sent == ["pyproject.toml", "constraints.txt", "README.md", "engine", "jobs"]
@@ -441,7 +451,9 @@ def test_mlflow_understands_what_it_is_started_with():
     (service,) = (one for one in platform("small") if one["kind"] == "Service" and one["metadata"]["name"] == "mlflow")
     (port,) = service["spec"]["ports"]
     assert f"--port={port['port']}" in container["args"]
-    assert f"mlflow:{port['port']}" in next(one for one in container["args"] if one.startswith("--allowed-hosts")), "of other names it answers 403"
+    assert f"mlflow:{port['port']}" in next(one for one in container["args"] if one.startswith("--allowed-hosts")), (
+        "of other names it answers 403"
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)

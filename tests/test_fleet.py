@@ -88,13 +88,13 @@ SERVICES = [Service("decode", 0.1, 1, 1, 1), Service("model", 2.0, 4, 1, 1, gpus
 
 def test_a_long_run_costs_what_the_plan_says_and_a_short_one_more():
     made, prices = fleet.widest(SERVICES, 4), Prices(0.05, 2.5)
-    long = fleet.forecast(fleet.stations(made, 4, 10**6, []), 4, made.cpus, 10**6, 4, prices)
+    long = fleet.forecast(fleet.stations(made, 4, 10**6, []), made, 10**6, 4, prices)
     planned = plan.cost(made, 10**6 / 3600, 1.0, prices)
     assert long.cost.money == pytest.approx(planned.money, rel=1e-3)
     assert long.frames_per_second == pytest.approx(made.frames_per_second, rel=1e-3)
     assert long.bottleneck == made.bottleneck == "model"
     assert long.gpu_use == pytest.approx(1.0, rel=1e-3)  # eight halves, never idle
-    short = fleet.forecast(fleet.stations(made, 4, 10**6, []), 4, made.cpus, 32, 4, prices)
+    short = fleet.forecast(fleet.stations(made, 4, 10**6, []), made, 32, 4, prices)
     assert short.frames_per_second < long.frames_per_second
     assert short.bottleneck == "start and end"
 
@@ -102,8 +102,8 @@ def test_a_long_run_costs_what_the_plan_says_and_a_short_one_more():
 def test_what_is_not_simulated_goes_on_at_the_pace_of_what_was():
     made = fleet.widest(SERVICES, 2)
     line = fleet.stations(made, 4, 10**6, [])
-    whole = fleet.forecast(line, 2, made.cpus, 40_000, 4, FREE)
-    part = fleet.forecast(line, 2, made.cpus, 40_000, 4, FREE, most=500)
+    whole = fleet.forecast(line, made, 40_000, 4, FREE)
+    part = fleet.forecast(line, made, 40_000, 4, FREE, most=500)
     assert part.cost.hours == pytest.approx(whole.cost.hours, rel=1e-3)
 
 
@@ -111,9 +111,9 @@ def test_what_there_is_one_of_and_too_few_videos_end_the_growth():
     made = fleet.widest(SERVICES, 400)
     committer = Station("committer", 1, 0.4)
     line = fleet.stations(made, 4, 10**6, [committer])
-    assert fleet.forecast(line, 400, made.cpus, 10**6, 4, FREE).bottleneck == "committer"
+    assert fleet.forecast(line, made, 10**6, 4, FREE).bottleneck == "committer"
     few = fleet.stations(made, 4, 3, [])
-    told = fleet.forecast(few, 400, made.cpus, 10**6, 4, FREE)
+    told = fleet.forecast(few, made, 10**6, 4, FREE)
     assert told.bottleneck == "too few videos"
     assert told.frames_per_second == pytest.approx(3 / 0.1, rel=1e-2)
 
@@ -124,7 +124,9 @@ def test_nodes_hold_all_actors_and_one_processor_beside_them():
         decode, models = fleet.nodes(made, gpus, each)
         assert models.gpus * models.count == gpus
         assert decode.cpus * decode.count + (models.cpus - 1) * models.count >= made.cpus
-        assert plan.plan(SERVICES, decode.cpus * decode.count + models.cpus * models.count, gpus).frames_per_second == made.frames_per_second
+        assert (
+            plan.plan(SERVICES, decode.cpus * decode.count + models.cpus * models.count, gpus).frames_per_second == made.frames_per_second
+        )
     assert fleet.nodes(fleet.widest(SERVICES, 1), 1, 1) == (Nodes(1, 3), Nodes(1, 3, 1))
     with pytest.raises(ValueError, match="6 GPUs do not make whole nodes of 4"):
         fleet.nodes(fleet.widest(SERVICES, 6), 6, 4)

@@ -32,7 +32,7 @@ class Request:
 
 
 def server() -> Any:
-    """A client of the job server that RAY_ADDRESS names; ValueError for none, OSError in one sentence where it does not answer or refuses."""
+    """A client of the job server that RAY_ADDRESS names; ValueError for none, OSError in a sentence where it is silent or refuses."""
     at = address()
     parts = urlsplit(at)
     try:
