@@ -79,6 +79,7 @@ around
     fleet        the nodes that a plan takes, and a simulation of the pipeline on 1 to 1,000 GPUs
     tracking     MLflow runs, written to also while the server is lost
     charts       the report's charts as numbers
+    entries      results of a matrix side by side, those that failed, and what may flatter them
     standings    what a matrix came to: methods at equal budget, over seeds and images, and what told so before
     published    what the papers report, to stand beside
     boards       its tables and curves as numbers

@@ -7,9 +7,10 @@ from statistics import fmean
 
 from engine import theory
 from engine.charts import Frame, Interval, Tick, axis, intervals, ticks
+from engine.entries import FULL, NONE, Board, amount
 from engine.published import OPTIDEL, SOURCE, Reported
 from engine.scores import Contrast
-from engine.standings import FULL, NONE, Board, Check, Mean, Standing, Study, amount, checks, means, patches, standings
+from engine.standings import Check, Mean, Standing, Study, checks, means, patches, standings
 
 
 @dataclass(frozen=True)

@@ -45,13 +45,13 @@ class VideosConfig(Section):
 class FramesConfig(Section):
     """Which moments are looked at, and which of them are worth keeping. Thresholds: our choice, see notebooks/LOG.md."""
 
-    sampling: Literal["seconds", "keyframes", "all"] = "seconds"
+    sampling: Literal["seconds", "keyframes", "all"] = "seconds"  # one frame every_s, those the codec stored whole, or each one
     every_s: Annotated[float, Field(gt=0)] = 1.0  # EndoViT's rate; neighbours nearer than that differ little
     longest_side: Annotated[int, Field(ge=64)] = 1024  # px, the input side of SAM; larger frames are scaled down
     min_side: Annotated[int, Field(ge=16)] = 64  # px of the content area; smaller ones hold no region worth a patch
     min_sharpness: Annotated[float, Field(ge=0)] = 10.0  # variance of the Laplacian at 256 px
-    min_brightness: Share = 0.08
-    max_glare: Share = 0.20
+    min_brightness: Share = 0.08  # mean grey; below: dark
+    max_glare: Share = 0.20  # of the content area that is burnt out
     min_tissue: Share = 0.45  # below: outside the body
     min_change: Share = 0.02  # to the last kept frame; below: a near-duplicate in time
 
@@ -65,24 +65,25 @@ class FramesConfig(Section):
 class PatchesConfig(Section):
     """Regions of a frame: who proposes them, which survive, how they are cut."""
 
+    # sam: automatic masks; medsam-lite: LiteMedSAM on a grid of boxes, without weights to fetch; crops: random; regions: of even colour
     proposer: Literal["sam", "medsam-lite", "crops", "regions"] = "medsam-lite"
-    sam_size: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
+    sam_size: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"  # of proposer=sam; OptiDEL: vit_h
     checkpoint: str = ""  # of SAM: a path, or "official" to fetch it and check its sha256
     points_per_side: Positive = 32  # SAM's automatic masks: the original's default, like the next three
-    min_predicted_iou: Share = 0.88
-    min_stability: Share = 0.95
+    min_predicted_iou: Share = 0.88  # of a mask with the object, as SAM guesses it
+    min_stability: Share = 0.95  # IoU of a mask cut a little lower and a little higher
     max_overlap: Share = 0.7  # IoU of two boxes; the weaker one goes
     # MedSAM's prompts as shares of the frame's shorter side: 48, 80, 128 of 256 px.
     box_sides: tuple[Annotated[float, Field(ge=0.02, le=1)], ...] = (0.19, 0.31, 0.5)
     min_area: Annotated[float, Field(ge=0, le=1)] = 0.005  # share of the frame
-    max_area: Annotated[float, Field(gt=0, le=1)] = 0.6
+    max_area: Annotated[float, Field(gt=0, le=1)] = 0.6  # share of the frame; our choice: above is the frame itself
     margin: Annotated[float, Field(ge=0, le=1)] = 0.1  # of the box side, on every side: context a rebuild needs
     per_frame: Positive = 12  # the most certain ones
     max_side: Annotated[int, Field(ge=16)] = 512  # px; larger patches are scaled down
     quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
     precision: Precision = "float32"  # of SAM and LiteMedSAM
     whole_frames: bool = False  # every kept frame is a row as well, for methods that choose among frames
-    seed: Seed = 0
+    seed: Seed = 0  # of random crops
 
     @model_validator(mode="after")
     def leaves_room(self) -> Self:
@@ -98,15 +99,15 @@ class PatchesConfig(Section):
 class DifficultyConfig(Section):
     """How hard a patch is for a model: to rebuild (OptiDEL, Eq. 4), or to tell from others (SimCLR, Eq. 1)."""
 
-    scorer: Literal["mae", "simclr"] = "mae"
+    scorer: Literal["mae", "simclr"] = "mae"  # OptiDEL's two
     # norm_pix stays off: normalising every token cancels contrast and turns flat, noisy tokens into the hardest ones.
     mae: MAEConfig = MAEConfig()
     simclr: SimCLRConfig = SimCLRConfig()
     checkpoint: str = ""  # of the scorer; "": the store's own, trained by the job `probe`
     draws: Positive = 4  # masks, or pairs of views, per patch, averaged
     batch: Positive = 32  # patches per forward pass, without a GPU at most 16; filled up, so that a score does not depend on its neighbours
-    precision: Precision = "float32"
-    seed: Seed = 0
+    precision: Precision = "float32"  # of the scorer's products; in another one it is another scorer
+    seed: Seed = 0  # of masks and views
 
 
 class ProbeConfig(Section):
@@ -154,10 +155,10 @@ class ScoreConfig(Section):
 class SelectionConfig(Section):
     """Which patches a training set is made of, and how much of them."""
 
-    method: Method = "optidel"
+    method: Method = "optidel"  # who is hard, who is like whom, or by lot: README tells them apart
     budget: Annotated[float, Field(gt=0)] = 0.05  # up to 1 a share, above a whole number; the papers' headline
     unit: Literal["bytes", "patches", "images", "gpu_hours"] = "bytes"  # images: synthesised ones, a share is of the frames
-    seed: Seed = 0
+    seed: Seed = 0  # of what is drawn, k-means included
     of: Literal["patches", "frames"] = "patches"  # what is chosen from: regions of frames, or whole ones
     embedding: str = ""  # which of the store's; "": the scorer's own
     clusters: Annotated[int, Field(ge=0)] = 0  # of k-means; 0: the root of the number of patches (no paper fits so few)

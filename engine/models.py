@@ -34,14 +34,14 @@ class Section(BaseModel):
 class MAEConfig(Section):
     """A masked autoencoder: the paper's settings (arXiv 2111.06377)."""
 
-    size: ViTSize = "base"
+    size: ViTSize = "base"  # of the encoder: tiny, small, base, large, huge and every other plain one of timm
     side: Annotated[int, Field(ge=16)] = 224  # px of the input
     token: Annotated[int, Field(ge=2)] = 16  # px, side of one token
-    decoder_width: Positive = 512
-    decoder_depth: Positive = 8
-    decoder_heads: Positive = 16
-    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    norm_pix: bool = False
+    decoder_width: Positive = 512  # numbers of a token in it
+    decoder_depth: Positive = 8  # blocks
+    decoder_heads: Positive = 16  # of attention in each
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75  # of the tokens, hidden
+    norm_pix: bool = False  # a token is rebuilt less its mean, over its deviation
 
     @model_validator(mode="after")
     def divides(self) -> Self:
@@ -79,28 +79,28 @@ class SimCLRConfig(Section):
 class TrainConfig(Section):
     """A pre-training (facebookresearch/mae main_pretrain.py; batch and epochs: OptiDEL). `jobs/recipes.py` has others by name."""
 
-    architecture: Literal["mae", "simclr"] = "mae"
+    architecture: Literal["mae", "simclr"] = "mae"  # what is trained
     mae: MAEConfig = MAEConfig(norm_pix=True)
     simclr: SimCLRConfig = SimCLRConfig()
     checkpoint: str = ""  # weights to start from, of the same architecture; "": random ones
-    epochs: Positive = 100
+    epochs: Positive = 100  # passes over the images
     batch: Positive = 16  # images per step over all workers
     accumulate: Positive = 1  # parts in which a worker takes its share of a batch, one after the other: less memory, the same steps
     base_lr: Annotated[float, Field(gt=0)] = 1.5e-4  # lr = base_lr * batch / 256
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    warmup_epochs: Natural = 40
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05  # of AdamW, but for biases and norms
+    warmup_epochs: Natural = 40  # over which the rate rises in a line, before its cosine
     clip: Annotated[float, Field(ge=0)] = 0.0  # the most that the gradient's norm may be; 0: none, as in the original
     # Of the mean of weights that is kept and exported, what stays a step, once it is under way (optimiser.decay); 0: no mean.
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     min_crop: Annotated[float, Field(gt=0, le=1)] = 0.2  # RandomResizedCrop of mae; SimCLR's views are its paper's
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16", "fp16"] = "no"  # mixed precision by accelerate; no: float32
     workers: Positive = 1  # training processes
     least_workers: Natural = 0  # with which a training on Ray goes on where nodes are lost, until there is room for all; 0: all are needed
     checkpoint_every: Positive = 1  # epochs
     checkpoint_steps: Natural = 0  # steps; so many and each checkpoint_every epochs leave one. 0: the epochs only
     picture_steps: Natural = 1000  # between two sheets of rebuilt images; one more comes at the end. 0: none. Our choice
     max_failures: Natural = 3  # deaths of workers on Ray, which spot nodes make a matter of course, with which a job goes on by itself
-    seed: Seed = 0
+    seed: Seed = 0  # of first weights, order, crops and masks
 
     # How often it is saved and shown, and who shares a batch, change the loss by rounding at most (tests hold it to 0.1 %), and by the
     # images that do not split at the end of an epoch, fewer than there are workers. They may change amid a training, which is the same.
@@ -138,24 +138,24 @@ class EvaluateConfig(Section):
     pairs: Annotated[int, Field(ge=0)] = 0  # that must be there; 0: as published
     test_groups: tuple[str, ...] = ()  # patients, videos or centres that are tested on; none: by the set's lists, else by test_share
     train_groups: tuple[str, ...] = ()  # that are trained on; none: all others
-    architecture: Literal["dpt", "unet", "attention_unet"] = "dpt"
+    architecture: Literal["dpt", "unet", "attention_unet"] = "dpt"  # what stands on the encoder
     encoder: Literal[CNN, Swin] = "resnet50"  # of a U-Net; the DPT's is the pre-trained ViT
-    side: Annotated[int, Field(ge=32)] = 224
-    loss: Literal["cross_entropy", "dice"] = "cross_entropy"
-    iterations: Positive = 20000
+    side: Annotated[int, Field(ge=32)] = 224  # px of what goes in; OptiDEL says none, this is its ViT's
+    loss: Literal["cross_entropy", "dice"] = "cross_entropy"  # dice: that of arXiv 2410.18677
+    iterations: Positive = 20000  # steps
     epochs: Natural = 0  # passes over the training part, which then say how many iterations; 0: `iterations`
-    batch: Positive = 16
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    lr: Annotated[float, Field(gt=0)] = 6e-5
+    batch: Positive = 16  # images a step
+    optimiser: Literal["adamw", "sgd"] = "adamw"  # sgd: that of arXiv 2410.18677
+    lr: Annotated[float, Field(gt=0)] = 6e-5  # the highest, after the warm-up
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
     weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of adamw but for norms, biases and embeddings, of sgd for all weights
     warmup: Annotated[int, Field(ge=0)] = 1500  # iterations
     power: Annotated[float, Field(gt=0)] = 1.0  # of the polynomial by which the rate falls; 1: a line
     precision: Precision = "float32"  # of training; measured is in float32 always
-    frozen: bool = False
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    frozen: bool = False  # the encoder stays as it was pre-trained
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # tested on, where the set does not say who is
     limit: Annotated[int, Field(ge=0)] = 0  # pairs used, drawn by seed; 0: all
-    seeds: tuple[Seed, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)  # one measurement each: of the split where it is drawn, first weights and order
 
     @model_validator(mode="after")
     def can_be_run(self) -> Self:

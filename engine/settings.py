@@ -46,7 +46,7 @@ class WatchConfig(Section):
     tries: Positive = 3  # of a file that ends the process, hangs or fails while it is alone, before it is set aside
     patience_s: Annotated[float, Field(gt=0)] = 900.0  # without a row before a batch counts as hanging; hashing 100 GB takes that long
     backoff_s: Annotated[float, Field(gt=0)] = 2.0  # at most before the first repetition, doubled for each further one
-    backoff_most_s: Annotated[float, Field(gt=0)] = 300.0
+    backoff_most_s: Annotated[float, Field(gt=0)] = 300.0  # however often it was repeated
     grace_s: Annotated[float, Field(gt=0)] = 25.0  # from SIGTERM to the end; Kubernetes kills after 30
     upkeep_s: Annotated[float, Field(gt=0)] = 3600.0  # between two rounds of `maintain`; a day of batches makes thousands of versions
     once: bool = False  # end when nothing is left to take in, for a job that is started by the clock
@@ -69,7 +69,7 @@ class LookupConfig(Section):
 class OutputConfig(Section):
     """How rows are given to a person or to another program."""
 
-    format: Literal["table", "json", "parquet"] = "table"
+    format: Literal["table", "json", "parquet"] = "table"  # json: an object a line
     path: str = ""  # "": the terminal
 
     @model_validator(mode="after")
@@ -84,7 +84,7 @@ class ExportConfig(Section):
 
     path: Address = "export"  # of the folder that holds this folder, local or any fsspec address
     selection: str = ""  # its id; "": the newest that selection.* names
-    format: Literal["folder", "webdataset"] = "folder"
+    format: Literal["folder", "webdataset"] = "folder"  # pictures, or tar files of them
     shard: Positive = 1000  # images of one tar file, which is in memory while it is made
 
 
@@ -94,10 +94,10 @@ class PlanConfig(Section):
     videos: Positive = 4  # measured, spread evenly over all
     frames: Positive = 128  # measured, shared out over these; they wait in memory together: 0.4 GB at 1024 px
     cpus: Annotated[float, Field(ge=0)] = 0.0  # of the cluster; 0: this machine, with its GPUs
-    gpus: Annotated[float, Field(ge=0)] = 0.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0  # the same
     hours: Annotated[float, Field(ge=0)] = 100.0  # of video
     cpu_hour: Annotated[float, Field(ge=0)] = 0.05  # money per hour, a round figure; put your own, in any currency
-    gpu_hour: Annotated[float, Field(ge=0)] = 2.5
+    gpu_hour: Annotated[float, Field(ge=0)] = 2.5  # the same
 
 
 class BenchmarkConfig(Section):
@@ -128,7 +128,7 @@ class TheoryConfig(Section):
 
 class TrackingConfig(Section):
     uri: str = ""  # of MLflow; "": a sqlite file beside the store
-    experiment: Address = "endocurate"
+    experiment: Address = "endocurate"  # its name in MLflow
 
 
 class ReportConfig(Section):
@@ -148,14 +148,14 @@ class TransferConfig(Section):
     # labels; vote, of those with labels too where there are masks. See monitor.
     score: Watched = "robustness"
     distance: Distance = "cosine"  # of robustness, like the next two
-    margin: Annotated[float, Field(ge=0)] = 0.5
+    margin: Annotated[float, Field(ge=0)] = 0.5  # by which a negative is to be farther than its positive, in units of the distance
     negatives: Negatives = "published"  # (1 - i) mod n for image i; others: every other image
     augmentation: Literal["published", "per_image"] = "published"  # one draw of colours for all queries and one for all keys, or one each
     blocks: Literal["quarters", "every"] = "quarters"  # of a ViT, which are its levels; those of others are their stages
     level: int = -2  # counted as Python does: the second deepest
     levels: tuple[int, ...] = ()  # all of these instead, heard together as several scores are; none: `level` alone
     pooled: bool = True  # the mean over places; scores that take labels see single places in any case
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of the images drawn and their augmentation
     every: Positive = 1  # epochs from one look to the next, the untrained encoder's being the first
     looks: tuple[Annotated[int, Field(ge=0)], ...] = ()  # after these epochs instead; none: as `every` says
     warmup: Annotated[int, Field(ge=0)] = 1  # epochs before which looks do not count towards the end; 1: that of the untrained encoder

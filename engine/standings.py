@@ -1,7 +1,7 @@
 """What a matrix came to: every method at every budget, who is ahead of whom beyond chance, and what told so before any training.
 
-A `Study` is a matrix, a `Board` one of its data sets under one architecture, an `Entry` a cell. Methods are compared at equal budget,
-because NormDEL mostly ranks the budget. Differences are paired by seed and test image (`scores.contrast`), and their p-values are
+A `Study` is a matrix, with a board (`engine.entries`) for each of its data sets under one architecture. Methods are compared at equal
+budget, because NormDEL mostly ranks the budget. Differences are paired by seed and test image (`scores.contrast`), and their p-values are
 corrected by Holm over all that a board compares.
 """
 
@@ -14,72 +14,13 @@ from statistics import fmean
 import numpy as np
 from scipy.stats import spearmanr
 
-from engine import theory
-from engine.charts import share
-from engine.scores import Contrast, Marks, Measured, contrast, holm, over_seeds
+from engine.entries import FULL, RANDOM, Board, Entry, Spot, amount
+from engine.scores import Contrast, Measured, contrast, holm, over_seeds
 
-RANDOM, FULL, NONE = "random", "full data", "no pre-training"
 SAM, CROPS = "optidel", "optidel_s"  # which differ in who proposes the patches
 SURE = 0.05  # of a corrected p-value
 DRAWS = 2000  # of the bootstrap of a rank correlation
-FEWEST = 4  # points that a rank correlation is told of
-Spot = tuple[str, float]  # method and budget
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A cell that has a result; `retained` 0 is no pre-training."""
-
-    method: str
-    budget: float
-    seed: int
-    retained: float
-    images: int  # pre-trained on
-    miou: float
-    marks: Marks
-    measures: Mapping[str, float]  # of the selection, without training
-    leaked: int = 0  # of its test images, near-duplicates of frames that it was pre-trained on
-
-    @property
-    def normdel(self) -> float:
-        """Not a number for no pre-training, which retains nothing that could be counted."""
-        return theory.normdel(self.miou, self.retained) if self.retained else float("nan")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Cells of a board that have no result, and why."""
-
-    what: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Board:
-    dataset: str
-    architecture: str
-    setting: str
-    entries: tuple[Entry, ...]
-    failures: tuple[Failure, ...] = ()
-    others: int = 0  # results of other settings, which are not among these
-
-    @property
-    def caution(self) -> str:
-        """A sentence on what may flatter its scores; "": nothing was found."""
-        worst = max(self.entries, key=lambda one: one.leaked, default=None)
-        if worst is None or not worst.leaked:
-            return ""
-        seen = sum(one.leaked > 0 for one in self.entries)
-        most = f"{worst.leaked} of {len(worst.marks.names)} ({worst.method} at {amount(worst.budget)}, seed {worst.seed})"
-        return (
-            f"In {seen} of {len(self.entries)} cells some test images have a near-duplicate among the frames that were pre-trained on, "
-            f"at most {most}, so part of a score may be memory; leaks.json of each run names them."
-        )
-
-    def spots(self) -> dict[Spot, list[Entry]]:
-        """The entries of every method at every budget, by seed; budgets rise."""
-        order = sorted(self.entries, key=lambda one: (one.budget, one.method, one.seed))
-        return {spot: list(some) for spot, some in groupby(order, key=lambda one: (one.method, one.budget))}
+FEWEST = 5  # points that a rank correlation is told of: the best order of four comes by chance, either way round, in one of twelve
 
 
 @dataclass(frozen=True)
@@ -210,10 +151,6 @@ def leaders(board: Board) -> Iterator[str]:
         rest = "".join(f", {one.method} {one.miou[0]:.3f}" for one in others)
         lead = "" if sure is None else f"; it is {sure.contrast.difference:+.3f} over {RANDOM}, {sure.told}"
         yield f"{board.dataset}, {board.architecture}, {amount(budget)}: {first.method} {first.miou[0]:.3f}{rest}{lead}"
-
-
-def amount(budget: float) -> str:
-    return share(budget) if budget <= 1 else f"{budget:g}"
 
 
 # -- Table 2 --------------------------------------------------------------------------------------------------------------------

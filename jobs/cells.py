@@ -124,7 +124,8 @@ def row(cell: Cell, fingerprint: str) -> Row:
 
 def measured(cell: Cell, found: Trained) -> Row:
     config, seed = cell.config, cell.seed
-    contender, images = contender_of(cell, found), data_of(config, seed)
+    images = data_of(config, seed)
+    contender = contender_of(cell, found)._replace(twins=twins.within({seed: images[1]}).get(seed))
     if found.selection:
         contender = contender._replace(leaks=twins.between(PatchStore(config.store.uri), found.selection, images[1].test))
     with redirect_stdout(io.StringIO()):

@@ -10,10 +10,11 @@ import numpy as np
 from engine import scores, tracking
 from engine.charts import share
 from engine.config import Config
+from engine.entries import Board, Entry, Failure
 from engine.pruning import Advised, Theory
 from engine.report import Advantage, Judged, Outcome, Picture
 from engine.scores import Marks
-from engine.standings import Board, Entry, Failure, Study, study
+from engine.standings import Study, study
 from engine.store import PatchStore
 from engine.theory import recommendation
 from engine.theory.figures import Figures
@@ -191,8 +192,9 @@ def board(rows: list[dict[str, Any]]) -> Board:
 def entry(row: dict[str, Any]) -> Entry:
     marks = Marks(tuple(row["names"]), np.array(row["counts"]).reshape(len(row["names"]), -1, 4))
     own = {name: row[name] for name in ("method", "budget", "seed", "retained", "images", "miou")}
-    leaked = int(json.loads(row["metrics"]).get("leaked_images", 0))
-    return Entry(**own, marks=marks, measures=json.loads(row["measures"]), leaked=leaked)
+    metrics = json.loads(row["metrics"])
+    leaked, twins = (int(metrics.get(name, 0)) for name in ("leaked_images", "twins_in_training"))
+    return Entry(**own, marks=marks, measures=json.loads(row["measures"]), leaked=leaked, twins=twins)
 
 
 def proposals(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -50,7 +50,8 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "standings", "boards", "pruning", "backoff"},
+    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "pruning", "backoff"}
+    | {"entries", "standings", "boards"},
     {
         "videos",
         "inbox",

@@ -1,5 +1,6 @@
 """The job benchmark: every cell once, whatever strikes it down; what fails is a row; what it costs is told."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -60,6 +62,9 @@ def archive(folder, epochs=2, budgets="[0.001, 0.6]", seeds="[0]"):
         take_in(store, score, video_id)
     for name, seed in (("one", 0), ("two", 1)):
         simulate.write_pairs(folder / name, 6, seed=seed, side=64)
+    scene, *others = sorted((folder / "two" / "images").iterdir())
+    for number, path in enumerate(others, 1):  # a set of one scene, which no bytes tell
+        cv2.imwrite(str(path), cv2.add(cv2.imread(str(scene)), number))
     return str(folder / "m.yaml")
 
 
@@ -110,6 +115,13 @@ def test_a_row_holds_what_the_scores_came_of(done):
         assert row["miou"] == pytest.approx((hit / max(hit + false + missed, 1) + rest / (rest + false + missed)) / 2)
         assert counted.sum(1).tolist() == [64 * 64] * len(counted)
         assert row["retained"] == row["budget"]  # R of the papers: the share that was asked for
+
+
+def test_a_row_counts_the_test_images_that_show_what_was_fine_tuned_on(done):
+    found = [(row["dataset"], len(row["names"]), json.loads(row["metrics"])["twins_in_training"]) for row in done[1] if not row["reason"]]
+    assert {(name, tested == twins, twins == 0) for name, tested, twins in found} == {("one", False, True), ("two", True, False)}
+    (study,) = results.studies(PatchStore(matrix.read(done[0])[0].store.uri))
+    assert {board.dataset: "twins.json" in board.caution for board in study.boards} == {"one": False, "two": True}
 
 
 def test_the_same_command_again_does_nothing_that_is_done(done):

@@ -3,7 +3,8 @@
     python -m tests.bench.study DATA FOLDER             # or FOLDER alone: simulated clips as the pool, the second study
     cd FOLDER
     endocurate ingest tiny videos.uri=pool store.uri=stores/crops patches.proposer=crops patches.whole_frames=true
-    endocurate ingest tiny videos.uri=pool store.uri=stores/regions difficulty.checkpoint=stores/crops/scorers/NAME.safetensors
+    cp stores/crops/scorers/????????????.safetensors stores/scorer.safetensors
+    endocurate ingest tiny videos.uri=pool store.uri=stores/regions difficulty.checkpoint=stores/scorer.safetensors
     endocurate benchmark study.yaml benchmark.stores=stores benchmark.data=sets
 
 No image is in the pool and tested on: a third of Kvasir-SEG, by a hash of the name, and a third of PolypGen's centres C1 to C4 go

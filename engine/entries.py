@@ -1,0 +1,86 @@
+"""Results of a matrix side by side: the cells of one data set under one architecture, those that failed, and what may flatter them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from engine import theory
+from engine.charts import share
+from engine.scores import Marks
+
+RANDOM, FULL, NONE = "random", "full data", "no pre-training"
+Spot = tuple[str, float]  # method and budget
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell that has a result; `retained` 0 is no pre-training."""
+
+    method: str
+    budget: float
+    seed: int
+    retained: float
+    images: int  # pre-trained on
+    miou: float
+    marks: Marks
+    measures: Mapping[str, float]  # of the selection, without training
+    leaked: int = 0  # of its test images, near-duplicates of frames that it was pre-trained on
+    twins: int = 0  # of its test images, near-duplicates of images that it was fine-tuned on
+
+    @property
+    def normdel(self) -> float:
+        """Not a number for no pre-training, which retains nothing that could be counted."""
+        return theory.normdel(self.miou, self.retained) if self.retained else float("nan")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Cells of a board that have no result, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Board:
+    dataset: str
+    architecture: str
+    setting: str
+    entries: tuple[Entry, ...]
+    failures: tuple[Failure, ...] = ()
+    others: int = 0  # results of other settings, which are not among these
+
+    @property
+    def caution(self) -> str:
+        """What may flatter its scores, in sentences; "": nothing was found."""
+        return " ".join(filter(None, (self.told_of_leaks(), self.told_of_twins())))
+
+    def told_of_leaks(self) -> str:
+        worst = max(self.entries, key=lambda one: one.leaked, default=None)
+        if worst is None or not worst.leaked:
+            return ""
+        seen = sum(one.leaked > 0 for one in self.entries)
+        most = f"{worst.leaked} of {len(worst.marks.names)} ({worst.method} at {amount(worst.budget)}, seed {worst.seed})"
+        return (
+            f"In {seen} of {len(self.entries)} cells some test images have a near-duplicate among the frames that were pre-trained on, "
+            f"at most {most}, so part of a score may be memory; leaks.json of each run names them."
+        )
+
+    def told_of_twins(self) -> str:
+        """All methods of a seed share its split, so this flatters every score and no method over another."""
+        most = max((one.twins for one in self.entries), default=0)
+        return (
+            f"Up to {most} test images of a seed have a near-duplicate among those that were fine-tuned on, since the set tells no "
+            "patients, which lifts every method's score; twins.json of each run names them."
+            if most
+            else ""
+        )
+
+    def spots(self) -> dict[Spot, list[Entry]]:
+        """The entries of every method at every budget, by seed; budgets rise."""
+        order = sorted(self.entries, key=lambda one: (one.budget, one.method, one.seed))
+        return {spot: list(some) for spot, some in groupby(order, key=lambda one: (one.method, one.budget))}
+
+
+def amount(budget: float) -> str:
+    return share(budget) if budget <= 1 else f"{budget:g}"
