@@ -432,13 +432,14 @@ def test_everything_in_the_image_is_pinned_and_it_holds_the_code():
     wanted = [Requirement(one) for one in (*project()["dependencies"], *project()["optional-dependencies"]["cluster"])]
     assert [one for one in wanted if constraints().get(one.name.lower(), "none") not in one.specifier] == []
     assert set(re.findall(r"^COPY --chown=1000:100 (.+) \S+$", told, re.M)) == {
-        "pyproject.toml constraints.txt README.md",
+        "pyproject.toml constraints.txt README.md LICENSE",
         "engine",
         "jobs",
     }
     assert told.count("USER 1000:100") == 2
     sent = [line[1:] for line in (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")]
-    assert sent == ["pyproject.toml", "constraints.txt", "README.md", "engine", "jobs"]
+    assert sent == ["pyproject.toml", "constraints.txt", "README.md", "LICENSE", "engine", "jobs"]
+    assert {project()["readme"], *project()["license-files"]} <= set(sent), "the package is not built without them"
 
 
 def test_mlflow_understands_what_it_is_started_with():
@@ -494,9 +495,20 @@ def test_every_metric_that_is_asked_for_is_one_that_ray_has():
     assert [name for name in asked if name not in text and name.removeprefix("ray_") not in text] == []
 
 
+def test_every_metric_of_ours_is_one_that_a_watcher_tells():
+    metrics = pytest.importorskip("engine.metrics", reason="watchers tell no metrics yet")
+    text = Path(metrics.__file__).read_text()
+    asked = {name for expression in expressions() for name in re.findall(r"\bendocurate_[a-z_]+", expression)}
+    assert len(asked) > 5
+    assert [name for name in asked if f'"{name.removesuffix("_bucket")}"' not in text] == []
+
+
 def test_metrics_are_scraped_where_ray_gives_them():
     (monitor,) = (one for one in platform("small") if one["kind"] == "PodMonitor")
-    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    endpoint, watcher = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["relabelings"] == watcher["relabelings"]
+    head = named(platform("small"), "RayCluster", "endocurate")["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert {"name": watcher["port"], "containerPort": 8090} in head["ports"]
     for container in kustomize.containers(named(platform("small"), "RayCluster", "endocurate")):
         assert {"name": endpoint["port"], "containerPort": 8080} in container["ports"]  # the default of KubeRay
     made = {one["targetLabel"] for one in endpoint["relabelings"]}
