@@ -40,35 +40,43 @@ def free_ports(count):
 @pytest.fixture(scope="module")
 def server():
     """The address of the job server of a Ray of three processors, which asks for a token."""
-    gcs, dashboard, agent, metrics, client = free_ports(5)
+    for _ in range(3):  # a raylet dies when its agent takes longer than 15 s to come, as it does on a loaded machine
+        with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-") as folder:  # longer ones do not fit the names of Ray's sockets
+            started, address = start(folder)
+            try:
+                if stands(started, address):
+                    yield address
+                    return
+            finally:
+                end(started)
+    raise TimeoutError("no Ray came up")
+
+
+def start(folder):
+    gcs, dashboard, agent, metrics, client, grpc, environments = free_ports(7)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-") as folder:  # longer ones do not fit the names of Ray's sockets
-        words = f"--head --block --num-cpus 3 --port {gcs} --dashboard-host 127.0.0.1 --dashboard-port {dashboard} --temp-dir {folder} "
-        words += f"--dashboard-agent-listen-port {agent} --metrics-export-port {metrics} --ray-client-server-port {client} "
-        words += "--object-store-memory 100000000 --disable-usage-stats --include-dashboard true"
-        started = subprocess.Popen([str(Path(sys.executable).with_name("ray")), "start", *words.split()], env=environment,
-                                   start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        try:
-            address = f"http://127.0.0.1:{dashboard}"
-            wait_for(address)
-            yield address
-        finally:
-            end(started)
+    words = f"--head --block --num-cpus 3 --port {gcs} --dashboard-host 127.0.0.1 --dashboard-port {dashboard} --temp-dir {folder} "
+    words += f"--dashboard-agent-listen-port {agent} --metrics-export-port {metrics} --ray-client-server-port {client} "
+    words += f"--dashboard-agent-grpc-port {grpc} --runtime-env-agent-port {environments} "
+    words += "--object-store-memory 100000000 --disable-usage-stats --include-dashboard true"
+    ray = Path(sys.executable).with_name("ray")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(
+        [str(ray), "start", *words.split()], env=environment, start_new_session=True, **quiet
+    ), f"http://127.0.0.1:{dashboard}"
 
 
-def wait_for(address):
-    until = time.monotonic() + 240  # a loaded machine takes a minute
-    while time.monotonic() < until:
-        try:
-            asked = urllib.request.Request(f"{address}/api/v0/nodes?detail=true", headers={"Authorization": f"Bearer {TOKEN}"})
+def stands(started, address):
+    """Whether the node of a Ray that was started is there; False where it ended instead."""
+    asked = urllib.request.Request(f"{address}/api/v0/nodes?detail=true", headers={"Authorization": f"Bearer {TOKEN}"})
+    while started.poll() is None:
+        with suppress(OSError):
             if b"ALIVE" in urllib.request.urlopen(asked, timeout=20).read():
-                return
-        except OSError:
-            pass
+                return True
         time.sleep(0.5)
-    raise TimeoutError(address)
+    return False
 
 
 def end(started):
