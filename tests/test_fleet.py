@@ -104,7 +104,7 @@ def test_what_is_not_simulated_goes_on_at_the_pace_of_what_was():
     line = fleet.stations(made, 4, 10**6, [])
     whole = fleet.forecast(line, made, 40_000, 4, FREE)
     part = fleet.forecast(line, made, 40_000, 4, FREE, most=500)
-    assert part.cost.hours == pytest.approx(whole.cost.hours, rel=1e-3)
+    assert part.cost.hours == pytest.approx(whole.cost.hours, rel=1e-2)  # of 500 parcels, which leave four at a time
 
 
 def test_what_there_is_one_of_and_too_few_videos_end_the_growth():
