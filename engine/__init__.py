@@ -13,6 +13,7 @@ front of the flow
     inbox        what is new in a folder, and has come to rest
     files        local paths and addresses, and what their file systems raise
     clip         an open container, its best stream, and what is wrong with it
+    dicom        DICOM endoscopy objects: the film or the pictures in them, and no word of the patient
     decode       the moments of a video, upright and exact in time
     content      the endoscope's picture inside the frame
     text         burnt-in text, found by a detector
@@ -75,6 +76,7 @@ choosing and training
 around
     flow         runs steps here or on Ray, tasks that wait for each other, and loops on Ray Train
     backoff      how long to wait before what failed is tried again
+    metrics      what a job counts and measures, for Prometheus
     plan         from measured times to pool sizes, frames a second, the bottleneck and the cost
     fleet        the nodes that a plan takes, and a simulation of the pipeline on 1 to 1,000 GPUs
     tracking     MLflow runs, written to also while the server is lost
