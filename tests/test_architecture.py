@@ -84,6 +84,7 @@ LAYERS = [
     },
     {"flow", "explain", "rebuild", "shards"},
     {"plan"},
+    {"fleet"},
 ]
 
 BESIDE = LAYERS[3]  # tools may use each other
