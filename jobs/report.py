@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine import report, tracking
+from engine import files, report, tracking
 from engine.config import Config
-from engine.report import Curve, Findings, Picture
-from engine.store import PatchStore
+from engine.followed import Followed
+from engine.outcomes import Picture
+from engine.report import Curve, Findings
+from engine.store import PatchStore, drift
 from jobs import results
 
 log = logging.getLogger("jobs.report")
@@ -51,7 +53,9 @@ def run(config: Config) -> None:
         theory=results.theory(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),
+        arrivals=Followed(results.current(config), drift.found(store).to_pylist(), results.worth(config)),
         sources=sources(config, version),
+        notebooks=[] if config.report.path else notebooks(store),
     )
     report.write(findings, address(config))
     log.info("the report is %s", address(config))
@@ -69,6 +73,12 @@ def provenance(config: Config, store: PatchStore, ledger: pa.Table, version: int
         "scorer": used["scorer"],
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
+
+
+def notebooks(store: PatchStore) -> list[str]:
+    """The copies that `python -m notebooks` left beside the report."""
+    fs, folder = files.locate(store.address("notebooks"))
+    return sorted(path.rpartition("/")[2].removesuffix(".html") for path in fs.glob(f"{folder}/*.html"))
 
 
 def chosen(store: PatchStore) -> dict[str, pa.Table]:
@@ -161,5 +171,6 @@ def sources(config: Config, version: int) -> list[tuple[str, str]]:
         ("judged without training", f"{experiment}, the newest run of the job choose of every method and budget"),
         ("curves, mIoU, Dice, NormDEL", f"{experiment}, runs of the jobs probe, pretrain and evaluate"),
         ("benchmark", "table results of this store, newest settings of every matrix"),
+        ("as video arrives", f"table drift, and {experiment}, runs of the jobs choose and worth"),
         ("when to stop", f"{experiment}, runs of the job transfer"),
     ]

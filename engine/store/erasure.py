@@ -12,19 +12,20 @@ import lance
 import pyarrow as pa
 
 from engine import schema
-from engine.store import journal, orphans
+from engine.store import alike, journal, orphans
 from engine.store.commits import committing
 from engine.store.journal import deed
 from engine.store.leftovers import listed
 from engine.store.lock import Lease, locked
-from engine.store.tables import COMPLETE, TABLES, TAGS, Tables, filesystem, quoted
+from engine.store.tables import ALIKE, COMPLETE, DRIFT, TABLES, TAGS, Tables, filesystem, quoted
 from engine.store.tombstones import FORGOTTEN, forgotten
 from engine.store.versions import mark_complete
 from engine.store.writers import WRITER, living
 
 JOB = "forget"
 SHORTEST = 8  # letters of an id that is not written out; fewer could be a slip
-PICTURES = re.compile(r"^[^/]+\.html(\.[0-9a-f]{32})?$|^scorers/.+\.arrow$")  # reports, torn ones too, and crops that no longer say whose
+# Reports, torn ones too, rendered notebooks, and crops that no longer say whose.
+PICTURES = re.compile(r"^(notebooks/)?[^/]+\.html(\.[0-9a-f]{32})?$|^scorers/.+\.arrow$")
 
 
 def forget(tables: Tables, name: str, commit: str) -> pa.Table:
@@ -100,7 +101,12 @@ def places(tables: Tables, video_id: str) -> dict[str, str]:
     found |= dict.fromkeys(("selections", *tables.scores()), f"starts_with(patch_id, {begins})")
     found |= dict.fromkeys((*tables.clusterings(), TAGS), f"video_id IN ({mine})")
     found["images"] = f"contains(concat(' ', array_to_string(patch_ids, ' ')), {quoted([f' {video_id}@'])})"
-    return {name: where for name, where in found.items() if tables.has(name)}
+    found = {name: where for name, where in found.items() if tables.has(name)}
+    if tables.is_made(ALIKE):
+        found[ALIKE] = alike.erased(tables, video_id)
+    if tables.is_made(DRIFT):
+        found[DRIFT] = f"contains(video_ids, {mine})"  # what was said of a day with it; the next look says it without
+    return found
 
 
 def tables_of(tables: Tables) -> list[str]:
@@ -208,7 +214,7 @@ def materialise(dataset: lance.LanceDataset, lease: Lease) -> None:
 def pictures_removed(tables: Tables) -> list[dict[str, Any]]:
     """Remove the files beside the tables that may show it: the report, and the sample that the scorer was trained on."""
     fs = filesystem(tables.uri)
-    found = [path for path in listed(tables, "", "scorers") if PICTURES.search(path)]
+    found = [path for path in listed(tables, "", "notebooks", "scorers") if PICTURES.search(path)]
     for path in found:
         fs.rm(tables.address(path))
     return [deed("file removed", path, 1, note="it may show the video; the next report or probe makes it anew") for path in found]
