@@ -47,7 +47,7 @@ class Tab:
     def __init__(self, browser, base, width=1200, height=800, scheme="light"):
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         self.page, self.base, self.asked, self.wrong = self.context.new_page(), base, [], []
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(30_000)
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
@@ -66,10 +66,10 @@ class Tab:
         return self.page.inner_text(".count")
 
     def says(self, text):
-        playwright.expect(self.page.locator(".count")).to_contain_text(text, timeout=60_000)
+        playwright.expect(self.page.locator(".count")).to_contain_text(text, timeout=30_000)
 
     def says_no_more(self, text):
-        playwright.expect(self.page.locator(".count")).not_to_contain_text(text, timeout=60_000)
+        playwright.expect(self.page.locator(".count")).not_to_contain_text(text, timeout=30_000)
 
     def press(self, *keys):
         for key in keys:

@@ -60,7 +60,7 @@ class Page {
     this.bar.replaceChildren(
       h("button", { type: "button", "aria-controls": "filters", onclick: () => this.toggle() }, "Filters"),
       h("span", { class: "count", role: "status" }, `${count(found.rows)} of ${count(found.of)}`, h("small", {}, ` ${this.table}`)),
-      chips(withoutTable(this.words), name => this.filters.change({ [name]: "", ...(name === "change" ? { against: "", selection: "" } : {}), ...(name === "selection" ? { against: "", change: "" } : {}) })),
+      ...chips(withoutTable(this.words), name => this.filters.change({ [name]: "", ...(name === "change" ? { against: "", selection: "" } : {}), ...(name === "selection" ? { against: "", change: "" } : {}) })),
       h("span", { class: "push row" }, h("small", {}, "sort"), order, turned, this.table === "patches" && this.taken(found)));
   }
 
