@@ -76,6 +76,7 @@ choosing and training
 around
     flow         runs steps here or on Ray, tasks that wait for each other, and loops on Ray Train
     backoff      how long to wait before what failed is tried again
+    metrics      what a job counts and measures, for Prometheus
     plan         from measured times to pool sizes, frames a second, the bottleneck and the cost
     tracking     MLflow runs, written to also while the server is lost
     charts       the report's charts as numbers

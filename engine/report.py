@@ -134,6 +134,7 @@ class Findings:
     trails: list[Trail] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
     theory: pruning.Theory = field(default_factory=pruning.Theory)
+    notebooks: list[str] = field(default_factory=list)  # rendered copies that lie beside the page, below notebooks/
 
 
 def render(findings: Findings) -> str:

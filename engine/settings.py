@@ -42,7 +42,7 @@ class WatchConfig(Section):
     look_s: Annotated[float, Field(gt=0)] = 10.0  # between two looks; of a bucket each costs a request for 1,000 objects
     settle_s: Annotated[float, Field(ge=0)] = 30.0  # a file has arrived when it was the same so long: a copy over a network may stall
     batch_bytes: Positive = 2**32  # taken in at once: what a death costs, and how long others wait
-    batch_s: Annotated[float, Field(ge=0)] = 60.0  # that what has arrived may wait for more, since a batch loads the models anew
+    batch_s: Annotated[float, Field(ge=0)] = 60.0  # that what has arrived may wait for more: a batch is three versions, on Ray models anew
     tries: Positive = 3  # of a file that ends the process, hangs or fails while it is alone, before it is set aside
     patience_s: Annotated[float, Field(gt=0)] = 900.0  # without a row before a batch counts as hanging; hashing 100 GB takes that long
     backoff_s: Annotated[float, Field(gt=0)] = 2.0  # at most before the first repetition, doubled for each further one
@@ -50,6 +50,9 @@ class WatchConfig(Section):
     grace_s: Annotated[float, Field(gt=0)] = 25.0  # from SIGTERM to the end; Kubernetes kills after 30
     upkeep_s: Annotated[float, Field(gt=0)] = 3600.0  # between two rounds of `maintain`; a day of batches makes thousands of versions
     once: bool = False  # end when nothing is left to take in, for a job that is started by the clock
+    port: Annotated[int, Field(ge=0, le=65535)] = 0  # of /healthz and /metrics; 0: none, since two watchers would want the same
+    host: Address = "127.0.0.1"  # that it listens at, this machine alone; 0.0.0.0 in a container, whose probes come from outside
+    log: Literal["text", "json"] = "text"  # json: an object a line; by word, as of Ray and Prometheus: people read what is no terminal, too
     seed: Seed = 0  # of the waits, which are drawn by lot so that many watchers do not ask at the same moment
 
     @model_validator(mode="after")

@@ -22,7 +22,9 @@ def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None =
             connection.register(name, tables[name])
         for name, condition in parts.items():
             connection.from_arrow(tables[name]).filter(condition).create_view(name)  # of the whole table SQL knows no name
-        connection.execute("SET enable_progress_bar=false")  # after two seconds it would draw over the rows
+        shown = connection.execute("SELECT current_setting('enable_progress_bar')").fetchone()
+        if shown == (True,):  # after two seconds it would draw over the rows; in Jupyter it is off, and saying so fails
+            connection.execute("SET enable_progress_bar=false")
         connection.execute("SET enable_external_access=false")  # no files, no network: the tables are all there is
         connection.execute("SET python_enable_replacements=false")  # nor the variables of this program
         connection.execute("SET lock_configuration=true")

@@ -78,20 +78,20 @@ def command(words: list[str]) -> int:
 
 
 def start(job: str, config: Config, rest: list[str]) -> int:
-    quiet.begin()
+    quiet.begin(config.watch.log if job == "watch" else "text")
     work = importlib.import_module(f"jobs.{job.replace('-', '_')}")
     try:
         work.run(config, *rest)
     except MemoryError as error:
-        print(f"endocurate {job}: out of memory; lower the batch or what is done at a time ({sentence(error)})", file=sys.stderr)
+        quiet.complain(f"endocurate {job}: out of memory; lower the batch or what is done at a time ({sentence(error)})")
         return 1
     except (KeyError, IndexError, NotImplementedError, RecursionError, BrokenPipeError):
         raise  # a bug, not something a person can mend; or nobody is left to tell
     except mendable() as error:
-        print(f"endocurate {job}: {sentence(error)}", file=sys.stderr)
+        quiet.complain(f"endocurate {job}: {sentence(error)}")
         return 1
     except KeyboardInterrupt:
-        print(f"endocurate {job}: interrupted; what was committed stays, the same command goes on from there", file=sys.stderr)
+        quiet.complain(f"endocurate {job}: interrupted; what was committed stays, the same command goes on from there")
         return 130
     return 0
 

@@ -77,19 +77,24 @@ def run(config: Config) -> None:
     told = {"patches_version_in": store.complete_version()}
     with store.writing("ingest"), tracking.running(config, "ingest", config.fingerprint(), told) as record:
         progress = Progress(len(sources))
-        for rows in batches(config, store, sources, work, progress):
+        for rows in batches(config, store, sources, work, progress, execution(config)):
             progress.took_in(rows)
             record.log({f"ingest/{name}": value for name, value in progress.counts().items()}, step=store.open("videos").count_rows())
         record.note({"patches_version_out": store.complete_version()})
 
 
-def batches(config: Config, store: PatchStore, sources: pa.Table, work: list[Step], progress: "Progress") -> Iterator[pa.Table]:
+def execution(config: Config) -> flow.Execute:
+    return flow.run_on_ray if config.where == "ray" else flow.run_here
+
+
+def batches(
+    config: Config, store: PatchStore, sources: pa.Table, work: list[Step], progress: "Progress", execute: flow.Execute
+) -> Iterator[pa.Table]:
     """Commit `sources` in micro-batches as each becomes whole; yields the ledger rows of each.
 
     Many micro-batches share one flow, because starting its pools and filling them takes longer than many a micro-batch. A video whose file
     was written anew while it was read is left out: the rows that are kept are of the bytes that they are named by.
     """
-    execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
     *others, write = work
     for start in range(0, len(sources), ROUND * config.videos.batch):

@@ -1,7 +1,8 @@
 """How long what arrives takes until its rows can be asked for: of every batch, and of the last ones."""
 
 import logging
-from collections import deque
+from collections import Counter, deque
+from datetime import UTC, datetime
 from statistics import median
 from time import monotonic, time
 
@@ -9,16 +10,17 @@ import pyarrow as pa
 
 from engine import tracking
 from engine.inbox import Inbox
+from jobs.line import Line
 
-log = logging.getLogger("jobs.watch")
+log, of_videos = logging.getLogger("jobs.watch"), logging.getLogger("jobs.videos")
 LAST = 1000  # videos
 
 
 class Latency:
     """Tells of each batch in a line: what it came to, and the seconds from the first look that saw a source to the commit of its rows."""
 
-    def __init__(self, inbox: Inbox, record: tracking.Run) -> None:
-        self.inbox, self.record, self.batches = inbox, record, 0
+    def __init__(self, inbox: Inbox, record: tracking.Run, line: Line) -> None:
+        self.inbox, self.record, self.line, self.batches = inbox, record, line, 0
         self.last: deque[float] = deque(maxlen=LAST)
 
     def tell(self, rows: pa.Table) -> None:
@@ -29,13 +31,25 @@ class Latency:
             return  # nothing but what was replaced or forgotten
         self.batches += 1
         self.last.extend(took)
-        refused, patches = len(rows) - rows["reason"].null_count, sum(rows["patches"].to_pylist())
+        numbers = {"videos": len(rows), "refused": len(rows) - rows["reason"].null_count, "patches": sum(rows["patches"].to_pylist())}
+        self.show(rows, took, numbers)
+        reasons = Counter(reason or "none" for reason in rows["reason"].to_pylist())
+        told = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "frames": sum(rows["frames"].to_pylist()), **numbers}
+        self.line.tell("batch", told | {"reasons": dict(reasons), "latencies": took})
+        middle = {"latency_median_s": median(took), "latency_worst_s": max(took)}
+        self.record.log({f"watch/{name}": value for name, value in (numbers | middle).items()}, step=int(time()))  # goes on after a restart
+
+    def show(self, rows: pa.Table, took: list[float], numbers: dict[str, int]) -> None:
+        """A line of the batch, and for programs one of every video."""
         middle, worst = median(took), max(took)
+        waiting = len(self.inbox.waiting) - len(rows)
+        told = {"batch": self.batches, **numbers, "latency_median_s": round(middle, 3), "latency_worst_s": round(worst, 3)}
         log.info(
             "batch %d: %d videos, %d with a reason, %d patches · from arrival to rows %.1f s, at worst %.1f s"
             " · of the last %d: %.1f s, %.1f s · %d wait",
-            *(self.batches, len(rows), refused, patches, middle, worst, len(self.last), median(self.last), max(self.last)),
-            len(self.inbox.waiting) - len(rows),
+            *(self.batches, *numbers.values(), middle, worst, len(self.last), median(self.last), max(self.last), waiting),
+            extra={"event": "batch", "told": told | {"waiting": waiting}},
         )
-        numbers = {"videos": len(rows), "refused": refused, "patches": patches, "latency_median_s": middle, "latency_worst_s": worst}
-        self.record.log({f"watch/{name}": value for name, value in numbers.items()}, step=int(time()))  # which goes on after a restart
+        for row, seconds in zip(rows.select(["video_id", "reason", "frames", "kept", "patches"]).to_pylist(), took, strict=True):
+            said = row | {"batch": self.batches, "latency_s": round(seconds, 3)}
+            of_videos.info("video %s: %s", row["video_id"], row["reason"] or "kept", extra={"event": "video", "told": said})

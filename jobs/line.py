@@ -3,10 +3,11 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from types import FrameType
+from typing import Any
 
 FINISH, ABANDON = "finish", "abandon"  # what the one that works is told: its batch, or what it does
 STOP = signal.SIGUSR1  # from a thread of that process to itself: of SIGTERM and SIGINT Ray has its own idea
@@ -20,12 +21,15 @@ class Line:
 
     def __init__(self, connection: Connection) -> None:
         self.connection, self.busy, self.stopping = connection, False, False
+        self.also: list[Callable[[str, Any], None]] = []  # who hears what is told, beside the other end
         signal.signal(STOP, interrupt)
         for told in (signal.SIGTERM, signal.SIGINT):  # a terminal and systemd send them to both
             signal.signal(told, signal.SIG_IGN)
         threading.Thread(target=self.listen, daemon=True).start()
 
-    def tell(self, word: str, said: str = "") -> None:
+    def tell(self, word: str, said: Any = "") -> None:
+        for hear in self.also:
+            hear(word, said)
         with suppress(ConnectionError):  # `listen` is about to end this process
             self.connection.send((word, said))
 

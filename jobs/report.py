@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine import report, tracking
+from engine import files, report, tracking
 from engine.config import Config
 from engine.report import Curve, Findings, Picture
 from engine.store import PatchStore
@@ -52,6 +52,7 @@ def run(config: Config) -> None:
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),
         sources=sources(config, version),
+        notebooks=[] if config.report.path else notebooks(store),
     )
     report.write(findings, address(config))
     log.info("the report is %s", address(config))
@@ -69,6 +70,12 @@ def provenance(config: Config, store: PatchStore, ledger: pa.Table, version: int
         "scorer": used["scorer"],
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
+
+
+def notebooks(store: PatchStore) -> list[str]:
+    """The copies that `python -m notebooks` left beside the report."""
+    fs, folder = files.locate(store.address("notebooks"))
+    return sorted(path.rpartition("/")[2].removesuffix(".html") for path in fs.glob(f"{folder}/*.html"))
 
 
 def chosen(store: PatchStore) -> dict[str, pa.Table]:

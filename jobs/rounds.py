@@ -8,13 +8,16 @@ from multiprocessing.connection import Connection
 from time import sleep
 from typing import TypeVar
 
-from engine import inbox, tracking
+from engine import flow, inbox, tracking
 from engine.config import Config
+from engine.files import locate
 from engine.flow import Step
 from engine.store import PatchStore, writers
 from jobs import ingest, pools, probe, quiet
+from jobs.absence import Absence, away, lacking, names_below, reach
 from jobs.line import Line
-from jobs.watcher import TICK, Watcher, away, outage_of, reach
+from jobs.news import measure
+from jobs.watcher import TICK, Watcher
 
 log = logging.getLogger("jobs.watch")
 Answer = TypeVar("Answer")
@@ -23,11 +26,12 @@ Ready = tuple[Config, PatchStore, list[Step]]
 
 def serve(config: Config, first: bool, before: str, connection: Connection) -> None:
     """Watch until told to stop; `before`: how the process ended whose place this one takes. Where the first cannot begin, it says why."""
-    quiet.begin()
+    quiet.begin(config.watch.log)
+    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
     line = Line(connection)
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), quiet.Surprises():
         try:
-            ready = begun(config) if first else patiently(config, partial(begun_again, config))
+            ready = begun(config) if first else patiently(config, line, partial(begun_again, config))
         except refusals() as error:
             if isinstance(error, KeyError | IndexError):
                 raise  # a bug
@@ -42,12 +46,21 @@ def refusals() -> tuple[type[BaseException], ...]:
 
 
 def keep_watch(config: Config, store: PatchStore, work: list[Step], line: Line, before: str) -> None:
+    if config.where == "ray":
+        flow.connect(flow.cpus_of(work))  # whose endpoint hears the news, and where there is no room for the work it is said now
+        line.also.append(partial(measure, flow.RayMeters()))
     line.tell("ready")
-    occupied = partial(log.info, "another job watches this inbox: this one waits, and takes over when that one is gone")
     told = {"patches_version_in": store.complete_version()}
-    with writers.watching(store, config.videos.uri, occupied) as lease, ExitStack() as stack:
-        record = patiently(config, lambda: stack.enter_context(tracking.running(config, "watch", config.fingerprint(), told)))
-        Watcher(config, store, work, line, record).run(lease, before)
+    with writers.watching(store, config.videos.uri, partial(occupied, line)) as lease, ExitStack() as stack:
+        record = patiently(config, line, lambda: stack.enter_context(tracking.running(config, "watch", config.fingerprint(), told)))
+        watcher = Watcher(config, store, work, line, record)
+        quiet.withhold(watcher.is_named)
+        watcher.run(lease, before)
+
+
+def occupied(line: Line) -> None:
+    line.tell("standing by")
+    log.info("another job watches this inbox: this one waits, and takes over when that one is gone")
 
 
 def begun(config: Config) -> Ready:
@@ -67,6 +80,8 @@ def begun_again(config: Config) -> Ready:
     store = PatchStore(config.store.uri)
     reach(store)
     tracking.reach(config)
+    if not config.difficulty.checkpoint and not store.holds(probe.scorer(config)):
+        raise OSError(f"the store {store.uri} is away: the scorer that it had is not there")
     return equipped(config, store)
 
 
@@ -75,16 +90,16 @@ def equipped(config: Config, store: PatchStore) -> Ready:
     return scored, store, pools.sized(scored, store, ingest.steps(scored, store))
 
 
-def patiently(config: Config, ask: Callable[[], Answer]) -> Answer:
+def patiently(config: Config, line: Line, ask: Callable[[], Answer]) -> Answer:
     """What it answers, as soon as it does."""
-    outage = outage_of(config)
+    absence = Absence(config, line)
     while True:
         try:
             answer = ask()
         except away() as error:
-            outage.failed(str(error))
-            while outage.lasts:
+            absence.found(lacking(error, config, PatchStore(config.store.uri)) or "store", str(error))
+            while absence.lasts:
                 sleep(TICK)
         else:
-            outage.over()
+            absence.over()
             return answer

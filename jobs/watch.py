@@ -15,6 +15,7 @@ from typing import Any
 
 from engine import backoff
 from engine.config import Config
+from jobs.health import Health, served
 from jobs.line import ABANDON, FINISH
 
 log = logging.getLogger("jobs.watch")
@@ -30,7 +31,9 @@ def run(config: Config, work: Work | None = None) -> None:
     KeyboardInterrupt where a second signal came. ValueError says what the work cannot begin without, RuntimeError that it dies idly.
     """
     with asked_to_stop() as asked:
-        Warden(config, work or rounds, asked).run()
+        warden = Warden(config, work or rounds, asked)
+        with served(warden.health, config.watch.host, config.watch.port):
+            warden.run()
 
 
 def rounds(config: Config, first: bool, before: str, line: Connection) -> None:
@@ -61,6 +64,7 @@ class Warden:
         self.heard = 0.0  # when it last gave a sign of life
         self.commits, self.refusal = 0, ""
         self.ended = ""  # how the last process ended, for the next one
+        self.health = Health(config)
 
     def run(self) -> None:
         settings, deaths, idle = self.config.watch, 0, 0
@@ -76,7 +80,7 @@ class Warden:
             if not self.ready or idle >= IDLE_DEATHS:
                 raise RuntimeError(f"the process that works {self.ended} with nothing under way: what it said before tells why")
             pause = backoff.delay(settings.seed, deaths, settings.backoff_s, settings.backoff_most_s)
-            log.warning("the process that works %s; the next one starts in %.1f s", self.ended, pause)
+            log.warning("the process that works %s; the next one starts in %.1f s", self.ended, pause, extra={"event": "worker ended"})
             self.rest(pause)
 
     def live(self) -> None:
@@ -86,9 +90,11 @@ class Warden:
         process = spawning.Process(target=self.work, args=(self.config, not self.ready, self.ended, theirs))
         self.busy, self.ended = False, ""
         process.start()
+        self.health.begins(process.pid)
         theirs.close()
         told, hung = 0, False
         while process.is_alive():
+            self.health.turned = monotonic()
             self.hear(ours)
             told = self.pass_on(process, ours, told)
             if self.busy and not hung and monotonic() - self.heard > self.config.watch.patience_s:
@@ -100,12 +106,14 @@ class Warden:
         code = process.exitcode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
         self.ended = f"was silent for {self.config.watch.patience_s:g} s" if hung else how if code else ""
+        self.health.ended("" if self.asked else self.ended)
 
     def hear(self, line: Connection) -> None:
         """Take in what the process said."""
         with suppress(EOFError, ConnectionError):  # it is gone
             while line.poll():
                 word, said = line.recv()
+                self.health.hear(word, said)
                 self.heard = monotonic()
                 self.busy = {"busy": True, "idle": False}.get(word, self.busy)
                 self.ready |= word == "ready"
@@ -135,4 +143,5 @@ class Warden:
     def rest(self, seconds: float) -> None:
         until = monotonic() + seconds
         while monotonic() < until and not self.asked:
+            self.health.turned = monotonic()
             sleep(TICK)

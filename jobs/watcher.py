@@ -8,25 +8,28 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from pathlib import PurePath
 from time import monotonic, sleep
 
 import pyarrow as pa
 
-from engine import backoff, files, schema, tracking, videos
-from engine.backoff import Outage
+from engine import backoff, flow, schema, tracking, videos
 from engine.config import Config
+from engine.files import locate
 from engine.flow import Step
 from engine.inbox import Inbox, Known, Waiting, batch_of
 from engine.listing import key_of
 from engine.store import PatchStore, attempts, intake, quarantine
 from engine.store.lock import Lease
 from jobs import ingest
+from jobs.absence import Absence, away, gone, lacking, names_below, reach
 from jobs.latency import Latency
 from jobs.line import Line
+from jobs.news import TABLES
 
 log = logging.getLogger("jobs.watch")
 TICK = 0.2  # seconds that it sleeps at a time
+SHORT = 4  # letters: a name with fewer is found in every second sentence, and tells nobody
 PAUSE = 1.0  # seconds at most between two questions whether a batch is due
 Follow = Callable[[pa.Table], None]  # what is done with the ledger rows of a batch once they are committed
 
@@ -36,20 +39,25 @@ class Watcher:
 
     def __init__(self, config: Config, store: PatchStore, work: list[Step], line: Line, record: tracking.Run) -> None:
         self.config, self.store, self.work, self.line = config, store, work, line
+        self.execute = (
+            flow.run_on_ray if config.where == "ray" else flow.Workbench(lambda stage, frames: line.tell("frames", (stage, frames)))
+        )
         self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known())
         self.tries: dict[int, int] = {}  # of what was under way and did not end, by key: alone; 0: with others
         self.aside: set[int] = set()  # keys of what is set aside
         self.is_fresh = False  # whether it looked since the last batch
-        self.outage, self.closed = outage_of(config), outage_of(config)  # of what is written to, and of the inbox
+        self.outage, self.closed = Absence(config, line), Absence(config, line)  # of what is written to, and of the inbox
         self.next_look, self.next_upkeep = monotonic(), monotonic() + config.watch.upkeep_s
         self.stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
         # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
-        self.followers: list[Follow] = [Latency(self.inbox, record).tell]
+        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions]
 
     def run(self, lease: Lease, before: str) -> None:
         """Go on until told to stop, or until nothing is left where watch.once says so; `before`: how the last process ended."""
         self.recall(before)
         log.info("watching; the ledger has %d sources", len(self.inbox.known))
+        self.line.tell("watching")
+        self.tell_versions()
         while not self.line.stopping:
             if monotonic() >= max(self.next_look, self.closed.until):
                 self.look()
@@ -80,7 +88,7 @@ class Watcher:
         try:
             self.inbox.look()
         except OSError as error:
-            self.closed.failed(str(error))
+            self.closed.found("inbox", str(error))
             return
         self.closed.over()
         self.is_fresh = True
@@ -90,6 +98,7 @@ class Watcher:
                 self.inbox.known.drop(key)
                 self.tries.pop(key, None)
             self.aside = aside
+        self.line.tell("looked", {"backlog": len(self.inbox.waiting), "quarantined": len(self.aside)})
 
     def due(self) -> list[Waiting]:
         """What is to be taken in now: one that was under way when a process ended, alone, or a batch that is full or has waited."""
@@ -123,7 +132,9 @@ class Watcher:
                 with suppress(*away()):
                     self.withdraw(tries, before)
                 raise
-            except away() as error:
+            except gone() as error:
+                if isinstance(error, KeyError | IndexError):
+                    raise  # a bug
                 self.failed(batch, before, error)
                 return
         self.outage.over()
@@ -133,8 +144,9 @@ class Watcher:
         progress = ingest.Progress(len(batch), self.line.beat)
         with self.store.writing("watch"):
             sources = pa.Table.from_pylist([one.row for one in batch], schema.SOURCE)
-            made = [*ingest.batches(self.config, self.store, sources, self.work, progress)]
+            made = [*ingest.batches(self.config, self.store, sources, self.work, progress, self.execute)]
         self.line.tell("committed")
+        reach(self.store)  # who follows would make folders where it was
         for rows in made:
             for follow in self.followers:
                 follow(rows)
@@ -147,15 +159,17 @@ class Watcher:
 
     def failed(self, batch: Sequence[Waiting], before: Mapping[int, int], error: BaseException) -> None:
         """A file system, a store or a server failed: where they answer, what was tried is to blame; else they are waited for."""
-        if not backoff.is_full(error) and self.is_all_there():
+        lacks = lacking(error, self.config, self.store)
+        if not lacks:
             how = "failed alone and is tried again" if len(batch) == 1 else "failed together and are tried one by one"
             log.warning("%d of the sources %s: %s", len(batch), how, type(error).__name__)  # whose text may hold a path
             for one in batch:
                 self.put_off(one, max(self.tries[one.key], 1))
+            self.line.tell("failed")
             return
         with suppress(LookupError, *away()):
             self.withdraw({one.key: 0 for one in batch}, before)
-        self.outage.failed("the disk is full" if backoff.is_full(error) else str(error))
+        self.outage.found(lacks, "the disk is full" if lacks == "disk" else str(error))
 
     def put_off(self, one: Waiting, tries: int) -> None:
         settings = self.config.watch
@@ -169,17 +183,10 @@ class Watcher:
             detail = f"It was tried {most} times alone, and each time the process ended, hung or failed."
             stamp = self.stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")}
             quarantine.set_aside(self.store, video, detail, stamp)
-            log.warning("video %s is set aside after %d tries alone; `requeue` brings it back", video["video_id"], most)
+            told = {"event": "quarantined", "told": {"video_id": video["video_id"], "tries": most}}
+            log.warning("video %s is set aside after %d tries alone; `requeue` brings it back", video["video_id"], most, extra=told)
         self.aside.add(one.key)
         self.inbox.done(one)
-
-    def is_all_there(self) -> bool:
-        try:
-            reach(self.store)
-            tracking.reach(self.config)
-        except away():
-            return False
-        return True
 
     # -- what is under way ----------------------------------------------------------------------------------------------------
 
@@ -206,34 +213,31 @@ class Watcher:
     def keep_up(self) -> None:
         """Upkeep, whose rounds are bounded: an ingest beside it waits seconds."""
         self.next_upkeep = monotonic() + self.config.watch.upkeep_s
+        self.line.tell("keeping up")
         try:
             self.store.maintain(self.config.upkeep, self.stamp["commit"])
-        except away() as error:
-            self.outage.failed(str(error))
+        except gone() as error:
+            if isinstance(error, KeyError | IndexError):
+                raise
+            self.outage.found(lacking(error, self.config, self.store) or "store", str(error))
+        self.line.tell("kept up")
+        self.tell_versions()
+
+    def tell_versions(self, rows: pa.Table | None = None) -> None:
+        with suppress(LookupError, *away()):
+            self.line.tell("versions", {table: int(self.store.open(table).version) for table in TABLES})
+
+    def is_named(self, text: str) -> bool:
+        """Whether a text names something below the inbox: no log may."""
+        root = locate(self.config.videos.uri)[1].rstrip("/")
+        parts = {part for uri in self.inbox.waiting for part in uri.partition(root)[2].split("/")}
+        names = parts | {PurePath(part).stem for part in parts}
+        return names_below(root, text) or any(name in text for name in names if len(name) >= SHORT)
 
     def rest(self) -> None:
         until = monotonic() + min(PAUSE, self.config.watch.look_s)
         while monotonic() < until and not self.line.stopping:
             sleep(TICK)
-
-
-def outage_of(config: Config) -> Outage:
-    settings = config.watch
-    wait = partial(backoff.delay, settings.seed, base=settings.backoff_s, most=settings.backoff_most_s)
-    return Outage(monotonic, log.warning, wait)
-
-
-def away() -> tuple[type[BaseException], ...]:
-    """What is raised where a store, a bucket or a server does not answer."""
-    return *files.unreadable(), *tracking.troubles()
-
-
-def reach(store: PatchStore) -> None:
-    """OSError where the store is not there: a folder that is not mounted looks as if it never was."""
-    try:
-        store.open("videos")
-    except LookupError as error:
-        raise OSError(f"the store {store.uri} is away: {error}") from error
 
 
 def name_of(key: int) -> str:

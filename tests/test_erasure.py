@@ -78,7 +78,8 @@ def filled(store):
     for name in ("models/mixed-1-abc.safetensors", "models/pure-1-abc.safetensors", "scorers/s.safetensors"):
         Path(store.address(name)).parent.mkdir(exist_ok=True)
         Path(store.address(name)).write_bytes(b"weights")
-    for name in ("report.html", "scorers/s.arrow"):
+    for name in ("report.html", "notebooks/01_patches.html", "scorers/s.arrow"):
+        Path(store.address(name)).parent.mkdir(exist_ok=True)
         Path(store.address(name)).write_bytes(b"<img>" + marks[0])
     keys = [key.tobytes() for key in hashed(pa.chunked_array([ids[0]]))]
     return [*marks, mine, *keys], [*kept, *more, theirs]
@@ -102,6 +103,7 @@ def is_whole(store):
     ]
     assert store.open("images").to_table()["selection_id"].to_pylist() == ["pure-1"]
     assert not store.holds("report.html")
+    assert not store.holds("notebooks/01_patches.html")
 
 
 def test_no_byte_of_a_forgotten_video_is_left_in_any_file_and_all_of_the_others_is(store):

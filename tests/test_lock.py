@@ -165,3 +165,19 @@ def test_old_leases_do_not_pile_up(store, monkeypatch):
         with locked(store, "commit"):
             pass
     assert len(store.open("locks").versions()) < 12
+
+
+def test_a_store_that_is_away_for_a_while_costs_its_holder_no_lease(store, monkeypatch):
+    monkeypatch.setattr(lock, "LEASE", 2.0)
+    home, elsewhere = Path(store.uri), Path(f"{store.uri}-elsewhere")
+    with locked(store, "commit") as lease:
+        home.rename(elsewhere)
+        time.sleep(1.2)  # two renewals in vain
+        elsewhere.rename(home)
+        time.sleep(1.2)
+        left = lock.holding(store, "commit")["until"] - time.time()
+        assert left > 1.0  # renewed since: two seconds and more have passed
+        lease.check()
+    with locked(store, "commit"):
+        home.rename(elsewhere)  # and where it stays away, the end of the block is no error
+    elsewhere.rename(home)

@@ -107,6 +107,28 @@ def test_a_store_that_goes_away_is_waited_for_and_nothing_is_made_in_its_place(f
     assert "back after" in caplog.text
 
 
+def test_a_store_that_goes_away_amid_a_batch_is_waited_for_whatever_says_so(folder, caplog):
+    """A table that is asked for says that no job has made it; the followers, which write beside it, are not called."""
+    watcher, heard = Quick(folder), []
+    watcher.line.tell = lambda word, said="": heard.append((word, said))
+    watcher.closed.line = watcher.outage.line = watcher.line
+    watcher.outage.wait = lambda tries: 0.2
+
+    def goes():
+        (folder / "store").rename(folder / "elsewhere")
+        watcher.store.open("frames")
+
+    def comes_back():
+        (folder / "elsewhere").rename(folder / "store")
+        watcher.rest = type(watcher).rest.__get__(watcher)
+
+    watcher.meets, watcher.rest = [goes], comes_back
+    watcher.go()
+    assert ledger(watcher) == {"aa": None, "bb": None}
+    assert not attempts.begun(watcher.store)
+    assert [one for one in heard if one[0] in ("waits", "goes on", "failed")] == [("waits", "store"), ("goes on", "store")]
+
+
 def test_what_fails_together_is_tried_alone_and_only_what_fails_alone_is_set_aside(folder):
     watcher = Quick(folder, poison="aa").go()
     assert watcher.batches == [2, 1, 1, 1, 1]

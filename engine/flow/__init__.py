@@ -1,4 +1,4 @@
-"""Runs a list of steps over Arrow tables, in this process or on Ray, with identical rows; a training loop on Ray Train
+"""Runs a list of steps over Arrow tables, in this process (`here`) or on Ray, with identical rows; a training loop on Ray Train
 (`train`), and calls that wait for each other (`tasks`).
 
 The steps say what is done; how many processors each takes is said by the job. The order of rows is not promised: rows carry ids.
@@ -6,65 +6,24 @@ The steps say what is done; how many processors each takes is said by the job. T
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from engine.flow.cluster import SLOTS, connect, shut_down
+from engine.flow.here import Execute, Workbench, in_batches, run_here
+from engine.flow.meters import RayMeters, metered
+from engine.flow.steps import Step
 from engine.flow.tasks import Task, devices, tasks_here, tasks_on_ray
 from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_ray
 
 __all__ = [
-    "SLOTS", "Report", "Step", "Task", "Validate", "Work", "Workers", "connect", "devices", "run_here", "run_on_ray", "scored", "shut_down",
-    "tasks_here", "tasks_on_ray", "train_on_ray",
+    "SLOTS", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers", "connect", "cpus_of", "devices",
+    "in_batches", "run_here", "run_on_ray", "scored", "shut_down", "tasks_here", "tasks_on_ray", "train_on_ray",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage, what its constructor gets, and what one actor of it takes."""
-
-    stage: type
-    arguments: tuple[Any, ...]
-    batch: int  # rows per call
-    cpus: float = 1.0
-    gpus: float = 0.0  # taken where the cluster has any
-    actors: tuple[int, int] = (1, 1)  # least and most
-    first: int | None = None  # actors that its pool starts with; None: the least
-    loads: bool = True  # False: what it is built from costs nothing, so that any process may do it and none is started for it
-
-
-def run_here(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
-    """The rows that come out of the last step, streamed: one batch of each step is in memory."""
-    tables: Iterable[pa.Table] = [table]
-    for step in steps:
-        tables = through(step.stage(*step.arguments), in_batches(tables, step.batch))
-    return (made for made in tables if len(made))
-
-
-def through(work: Callable[[pa.Table], Iterable[pa.Table]], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    for table in tables:
-        yield from work(table)
-
-
-def in_batches(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `rows`; the last one may be shorter."""
-    waiting: list[pa.Table] = []
-    for table in tables:
-        waiting.append(table)
-        if sum(map(len, waiting)) >= rows:
-            joined = pa.concat_tables(waiting)
-            whole = len(joined) - len(joined) % rows
-            yield from (joined.slice(start, rows) for start in range(0, whole, rows))
-            waiting = [joined.slice(whole)]
-    if rest := sum(map(len, waiting)):
-        yield pa.concat_tables(waiting).slice(0, rest)
-
-
-# -- Ray ------------------------------------------------------------------------------------------------------------------------
 
 
 def cpus_of(steps: Sequence[Step]) -> float:
@@ -100,11 +59,11 @@ def how(step: Step, most: int, sources: int) -> dict[str, Any]:
         }
     least, first = step.actors[0], min(step.first or step.actors[0], most)
     pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most, initial_size=first)
-    return {"fn": step.stage, "fn_constructor_args": step.arguments, "compute": pool}
+    return {"fn": metered(step.stage), "fn_constructor_args": step.arguments, "compute": pool}
 
 
 def built_and_called(stage: type, arguments: tuple[Any, ...], table: pa.Table) -> Iterator[pa.Table]:
-    yield from stage(*arguments)(table)
+    yield from stage(*arguments)(table)  # which loads nothing and makes no frames: nothing of it is counted
 
 
 def streamed(rows: Any) -> Iterator[pa.Table]:

@@ -24,7 +24,8 @@ from engine.store.writers import WRITER, living
 
 JOB = "forget"
 SHORTEST = 8  # letters of an id that is not written out; fewer could be a slip
-PICTURES = re.compile(r"^[^/]+\.html(\.[0-9a-f]{32})?$|^scorers/.+\.arrow$")  # reports, torn ones too, and crops that no longer say whose
+# Reports, torn ones too, rendered notebooks, and crops that no longer say whose.
+PICTURES = re.compile(r"^(notebooks/)?[^/]+\.html(\.[0-9a-f]{32})?$|^scorers/.+\.arrow$")
 
 
 def forget(tables: Tables, name: str, commit: str) -> pa.Table:
@@ -208,7 +209,7 @@ def materialise(dataset: lance.LanceDataset, lease: Lease) -> None:
 def pictures_removed(tables: Tables) -> list[dict[str, Any]]:
     """Remove the files beside the tables that may show it: the report, and the sample that the scorer was trained on."""
     fs = filesystem(tables.uri)
-    found = [path for path in listed(tables, "", "scorers") if PICTURES.search(path)]
+    found = [path for path in listed(tables, "", "notebooks", "scorers") if PICTURES.search(path)]
     for path in found:
         fs.rm(tables.address(path))
     return [deed("file removed", path, 1, note="it may show the video; the next report or probe makes it anew") for path in found]

@@ -63,7 +63,7 @@ def locked(tables: Tables, name: str, patience: float = 3600.0) -> Iterator[Leas
     finally:
         released.set()
         renewing.join()
-        with suppress(OSError):  # a lease that cannot be given back runs out
+        with suppress(OSError, LookupError):  # a lease that cannot be given back, as in a store that is away, runs out
             release(tables, name, owner) if finished else put(tables, row(name, owner, ABANDONED), owner)
 
 
@@ -138,7 +138,7 @@ def is_alive(process: int) -> bool:
 
 def renew(tables: Tables, name: str, owner: str, released: threading.Event) -> None:
     while not released.wait(LEASE / 4):
-        with suppress(OSError):  # there is time for two more tries; when they fail too, `check` tells of it
+        with suppress(OSError, LookupError):  # there is time for two more tries; when they fail too, `check` tells of it
             put(tables, row(name, owner, time.time() + LEASE), owner)
 
 

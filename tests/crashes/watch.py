@@ -1,12 +1,14 @@
 """python -m tests.crashes.watch FOLDER STORE CHECKPOINT [knob=value ...]: the job watch until nothing is left, struck down as told.
 
 The process that works is struck as ENDOCURATE_STRIKE says, once; the job itself goes on. A video whose file name begins with `poison` is
-decoded by a stage that does what the name says next: `exits`, `hangs` or `raises`.
+decoded by a stage that does what the name says next: `exits`, `hangs`, `raises`, and tells its name all the while, or `vanishes`.
 """
 
+import logging
 import os
 import sys
 import time
+import warnings
 
 from engine.frames import DecodeFrames
 from engine.knobs import amend
@@ -28,7 +30,11 @@ class PoisonedDecoder(DecodeFrames):
             if how.startswith("poison-hangs"):
                 time.sleep(10_000)
             if how.startswith("poison-raises"):
-                raise ArithmeticError("a bug that this file alone meets")
+                warnings.warn(f"a library is worried about {uri}", stacklevel=1)
+                logging.getLogger("library").warning("it is %s", uri)
+                raise ArithmeticError(f"a bug that this file alone meets: {uri}")
+            if how.startswith("poison-vanishes"):
+                os.remove(uri)
         yield from super().__call__(videos)
 
 

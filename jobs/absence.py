@@ -1,0 +1,76 @@
+"""What a watch cannot do without and may find away: the store, MLflow, room on the disk, the inbox."""
+
+import logging
+import re
+from functools import partial
+from time import monotonic
+
+from engine import backoff, files, tracking
+from engine.backoff import Outage
+from engine.config import Config
+from engine.store import PatchStore
+from jobs.line import Line
+
+log = logging.getLogger("jobs.watch")
+
+
+class Absence(Outage):
+    """An outage that is told over the line, too: what is away, when it turns out to be another thing, and when all is back."""
+
+    def __init__(self, config: Config, line: Line) -> None:
+        settings = config.watch
+        wait = partial(backoff.delay, settings.seed, base=settings.backoff_s, most=settings.backoff_most_s)
+        super().__init__(monotonic, partial(log.warning, "%s", extra={"event": "outage"}), wait)
+        self.line, self.what = line, ""
+
+    def found(self, what: str, sentence: str) -> None:
+        """It failed again, for want of `what`: store, MLflow, disk or inbox."""
+        if what != self.what:
+            self.told_back()
+            self.line.tell("waits", what)
+            self.what = what
+        self.failed(sentence)
+
+    def over(self) -> None:
+        super().over()
+        self.told_back()
+
+    def told_back(self) -> None:
+        if self.what:
+            self.line.tell("goes on", self.what)
+        self.what = ""
+
+
+def away() -> tuple[type[BaseException], ...]:
+    """What is raised where a store, a bucket or a server does not answer."""
+    return *files.unreadable(), *tracking.troubles()
+
+
+def gone() -> tuple[type[BaseException], ...]:
+    """The same amid a batch, and that a table is not there; KeyError and IndexError, which come with it, are bugs."""
+    return LookupError, *away()
+
+
+def reach(store: PatchStore) -> None:
+    """OSError where the store is not there: a folder that is not mounted looks as if it never was."""
+    try:
+        store.open("videos")
+    except LookupError as error:
+        raise OSError(f"the store {store.uri} is away: {error}") from error
+
+
+def lacking(error: BaseException, config: Config, store: PatchStore) -> str:
+    """What is to blame for an error: disk, store, MLflow, or "" where there is room and both answer."""
+    if backoff.is_full(error):
+        return "disk"
+    for what, ask in (("store", partial(reach, store)), ("MLflow", partial(tracking.reach, config))):
+        try:
+            ask()
+        except away():
+            return what
+    return ""
+
+
+def names_below(root: str, text: str) -> bool:
+    """Whether a text holds the address of something below `root`, and not only its own."""
+    return re.search(re.escape(root.rstrip("/")) + r"/+[^/\s'\"]", text) is not None

@@ -1,0 +1,57 @@
+"""What the process that works tells of itself over its line, and what meters make of it.
+
+| word | said with it |
+|---|---|
+| standing by, watching | |
+| busy, idle, alive, keeping up, kept up | |
+| looked | backlog, quarantined: how many |
+| waits, goes on | what is away: store, MLflow, disk or inbox |
+| failed | |
+| frames | a stage, and how many came out of it |
+| batch | at, batch, videos, refused, patches, frames, reasons: how many of each, latencies: seconds of each video |
+| versions | the newest of each table |
+
+None of it is a name, and of each thing are few.
+"""
+
+from typing import Any, Protocol
+
+TABLES = ("patches", "frames", "videos")
+
+
+class Takes(Protocol):
+    """Meters of either kind."""
+
+    def add(self, name: str, amount: float, **labels: str) -> None: ...
+
+    def put(self, name: str, value: float, **labels: str) -> None: ...
+
+    def see(self, name: str, value: float) -> None: ...
+
+
+def measure(meters: Takes, word: str, said: Any) -> None:
+    """Count what was told."""
+    if word == "batch":
+        measure_batch(meters, said)
+    elif word == "looked":
+        meters.put("endocurate_backlog_sources", said["backlog"])
+        meters.put("endocurate_quarantined_sources", said["quarantined"])
+    elif word == "versions":
+        for table, version in said.items():
+            meters.put("endocurate_table_version", version, table=table)
+    elif word == "frames":
+        meters.add("endocurate_frames_total", said[1], stage=said[0])
+    elif word == "failed":
+        meters.add("endocurate_failed_tries_total", 1)
+    elif word == "waits":
+        meters.add("endocurate_outages_total", 1, reason=said)
+
+
+def measure_batch(meters: Takes, said: dict[str, Any]) -> None:
+    meters.add("endocurate_batches_total", 1)
+    meters.add("endocurate_patches_total", said["patches"])
+    meters.add("endocurate_frames_total", said["frames"], stage="commit")
+    for reason, count in said["reasons"].items():
+        meters.add("endocurate_videos_total", count, reason=reason)
+    for seconds in said["latencies"]:
+        meters.see("endocurate_latency_seconds", seconds)

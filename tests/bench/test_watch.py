@@ -1,0 +1,232 @@
+"""What a batch of `watch` costs: with models kept and loaded anew, into small stores and large ones, and how soon rows are there.
+
+Side by side in one run; a ratio is the median of those of pairs. Clips are simulated, scorers have random weights.
+"""
+
+import functools
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from engine import flow, mae, schema, simulate, videos
+from engine.inbox import Waiting
+from engine.knobs import amend
+from engine.listing import key_of
+from engine.store import PatchStore, WriteRows
+from jobs import ingest, probe
+from jobs.recipes import tiny
+from jobs.watcher import Watcher
+from tests.bench import rows
+
+ROOT = Path(__file__).resolve().parents[2]
+WIDTH = probe.width(tiny())
+PER_VIDEO = 100  # patches: little, so that the ledger is long
+TURNS = 7
+STORES = {"10": 10, "1,000": 1000, "1,000,000": int(1_000_000 * rows.SCALE)}  # patches
+
+
+def small_clips(folder, count, first=0, seconds=1.0):
+    folder.mkdir(parents=True)
+    for seed in range(first, first + count):
+        simulate.write_clip(folder / f"{seed}.mp4", seed, seconds=seconds, fps=5, height=160, width=192)
+
+
+def config_of(folder, *knobs):
+    mae.save(mae.MAE(tiny().difficulty.mae), str(folder / "scorer"))
+    return amend(
+        tiny(), [f"difficulty.checkpoint={folder}/scorer", f"store.uri={folder}/store", f"videos.uri={folder}/inbox", "where=here", *knobs]
+    )
+
+
+# -- models -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(0)
+def test_a_batch_of_one_small_clip_with_models_kept_and_loaded_anew(tmp_path):
+    """By turns into one store; the recipe tiny, with LiteMedSAM."""
+    small_clips(tmp_path / "inbox", 2 * TURNS + 2)
+    config = config_of(tmp_path)
+    store = ingest.opened(config)
+    sources, kept = videos.find(config.videos.uri), flow.Workbench(lambda stage, frames: None)
+    work, found = ingest.steps(config, store), {"anew": [], "kept": []}
+    for number in range(len(sources)):
+        name, execute = ("anew", flow.run_here) if number % 2 else ("kept", kept)
+        began = time.perf_counter()
+        made = list(ingest.batches(config, store, sources.slice(number, 1), work, ingest.Progress(1), execute))
+        found[name].append(time.perf_counter() - began)
+        assert [row["reason"] for row in pa.concat_tables(made).to_pylist()] == [None]
+    anew, again = found["anew"][1:], found["kept"][1:]  # without the first of each, which imports
+    ratio = statistics.median(one / other for one, other in zip(again, anew, strict=True))
+    print(f"\na batch of one clip of 1 s, {rows.load()}: loaded anew {statistics.median(anew):.2f} s, ", end="")
+    print(f"kept {statistics.median(again):.2f} s, ratio {ratio:.2f} (median of {len(anew)} pairs)")
+
+
+# -- the size of the store ----------------------------------------------------------------------------------------------------------
+
+
+class Line:
+    stopping = False
+
+    @contextmanager
+    def at_work(self):
+        yield
+
+    def tell(self, word, said=""):
+        pass
+
+    def beat(self):
+        pass
+
+
+class Taking(Watcher):
+    """A watcher that takes in what it is given; with `bare`, rows come from nowhere and nothing is decoded."""
+
+    def __init__(self, config, bare):
+        store = PatchStore(config.store.uri)
+        record = SimpleNamespace(log=lambda *given, **named: None)
+        super().__init__(config, store, ingest.steps(config, store), Line(), record)
+        if bare:
+            self.execute = self.bare
+
+    def bare(self, steps, table):
+        if steps[-1].stage is not WriteRows:
+            yield from flow.run_here(steps, table)
+            return
+        writer = WriteRows(*steps[-1].arguments)
+        for name in table["video_id"].to_pylist():
+            yield from writer(renamed(name))
+
+    def seconds(self, sources):
+        """What it takes to take these in, from the first word on disk to the last."""
+        now = time.monotonic()
+        batch = [Waiting(row, key_of(row), now, now, now, 1) for row in sources.to_pylist()]
+        self.inbox.waiting = {one.row["uri"]: one for one in batch}
+        began = time.perf_counter()
+        self.take_in(batch)
+        took = time.perf_counter() - began
+        assert not self.inbox.waiting
+        return took
+
+
+@functools.cache
+def template():
+    return rows.scored(1, 1, PER_VIDEO, WIDTH, False)
+
+
+def renamed(name):
+    """The rows of a video of PER_VIDEO patches under another id."""
+    table = template()
+    for column in ("video_id", "frame_id", "patch_id"):
+        place = table.schema.get_field_index(column)
+        whole = [value and value.replace(rows.video_id(1), name) for value in table[column].to_pylist()]
+        table = table.set_column(place, table.schema.field(column), pa.array(whole, pa.string()))
+    per_frame = [None if row["frame_id"] is None else rows.PER_FRAME for row in table.select(["frame_id"]).to_pylist()]
+    per_frame[-1] = PER_VIDEO // rows.PER_FRAME
+    return table.set_column(table.schema.get_field_index("expected"), schema.EXPECTED, pa.array(per_frame, pa.int32()))
+
+
+def filled_store(uri, patches):
+    """Of videos that were taken in many at a time."""
+    store = PatchStore(uri)
+    store.create(WIDTH)
+    each = min(patches, PER_VIDEO)
+    count = patches // each
+    for first in range(0, count, 500):
+        some = min(500, count - first)
+        table = rows.scored(10**6 + first, some, each, WIDTH, False)
+        store.commit(pa.concat_tables(WriteRows(uri)(table)), rows.sources(10**6 + first, some), rows.STAMP)
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("bare", [True, False], ids=["bookkeeping alone", "all of it"])
+def test_ten_new_videos_into_stores_of_three_sizes(tmp_path, bare):
+    rows.room_for(1.5 * rows.SCALE, tmp_path)
+    watchers, inbox = {}, tmp_path / "clips"
+    if bare:
+        inbox.mkdir()
+        for number in range(10 * (TURNS + 1) * 3):
+            (inbox / f"{number}.mp4").write_bytes(f"video {number}".encode())
+    else:
+        small_clips(inbox, 10 * (TURNS + 1) * 3, seconds=0.4)
+    sources = videos.find(str(inbox))
+    for name, patches in STORES.items():
+        folder = tmp_path / name.replace(",", "")
+        folder.mkdir()
+        filled_store(str(folder / "store"), patches)
+        watchers[name] = Taking(config_of(folder, "patches.proposer=crops", "patches.per_frame=2"), bare)
+    found = {name: [] for name in STORES}
+    for turn in range(TURNS + 1):
+        for place, (name, watcher) in enumerate(watchers.items()):
+            found[name].append(watcher.seconds(sources.slice(10 * (3 * turn + place), 10)))
+    print(f"\n10 new videos into a store of so many patches, {'nothing decoded, ' * bare}{rows.load()}, {TURNS} turns:")
+    for name, took in found.items():
+        ratio = statistics.median(one / other for one, other in zip(took[1:], found["10"][1:], strict=True))
+        print(f"{name:>12} patches {statistics.median(took[1:]):8.3f} s   {ratio:.2f} of the smallest")
+
+
+# -- from arrival to rows -------------------------------------------------------------------------------------------------------------
+
+ARRIVING, APART = 40, 2.0  # clips, and seconds between two on average
+LOOP = """
+import subprocess, sys, time
+while True:
+    subprocess.run([sys.executable, "-m", "jobs", "ingest", *sys.argv[1:]], check=False, stderr=subprocess.DEVNULL)
+    time.sleep(1)
+"""
+PROMPT = ["watch.look_s=1", "watch.settle_s=1", "watch.batch_s=0"]  # the loop takes what it finds, at rest or not
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(0)
+def test_seconds_from_arrival_to_rows_beside_a_loop_that_calls_ingest(tmp_path):
+    """One after the other, the same clips at the same moments; a row is there when the ledger has it."""
+    small_clips(tmp_path / "clips", ARRIVING)
+    print(f"\n{ARRIVING} clips of 1 s, one every {APART:g} s on average; {rows.load()}; seconds from arrival to rows: median, p99")
+    for name, command in {"watch": ["-m", "jobs", "watch"], "a loop of ingest": ["-c", LOOP]}.items():
+        folder = tmp_path / name.replace(" ", "-")
+        (folder / "inbox").mkdir(parents=True)
+        config_of(folder)
+        knobs = [
+            f"difficulty.checkpoint={folder}/scorer",
+            f"store.uri={folder}/store",
+            f"videos.uri={folder}/inbox",
+            "patches.proposer=crops",
+        ]
+        words = [sys.executable, *command, "tiny", "where=here", "patches.proposer=crops", *knobs, *(PROMPT if name == "watch" else [])]
+        with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+            took = delays(tmp_path / "clips", folder)
+            os.killpg(process.pid, signal.SIGKILL)
+        print(f"{name:20}{statistics.median(took):8.1f} {np.percentile(took, 99):8.1f}")
+
+
+def delays(clips, folder):
+    """Seconds from the moment that each clip lies in the inbox to that at which the ledger has it, the first one not counted."""
+    store, came, there = PatchStore(f"{folder}/store"), {}, {}
+    rng, waiting, due = np.random.default_rng(0), sorted(clips.iterdir()), time.monotonic()
+    while len(there) <= ARRIVING - 1:
+        now = time.monotonic()
+        if waiting and now >= due and (there or not came):  # the others once it runs
+            path = waiting.pop()
+            shutil.copy(path, folder / "inbox" / f".{path.name}")
+            (folder / "inbox" / f".{path.name}").rename(folder / "inbox" / path.name)  # whole from the first moment on
+            came[str(folder / "inbox" / path.name)] = now = time.monotonic()
+            due = now + float(rng.exponential(APART))
+        if store.has("videos"):
+            for uri in store.open("videos").to_table(columns=["uri"])["uri"].to_pylist():
+                there.setdefault(uri, time.monotonic())
+        time.sleep(0.1)
+    first = next(iter(came))
+    return [there[uri] - then for uri, then in came.items() if uri != first]

@@ -1,0 +1,130 @@
+"""Every notebook runs on a small store, says what it found there, and is kept without outputs."""
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from engine import schema, tracking
+from engine.knobs import amend
+from engine.store import PatchStore, WriteRows
+from engine.trails import Choice, Trail
+from jobs import report
+from jobs.recipes import tiny
+from tests import rows
+from tests.test_standings import marks
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+IDS = [letter * 32 for letter in "abcd"]
+
+
+def cells(name):
+    return json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A store of four videos, a matrix of two methods on it, and a pre-training whose looks were compared."""
+    config = amend(tiny(), [f"store.uri={tmp_path_factory.mktemp('notebooks')}/store"])
+    store = PatchStore(config.store.uri)
+    store.create(rows.WIDTH)
+    for video_id in IDS:
+        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id, 12))), rows.videos(video_id), rows.STAMP)
+    store.enter(pa.Table.from_pylist([result(method, seed) for method in ("random", "optidel") for seed in range(3)], schema.RESULT))
+    choice = Choice("robustness", 1, 2.0, None, (0.9, 0.8, 1.0), (0.1, 0.0, 0.2))
+    trail = Trail("a", "robustness", True, "Dice", "a set", [0, 1, 2], [0.4, 0.3, None], [[0.5], [0.6], [0.7]], [choice], 2, False)
+    with tracking.running(config, "transfer", "a", {}) as run:
+        run.keep("trail.json", trail.to_json().encode())
+    return config
+
+
+def result(method, seed):
+    tested = marks(0.5 + 0.1 * (method == "optidel"), seed)
+    row = dict.fromkeys(schema.RESULT.names) | {"fingerprint": f"{method}{seed}", "matrix": "m", "protocol": "p", "architecture": "mae"}
+    row |= {"method": method, "pool": "regions", "budget": 0.1, "seed": seed, "dataset": "polyps", "model": f"{method}{seed}", "at": "2026"}
+    row |= {"commit": "c", "setting": "s", "retained": 0.1, "images": 9, "miou": 0.5, "metrics": "{}", "measures": "{}"}
+    return row | {"names": list(tested.names), "counts": np.ravel(tested.counts).tolist()}
+
+
+def run(name, config, monkeypatch):
+    """The variables of a notebook after its last cell."""
+    monkeypatch.setenv("ENDOCURATE_STORE", config.store.uri)
+    left = {}
+    with mpl.rc_context({"backend": "agg", "figure.max_open_warning": 0}):
+        for cell in cells(name):
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), name, "exec"), left)
+        left["figures"] = len(plt.get_fignums())
+        plt.close("all")
+    return left
+
+
+def test_there_is_one_for_each_question():
+    assert NAMES == ["01_patches", "02_difficulty", "03_selection", "04_stopping", "05_benchmark", "06_theory"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_asks_a_question_and_is_kept_without_outputs(name):
+    first, *others = cells(name)
+    assert re.match(r"# .*\?\n", "".join(first["source"]))
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in others if cell["cell_type"] == "code")
+
+
+def test_the_first_counts_what_was_taken_in_and_rejected(config, monkeypatch, capsys):
+    left = run("01_patches", config, monkeypatch)
+    assert left["reasons"].to_pydict() == {"verdict": ["dark", "kept"], "frames": [4, 48]}
+    assert "taken in" in capsys.readouterr().out
+    assert left["figures"] == 3
+
+
+def test_the_second_tells_artefacts_from_anatomy_among_the_hard(config, monkeypatch):
+    left = run("02_difficulty", config, monkeypatch)
+    assert len(left["artefact"]) == 96
+    assert sum(len(tenth) for tenth in left["tenths"]) == 96
+    assert (np.diff([left["difficulty"][tenth].mean() for tenth in left["tenths"]]) >= 0).all()
+
+
+def test_the_third_chooses_by_every_method_within_one_budget(config, monkeypatch):
+    left = run("03_selection", config, monkeypatch)
+    sizes = PatchStore(config.store.uri).patches(["bytes"])["bytes"].to_numpy()
+    for made in left["chosen"].values():
+        assert 0 < made.retained <= 0.05 < made.retained + sizes.max() / sizes.sum()
+    assert left["table"].loc["optidel", "patches"] == len(left["chosen"]["optidel"].patch_ids)
+
+
+def test_the_fourth_shows_what_was_watched_and_what_rules_made_of_it(config, monkeypatch, capsys):
+    assert run("04_stopping", config, monkeypatch)["figures"] == 1
+    assert re.search(r"robustness +1 +2\.0 +0\.9 +0\.1", capsys.readouterr().out)
+
+
+def test_the_fifth_shows_every_cell_of_a_matrix(config, monkeypatch, capsys):
+    left = run("05_benchmark", config, monkeypatch)
+    assert "m: polyps, mae, 6 cells" in capsys.readouterr().out
+    assert [(one.method, one.seeds) for one in left["rows"]] == [("optidel", 3), ("random", 3)]
+
+
+def test_the_sixth_keeps_hard_examples_of_many_and_easy_ones_of_few(config, monkeypatch):
+    left = run("06_theory", config, monkeypatch)
+    error = {(alpha, keep): left["perceptron"].pruned(alpha, 0.6, 0.0, keep).error for alpha in (0.5, 10.0) for keep in ("hard", "easy")}
+    assert error[10.0, "hard"] < error[10.0, "easy"]
+    assert error[0.5, "easy"] < error[0.5, "hard"]
+
+
+@pytest.mark.slow
+def test_a_real_kernel_makes_a_copy_that_the_report_links_to_and_nothing_outside(config):
+    from notebooks.__main__ import main
+
+    main(config.store.uri)
+    report.run(config)
+    written = Path(config.store.uri, "report.html").read_text()
+    for name in NAMES:
+        page = Path(config.store.uri, "notebooks", f"{name}.html").read_text()
+        assert f'href="notebooks/{name}.html"' in written
+        assert not re.search(r"""(src|href)=["'](https?:)?//""", page)
+        assert "data:image/png" in page

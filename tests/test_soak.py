@@ -1,0 +1,75 @@
+"""Hundreds of clips arrive at random while the watcher is struck down at random: the tables are exact, memory flat, files few.
+
+SOAK_S seconds of it, ten minutes unless told: `SOAK_S=180 pytest -m slow tests/test_soak.py -s`.
+"""
+
+import json
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import theilslopes
+
+from engine.knobs import amend
+from engine.store import PatchStore, attempts, lock
+from jobs import ingest
+from jobs.recipes import tiny
+from tests.crashes import soak, strikes
+
+SECONDS = float(os.environ.get("SOAK_S", "600"))
+SETTLED = 0.3  # share of a process's life in which it fills its caches
+GROWTH = 0.05  # of its memory in as long a time as it was watched: less is flat
+FILES = 500  # at most, whatever arrives: seven tables, of each the versions since the last upkeep and some seconds
+
+
+def whole(store):
+    """What does not depend on names and times of files."""
+    found = strikes.rows_of(store)
+    kept = ("video_id", "reason", "detail", "frames", "kept", "patches")
+    return found | {"ledger": [{name: row[name] for name in kept} for row in found["ledger"]]}
+
+
+def plain(folder: Path, contents: dict[str, bytes]) -> str:
+    """The store of one ingest of these bytes."""
+    (folder / "plain").mkdir()
+    for name, data in contents.items():
+        (folder / "plain" / f"{name}.mp4").write_bytes(data)
+    places = [f"videos.uri={folder}/plain", f"store.uri={folder}/once", f"difficulty.checkpoint={folder}/scorer"]
+    ingest.run(amend(tiny(), [*soak.KNOBS, *places]))
+    return f"{folder}/once"
+
+
+def slope(samples):
+    """Share by which the memory of the process that was watched longest grows in that time, by the median of all pairs' slopes."""
+    pids, times, megabytes = (np.array(column) for column in zip(*samples, strict=True))
+    longest = max(set(pids), key=lambda pid: np.ptp(times[pids == pid]))
+    then, held = times[pids == longest], megabytes[pids == longest]
+    later = then > then[0] + SETTLED * np.ptp(then)
+    fit = theilslopes(held[later], then[later])
+    return fit.slope * np.ptp(then[later]) / np.median(held), np.median(held), np.ptp(then)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 1500)
+def test_soak(tmp_path):
+    inbox, watching = soak.soak(tmp_path, SECONDS)
+    store = PatchStore(str(watching.store))
+    found = {row["video_id"]: row for row in store.ledger().to_pylist()}
+    said = (tmp_path / "said").read_text().splitlines()
+    growth, memory, life = slope(watching.memory)
+    files = max(watching.files)
+    print(f"\n{SECONDS:g} s: {inbox.told}; faults {watching.done}; {len(found)} videos in the ledger")
+    print(f"memory of a process over {life:.0f} s: {memory:.0f} MB, growth {100 * growth:+.1f} %; files at most {files}")
+    assert set(watching.codes) <= {0}
+    assert {soak.video_id(data) for data in inbox.now.values()} <= found.keys() <= inbox.ever.keys()
+    assert not [row for row in found.values() if row["reason"] in ("quarantined", "unreadable")]
+    once = plain(tmp_path, {name: inbox.ever[name] for name in found})
+    assert strikes.verdict(whole(store.uri), whole(once)) == "equal"
+    assert not attempts.begun(store)
+    assert [json.loads(line) for line in said]
+    assert growth < GROWTH
+    assert files < FILES
+    oldest = store.open("locks").versions()[0]["timestamp"]
+    assert datetime.now() - oldest < lock.OUTDATED + timedelta(seconds=max(SECONDS, 300))  # swept at every upkeep
