@@ -149,7 +149,7 @@ def test_a_missing_and_a_wrong_token_are_told_apart(asking, monkeypatch, capsys,
     ("words", "sentence"),
     [
         (["ingest", "cluster", "store.uri=s3://a/b"], "ingest with these knobs is for GPUs and the cluster has none"),
-        (["ingest", "tiny"], "the smallest pools of ingest need 6.25 CPUs at once and the cluster has 3: take a larger one"),
+        (["ingest", "tiny"], "the smallest pools of ingest need 5.25 CPUs at once and the cluster has 3: take a larger one"),
     ],
 )
 def test_a_cluster_that_cannot_begin_a_job_is_not_given_it(asking, capsys, words, sentence):
