@@ -43,7 +43,7 @@ OFFICIAL_NAMES = {
 
 
 class DamagedError(ValueError):
-    """A file of weights, or of what goes with them, that cannot be read."""
+    """A file of weights, or of what goes with them, that cannot be read or holds what are no numbers."""
 
 
 def read(path: str, kind: str = "mae") -> tuple[State, dict[str, object]]:

@@ -73,7 +73,8 @@ class Tasks:
     """
 
     def __init__(self, config: Config, run: str, steps: int) -> None:
-        self.monitor, self.score, self.run, self.steps = Monitor(config.transfer), Score(config), run, steps
+        self.monitor, self.score = Monitor(config.transfer, config.pretrain.epochs), Score(config)
+        self.run, self.steps = run, steps
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool:
         if epoch == 0 and self.monitor.due(0):
@@ -161,7 +162,7 @@ class Watched:
 def watch(config: Config, key: str, record: tracking.Run, steps: int, run: str = "") -> Watched:
     """The look at a pre-training of so many steps an epoch; by tasks beside the `run` of Ray Train, else in a thread."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    look = Tasks(config, run, steps) if run else Looker(config.transfer, Score(config), device)
+    look = Tasks(config, run, steps) if run else Looker(config.transfer, Score(config), device, config.pretrain.epochs)
     return Watched(look, record, Kept(config, key))
 
 

@@ -137,7 +137,7 @@ class Checkpoints:
         return sorted(found.split("/")[-2] for found in fs.glob(f"{root}/step-*/{STATE}"))
 
     def newest(self, folder: Path) -> Path | None:
-        """A copy of the newest in `folder`, of what is there of it: what lacks a file is damaged, as its reader says; None before the first."""
+        """A copy of the newest in `folder`, None before the first; of what is there: that a file is gone its reader says."""
         if not (names := self.names()):
             return None
         fs, root = files.locate(self.uri)
