@@ -57,7 +57,13 @@ class Score:
 
 
 def fingerprint(config: Config) -> str:
-    """Names a watch: the target images by what they show, wherever they lie, and all knobs of transfer."""
+    """Names a watch: the target images by what they show, wherever they lie, and all knobs of transfer.
+
+    None of these is free, as some of TrainConfig are. What is looked at and how it is scored, when, and what counts as better say which
+    model is the best and when to end, and `wait` says the latter too: without it a training goes on until a score is there, and what it
+    learns meanwhile may be exported. `keep` alone changes nothing of what is exported, but what else is left: a training that ended
+    without it has no models for the job transfer to compare, and one that went on with it would lack those of its earlier looks.
+    """
     return config.transfer.model_copy(update={"uri": ""}).fingerprint() + Score(config).targets.fingerprint
 
 
