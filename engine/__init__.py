@@ -13,6 +13,7 @@ front of the flow
     inbox        what is new in a folder, and has come to rest
     files        local paths and addresses, and what their file systems raise
     clip         an open container, its best stream, and what is wrong with it
+    dicom        DICOM endoscopy objects: the film or the pictures in them, and no word of the patient
     decode       the moments of a video, upright and exact in time
     content      the endoscope's picture inside the frame
     text         burnt-in text, found by a detector
@@ -44,6 +45,7 @@ choosing and training
     pool         what a method of selection may look at: columns, and embeddings as a stream
     clusters     k-means over a stream of embeddings, and what is alike inside a cluster
     selection    ranks patches and cuts at the budget
+    drift        whether new video is like what came before: distances, and thresholds by resampling videos
     judge        a selection without training: coverage, variety, artefacts, duplicates, and what a model could learn
     synthesis    patches become training images
     rebuild      training images made again from their rows, and compared
@@ -77,6 +79,7 @@ around
     backoff      how long to wait before what failed is tried again
     metrics      what a job counts and measures, for Prometheus
     plan         from measured times to pool sizes, frames a second, the bottleneck and the cost
+    fleet        the nodes that a plan takes, and a simulation of the pipeline on 1 to 1,000 GPUs
     tracking     MLflow runs, written to also while the server is lost
     charts       the report's charts as numbers
     entries      results of a matrix side by side, those that failed, and what may flatter them
@@ -85,6 +88,8 @@ around
     boards       its tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
     pruning      the theory's figures as numbers, and what it says of a choice
+    followed     what followed the batches of a watcher, as numbers for the page
+    outcomes     what evaluations came to side by side
     report       one HTML page of it all
     mucosa       textures of the simulated wall
     colon        the simulated tunnel and its polyps

@@ -35,6 +35,20 @@ class Nameless:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
+@dataclass(frozen=True)
+class Clock:
+    """When frames are shown whose time a count tells: frame n at at(n) * base seconds."""
+
+    base: Fraction
+    ticks: tuple[int, ...] = ()  # of the first frames where they are not even
+
+    def at(self, number: int) -> int:
+        if not self.ticks:
+            return number
+        behind = number - len(self.ticks) + 1
+        return self.ticks[number] if behind <= 0 else self.ticks[-1] + behind * max(1, self.ticks[-1] // len(self.ticks))
+
+
 @dataclass
 class Clip:
     """An open container, its best video stream, and what reading it has shown so far."""
@@ -49,13 +63,14 @@ class Clip:
     first: int = 0  # pts of the first frame
     last: int = 0  # pts of the frame before
     clockless: bool = False  # the file has no presentation times: they are counted
+    clock: Clock | None = None  # what stands around the stream says so, and how
     wanted: int | None = None  # pts before which no frame is looked at, where that is known
     leaps: bool = False  # what is not looked at may be left out up to a keyframe
 
 
 @contextmanager
-def opened(file: Any) -> Iterator[Clip]:
-    """The clip in an open binary file; VideoError says why there is none."""
+def opened(file: Any, cut: bool = False) -> Iterator[Clip]:
+    """The clip in an open binary file, of which `cut` says that it breaks off; VideoError says why there is none."""
     file.seek(0)
     head, size = file.read(12), file.seek(0, 2)
     file.seek(0)
@@ -64,13 +79,13 @@ def opened(file: Any) -> Iterator[Clip]:
     try:
         container = av.open(Nameless(file), mode="r", options=options, metadata_errors="ignore", buffer_size=BLOCK)
     except av.FFmpegError as error:
-        raise unopened(head) from error
+        raise unopened(head, cut) from error
     with container:
-        yield Clip(container, video_stream(container), cut=shorter)
+        yield Clip(container, video_stream(container), cut=shorter or cut)
 
 
-def unopened(head: bytes) -> VideoError:
-    if head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
+def unopened(head: bytes, cut: bool) -> VideoError:
+    if cut or head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
         return VideoError("truncated", "The file starts like a video and breaks off before the first frame can be found.")
     return VideoError("not a video", "The content is of no known video format.")
 

@@ -183,6 +183,28 @@ def added_likeness(vectors: Block, new: Rows) -> Floats:
     return fine(found)
 
 
+def likest_earlier(vectors: Block, new: Rows) -> tuple[Floats, Rows]:
+    """For each of the rows `new` (m,), which rise, the largest cosine (m,) with any row before it (n, width), and the first such row (m,).
+
+    -1 and -1 for the first row of all. The cosines are those of `earlier_likeness`, to the last bit.
+    """
+    rows, none = whole(vectors), np.float32(-2 * LENGTH)  # below what any cosine comes to
+    scales, found, place = inverse(rows), np.full(len(new), -1, np.float32), np.full(len(new), -1, np.int64)
+    for start in range(0, len(new), TILE):
+        part, mine = slice(start, start + TILE), new[start : start + TILE]
+        with_mine = times(rows[mine])
+        for first in range(0, int(mine[-1]), TILE):
+            some = slice(first, first + TILE)
+            products = with_mine(rows[some]) * scales[some, None] * scales[mine]
+            products = np.where(np.arange(len(rows))[some, None] < mine, fine(products), none)
+            best = products.argmax(axis=0)
+            likeness = products[best, np.arange(len(mine))]
+            better = (likeness > found[part]) | ((place[part] < 0) & (likeness > none))
+            found[part] = np.where(better, likeness, found[part])
+            place[part] = np.where(better, best + first, place[part])
+    return found, place
+
+
 def covered(vectors: Block, thresholds: Floats) -> NDArray[np.uint32]:
     """Greedy cover of the rows (n, width) in order, for up to 32 rising thresholds at once: (n,) bits, bit e of a row set where it is kept.
 

@@ -8,7 +8,7 @@ here, so a wrong knob is refused before any hardware is touched.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from engine.models import EvaluateConfig, MAEConfig, Positive, Precision, Section, Seed, SimCLRConfig, TrainConfig, check_dpt
 from engine.settings import (
@@ -219,6 +219,25 @@ class Config(Section):
     theory: TheoryConfig = TheoryConfig()
     tracking: TrackingConfig = TrackingConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def keeps_selections_that_can_be_made(self) -> Self:
+        self.maintained()
+        if self.watch.retrain and not self.watch.selections:
+            raise ValueError("watch.retrain=True trains on the first of watch.selections, and there is none")
+        return self
+
+    def maintained(self) -> list[SelectionConfig]:
+        """The selections that the job watch keeps current; ValueError for one that is none."""
+        found = []
+        for one in self.watch.selections:
+            named = dict(zip(("method", "budget", "unit"), one.split(":"), strict=False))
+            try:
+                found.append(SelectionConfig.model_validate(self.selection.model_dump() | named))
+            except ValidationError as error:
+                told = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"watch.selections={one}: {told}; expected method:budget or method:budget:unit") from error
+        return found
 
     @model_validator(mode="after")
     def probe_trains_the_scorer(self) -> Self:

@@ -1,6 +1,7 @@
 """The moments of a video: which frames are looked at, each upright, as RGB, with its exact presentation time."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain, islice
 from math import ceil
@@ -11,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.clip import Clip, Image, VideoError, decoded, judge, opened, upright
+from engine import dicom
+from engine.clip import Clip, Clock, Image, VideoError, decoded, judge, opened, upright
 from engine.config import FramesConfig
 from engine.files import images_of
 
@@ -19,6 +21,7 @@ Stamped = tuple[Any, int, Fraction]  # a decoded frame, its pts, its time base
 
 INDEXED = ("mov", "matroska")  # containers with a presentation time per frame and an index of keyframes: seeks are exact
 REFERENCES = ("h264", "mpeg2video", "mpeg4")  # codecs whose packets say for certain whether another frame needs them
+BARE = ("h264", "hevc", "mpegvideo", "m4v")  # streams in no container: FFmpeg makes their times up
 SURVEYED = 2000  # packets read, not decoded, to measure the distance of keyframes
 
 
@@ -45,17 +48,33 @@ def sampled(file: Any, config: FramesConfig) -> Iterator[Moment]:
     """
     ways: dict[str, Callable[[Clip, FramesConfig, int | None], Iterator[Stamped]]]
     ways = {"seconds": on_the_grid, "keyframes": keyframes, "all": straight}
-    with opened(file) as clip:
+    source = dicom.read(file)
+    if isinstance(source, dicom.Pictures):
+        yield from pictured(source, config)
+        return
+    with shown(file, source) as clip:
         step = keyframe_step(clip)
-    with opened(file) as clip:
-        refuse_small(clip, config)
+    with shown(file, source) as clip:
+        refuse_small(clip.stream.codec_context.width, clip.stream.codec_context.height, config)
         for frame, pts, base in ways[config.sampling](clip, config, step):
             yield Moment(pts, base, upright(frame))
         judge(clip)
 
 
-def refuse_small(clip: Clip, config: FramesConfig) -> None:
-    width, height = clip.stream.codec_context.width, clip.stream.codec_context.height
+@contextmanager
+def shown(file: Any, film: dicom.Film | None) -> Iterator[Clip]:
+    """The clip in a file, or that in a DICOM object, whose tags tell the time where the stream itself does not."""
+    if film is None:
+        with opened(file) as clip:
+            yield clip
+        return
+    with opened(film.file, film.cut) as clip:
+        if clip.container.format.name in BARE:
+            clip.clock = film.clock or dicom.even(clip.stream.codec_context.framerate)
+        yield clip
+
+
+def refuse_small(width: int, height: int, config: FramesConfig) -> None:
     if 0 < min(width, height) < config.min_side:  # 0: a broken header, whose video has no frames either
         raise VideoError("too small", f"The frames have {width} x {height} pixels; frames.min_side asks for {config.min_side}.")
 
@@ -84,6 +103,24 @@ def on_the_grid(clip: Clip, config: FramesConfig, step: int | None) -> Iterator[
         if step is not None and wanted - pts > step:
             frames = stamped(clip, reached(clip, wanted, step))
         found = next((candidate for candidate in frames if candidate[1] >= wanted), None)
+
+
+def pictured(pictures: dicom.Pictures, config: FramesConfig) -> Iterator[Moment]:
+    """As `sampled`, of pictures each of which is whole by itself."""
+    refuse_small(pictures.width, pictures.height, config)
+    every, base, first = Fraction(str(config.every_s)), pictures.clock.base, pictures.clock.at(0)
+    wanted, found, broken = first, 0, 0
+    for number in range(pictures.count):
+        pts = pictures.clock.at(number)
+        if config.sampling == "seconds" and pts < wanted:
+            continue
+        image = pictures.picture(number)
+        if image is None:
+            broken += 1
+            continue
+        yield Moment(pts, base, image)
+        found, wanted = found + 1, first + ceil(((pts - first) * base // every + 1) * every / base)
+    dicom.judge(pictures, found, broken)
 
 
 def keyframe_step(clip: Clip) -> int | None:
@@ -119,12 +156,13 @@ def starts_at(clip: Clip, key: int) -> bool:
 def stamped(clip: Clip, frames: Iterator[Any]) -> Iterator[Stamped]:
     """Frames with their presentation time; where the file has none (raw streams, some AVI) frame n is at n / average rate."""
     rate = Fraction(clip.stream.average_rate or 25)
+    clock = clip.clock or Clock(1 / rate)
     for frame in frames:
         if clip.frames == 0:
-            clip.clockless = frame.pts is None
-            clip.first = 0 if frame.pts is None else frame.pts
-        base = 1 / rate if clip.clockless else clip.stream.time_base
-        missing = clip.frames if clip.clockless else clip.last + max(1, round(1 / (rate * base)))
+            clip.clockless = frame.pts is None or clip.clock is not None
+            clip.first = clock.at(0) if clip.clockless else frame.pts
+        base = clock.base if clip.clockless else clip.stream.time_base
+        missing = clock.at(clip.frames) if clip.clockless else clip.last + max(1, round(1 / (rate * base)))
         clip.last = missing if clip.clockless or frame.pts is None else frame.pts
         clip.frames += 1
         yield frame, clip.last, base
@@ -151,11 +189,15 @@ def reached(clip: Clip, wanted: int, step: int) -> Iterator[Any]:
 
 def glimpses(file: Any, count: int = 8) -> list[Image]:
     """Up to `count` frames spread over the video, wherever a seek lands; of a short or unseekable one, among its first 300."""
-    with opened(file) as clip:
+    source = dicom.read(file)
+    if isinstance(source, dicom.Pictures):
+        numbers = sorted({source.count * (2 * number + 1) // (2 * count) for number in range(count)})
+        return [image for number in numbers if number < source.count and (image := source.picture(number)) is not None]
+    with shown(file, source) as clip:
         found = spread(clip, count)
     if len(found) >= min(4, count):
         return list(found.values())
-    with opened(file) as clip:
+    with shown(file, source) as clip:
         return thinned(islice(decoded(clip), 300), count)
 
 

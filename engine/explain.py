@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.schema import FRAME_PROPOSER
-from engine.store import PatchStore, quoted
+from engine.store import PatchStore, alike, quoted
 
 Tree = dict[str, Any]
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # by job: {"run", "status", "tags", "params"}
@@ -105,7 +105,7 @@ class Explainer:
         frame = self.frames(row["video_id"], f"frame_id = {quoted([row['frame_id']])}")[0]
         knobs = self.knobs(row["video_id"])
         tree = {"patch": patch_id, **{name: row[name] for name in columns}, "decisions": regional(row, frame, knobs)}
-        tree |= {"frame": self.frame(frame, knobs), "video": self.taken_in(row["video_id"])}
+        tree |= {"looks like": alike.of(self.store, patch_id), "frame": self.frame(frame, knobs), "video": self.taken_in(row["video_id"])}
         return tree | ({"used by": self.users(f"patch_id = {quoted([patch_id])}")} if used else {})
 
     def moment(self, video: str, moment: str) -> Tree:

@@ -80,13 +80,13 @@ def is_file(info: dict[str, Any]) -> bool:
 
 
 def is_still(fs: Any, path: str) -> bool:
-    """True for a still image, by its first bytes; what cannot be read is none."""
+    """True for a still image, by its first bytes; what cannot be read is none, nor is a DICOM object, whose first 128 may be anything."""
     try:
         with fs.open(path, "rb", block_size=1 << 12) as file:
-            head = file.read(16)
+            head = file.read(132)
     except unreadable():
         return False
-    return bool(head.startswith(STILLS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"))
+    return head[128:] != b"DICM" and bool(head.startswith(STILLS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"))
 
 
 def images_of(fs: Any, folder: str) -> list[str]:

@@ -49,6 +49,11 @@ class WatchConfig(Section):
     backoff_most_s: Annotated[float, Field(gt=0)] = 300.0  # however often it was repeated
     grace_s: Annotated[float, Field(gt=0)] = 25.0  # from SIGTERM to the end; Kubernetes kills after 30
     upkeep_s: Annotated[float, Field(gt=0)] = 3600.0  # between two rounds of `maintain`; a day of batches makes thousands of versions
+    # What follows a batch. Selections that are kept current, each method:budget or method:budget:unit; the rest is as selection.* says.
+    selections: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+:[0-9.e+-]+(:[a-z_]+)?$")], ...] = ()
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01  # share of days of a source like all before that drift says are not
+    gain: Annotated[float, Field(ge=0)] = 0.1  # estimated, over what the newest model was trained on, from which to train again pays
+    retrain: bool = False  # whether it is trained then, by the first of `selections`
     once: bool = False  # end when nothing is left to take in, for a job that is started by the clock
     port: Annotated[int, Field(ge=0, le=65535)] = 0  # of /healthz and /metrics; 0: none, since two watchers would want the same
     host: Address = "127.0.0.1"  # that it listens at, this machine alone; 0.0.0.0 in a container, whose probes come from outside

@@ -19,6 +19,11 @@ JOBS = {
     "ingest": "video in, scored patches into the store; what the ledger has is skipped",
     "watch": "the same for as long as it runs: takes in what arrives, waits for what is away, sets aside what cannot be taken in",
     "requeue": "let quarantined video be tried again: requeue store.uri=... VIDEO_ID, or all",
+    "alike": "mark the patches that look like one stored before them, by the clusters that a choice made",
+    "rescore": "score the patches that came in with another scorer by that of now, and change to it once all are scored",
+    "selections": "choose anew what watch.selections says, where the patches changed",
+    "drift": "hold the video of every source and day beside all before: distances, alarms with a reason",
+    "worth": "what the selection of now is estimated to be ahead of the one that the newest model was trained on",
     "plan": "measure each stage on a sample of the video: pool sizes, frames/s, the bottleneck, hours and cost of plan.hours of video",
     "probe": "train the scorer on a random sample of the video",
     "score": "scores or embeddings of the stored patches by another model, score.by, beside those they came in with",
@@ -31,6 +36,7 @@ JOBS = {
     "benchmark": "a matrix of methods, budgets, data sets, seeds and architectures: benchmark small, benchmark paper, or a YAML file",
     "theory": "what pruning should do by the theory of the perceptron, beside simulation; the report draws it",
     "datasets": "the data sets by name with their published counts; with evaluate.uri or videos.uri what of one lies there",
+    "submit": "run a job on the cluster of RAY_ADDRESS, once, and follow it: submit [--again] [--kubernetes[=apply]] JOB ...",
     "query": 'SQL over the tables: query store.uri=... "SELECT ..."',
     "nearest": "the lookup.k patches that look most like one: nearest store.uri=... PATCH_ID",
     "hardest": "the lookup.k patches that are hardest for the scorer",
@@ -48,6 +54,7 @@ SUBJECTS = {  # jobs that are asked about something, and what
     "nearest": "the id of one patch, as in: nearest store.uri=store lookup.k=5 PATCH_ID",
     "explain": "one id of a patch, frame (video@milliseconds), training image, selection or video, or the beginning of one",
 }
+SUBMITTED = ("--again", "--kubernetes", "--kubernetes=apply")
 KNOB = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 GONE = re.compile(r".*Not found: \S*?([^/\s]+)\.lance/([^\s,]+).*")  # what Lance says of a file that it was promised
 USAGE = "usage: python -m jobs JOB [RECIPE | file.yaml] [knob=value ...]"
@@ -81,7 +88,7 @@ def start(job: str, config: Config, rest: list[str]) -> int:
     quiet.begin(config.watch.log if job == "watch" else "text")
     work = importlib.import_module(f"jobs.{job.replace('-', '_')}")
     try:
-        work.run(config, *rest)
+        return int(work.run(config, *rest) or 0)
     except MemoryError as error:
         quiet.complain(f"endocurate {job}: out of memory; lower the batch or what is done at a time ({sentence(error)})")
         return 1
@@ -93,7 +100,6 @@ def start(job: str, config: Config, rest: list[str]) -> int:
     except KeyboardInterrupt:
         quiet.complain(f"endocurate {job}: interrupted; what was committed stays, the same command goes on from there")
         return 130
-    return 0
 
 
 def mendable() -> tuple[type[BaseException], ...]:
@@ -113,8 +119,20 @@ def parse(words: list[str]) -> tuple[str, Config, list[str]]:
     job, *rest = words
     if job not in JOBS:
         raise ValueError(f"there is no job {job!r}; the jobs are {', '.join(JOBS)}")
+    if job == "submit":
+        return job, parse(asked_of_submit(rest))[1], rest
     config, asked = matrix_and_knobs(rest) if job == "benchmark" else recipe_and_knobs(job, rest)
     return job, config, asked
+
+
+def asked_of_submit(words: list[str]) -> list[str]:
+    """The command that is to be submitted; ValueError for none, for what is no word of `submit`, and for a job of this machine."""
+    command = [word for word in words if not word.startswith("--")]
+    if strange := [word for word in words if word.startswith("--") and word not in SUBMITTED]:
+        raise ValueError(f"submit knows no {strange[0]}; expected {', '.join(SUBMITTED)} or nothing before the job")
+    if not command or command[0] in ("submit", "demo"):
+        raise ValueError("submit takes a job that runs on a cluster, as in: submit ingest cluster videos.uri=s3://... store.uri=s3://...")
+    return command
 
 
 def recipe_and_knobs(job: str, rest: list[str]) -> tuple[Config, list[str]]:

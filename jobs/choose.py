@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,10 @@ import pyarrow as pa
 from engine import flow, heap, selection, synthesis, tracking
 from engine.config import Config
 from engine.flow import Step
-from engine.knobs import flat
 from engine.pool import Pool
 from engine.selection import Selection
 from engine.store import PatchStore
-from jobs import judging, throughput
+from jobs import judging, thrift, throughput
 
 log = logging.getLogger("jobs.choose")
 IMAGES_AT_ONCE = 64  # about 100 MB of pixels
@@ -32,7 +32,8 @@ def run(config: Config) -> None:
     pool, name = pool_of(config, store, version), selection.clustering_of(config.selection)
     group, speed = config.synthesis.patches, throughput.known(config)
     seconds = config.pretrain.epochs / speed.images_per_s if speed else 0.0
-    chosen = selection.choose(pool, config.selection, run=spread(config), group=group, seconds_per_image=seconds)
+    solve = partial(selection.choose, config=config.selection, group=group, seconds_per_image=seconds)
+    chosen, took = thrift.measured(config, pool, spread(config), lambda pool, run: solve(pool, run=run))
     chosen = replace(chosen, selection_id=synthesis.named(chosen.selection_id, config.synthesis))
     tags = {"selection": chosen.selection_id, "patches_version": version, **(speed.tags if speed else {})}
     tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
@@ -43,7 +44,7 @@ def run(config: Config) -> None:
         counts = {"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}
         told = {f"choose/{name}": value for name, value in chosen.told.items()}
         record.log({**counts, f"choose/unspent_{config.selection.unit}": chosen.unspent, **told}, step=0)
-        record.log(reused(pool, chosen) | moved(config, store, chosen, version), step=0)
+        record.log(took | reused(pool, chosen) | moved(config, store, chosen, version), step=0)
         if speed:
             record.log({throughput.METRICS["choose"]: speed.images_per_s}, step=0)
         judging.keep(judging.judged(config, store, chosen, version), record)
@@ -76,12 +77,7 @@ def reused(pool: Pool, chosen: Selection) -> dict[str, float]:
 
 def moved(config: Config, store: PatchStore, chosen: Selection, version: int) -> dict[str, float]:
     """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none."""
-    settings = {f"selection.{knob}": str(value) for knob, value in flat(config.selection).items()}
-    earlier = [
-        one
-        for one in tracking.runs(config, "choose")
-        if settings.items() <= one["params"].items() and int(one["tags"]["patches_version"]) < version
-    ]
+    earlier = [one for one in thrift.same_settings(config) if int(one["tags"]["patches_version"]) < version]
     held = store.open("selections")
     for one in reversed(earlier):
         tags = one["tags"]

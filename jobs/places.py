@@ -15,10 +15,12 @@ BEFORE = {
     "choose": "ingest",
     "export": "choose",
     "pretrain": "choose",
+    "worth": "choose",
     "evaluate": "pretrain",
     "transfer": "pretrain",
 }
-BEFORE |= dict.fromkeys(ASKING, "ingest")
+FOLLOWING = ("alike", "rescore", "drift", "selections")  # what follows a batch
+BEFORE |= dict.fromkeys((*ASKING, *FOLLOWING), "ingest")
 
 
 def check(job: str, config: Config) -> None:
@@ -105,7 +107,8 @@ def weights(job: str, config: Config) -> Iterator[tuple[str, str]]:
         yield "patches.checkpoint", config.patches.checkpoint
     if job == "score" and config.score.by.startswith("timm:") and config.score.checkpoint not in ("pretrained", "random"):
         yield "score.checkpoint", config.score.checkpoint
-    if (job in ("ingest", "watch", "plan") or (job == "score" and config.score.by == "checkpoint")) and config.difficulty.checkpoint:
+    by_it = ("ingest", "watch", "plan", "rescore", *(["score"] if config.score.by == "checkpoint" else []))
+    if job in by_it and config.difficulty.checkpoint:
         yield "difficulty.checkpoint", config.difficulty.checkpoint
     if job in ("pretrain", "evaluate", "transfer", "demo") and config.pretrain.checkpoint:  # by whose weights a model is told
         yield "pretrain.checkpoint", config.pretrain.checkpoint

@@ -65,8 +65,12 @@ def model(config: Config, selection_id: str) -> str:
 
 def run(config: Config) -> None:
     """Pre-train on the selection that selection.* names; its model lies under models/ in the store, the encoder for others in a folder."""
+    train(config, *chosen(config))
+
+
+def train(config: Config, selection_id: str, retained: float) -> None:
+    """The same on a selection of the store, which kept that share of the stored bytes."""
     store = PatchStore(config.store.uri)
-    selection_id, retained = chosen(config)
     objectives.check(config.pretrain)
     name = key(config, selection_id)
     trained = f"models/{name}.safetensors"

@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 
 from engine import files, report, tracking
 from engine.config import Config
-from engine.report import Curve, Findings, Picture
-from engine.store import PatchStore
+from engine.followed import Followed
+from engine.outcomes import Picture
+from engine.report import Curve, Findings
+from engine.store import PatchStore, drift
 from jobs import results
 
 log = logging.getLogger("jobs.report")
@@ -51,6 +53,7 @@ def run(config: Config) -> None:
         theory=results.theory(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=results.advantages(evaluated),
+        arrivals=Followed(results.current(config), drift.found(store).to_pylist(), results.worth(config)),
         sources=sources(config, version),
         notebooks=[] if config.report.path else notebooks(store),
     )
@@ -172,5 +175,6 @@ def sources(config: Config, version: int) -> list[tuple[str, str]]:
         ("judged without training", f"{experiment}, the newest run of the job choose of every method and budget"),
         ("curves, mIoU, Dice, NormDEL", f"{experiment}, runs of the jobs probe, pretrain and evaluate"),
         ("benchmark", "table results of this store, newest settings of every matrix"),
+        ("as video arrives", f"table drift, and {experiment}, runs of the jobs choose and worth"),
         ("when to stop", f"{experiment}, runs of the job transfer"),
     ]

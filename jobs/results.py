@@ -11,8 +11,10 @@ from engine import scores, tracking
 from engine.charts import share
 from engine.config import Config
 from engine.entries import Board, Entry, Failure
+from engine.followed import Current
+from engine.outcomes import Advantage, Outcome, Picture
 from engine.pruning import Advised, Theory
-from engine.report import Advantage, Judged, Outcome, Picture
+from engine.report import Judged
 from engine.scores import Marks
 from engine.standings import Study, study
 from engine.store import PatchStore
@@ -148,6 +150,30 @@ def judged(one: dict[str, Any]) -> Judged:
     )
     method, budget = (one["params"][f"selection.{name}"] for name in ("method", "budget"))
     return Judged(method, amount(float(budget), one["params"].get("selection.unit", "bytes")), one["tags"]["selection"], values, reasons)
+
+
+def current(config: Config) -> list[Current]:
+    """Of every selection that was made more than once the newest choice, and what of its work was avoided."""
+    made: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for one in tracking.runs(config, "choose"):
+        settings = sorted((name, value) for name, value in one["params"].items() if name.startswith(("selection.", "synthesis.")))
+        made.setdefault(tuple(map("=".join, settings)), []).append(one)
+    return [current_of(runs[-1]) for runs in made.values() if len(runs) > 1]
+
+
+def current_of(one: dict[str, Any]) -> Current:
+    told = {name.removeprefix("choose/"): value for name, value in one["metrics"].items() if name.startswith("choose/")}
+    counts = {name: int(told[name]) if name in told else None for name in ("new", "entered", "left")}
+    rest = {name: told.get(name) for name in ("avoided_read", "avoided_pairs", "seconds", "full_seconds")}
+    method, budget, unit = (one["params"][f"selection.{name}"] for name in ("method", "budget", "unit"))
+    made, version = one["tags"]["selection"], int(one["tags"]["patches_version"])
+    return Current(made, method, amount(float(budget), unit), version, int(told["patches"]), **counts, **rest)
+
+
+def worth(config: Config) -> list[str]:
+    """The newest estimate of what training again would be worth, in words."""
+    found = tracking.runs(config, "worth")[-1:]
+    return [f"{one['tags']['selection']}: {one['tags']['worth']}" for one in found]
 
 
 # -- matrices -------------------------------------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ def keep_watch(config: Config, store: PatchStore, work: list[Step], line: Line, 
     with writers.watching(store, config.videos.uri, partial(occupied, line)) as lease, ExitStack() as stack:
         record = patiently(config, line, lambda: stack.enter_context(tracking.running(config, "watch", config.fingerprint(), told)))
         watcher = Watcher(config, store, work, line, record)
+        stack.callback(watcher.after.aside.end)
         quiet.withhold(watcher.is_named)
         watcher.run(lease, before)
 

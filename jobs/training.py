@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 import fsspec
 import pyarrow as pa
-import torch
 from torch import nn
 
 from engine import devices, files, flow, mae, objectives, pretrain, simclr, tracking
@@ -52,7 +51,8 @@ Loop = Callable[..., nn.Module]  # pretrain.fit of what there is to learn from; 
 def carry_out(config: Config, recipe: TrainConfig, work: flow.Work, name: str, validate: flow.Validate | None = None) -> Trained:
     """What a loop comes to, on Ray Train or in this process; it goes on where an earlier run of this `name` stopped."""
     if config.where == "ray":
-        workers = flow.Workers(recipe.workers, recipe.least_workers, torch.cuda.is_available(), recipe.max_failures)
+        gpus = flow.resources([])[1] > 0  # of the cluster: the head of one, where this runs, has none
+        workers = flow.Workers(recipe.workers, recipe.least_workers, gpus, recipe.max_failures)
         folder = str(flow.train_on_ray(work, workers, runs(config), name, validate))
     else:
         folder = train_here(work, f"{runs(config)}/{name}-here")

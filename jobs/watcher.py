@@ -23,6 +23,7 @@ from engine.store import PatchStore, attempts, intake, quarantine
 from engine.store.lock import Lease
 from jobs import ingest
 from jobs.absence import Absence, away, gone, lacking, names_below, reach
+from jobs.after import After
 from jobs.latency import Latency
 from jobs.line import Line
 from jobs.news import TABLES
@@ -50,7 +51,8 @@ class Watcher:
         self.next_look, self.next_upkeep = monotonic(), monotonic() + config.watch.upkeep_s
         self.stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
         # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
-        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions]
+        self.after = After(config, line.beat)
+        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow]
 
     def run(self, lease: Lease, before: str) -> None:
         """Go on until told to stop, or until nothing is left where watch.once says so; `before`: how the last process ended."""
@@ -58,6 +60,7 @@ class Watcher:
         log.info("watching; the ledger has %d sources", len(self.inbox.known))
         self.line.tell("watching")
         self.tell_versions()
+        self.after.follow(schema.VIDEOS_TABLE.empty_table())  # what a process that died had left to do
         while not self.line.stopping:
             if monotonic() >= max(self.next_look, self.closed.until):
                 self.look()
@@ -68,7 +71,7 @@ class Watcher:
             elif batch := self.due():
                 lease.check()
                 self.take_in(batch)
-            elif self.config.watch.once and self.is_done:
+            elif self.config.watch.once and self.is_done and not self.after.aside.is_busy:
                 return
             else:
                 self.rest()

@@ -16,6 +16,7 @@ SEEING = {
     "files",
     "listing",
     "clip",
+    "dicom",
     "decode",
     "content",
     "text",
@@ -42,6 +43,8 @@ TOOLS = SEEING | {
     "pool",
     "clusters",
     "cards",
+    "drift",
+    "followed",
 }
 TOOLS |= {
     "metrics",
@@ -63,7 +66,7 @@ LAYERS = [
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
     | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "pruning", "backoff"}
-    | {"entries", "standings", "boards"},
+    | {"entries", "standings", "boards", "outcomes"},
     {
         "videos",
         "inbox",
@@ -81,6 +84,7 @@ LAYERS = [
     },
     {"flow", "explain", "rebuild", "shards"},
     {"plan"},
+    {"fleet"},
 ]
 
 BESIDE = LAYERS[3]  # tools may use each other
@@ -101,6 +105,7 @@ HOMES = {
     "daqp": {"theory"},
     "nibabel": {"datasets"},
     "pycocotools": {"datasets"},
+    "pydicom": {"dicom"},
 }
 
 

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from engine.store import PatchStore
 from jobs import choose, evaluate, ingest, pretrain, report
 from jobs.__main__ import JOBS, main, parse, sentence
 from jobs.recipes import tiny
+from tests import dicoms
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -265,3 +267,23 @@ def test_the_ledger_keeps_no_configuration_secret_and_rows_no_path(filled):
             text = json.dumps(rows.select([name for name in rows.column_names if name != "pixels"]).to_pylist(), default=str)
             assert "videos/" not in text
             assert ".mp4" not in text
+
+
+@pytest.mark.slow
+def test_no_word_of_a_patient_is_in_a_store(tmp_path, caplog, capfd, recwarn):
+    (tmp_path / "inbox").mkdir()
+    simulate.write_clip(tmp_path / "clip.mp4", seed=3, seconds=3, fps=25, height=240, width=280)
+    tags = dicoms.marked(dicoms.described(240, 280, NumberOfFrames=75, PhotometricInterpretation="YBR_PARTIAL_420"))
+    dicoms.encapsulated(tmp_path / "inbox" / "film", tags, dicoms.H264, [(tmp_path / "clip.mp4").read_bytes()])
+    dicoms.encapsulated(tmp_path / "inbox" / "unsupported", tags, "1.2.840.10008.1.2.4.94", [dicoms.MARKER.encode()])
+    recwarn.clear()
+    store = tmp_path / "store"
+    with caplog.at_level(logging.DEBUG):
+        ingest.run(amend(tiny(), [*SMALL, f"videos.uri={tmp_path}/inbox", f"store.uri={store}"]))
+    ledger = PatchStore(str(store)).ledger().to_pylist()
+    assert sorted(row["reason"] or "" for row in ledger) == ["", "unsupported transfer syntax"]
+    assert sum(row["patches"] for row in ledger) > 0
+    out = capfd.readouterr()
+    said = [caplog.text.encode(), out.out.encode(), out.err.encode(), *(str(one.message).encode() for one in recwarn)]
+    for content in [*said, *(path.read_bytes() for path in store.rglob("*") if path.is_file())]:
+        assert dicoms.MARKER.encode() not in content

@@ -70,3 +70,16 @@ def test_a_pool_never_starts_above_its_most_nor_keeps_a_least_above_it():
     step = Step(object, (), 1, actors=(4, 8))
     assert flow.pooled([step], [2])[0].actors == (2, 2)
     assert flow.pooled([step], [20])[0].actors == (4, 20)
+
+
+def test_least_pools_that_take_more_than_the_gpus_hold_begin_with_one_actor_each():
+    assert [step.actors for step in flow.fitting(STEPS, 1.0)] == [
+        (1, 4),
+        (1, 8),
+        (1, 2),
+        (1, 1),
+    ]  # two and a quarter of one GPU never stand
+    assert flow.fitting(STEPS, 2.0) == STEPS
+    assert flow.fitting(STEPS, 0.0) == STEPS
+    with pytest.raises(RuntimeError, match=r"the smallest pools take 0.75 GPUs and the cluster has 0.5: they would wait for ever"):
+        flow.fitting(STEPS, 0.5)

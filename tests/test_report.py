@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import charts, report
-from engine.report import Advantage, Curve, Findings, Judged, Outcome, Picture
+from engine.outcomes import Advantage, Outcome, Picture, comparisons
+from engine.report import Curve, Findings, Judged
 from engine.trails import Choice, Trail
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -112,7 +113,7 @@ def trail(words="robustness"):
 
 
 def verdicts(outcomes, advantages=()):
-    (comparison,) = report.comparisons(Findings("t", "now", outcomes=list(outcomes), advantages=list(advantages)))
+    (comparison,) = comparisons(outcomes, advantages)
     return comparison.verdicts
 
 
@@ -348,7 +349,7 @@ def test_a_baseline_is_listed_once_and_takes_part_at_every_budget():
 
 def test_what_was_measured_differently_is_never_laid_side_by_side():
     other = [outcome(miou=0.9, comparison="polypgen"), outcome("lookalike", 0.8, comparison="polypgen")]
-    here, there = report.comparisons(Findings("t", "now", outcomes=[outcome(), outcome("random", 0.6), *other]))
+    here, there = comparisons([outcome(), outcome("random", 0.6), *other], [])
     assert [here.name, there.name] == [KVASIR, "polypgen"]
     assert [len(here.verdicts), len(there.verdicts)] == [1, 1]
     assert "lookalike" not in here.verdicts[0]
@@ -364,7 +365,7 @@ def test_a_row_tells_every_score():
 
 
 def test_the_dots_of_the_table_stand_at_the_miou_on_the_axis_that_is_labelled():
-    (comparison,) = report.comparisons(full())
+    (comparison,) = comparisons(full().outcomes, full().advantages)
     low, high = (float(comparison.axis[end].label) for end in (0, -1))
     pairs = [pair for _, rows in comparison.budgets for pair in rows]
     assert [row.method for row, _ in pairs] == ["optidel", "random", "no pre-training"]

@@ -28,6 +28,9 @@ class Line:
     def tell(self, word, said=""):
         pass
 
+    def beat(self):
+        pass
+
 
 class Quick(Watcher):
     """A watcher that decodes nothing, meets what `meets` says, one a batch, before it takes in the rest, and always fails at `poison`."""

@@ -31,12 +31,32 @@ def cpus_of(steps: Sequence[Step]) -> float:
     return sum(step.actors[0] * step.cpus for step in steps) + 1
 
 
+def gpus_of(steps: Sequence[Step]) -> float:
+    """What one actor of each step takes of the GPUs: with less, on a cluster that has any, a pool would wait for ever."""
+    return sum(step.gpus for step in steps)
+
+
+def fitting(steps: Sequence[Step], gpus: float) -> list[Step]:
+    """The same steps, with a single actor as the least of pools that take a GPU where the least of all are more than the GPUs hold.
+
+    RuntimeError where even these are. No GPU at all is no matter: then none is taken.
+    """
+    if gpus and gpus_of(steps) > gpus:
+        raise RuntimeError(
+            f"the smallest pools take {gpus_of(steps):g} GPUs and the cluster has {gpus:g}: they would wait for ever; add nodes"
+        )
+    if not gpus or sum(step.gpus * step.actors[0] for step in steps) <= gpus:
+        return list(steps)
+    return [replace(step, actors=(1, step.actors[1])) if step.gpus else step for step in steps]
+
+
 def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
     """The same rows as run_here, in any order, made by one pool of actors per step; RuntimeError where the pools do not fit."""
     connect(cpus_of(steps))
     import ray  # not before: connect says what ray reads when it is imported
 
     has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    steps = fitting(steps, ray.cluster_resources().get("GPU", 0))
     sizes = widest(steps, ray.cluster_resources().get("CPU", 1.0))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()  # in a log file they would be thousands of lines

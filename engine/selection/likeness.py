@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Clustering, Part, Pool, Rows, rising
+from engine.pool import Clustering, Part, Pool, Rows, Vectors, rising
 from engine.selection.budgets import Budget, Order
 from engine.selection.spread import CoverClusters, FindLikeness, Run, collected, tasks
 
@@ -29,6 +29,11 @@ def clustered(pool: Pool, config: SelectionConfig) -> Clustering:
         labels, nearness = clusters.assigned(vectors, centroids)
         nothing = np.full(len(pool), np.nan, np.float32)
         return Clustering(centroids, len(pool), labels, nearness, nothing, nothing, np.zeros(len(centroids), np.int64))
+    return extended(vectors, known)
+
+
+def extended(vectors: Vectors, known: Clustering) -> Clustering:
+    """A clustering with the rows that were added, each in the cluster of its nearest centroid: only their embeddings are looked at."""
     new, labels, nearness = np.flatnonzero(known.labels < 0), known.labels.copy(), known.nearness.copy()
     added = Part(vectors, new)
     for _ in clusters.checked(added):

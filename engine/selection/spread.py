@@ -69,11 +69,14 @@ def collected(made: Iterator[pa.Table], into: NDArray[Any]) -> NDArray[Any]:
 
 def work(vectors: Vectors, task: pa.Table, of_cluster: Callable[[Block, Rows], NDArray[Any]], writes: pa.Schema) -> pa.Table:
     """What `of_cluster` says of every row of a task's clusters by their embeddings and places in the pool."""
-    together = task["clusters"].combine_chunks().flatten()
-    rows = together.flatten().to_numpy()
-    ends = np.cumsum(together.value_lengths().to_numpy())
-    found = [of_cluster(*cluster) for cluster in zip(np.split(vectors.take(rows), ends[:-1]), np.split(rows, ends[:-1]), strict=True)]
-    return pa.table({"row": rows, "value": np.concatenate(found)}, writes)
+    found = [of_cluster(*cluster) for cluster in clusters_of(vectors, task)]
+    return pa.table({"row": rows_of(task), "value": np.concatenate(found)}, writes)
+
+
+def clusters_of(vectors: Vectors, task: pa.Table) -> Iterator[tuple[Block, Rows]]:
+    """The embeddings (n, width) of each cluster of a task, and their places in the pool (n,), in order."""
+    rows, ends = rows_of(task), np.cumsum(task["clusters"].combine_chunks().flatten().value_lengths().to_numpy())
+    return zip(np.split(vectors.take(rows), ends[:-1]), np.split(rows, ends[:-1]), strict=True)
 
 
 @schema.stage(reads=TASK, writes=LIKENESS)

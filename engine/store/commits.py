@@ -15,10 +15,10 @@ from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata
 
 from engine.store.lock import Lease, locked
-from engine.store.tables import RESULTS, Tables, quoted
+from engine.store.tables import ALIKE, DRIFT, RESULTS, Tables, quoted
 from engine.store.tombstones import forgotten
 
-GUARDED = ("videos", "frames", "patches", "selections", "images", RESULTS)
+GUARDED = ("videos", "frames", "patches", "selections", "images", RESULTS, ALIKE, DRIFT)
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def committing(tables: Tables) -> Iterator[Lease]:
     """Be the only one who changes the tables; the rows of one that died before it was done are swept first."""
     with locked(tables, "commit") as lease:
         if lease.inherited:
-            for table in (*filter(tables.has, GUARDED), *tables.scores(), *tables.clusterings()):
+            for table in (*filter(tables.is_made, GUARDED), *tables.scores(), *tables.clusterings()):
                 fence(tables, table, lease)
             sweep(tables, lease)
         yield lease

@@ -12,12 +12,12 @@ import lance
 import pyarrow as pa
 
 from engine import schema
-from engine.store import journal, orphans
+from engine.store import alike, journal, orphans
 from engine.store.commits import committing
 from engine.store.journal import deed
 from engine.store.leftovers import listed
 from engine.store.lock import Lease, locked
-from engine.store.tables import COMPLETE, TABLES, Tables, filesystem, quoted
+from engine.store.tables import ALIKE, COMPLETE, DRIFT, TABLES, Tables, filesystem, quoted
 from engine.store.tombstones import FORGOTTEN, forgotten
 from engine.store.versions import mark_complete
 from engine.store.writers import WRITER, living
@@ -101,7 +101,12 @@ def places(tables: Tables, video_id: str) -> dict[str, str]:
     found |= dict.fromkeys(("selections", *tables.scores()), f"starts_with(patch_id, {begins})")
     found |= dict.fromkeys(tables.clusterings(), f"video_id IN ({mine})")
     found["images"] = f"contains(concat(' ', array_to_string(patch_ids, ' ')), {quoted([f' {video_id}@'])})"
-    return {name: where for name, where in found.items() if tables.has(name)}
+    found = {name: where for name, where in found.items() if tables.has(name)}
+    if tables.is_made(ALIKE):
+        found[ALIKE] = alike.erased(tables, video_id)
+    if tables.is_made(DRIFT):
+        found[DRIFT] = f"contains(video_ids, {mine})"  # what was said of a day with it; the next look says it without
+    return found
 
 
 def tables_of(tables: Tables) -> list[str]:

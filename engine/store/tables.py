@@ -25,7 +25,15 @@ SCORES = "scores-"  # begins the name of a table of scores, the scorer's name en
 CLUSTERS = "clusters-"  # the same of a clustering of the patches
 RESULTS = "results"  # of the job benchmark, in the store that it is told of
 ATTEMPTS = "attempts"  # of the job watch
-MAKERS = {"selections": "choose", "images": "choose", RESULTS: "benchmark"}  # which job makes a table; the others: ingest
+ALIKE, DRIFT = "alike", "drift"  # of the jobs of these names
+MADE_LATER = (RESULTS, ATTEMPTS, ALIKE, DRIFT)  # tables that not every store has
+MAKERS = {
+    "selections": "choose",
+    "images": "choose",
+    RESULTS: "benchmark",
+    ALIKE: "alike",
+    DRIFT: "drift",
+}  # which job makes a table; the others: ingest
 COMPLETE = "complete"  # the tag of the newest version of the patch table that is complete, where it is newer than the ledger's
 ROWS_PER_FILE = 50_000  # about 1 GB of pixels: the rewrite of one file stays small
 
@@ -67,8 +75,8 @@ class Tables:
         return [name for name in sorted(one.removesuffix(".lance") for one in found) if self.is_made(name)]
 
     def names(self) -> list[str]:
-        """Every table that a store has when it is whole, and those of scores, clusterings, results and attempts that this one has."""
-        return ["patches", *TABLES, *self.scores(), *self.clusterings(), *filter(self.is_made, [RESULTS, ATTEMPTS])]
+        """Every table that a store has when it is whole, those of scores and clusterings, and of MADE_LATER those that this one has."""
+        return ["patches", *TABLES, *self.scores(), *self.clusterings(), *filter(self.is_made, MADE_LATER)]
 
     def open(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
         """A table as Lance sees it, the newest version unless told; LookupError says which job makes it."""

@@ -5,10 +5,11 @@ from typing import Any
 import lance
 import pyarrow as pa
 
-from engine.store.tables import RESULTS, TABLES, Tables
+from engine.store.tables import ALIKE, DRIFT, RESULTS, TABLES, Tables
 
 OF_THE_LEDGER = "video_id IN (SELECT video_id FROM videos)"  # a run that died may have left frames
 CHOSEN_HERE = "selection_id IN (SELECT selection_id FROM selections)"
+MARKED = "patch_id IS NOT NULL"  # the others say which videos were looked at
 
 
 class SQLView(lance.LanceDataset):  # type: ignore[misc]
@@ -26,7 +27,8 @@ class SQLView(lance.LanceDataset):  # type: ignore[misc]
 
 def views(tables: Tables) -> dict[str, SQLView]:
     """Every table of a store at its newest complete version, by name; LookupError where there is none yet."""
-    names = [name for name in ("patches", *TABLES, RESULTS) if name != "locks" and tables.has(name)]
+    names = [name for name in ("patches", *TABLES) if name != "locks" and tables.has(name)]
+    names += filter(tables.is_made, (RESULTS, ALIKE, DRIFT))
     if not names:
         raise LookupError(f"the store {tables.uri} has no tables yet: run the job ingest first")
     versions = {"patches": tables.complete_version()} if "videos" in names else {}
@@ -37,9 +39,11 @@ def views(tables: Tables) -> dict[str, SQLView]:
 def conditions(tables: Tables, version: int | None) -> dict[str, str]:
     """What rows of which table SQL may see: all that the ledger vouches for, or vouched for at a `version` of the patch table."""
     of_the_ledger = {"frames": OF_THE_LEDGER} if tables.has("frames") and tables.has("videos") else {}
+    made = {name: f"patches_version <= {version}" for name in (ALIKE, DRIFT) if version is not None and tables.is_made(name)}
+    marked = {ALIKE: " AND ".join([MARKED, *([made[ALIKE]] if made else [])])} if tables.is_made(ALIKE) else {}
     if version is None:
-        return of_the_ledger
-    limited = {"videos": f"patches_version <= {version}"} | of_the_ledger
+        return of_the_ledger | marked
+    limited = {"videos": f"patches_version <= {version}"} | of_the_ledger | made | marked
     if tables.has("selections"):
         limited |= {"selections": f"patches_version <= {version}"} | ({"images": CHOSEN_HERE} if tables.has("images") else {})
     return limited

@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+from jobs import aside
 from jobs.line import Line
 
 
@@ -76,3 +77,10 @@ def is_deaf(config, first, before, connection):
     with line.at_work():
         wrote(config, "begun")
         time.sleep(1000)
+
+
+def lingers(config, line):
+    """Work beside a watcher that does not end by itself."""
+    aside.begin(line)
+    Path(config.store.uri, "aside").write_text(str(os.getpid()))
+    time.sleep(10_000)

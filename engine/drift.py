@@ -1,0 +1,151 @@
+"""Is new video like what came before? Distances between distributions, and thresholds from resampling whole videos.
+
+Patches and frames of one video hang together, so a video is the smallest thing that is drawn. Were the new videos drawn like the earlier
+ones, any others of all of them could as well have been the new ones: the distance of those that are is ranked among the distances of as
+many drawn by lot (Fisher's permutation test), which gives the stated rate of false alarms at most, whatever the distributions. Several
+quantities are looked at together: each is held to the smallest of all ranks in every draw (Westfall and Young 1993, single step), so the
+rate is that of any alarm for these videos. What it takes is that videos are exchangeable, and enough of them: a single new one among n is
+at best the farthest of n, so an alarm at a rate of 1 % needs a hundred.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.float64]  # whole numbers, which float64 adds up exactly
+
+DRAWS = 999  # our choice: with the real one a thousand, so ranks are multiples of 0.1 %
+BINS = 64  # of a number, at most, at quantiles of all
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How often a quantity fell into each bin, (videos, bins); `edges` (bins - 1,) are the upper ends of a number's, None for kinds."""
+
+    counts: Counts
+    edges: Floats | None = None
+
+    def distance(self, new: Counts, rest: Counts) -> Floats:
+        """Between distributions given as counts (draws, bins): (draws,) 0 to 1, 0 where one is empty."""
+        first, second = shares(new), shares(rest)
+        found = jensen_shannon(first, second) if self.edges is None else kolmogorov_smirnov(first, second)
+        return np.where((new.sum(axis=1) > 0) & (rest.sum(axis=1) > 0), found, 0.0)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of a quantity; `threshold` is the distance from which it is an alarm, None where there are too few videos for any."""
+
+    distance: float
+    threshold: float | None
+    chance: float  # how often the largest of all quantities is as far by lot; an alarm where that is the rate of false alarms or less
+    alarm: bool
+
+
+def numbers(values: NDArray[np.floating], videos: NDArray[np.integer], count: int) -> Profile:
+    """The profile of a number (N,) by the video (N,) of each, of `count` videos; what is not finite is left out."""
+    there = np.isfinite(values)
+    values, videos = values[there].astype(np.float64), videos[there]
+    edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS, method="inverted_cdf")) if len(values) else np.zeros(0)
+    return Profile(counted(np.searchsorted(edges, values, side="left"), videos, (count, len(edges) + 1)), edges)
+
+
+def kinds(labels: NDArray[np.integer], videos: NDArray[np.integer], shape: tuple[int, int]) -> Profile:
+    """The profile of kinds (N,), numbered from 0, by the video (N,) of each; `shape` is how many videos and kinds there are."""
+    return Profile(counted(labels, videos, shape))
+
+
+def counted(bins: NDArray[np.integer], videos: NDArray[np.integer], shape: tuple[int, int]) -> Counts:
+    places = videos.astype(np.int64) * shape[1] + bins
+    return np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+
+
+def shares(counts: Counts) -> Floats:
+    return np.asarray(counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1))
+
+
+def jensen_shannon(first: Floats, second: Floats) -> Floats:
+    """The square root of the Jensen-Shannon divergence in bits (Lin 1991; a metric: Endres and Schindelin 2003), of shares (n, bins)."""
+    mean = (first + second) / 2
+    return np.sqrt(np.maximum(entropy(mean) - (entropy(first) + entropy(second)) / 2, 0))
+
+
+def entropy(some: Floats) -> Floats:
+    return np.asarray(-np.sum(some * np.log2(some, out=np.zeros_like(some), where=some > 0), axis=-1))
+
+
+def kolmogorov_smirnov(first: Floats, second: Floats) -> Floats:
+    """The largest difference of two cumulative distributions (Smirnov 1939) at the edges of their bins, of shares (n, bins)."""
+    return np.asarray(np.abs(np.cumsum(first - second, axis=-1)).max(axis=-1))
+
+
+def look(profiles: Mapping[str, Profile], new: NDArray[np.bool_], rate: float, seed: int) -> dict[str, Finding]:
+    """What came of every quantity; `new` (videos,) says which videos are asked about, `rate` how often a false alarm is allowed."""
+    drawn = draws(new, seed)
+    distances = np.stack([one.distance(drawn @ one.counts, (1 - drawn) @ one.counts) for one in profiles.values()], axis=1)
+    ranks = np.stack([ranked(column) for column in distances.T], axis=1)  # (draws, quantities) share that is as far
+    least = np.sort(ranks.min(axis=1))
+    chances = np.searchsorted(least, ranks[0], side="right") / len(least)
+    bound = allowed(least, rate)
+    found = {}
+    for place, (name, chance) in enumerate(zip(profiles, chances.tolist(), strict=True)):
+        threshold = farthest(distances[:, place], ranks[:, place], bound)
+        found[name] = Finding(float(distances[0, place]), threshold, chance, chance <= rate)
+    return found
+
+
+def draws(new: NDArray[np.bool_], seed: int) -> Floats:
+    """Which videos are the new ones (DRAWS + 1, videos), 1 or 0: the real ones first, then as many by lot."""
+    rng = np.random.default_rng(seed)
+    lots = rng.random((DRAWS, len(new))).argsort(axis=1) < int(new.sum())
+    return np.concatenate([new[None], lots]).astype(np.float64)
+
+
+def ranked(values: Floats) -> Floats:
+    """The share of the values (n,) that are as large as each, itself among them; what differs in the last digits counts as equal."""
+    coarse = np.round(values, 12)
+    return np.asarray(1 - np.searchsorted(np.sort(coarse), coarse, side="left") / len(values))
+
+
+def allowed(least: Floats, rate: float) -> float:
+    """The largest rank that is an alarm, of the smallest ranks of all draws in order; 0 where none is."""
+    values, counts = np.unique(least, return_counts=True)
+    small = values[np.cumsum(counts) / len(least) <= rate]
+    return float(small[-1]) if len(small) else 0.0
+
+
+def farthest(distances: Floats, ranks: Floats, bound: float) -> float | None:
+    """The smallest distance that is an alarm."""
+    over = distances[ranks <= bound]
+    return float(over.min()) if len(over) else None
+
+
+# -- words ------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Where the new videos differ most from the others: the bins, and the share of either that is in these."""
+
+    bins: NDArray[np.int64]
+    new: float
+    rest: float
+    edge: float | None = None  # of a number: it is not above this one
+    above: bool = False  # or it is
+
+
+def contrast(profile: Profile, new: NDArray[np.bool_]) -> Contrast:
+    """The kinds that the new videos have more of; of a number the side of the edge at which the difference is largest."""
+    first, second = shares(profile.counts[new].sum(axis=0)), shares(profile.counts[~new].sum(axis=0))
+    if profile.edges is None:
+        bins = np.flatnonzero(first > second)
+        return Contrast(bins, float(first[bins].sum()), float(second[bins].sum()))
+    gaps = np.cumsum(first - second)
+    place = int(np.abs(gaps).argmax())
+    above = bool(gaps[place] < 0)
+    bins = np.arange(place + 1, len(first)) if above else np.arange(place + 1)
+    edge = float(profile.edges[min(place, len(profile.edges) - 1)]) if len(profile.edges) else None
+    return Contrast(bins, float(first[bins].sum()), float(second[bins].sum()), edge, above)

@@ -1,0 +1,170 @@
+"""What a cluster of any size would do, before there is one: the nodes that a plan takes, and a simulation of the pipeline on them.
+
+The simulation is of discrete events. Parcels of frames go through the stages in their order; a stage serves them one after another by as
+many actors as it has, each in its measured time, and keeps a parcel while there is no room before the next stage. In that order the
+moments of parcel k follow from those of earlier parcels alone, so that a heap of free actors for each stage is all the calendar there is
+(a tandem of queues with blocking after service). A library of processes that wait for each other, as simpy, would say the same in more
+words and, at a million parcels, some ten times as slowly.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, inf
+
+from engine import plan
+from engine.plan import SPARE_CPUS, Cost, Plan, Prices, Service
+
+SPARE_NODE_CPUS = 1  # of a GPU node, beside its actors': a task of another stage that strays there does not keep one of these away
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of one kind."""
+
+    count: int
+    cpus: int
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Station:
+    """A stage of the simulation."""
+
+    name: str
+    actors: int
+    seconds: float  # that one of them takes for a parcel
+    gpus: float = 0.0  # that one of them holds
+    start_up: float = 0.0  # seconds before its actors serve
+
+    def __post_init__(self) -> None:
+        if self.actors < 1 or not 0 <= self.seconds < inf:
+            raise ValueError(f"{self.name}: actors={self.actors} seconds={self.seconds}, expected one actor at least and a time")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How parcels went through the stations."""
+
+    leaves: tuple[float, ...]  # seconds at which each left the last station
+    busy: tuple[float, ...]  # seconds of work, by station, of all its actors
+    waits: tuple[float, ...]  # seconds that parcels stood before each station, in all
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What so many frames take on so many GPUs."""
+
+    gpus: int
+    frames: int
+    frames_per_second: float  # over the whole run, its start and its end with it
+    gpu_use: float  # share of the GPUs' time that is work
+    bottleneck: str
+    cost: Cost
+
+
+# -- nodes ----------------------------------------------------------------------------------------------------------------------
+
+
+def widest(services: Sequence[Service], gpus: int) -> Plan:
+    """The plan for so many GPUs with as many processors as make it no slower, and no more."""
+    made = plan.plan(services, inf, float(gpus))
+    return replace(made, cpus=sum(pool.cpus for pool in made.pools) + SPARE_CPUS)
+
+
+def nodes(made: Plan, gpus: int, gpus_each: int, cpus_most: int = 16) -> tuple[Nodes, Nodes]:
+    """The nodes that a plan takes: those without GPUs, `cpus_most` processors each at most, and those with `gpus_each` GPUs.
+
+    Actors that hold a part of a GPU take their processors on its node; all others, and the processor that stays free, are elsewhere.
+    """
+    if gpus % gpus_each:
+        raise ValueError(f"{gpus} GPUs do not make whole nodes of {gpus_each}")
+    beside = sum(pool.cpus for pool in made.pools if pool.service.gpus)
+    count = gpus // gpus_each
+    models = Nodes(count, ceil(beside / count) + SPARE_NODE_CPUS, gpus_each)
+    others = sum(pool.cpus for pool in made.pools if not pool.service.gpus) + SPARE_CPUS
+    small = ceil(others / cpus_most)
+    return Nodes(small, ceil(others / small)), models
+
+
+# -- simulation -----------------------------------------------------------------------------------------------------------------
+
+
+def simulate(stations: Sequence[Station], arrivals: Sequence[float], room: float = inf) -> Flow:
+    """Parcels that come at these moments, in their order, through all stations; before each but the first is `room` for so many of them."""
+    free = [[station.start_up] * station.actors for station in stations]
+    began = [[0.0] * len(arrivals) for _ in stations]
+    leaves, waits = [0.0] * len(arrivals), [0.0] * len(stations)
+    last = len(stations) - 1
+    for parcel, at in enumerate(arrivals):
+        for i, station in enumerate(stations):
+            start = max(at, heapq.heappop(free[i]))
+            waits[i] += start - at
+            began[i][parcel] = start
+            at = start + station.seconds
+            if i < last and parcel >= room:
+                at = max(at, began[i + 1][parcel - int(room)])  # its actor keeps it until there is room
+            heapq.heappush(free[i], at)
+        leaves[parcel] = at
+    busy = tuple(station.seconds * len(arrivals) for station in stations)
+    return Flow(tuple(leaves), busy, tuple(waits))
+
+
+def stations(made: Plan, parcel: int, videos: float, serial: Sequence[Station]) -> list[Station]:
+    """The stages of a plan for parcels of so many frames, and what there is one of behind them.
+
+    A video is decoded by one actor, so that few videos leave the others without work: that is told as its own bottleneck.
+    """
+    found = [
+        Station(
+            pool.service.stage, pool.actors, pool.service.seconds_per_frame * parcel, plan.share(pool.service.gpus), pool.service.start_up
+        )
+        for pool in made.pools
+    ]
+    if found[0].actors > videos:
+        found[0] = replace(found[0], name="too few videos", actors=max(int(videos), 1))
+    return [*found, *serial]
+
+
+def slowest(line: Sequence[Station]) -> Station:
+    """The station that the others wait for."""
+    return max(line, key=lambda station: station.seconds / station.actors)
+
+
+def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, prices: Prices, most: int = 60_000) -> Forecast:
+    """`frames` in parcels through the stations, on what the plan pays for.
+
+    Of more than `most` parcels the rest goes at the pace of the last half of these.
+    """
+    parcels, widest = ceil(frames / parcel), max(station.actors for station in line)
+    some = min(parcels, max(most, 8 * widest))
+    flow = simulate(line, [0.0] * some, room=4 * widest)
+    half = some // 2
+    pace = (flow.leaves[-1] - flow.leaves[half]) / max(some - 1 - half, 1)  # seconds a parcel
+    seconds = flow.leaves[-1] + pace * (parcels - some)
+    hours = seconds / 3600
+    money = hours * (made.cpus * prices.cpu_hour + made.gpus * prices.gpu_hour)
+    work = sum(station.seconds * parcels * station.gpus for station in line)
+    use = work / (seconds * made.gpus) if made.gpus else 0.0
+    name = slowest(line).name if parcels > slowest(line).actors else "start and end"
+    return Forecast(int(made.gpus), frames, frames / seconds, use, name, Cost(hours, hours * made.cpus, hours * made.gpus, money))
+
+
+def time_in_system(arrivals: Sequence[float], flow: Flow) -> float:
+    """Mean seconds from a parcel's arrival to its leaving: W of Little's law."""
+    return sum(left - came for came, left in zip(arrivals, flow.leaves, strict=True)) / len(arrivals)
+
+
+def mean_number(arrivals: Sequence[float], flow: Flow) -> float:
+    """Parcels in the system on average over time, counted at its events: L of Little's law."""
+    area = now = 0.0
+    inside = 0
+    for at, change in sorted(changes(arrivals, flow)):
+        area += inside * (at - now)
+        now, inside = at, inside + change
+    return area / now
+
+
+def changes(arrivals: Sequence[float], flow: Flow) -> Iterator[tuple[float, int]]:
+    yield from ((at, 1) for at in arrivals)
+    yield from ((at, -1) for at in flow.leaves)

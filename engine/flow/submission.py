@@ -1,0 +1,143 @@
+"""Jobs that are run by the job server of a cluster, which is asked over HTTP; nothing of Ray runs here.
+
+An id is given to the server once: whoever asks twice follows what runs already.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import sleep
+from typing import Any
+from urllib.parse import urlsplit
+
+log = logging.getLogger("jobs.submit")
+PATIENCE = 10.0  # seconds for the server to take a connection
+LOOK = 1.0  # seconds between two looks at a job whose log has ended
+OVER = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the server is asked to run, in what its image holds: no code is sent along."""
+
+    id: str
+    entrypoint: str
+    cpus: float = 0.0  # reserved for the entrypoint, which else runs on the head
+    gpus: float = 0.0
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+def server() -> Any:
+    """A client of the job server that RAY_ADDRESS names; ValueError for none, OSError in a sentence where it is silent or refuses."""
+    at = address()
+    parts = urlsplit(at)
+    try:
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        socket.create_connection((str(parts.hostname), port), PATIENCE).close()  # Ray's own client would wait for minutes
+    except (OSError, ValueError) as error:
+        raise OSError(f"no job server answers at {at}: {error}") from error
+    import requests
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(at, headers=headers())
+    except AuthenticationError as error:
+        raise PermissionError(refusal(at)) from error
+    except (ConnectionError, requests.RequestException, RuntimeError) as error:
+        raise OSError(f"what answers at {at} is no job server of Ray: {' '.join(str(error).split())[:200]}") from error
+
+
+def address() -> str:
+    at = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
+    parts = urlsplit(at)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"RAY_ADDRESS={at!r} is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265")
+    return at.rstrip("/")
+
+
+def headers() -> dict[str, str]:
+    """The token of RAY_AUTH_TOKEN, or of the file RAY_AUTH_TOKEN_PATH, as HTTP says it. Ray's own client would say it only where
+    RAY_AUTH_MODE=token is set too, and a process that has asked once goes on with that token."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
+    token = os.environ.get("RAY_AUTH_TOKEN") or (Path(path).read_text().strip() if path else "")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def refusal(at: str) -> str:
+    if headers():
+        return f"the job server at {at} refuses the token of RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH: it is not this cluster's"
+    return f"the job server at {at} asks for a token: set RAY_AUTH_TOKEN to the one in the cluster's Secret"
+
+
+def room() -> dict[str, float]:
+    """Processors and GPUs of all nodes that the cluster of RAY_ADDRESS has now; OSError where it does not tell."""
+    import requests
+
+    asked = {"detail": "true", "limit": "10000", "filter_keys": "state", "filter_predicates": "=", "filter_values": "ALIVE"}
+    answer = requests.get(f"{address()}/api/v0/nodes", params=asked, headers=headers(), timeout=60)
+    answer.raise_for_status()
+    nodes = answer.json()["data"]["result"]["result"]
+    return {kind: sum(float(node["resources_total"].get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU")}
+
+
+def status(client: Any, name: str) -> str:
+    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; "" where the server knows no such id."""
+    try:
+        return str(client.get_job_status(name).value)
+    except RuntimeError as error:  # all that the client raises, whatever the server answered
+        if "404" in str(error):
+            return ""
+        raise
+
+
+def begin(client: Any, request: Request) -> bool:
+    """Have a request run; False where the server has its id already."""
+    try:
+        client.submit_job(
+            entrypoint=request.entrypoint,
+            submission_id=request.id,
+            entrypoint_num_cpus=request.cpus or None,
+            entrypoint_num_gpus=request.gpus or None,
+            metadata=dict(request.metadata),
+        )
+    except RuntimeError as error:  # 500 with a traceback, where another asked in the same moment
+        if "already exists" not in str(error):
+            raise
+        return False
+    return True
+
+
+def follow(client: Any, name: str, tell: Callable[[str], None]) -> int:
+    """Give what a job writes to `tell` until it is over; its exit code, 1 where it has none because it was stopped or lost."""
+    import aiohttp
+
+    told = 0
+    while True:
+        try:
+            told = asyncio.run(listen(client, name, tell, told))
+        except (RuntimeError, aiohttp.ClientError) as error:
+            log.warning("the log of %s broke off, the job goes on: %s", name, " ".join(str(error).split())[:200])
+        if status(client, name) in OVER:
+            break
+        sleep(LOOK)
+    found = client.get_job_info(name)
+    if found.driver_exit_code is None:
+        log.warning("%s: %s", name, found.message or str(found.status.value))
+        return 1
+    return int(found.driver_exit_code)
+
+
+async def listen(client: Any, name: str, tell: Callable[[str], None], told: int) -> int:
+    """Tell what a job wrote beyond its first `told` letters, until its log ends; how many there are then."""
+    passed = 0
+    async for part in client.tail_job_logs(name):
+        fresh = part[max(told - passed, 0) :]
+        passed += len(part)
+        if fresh:
+            tell(fresh)
+    return max(told, passed)

@@ -1,0 +1,92 @@
+"""The change from one scorer to another: what all patches were scored by anew takes the place of the old scores in one commit.
+
+Until then the old ones stay as they are, so readers see those of one scorer or of the other, and what was taken in since by the new one.
+Only the columns that change are written; a kill at any moment leaves the old version the complete one, or the new one.
+"""
+
+from collections.abc import Iterator
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from engine import schema
+from engine.pool import Rows
+from engine.store.commits import committing, land, replace
+from engine.store.lock import Lease, locked
+from engine.store.scorers import covered, opened
+from engine.store.tables import Tables, fragments_of, quoted
+from engine.store.versions import mark_complete
+
+Updated = tuple[lance.fragment.FragmentMetadata, list[int], bytes]
+
+
+def outdated(tables: Tables, scorer: str, version: int) -> Rows:
+    """The places, in a version of the patch table, of the patches that came in with another scorer."""
+    scorers = tables.open("patches", version).to_table(columns=["scorer"])["scorer"].to_numpy(zero_copy_only=False)
+    return np.flatnonzero(scorers != scorer)
+
+
+def adopt(tables: Tables, name: str, scorer: str) -> int:
+    """Put the scores that are kept under `name` in place of those that patches came in with by others; how many patches it changed.
+
+    `scorer` is how the patches call it. LookupError, before anything is changed, where a patch has no score by it yet. ValueError for
+    embeddings of another width than the patch table has.
+    """
+    with locked(tables, "upkeep"), committing(tables) as lease:
+        dataset = tables.open("patches")
+        left = outdated(tables, scorer, dataset.version)
+        if len(left):
+            refuse_other_width(tables, dataset, name)
+            made = list(rewritten(tables, dataset, name, scorer, left))
+            retire(tables, int(dataset.version) + 1, lease)
+            land(dataset, operation(made), lease)
+        mark_complete(tables, lease)  # also where one died right before it
+    return len(left)
+
+
+def refuse_other_width(tables: Tables, dataset: lance.LanceDataset, name: str) -> None:
+    theirs, ours = (one.schema.field("embedding").type.list_size for one in (opened(tables, name), dataset))
+    if theirs != ours:
+        raise ValueError(f"the store {tables.uri} holds embeddings of {ours} numbers, {name} makes {theirs}: use another store")
+
+
+def rewritten(tables: Tables, dataset: lance.LanceDataset, name: str, scorer: str, left: Rows) -> Iterator[Updated]:
+    """Every file with such patches with new columns; one at a time is in memory, without its pixels."""
+    scores, version = opened(tables, name), int(dataset.version)
+    places = np.full(dataset.count_rows(), -1, np.int64)
+    places[left] = covered(tables, name, scores, version, left)
+    start = 0
+    for fragment in dataset.get_fragments():
+        mine = places[start : start + fragment.count_rows()]
+        start += len(mine)
+        if (mine >= 0).any():
+            new = scores.take(mine[mine >= 0].tolist(), columns=schema.SCORES.names)
+            new = new.append_column("scorer", pa.array([scorer] * len(new), pa.string()))
+            yield fragment.update_columns(new, left_on="patch_id", right_on="patch_id", with_offsets=True)
+
+
+def operation(made: list[Updated]) -> lance.LanceOperation.Update:
+    """The change of columns of some files, by which indices over them know that they are to be asked no more."""
+    fields = sorted({number for _, numbers, _ in made for number in numbers})
+    offsets = {fragment.id: changed for fragment, _, changed in made}
+    return lance.LanceOperation.Update(
+        updated_fragments=[fragment for fragment, _, _ in made],
+        fields_modified=fields,
+        update_mode="rewrite_columns",
+        updated_fragment_offsets=offsets,
+    )
+
+
+def retire(tables: Tables, version: int, lease: Lease) -> None:
+    """Put a mark in place of every clustering: those of other embeddings are no good, nor is one that a choice under way would keep."""
+    for table in tables.clusterings():
+        columns = tables.open(table).schema.remove_metadata()
+        row = dict.fromkeys(columns.names) | {"label": 0, "patches_version": version}
+        replace(tables, table, fragments_of(tables.address(f"{table}.lance"), pa.Table.from_pylist([row], columns)), "true", lease)
+
+
+def mixed(tables: Tables, version: int) -> bool:
+    """Whether the patches of a version have scores by more than one scorer, which cannot be compared."""
+    first = tables.open("patches", version).to_table(columns=["scorer"], limit=1)["scorer"].to_pylist()
+    return bool(first and tables.open("patches", version).count_rows(f"scorer != {quoted(first)}"))

@@ -1,0 +1,62 @@
+"""Score the patches that came in with another scorer by the one of now, and change to it once all of them are scored."""
+
+import logging
+from functools import cache
+
+import numpy as np
+
+from engine import difficulty, flow, tracking
+from engine.config import Config, DifficultyConfig
+from engine.difficulty import ScoreAgain
+from engine.flow import Step
+from engine.store import PatchStore, journal, quoted, rescoring
+from jobs import probe, score, training
+
+log = logging.getLogger("jobs.rescore")
+
+
+@cache
+def name_of(section: DifficultyConfig) -> str:
+    """Under which name scores by a scorer are kept; the last of its parts is what patches call it."""
+    return difficulty.scorer_of(section)
+
+
+def scorer(config: Config) -> DifficultyConfig:
+    """The scorer of now: the checkpoint that is named, or the store's own; LookupError where there is neither."""
+    store = PatchStore(config.store.uri)
+    if config.difficulty.checkpoint:
+        return config.difficulty
+    if not store.holds(probe.scorer(config)):
+        raise LookupError(f"the store {store.uri} has no scorer of these settings: run the job probe first, or set difficulty.checkpoint")
+    return config.difficulty.model_copy(update={"checkpoint": training.absolute(store.address(probe.scorer(config)))})
+
+
+def is_due(config: Config) -> bool:
+    """Whether there are patches by another scorer than that of now."""
+    store = PatchStore(config.store.uri)
+    version = store.complete_version()
+    if not store.open("patches", version).count_rows():
+        return False
+    mark = name_of(scorer(config)).rpartition("-")[2]
+    return bool(store.open("patches", version).count_rows(f"scorer != {quoted([mark])}"))
+
+
+def run(config: Config) -> None:
+    """Score what is left, then change; the scores that patches have stay in use until then. Interrupted, it goes on where it was."""
+    store, section = PatchStore(config.store.uri), scorer(config)
+    name, version = name_of(section), store.complete_version()
+    mark = name.rpartition("-")[2]
+    old = rescoring.outdated(store, mark, version)
+    if not len(old):
+        return
+    left = np.intersect1d(old, store.missing(name, version))
+    log.info("%s: %d patches came in with another scorer, %d of them are to be scored", name, len(old), len(left))
+    tags = {"scorer": name, "patches_version": version}
+    stage = Step(ScoreAgain, (section,), batch=64, gpus=0.25, actors=(1, 8))
+    execute = flow.run_on_ray if config.where == "ray" else flow.run_here
+    with store.writing("rescore"), store.reading("patches", version), tracking.running(config, "rescore", name, tags) as record:
+        made = execute(score.steps(store, version, stage), score.pieces(left)) if len(left) else iter(())
+        record.log({"rescore/patches": store.scored(name, score.followed(made, len(left)))}, step=0)
+    changed = rescoring.adopt(store, name, mark)
+    journal.enter(store, "rescore", mark, {"patches": changed}, tracking.code_commit())
+    log.info("%s: %d patches have its scores now", name, changed)

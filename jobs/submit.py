@@ -1,0 +1,138 @@
+"""Run a job on a cluster: by its job server, or as a RayJob of KubeRay on the cluster that stands. Its image holds the code.
+
+The id is that of what is asked: the job, its knobs and the commit. So the same command twice runs once, and the second follows the first. A
+run that failed or was stopped is begun anew by the same command, under the next number; one that succeeded only with --again.
+"""
+
+import hashlib
+import logging
+import shlex
+import shutil
+import subprocess
+from itertools import count
+from typing import Any
+
+import yaml
+
+from engine import tracking
+from engine.config import Config
+from engine.flow import submission
+from engine.flow.submission import Request
+from engine.knobs import flat
+from jobs import needs
+
+log = logging.getLogger("jobs.submit")
+CLUSTER = "endocurate"  # the RayCluster and the namespace of cluster/
+KEPT_S = 7 * 86400  # of a RayJob that is over: what became of it can be asked for so long
+
+
+def run(config: Config, *words: str) -> int:
+    """Have the job run and follow it to its end; its own exit code."""
+    command = [word for word in words if not word.startswith("--")]
+    asked = request(command, config)
+    if kubernetes := [word for word in words if word.startswith("--kubernetes")]:
+        return give(manifest(asked), apply=kubernetes[-1].endswith("=apply"))
+    client = submission.server()
+    needs.refuse_small(command[0], config, submission.room())
+    return submitted(client, asked, again="--again" in words)
+
+
+def submitted(client: Any, asked: Request, again: bool) -> int:
+    for attempt in count(1):
+        name = asked.id if attempt == 1 else f"{asked.id}-{attempt}"
+        state = submission.status(client, name)
+        if state == "SUCCEEDED" and not again:
+            log.info("%s succeeded before; --again runs it once more", name)
+            return 0
+        if state in submission.OVER:
+            continue
+        if state == "" and submission.begin(client, Request(name, asked.entrypoint, asked.cpus, asked.gpus, asked.metadata)):
+            log.info("%s is submitted: %s", name, asked.entrypoint)
+        else:
+            log.info("%s runs already; what it writes follows", name)
+        return submission.follow(client, name, lambda text: print(text, end="", flush=True))
+    raise AssertionError("count has no end")
+
+
+def request(command: list[str], config: Config) -> Request:
+    commit = tracking.code_commit()
+    asked = [word for word in command[1:] if "=" not in word]  # a recipe is in the fingerprint too, which is no harm
+    told = f"{command[0]} {config.fingerprint()} {' '.join(sorted(asked))} {commit}"
+    name = f"{command[0]}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    metadata = (("job", command[0]), ("fingerprint", config.fingerprint()), ("commit", commit))
+    return Request(name, entrypoint(command, config), *needs.of_entrypoint(command[0], config), metadata)
+
+
+def entrypoint(command: list[str], config: Config) -> str:
+    """The command as the cluster's shell takes it. A YAML file stays here: what it says goes along as knobs."""
+    job, *rest = command
+    if not any(word.endswith((".yaml", ".yml")) and "=" not in word for word in rest):
+        return shlex.join(["endocurate", *command])
+    if job == "benchmark":
+        raise ValueError(
+            f"{rest[0]} is a file of this machine, which the cluster has not: submit a matrix by its name, or put it into the image"
+        )
+    from jobs.__main__ import parse
+
+    subject = [word for word in rest if "=" not in word and not word.endswith((".yaml", ".yml"))]
+    before = flat(parse([job, *subject])[1])
+    knobs = [f"{name}={written(value)}" for name, value in flat(config).items() if value != before[name]]
+    return shlex.join(["endocurate", job, *subject, *knobs])
+
+
+def written(value: Any) -> str:
+    """A value as a knob takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# -- Kubernetes -----------------------------------------------------------------------------------------------------------------
+
+
+def manifest(asked: Request) -> dict[str, Any]:
+    """A RayJob that does the same on the RayCluster of cluster/.
+
+    No retries: KubeRay deletes the cluster of what it retries (kuberay#4516), and this one is not the job's own. Nor does it take GPUs or
+    processors apart from what the entrypoint is given.
+    """
+    labels = {"app.kubernetes.io/part-of": "endocurate", "app.kubernetes.io/component": dict(asked.metadata)["job"]}
+    reserved = {"entrypointNumCpus": asked.cpus, "entrypointNumGpus": asked.gpus}
+    spec = {
+        "entrypoint": asked.entrypoint,
+        "jobId": asked.id,
+        "metadata": dict(asked.metadata),
+        "submissionMode": "HTTPMode",
+        "backoffLimit": 0,
+        "clusterSelector": {"ray.io/cluster": CLUSTER},
+        **{name: value for name, value in reserved.items() if value},
+        "deletionStrategy": {"deletionRules": [rule({"jobStatus": status}) for status in ("SUCCEEDED", "FAILED")]},
+    }
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"name": asked.id, "namespace": CLUSTER, "labels": labels},
+        "spec": spec,
+    }
+
+
+def rule(condition: dict[str, Any]) -> dict[str, Any]:
+    return {"policy": "DeleteSelf", "condition": condition | {"ttlSeconds": KEPT_S}}
+
+
+def give(made: dict[str, Any], apply: bool) -> int:
+    """Print a manifest, or have kubectl apply it."""
+    name = made["metadata"]["name"]
+    text = f"# kubectl apply -f -    (once; `kubectl delete rayjob {name} -n {CLUSTER}` first, to run it again)\n" + yaml.safe_dump(
+        made, sort_keys=False
+    )
+    if not apply:
+        print(text, end="")
+        return 0
+    if not shutil.which("kubectl"):
+        raise ValueError("there is no kubectl on this machine; --kubernetes without =apply prints what it would be given")
+    done = subprocess.run(["kubectl", "apply", "-f", "-"], input=text, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"kubectl refuses {name}: {' '.join(done.stderr.split())[-300:]}")
+    print(done.stdout, end="")
+    return 0

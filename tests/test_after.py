@@ -1,0 +1,290 @@
+"""What follows a batch: done by what the store has, told and not raised, once, and never by a file's name."""
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from engine import schema, selection, tracking
+from engine.followed import Followed, drawn
+from engine.knobs import amend
+from engine.pool import Pool
+from engine.report import Findings, render
+from engine.settings import UpkeepConfig
+from engine.store import PatchStore, WriteRows, journal
+from engine.store import drift as table
+from jobs import after, alike, choose, drift, pretrain, results, selections, worth
+from jobs.after import After, beating
+from jobs.recipes import tiny
+from tests import rows
+from tests.test_report import Page
+
+DAYS = [f"2026-01-{number:02d}" for number in range(1, 29)]
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = "/data/MARKER-ward-7"
+
+
+def video(number):
+    return hashlib.sha256(str(number).encode()).hexdigest()[:32]
+
+
+def take_in(store, numbers, day, folder=FOLDER, **frame):
+    """Videos of a day, whose frames are sharp, light and of tissue, each video a little otherwise."""
+    written, sources = [], []
+    for number in numbers:
+        rng, made = np.random.default_rng(number), rows.scored(video(number), frames=4).to_pylist()
+        base = {"sharpness": 50 + 10 * rng.normal(), "brightness": 0.5, "glare": 0.01, "tissue": 0.8 + 0.02 * rng.normal(), "change": 0.3}
+        for row in made:
+            if row["frame_id"]:
+                row |= base | {"sharpness": base["sharpness"] + rng.normal()} | frame
+            if row["patch_id"]:
+                row |= {"difficulty": float(rng.random()), "embedding": rng.random(rows.WIDTH).astype(np.float16).tolist()}
+        written += WriteRows(store.uri)(pa.Table.from_pylist(made, rows.wide()))
+        sources += [row | {"uri": f"{folder}/MARKER-{number}.mp4"} for row in rows.videos(video(number)).to_pylist()]
+    stamp = rows.STAMP | {"ingested_at": f"{day}T10:00:00+00:00"}
+    store.commit(pa.concat_tables(written), pa.Table.from_pylist(sources, schema.VIDEO), stamp)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    words = [f"store.uri={tmp_path_factory.mktemp('after')}/store", "where=here", "selection.clusters=4", "selection.unit=patches"]
+    made = amend(tiny(), [*words, "watch.selections=semdedup:0.5,random:20:patches,optidel:0.3", "watch.false_alarms=0.05"])
+    store = PatchStore(made.store.uri)
+    store.create(rows.WIDTH)
+    take_in(store, range(30), DAYS[0])
+    return made
+
+
+def seen(store):
+    """All that following wrote, but for what tells the time."""
+    tables = {name: store.open(name).to_table() for name in ("alike", "drift", "selections")}
+    return {name: sorted(map(str, found.to_pylist())) for name, found in tables.items()}
+
+
+def test_a_batch_is_followed_by_what_the_store_has_and_twice_is_once(config, caplog):
+    store, follower = PatchStore(config.store.uri), After(config, lambda: None)
+    follower.follow(schema.VIDEOS_TABLE.empty_table())  # whatever rows it is told
+    chosen = store.open("selections").to_table()
+    assert set(chosen["method"].to_pylist()) == {"semdedup", "random", "optidel"}
+    assert store.query("SELECT count(*) AS many FROM alike").to_pylist()[0]["many"] > 5
+    assert not store.has("drift")  # nothing before the first day
+    take_in(store, range(30, 33), DAYS[1])
+    with caplog.at_level(logging.INFO):
+        follower.follow(schema.VIDEOS_TABLE.empty_table())
+    assert "of the embeddings not read" in caplog.text
+    first, runs = seen(store), len(tracking.runs(config, "choose"))
+    follower.follow(schema.VIDEOS_TABLE.empty_table())
+    assert seen(store) == first
+    assert len(tracking.runs(config, "choose")) == runs == 6
+    assert not follower.aside.is_busy
+    for one in selections.each(config):
+        assert selections.made_from(one) == store.complete_version()
+
+
+@pytest.mark.parametrize("method", ["random", "optidel"])
+def test_a_selection_that_is_kept_current_is_that_of_solving_anew(config, method):
+    store = PatchStore(config.store.uri)
+    one = next(one for one in selections.each(config) if one.selection.method == method)
+    pool = Pool(store.patches(selection.columns(one.selection)))
+    expected = selection.choose(pool, one.selection, group=4).patch_ids
+    made = pretrain.choice(one)["tags"]["selection"]
+    found = store.open("selections").to_table(filter=f"selection_id = '{made}'").sort_by("rank")["patch_id"].to_pylist()
+    assert found == expected
+
+
+def test_the_report_says_what_of_the_work_was_avoided(config):
+    told = {one.method: one for one in results.current(config)}
+    assert set(told) == {"semdedup", "random", "optidel"}
+    mine = told["semdedup"]
+    assert (mine.new, mine.patches % 4) == (24, 0)
+    assert 0 < mine.avoided_read < 1
+    assert 0 < mine.avoided_pairs < 1
+    assert mine.seconds > 0 < mine.full_seconds
+    assert told["random"].avoided_read is None
+    page = Page(render(Findings("t", "now", arrivals=Followed(results.current(config)))))
+    assert any("semdedup" in row[0] and "24" in row for row in page.table())
+
+
+def test_video_like_the_pool_is_no_alarm_and_blurred_video_is_one_with_a_reason_and_without_a_name(config, caplog):
+    store = PatchStore(config.store.uri)
+    take_in(store, range(40, 43), DAYS[2])
+    take_in(store, range(50, 53), DAYS[3], f"{FOLDER}/other", sharpness=3.0)
+    with caplog.at_level(logging.INFO):
+        drift.run(config)
+    found = {(row["day"], row["quantity"]): row for row in table.found(store).to_pylist()}
+    assert [row["alarm"] for (day, _), row in found.items() if day == DAYS[2]].count(True) == 0
+    blurred = found[DAYS[3], "sharpness"]
+    assert blurred["alarm"]
+    source = hashlib.sha256(f"{FOLDER}/other".encode()).hexdigest()[:12]
+    many = f"3 videos ({min(map(video, range(50, 53)))[:8]}…) of source {source}, {DAYS[3]}: "
+    assert blurred["reason"] == f"{many}100 % of its frames have a sharpness of at most 3, of the pool's 0 %"
+    assert blurred["pool"] == 36
+    assert blurred["reason"] in caplog.text
+    assert "MARKER" not in caplog.text + str(found)
+    (run,) = tracking.runs(config, "drift")[-1:]
+    assert run["metrics"][f"drift/alarms/{source}"] >= 1
+    assert "MARKER" not in str(run["metrics"]) + str(run["tags"])
+    page = Page(render(Findings("t", "now", arrivals=Followed(days=table.found(store).to_pylist()))))
+    assert blurred["reason"] in page.words()
+    assert drawn(Followed(days=table.found(store).to_pylist())).alarms[0].startswith(many)
+    sql = store.query("SELECT DISTINCT day, source FROM drift WHERE alarm").to_pylist()
+    assert sql == [{"day": DAYS[3], "source": source}]
+
+
+def test_what_was_said_of_a_day_with_a_forgotten_video_goes_and_is_said_without_it(config):
+    store = PatchStore(config.store.uri)
+    store.forget(video(51))
+    assert video(51) not in str(table.found(store).to_pylist())
+    assert (DAYS[3] in [row["day"] for row in table.found(store).to_pylist()]) is False
+    drift.run(config)
+    assert {row["videos"] for row in table.found(store).to_pylist() if row["day"] == DAYS[3]} == {2}
+
+
+def test_upkeep_reaches_the_tables_of_what_followed(config):
+    store = PatchStore(config.store.uri)
+    before = seen(store)
+    told = store.maintain(UpkeepConfig(keep_hours=1e-9)).to_pylist()
+    assert {"alike", "drift"} <= {row["name"] for row in told}
+    assert seen(store) == before
+
+
+def trained(config, made):
+    with tracking.running(config, "pretrain", "m", {"selection": made}):
+        pass
+
+
+def test_the_gain_is_that_of_its_formula_and_a_model_of_the_same_selection_leaves_nothing(config, monkeypatch):
+    store, one = PatchStore(config.store.uri), selections.each(config)[0]
+    assert worth.pair(config) is None  # no model yet
+    selections.run(config)
+    olds = [run["tags"]["selection"] for run in tracking.runs(config, "choose") if run["params"]["selection.method"] == "random"]
+    trained(config, olds[-1])
+    worth.run(config)
+    (run,) = tracking.runs(config, "worth")
+    told = {name.removeprefix("worth/"): value for name, value in run["metrics"].items()}
+    now = pretrain.choice(one)["tags"]["selection"]
+    assert (run["tags"]["trained"], run["tags"]["selection"]) == (olds[-1], now)
+    patches = {row["patch_id"]: row for row in store.patches(["patch_id", "variance", "difficulty"]).to_pylist()}
+    kept = store.clustering("kinds", pa.chunked_array([list(patches)]))
+    labels = dict(zip(patches, kept.labels.tolist(), strict=True))
+    parts = []
+    for name in (olds[-1], now):
+        ids = store.open("selections").to_table(filter=f"selection_id = '{name}'")["patch_id"].to_pylist()
+        information = np.mean([patches[one]["variance"] - patches[one]["difficulty"] for one in ids]) / 2
+        parts.append(len({labels[one] for one in ids}) / len(set(labels.values())) * information)
+    assert told["gain"] == pytest.approx(parts[1] / parts[0] - 1, rel=1e-4)
+    worth.run(config)
+    assert len(tracking.runs(config, "worth")) == 1
+    allowed = amend(config, ["watch.retrain=true", f"watch.gain={abs(told['gain']) + 1}"])
+    assert not worth.is_due(allowed)
+
+
+def test_a_training_is_submitted_once_for_a_selection_and_gone_on_with_after_a_death(config, monkeypatch):
+    store, calls = PatchStore(config.store.uri), []
+    allowed = amend(config, ["watch.retrain=true", "watch.gain=0"])
+    monkeypatch.setattr(worth, "told", lambda config, both: 0.5)
+    now = worth.pair(allowed)[1]
+    model = pretrain.model(worth.target(allowed), now)
+
+    def dies(config, name, retained):
+        calls.append(name)
+        raise KeyboardInterrupt
+
+    def ends(config, name, retained):
+        calls.append(name)
+        (tmp := Path(store.address(model))).parent.mkdir(exist_ok=True)
+        tmp.write_bytes(b"weights")
+
+    assert not worth.is_due(config)  # it is not allowed
+    monkeypatch.setattr(pretrain, "train", dies)
+    with pytest.raises(KeyboardInterrupt):
+        worth.train(allowed)
+    assert worth.due(allowed) == worth.pending(allowed) == now
+    monkeypatch.setattr(pretrain, "train", ends)
+    worth.train(allowed)
+    worth.train(allowed)
+    assert calls == [now, now]
+    assert [name for name, _ in journal.entries(store, "retrain")] == [now]
+    assert not worth.is_due(allowed)
+
+
+def test_what_a_person_could_mend_is_told_and_the_rest_is_done_and_a_bug_is_raised(config, monkeypatch, caplog):
+    done = []
+
+    def refuses(config):
+        raise ValueError("no such thing")
+
+    def broken(config):
+        raise KeyError("x")
+
+    monkeypatch.setattr(after, "STEPS", {"one": refuses, "two": done.append})
+    monkeypatch.setattr(after, "DUE", {})
+    After(config, lambda: None).follow(schema.VIDEOS_TABLE.empty_table())
+    assert done == [config]
+    assert "one: no such thing; the next batch tries again" in caplog.text
+    monkeypatch.setattr(after, "STEPS", {"one": broken})
+    with pytest.raises(KeyError):
+        After(config, lambda: None).follow(schema.VIDEOS_TABLE.empty_table())
+
+
+def test_signs_of_life_are_given_while_it_works_and_not_for_ever(monkeypatch):
+    beats = []
+    monkeypatch.setattr(after, "BEAT", 0.01)
+    monkeypatch.setattr(after, "LONGEST", 0.05)
+    with beating(lambda: beats.append(1)):
+        time.sleep(0.5)
+    assert len(beats) == 5
+
+
+def test_the_jobs_can_be_run_by_hand(config):
+    for job in (alike, drift, selections, worth):
+        job.run(config)
+    assert choose.selection.clustering_of(config.selection) == ""
+
+
+BESIDE = """
+import os, signal, sys, time
+from pathlib import Path
+from engine.knobs import amend
+from jobs.aside import Aside
+from jobs.recipes import tiny
+from tests.crashes import workers
+
+if __name__ == "__main__":
+    aside = Aside(amend(tiny(), [f"store.uri={sys.argv[1]}"]), workers.lingers)
+    aside.start()
+    while not Path(sys.argv[1], "aside").exists():
+        time.sleep(0.1)
+    if sys.argv[2] == "ends":
+        aside.end()
+        assert not aside.is_busy
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("how", ["ends", "killed"])
+def test_what_goes_on_beside_ends_with_the_watcher_however_that_ends(tmp_path, how):
+    (tmp_path / "beside.py").write_text(BESIDE)
+    done = subprocess.run([sys.executable, tmp_path / "beside.py", tmp_path, how], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == (0 if how == "ends" else -9)
+    pid, deadline = int((tmp_path / "aside").read_text()), time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_of_several_selections_one_that_cannot_be_made_keeps_no_other_from_being_made(config):
+    store = PatchStore(config.store.uri)
+    take_in(store, [70], DAYS[9])
+    with pytest.raises(ValueError, match="holds no image of 4"):
+        selections.run(amend(config, ["watch.selections=random:2:patches,random:24:patches"]))
+    one = amend(config, ["watch.selections=random:24:patches"])
+    assert selections.made_from(selections.each(one)[0]) == store.complete_version()

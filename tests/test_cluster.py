@@ -1,0 +1,525 @@
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from engine import fleet as fleets
+from engine import plan
+from jobs import fleet, needs
+from jobs.__main__ import main, parse
+from tests import kustomize
+
+ROOT = Path(__file__).resolve().parent.parent
+CLUSTER = ROOT / "cluster"
+KUBERAY = ROOT.parent / "shared" / "data" / "kuberay"
+FILES = sorted(path for path in CLUSTER.rglob("*") if path.is_file() and path.suffix != ".md" and "__pycache__" not in path.parts)
+SIZES = ("one-gpu", "small", "large")
+TIMES = fleet.read(CLUSTER / "times.json")
+OWN_KINDS = ("PodMonitor", "PrometheusRule")  # of the Prometheus operator, whose schemas are in no package
+
+
+@cache
+def platform(size):
+    return tuple(kustomize.build(CLUSTER / "overlays" / size))
+
+
+@cache
+def jobs(size):
+    return tuple(kustomize.build(CLUSTER / "overlays" / size / "jobs"))
+
+
+def everything():
+    return [one for size in SIZES for one in (*platform(size), *jobs(size))]
+
+
+def named(objects, kind, name):
+    (found,) = (one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name)
+    return found
+
+
+def ray_jobs(size):
+    """{name: spec of the RayJob}, that of the RayCronJob among them."""
+    found = {one["metadata"]["name"]: one["spec"] for one in jobs(size) if one["kind"] in ("RayJob", "RayCronJob")}
+    return {name: spec.get("jobTemplate", spec) for name, spec in found.items()}
+
+
+def clusters(size):
+    """{name: spec} of every RayCluster that stands or is made."""
+    made = {name: spec["rayClusterSpec"] for name, spec in ray_jobs(size).items()}
+    return made | {"raycluster": named(platform(size), "RayCluster", "endocurate")["spec"]}
+
+
+# -- what is applied ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CLUSTER)))
+def test_the_first_line_is_the_command_that_applies_the_file(path):
+    first, *rest = path.read_text().splitlines()
+    if path.suffix == ".json":
+        first = first if "kubectl" in first else rest[0]
+    assert re.search(r"(kubectl (apply|kustomize) |docker build |python -m jobs\.fleet )", first), first
+    for place in re.findall(r"cluster/[\w./-]+", first):
+        assert (ROOT / place).exists(), place
+
+
+def test_no_file_names_a_package_registry_or_a_path_of_a_machine():
+    for path in [*FILES, CLUSTER / "README.md"]:
+        assert not re.search(r"pypi|pythonhosted|index-url|npmjs|conda-forge|/root/|/work/", path.read_text()), path
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl to hold the reader of tests/kustomize.py against")
+@pytest.mark.parametrize("folder", [f"{size}{part}" for size in SIZES for part in ("", "/jobs")])
+def test_the_reader_builds_what_kubectl_builds(folder):
+    told = subprocess.run(["kubectl", "kustomize", str(CLUSTER / "overlays" / folder)], capture_output=True, text=True, check=True).stdout
+    theirs = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(told)}
+    assert {(one["kind"], one["metadata"]["name"]): one for one in kustomize.build(CLUSTER / "overlays" / folder)} == theirs
+
+
+def test_every_object_of_kubernetes_follows_its_schema_and_no_other_word_is_in_it():
+    for one in everything():
+        if not one["kind"].startswith("Ray") and one["kind"] not in OWN_KINDS:
+            kubernetes_validate.validate(one, "1.37", strict=True)
+
+
+def test_pods_of_ray_follow_the_schema_of_pods():
+    for size in SIZES:
+        for spec in clusters(size).values():
+            for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+                pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"} | group["template"]["metadata"]}
+                kubernetes_validate.validate(pod | {"spec": group["template"]["spec"]}, "1.37", strict=True)
+
+
+@cache
+def schema_of_kuberay(kind):
+    text = (KUBERAY / f"ray.io_{kind.lower()}s.yaml").read_text()
+    versions = yaml.load(text, yaml.CSafeLoader)["spec"]["versions"]
+    (found,) = (version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == "v1")
+    made = closed(found)
+    made["properties"]["metadata"] = {"type": "object"}
+    return jsonschema.Draft202012Validator(made)
+
+
+def closed(schema):
+    """The schema as JSON schema, which the API server's is but for two words; what it does not name is refused, where the server prunes."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: closed(part) for name, part in schema.items()}
+    if isinstance(made.get("properties"), dict) and made.get("type") == "object" and not made.get("x-kubernetes-preserve-unknown-fields"):
+        made.setdefault("additionalProperties", False)
+    if made.get("x-kubernetes-int-or-string"):
+        made["type"] = ["integer", "string"]
+    return made
+
+
+@pytest.mark.skipif(not KUBERAY.exists(), reason="KubeRay's definitions are not beside the checkout, in ../shared/data/kuberay")
+@pytest.mark.parametrize("size", SIZES)
+def test_every_object_of_kuberay_follows_its_definition(size):
+    ours = [one for one in (*platform(size), *jobs(size)) if one["kind"].startswith("Ray")]
+    assert {one["kind"] for one in ours} == {"RayCluster", "RayJob", "RayCronJob"}
+    for one in ours:
+        schema_of_kuberay(one["kind"]).validate(one)
+
+
+@pytest.mark.skipif(not KUBERAY.exists(), reason="KubeRay's definitions are not beside the checkout, in ../shared/data/kuberay")
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("autoscalerOptions/version", "v3"),
+        ("authOptions/mode", "tokens"),
+        ("headGroupSpec/rayStartParam", {}),
+        ("workerGroupSpecs/0/minReplicas", "1"),
+        ("workerGroupSpecs/1/template/spec/containers/0/resource", {}),
+    ],
+)
+def test_a_word_or_value_that_kuberay_does_not_know_is_found(path, value):
+    one = json.loads(json.dumps(named(platform("small"), "RayCluster", "endocurate")))
+    at, last = kustomize.within(one["spec"], path.split("/"))
+    at[last] = value
+    with pytest.raises(jsonschema.ValidationError):
+        schema_of_kuberay("RayCluster").validate(one)
+
+
+def test_what_the_operator_refuses_though_the_schema_allows_it():
+    """The rules of KubeRay's own validation (ray-operator/controllers/ray/utils/validation.go) that these manifests touch."""
+    for size in SIZES:
+        for name, spec in clusters(size).items():
+            assert spec["authOptions"]["mode"] == "token"
+            assert spec["rayVersion"]  # it takes no token from a cluster that does not say that it is 2.52 or newer
+            for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+                assert group["template"]["spec"]["restartPolicy"] == "Never", f"{name}: autoscaler v2 takes no pod twice"
+                assert not any(
+                    one["name"].startswith("RAY_enable_autoscaler") for one in group["template"]["spec"]["containers"][0].get("env", [])
+                )
+        for name, spec in ray_jobs(size).items():
+            assert len(name) <= 47
+            assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "clusterSelector", "suspend"} & set(spec), (
+                "against deletionRules"
+            )
+            rules = spec["deletionStrategy"]["deletionRules"]
+            kinds = [(rule["policy"], *sorted(rule["condition"].items())[:1]) for rule in rules]
+            assert len(kinds) == len(set(kinds))
+            assert "DeleteWorkers" not in {rule["policy"] for rule in rules}, "not with an autoscaler"
+            for state in ({"jobStatus": "SUCCEEDED"}, {"jobStatus": "FAILED"}, {"jobDeploymentStatus": "Failed"}):
+                ends = {rule["policy"]: rule["condition"]["ttlSeconds"] for rule in rules if state.items() <= rule["condition"].items()}
+                assert ends["DeleteCluster"] <= ends.get("DeleteSelf", ends["DeleteCluster"]), "a cluster may not outlive its job for ever"
+
+
+def test_every_job_of_the_issue_is_there_and_watch_begins_itself_again():
+    found = ray_jobs("small")
+    assert set(found) == {"ingest", "choose", "pretrain", "evaluate", "benchmark", "watch", "watch-by-the-clock"}
+    assert found["watch"]["backoffLimit"] > 10
+    assert "activeDeadlineSeconds" not in found["watch"]
+    assert all("activeDeadlineSeconds" in spec for name, spec in found.items() if name != "watch")
+
+
+# -- the cluster ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_job_gets_a_cluster_like_the_one_that_stands(size):
+    standing = clusters(size)["raycluster"]
+    for name, spec in clusters(size).items():
+        text = json.dumps(spec).replace(f'"app.kubernetes.io/component": "{name}"', '"app.kubernetes.io/component": "raycluster"')
+        assert json.loads(text) == standing
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_head_schedules_no_work_and_the_autoscaler_is_version_two(size):
+    for spec in clusters(size).values():
+        assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+        assert spec["enableInTreeAutoscaling"]
+        assert spec["autoscalerOptions"]["version"] == "v2"
+
+
+def test_what_the_head_is_started_with_ray_start_knows():
+    from ray.scripts.scripts import start
+
+    known = {option.removeprefix("--") for parameter in start.params for option in parameter.opts}
+    spec = clusters("small")["raycluster"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        assert set(group["rayStartParams"]) <= known
+
+
+def requests(group):
+    return group["template"]["spec"]["containers"][0]["resources"]["requests"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_nodes_and_requests_are_those_that_the_planner_computes(size):
+    decode, models = clusters(size)["raycluster"]["workerGroupSpecs"]
+    wanted = fleet.nodes(TIMES, size)
+    assert [(group["replicas"], int(requests(group)["cpu"])) for group in (decode, models)] == [(one.count, one.cpus) for one in wanted]
+    assert int(requests(models)["nvidia.com/gpu"]) == wanted[1].gpus == TIMES.sizes[size]["gpus_each"]
+    assert "nvidia.com/gpu" not in requests(decode)
+    cpus = sum(group["replicas"] * int(requests(group)["cpu"]) for group in (decode, models))
+    made = plan.plan(TIMES.services, cpus, TIMES.sizes[size]["gpus"])
+    unlimited = plan.plan(TIMES.services, 10**6, TIMES.sizes[size]["gpus"])
+    assert made.frames_per_second == unlimited.frames_per_second, "more processors would make it faster"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_least_that_stands_is_enough_for_every_job_to_begin(size):
+    groups = clusters(size)["raycluster"]["workerGroupSpecs"]
+    assert all(group["minReplicas"] <= group["replicas"] <= group["maxReplicas"] for group in groups)
+    found = {kind: sum(group["minReplicas"] * int(requests(group).get(name, 0)) for group in groups) for kind, name in
+             (("CPU", "cpu"), ("GPU", "nvidia.com/gpu"))}  # fmt: skip
+    for spec in ray_jobs(size).values():
+        job, config, _ = asked(spec, size)
+        needs.refuse_small(job, config, found)
+        taken = spec.get("entrypointNumCpus", 0), spec.get("entrypointNumGpus", 0)
+        assert taken == needs.of_entrypoint(job, config), job
+
+
+def test_models_run_on_spot_nodes_and_decoding_keeps_off_them():
+    decode, models = clusters("small")["raycluster"]["workerGroupSpecs"]
+    assert {one["key"] for one in models["template"]["spec"]["tolerations"]} > {"nvidia.com/gpu", "cloud.google.com/gke-spot"}
+    assert "tolerations" not in decode["template"]["spec"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pods_are_not_root_and_give_up_what_they_do_not_need(size):
+    for one in (*platform(size), *jobs(size)):
+        for container in kustomize.containers(one):
+            context = container["securityContext"]
+            assert context["runAsNonRoot"]
+            assert context["runAsUser"] > 0
+            assert not context["allowPrivilegeEscalation"]
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["requests"]["cpu"]
+            assert container["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_secrets_are_named_and_never_held_and_what_is_named_is_there(size):
+    text = yaml.safe_dump_all([*platform(size), *jobs(size)])
+    assert "kind: Secret" not in text
+    told = (CLUSTER / "README.md").read_text()
+    found = set(re.findall(r"secret(?:Ref|KeyRef|Name)[^\n]*\n?(?:\s+key: \w+\n)?\s+name: (\S+)", text)) | set(
+        re.findall(r"secretName: (\S+)", text)
+    )
+    assert found == {"endocurate-ray-token", "endocurate-storage", "endocurate-postgres"}
+    assert all(f"secret generic {name}" in told for name in found)
+    there = {(one["kind"], one["metadata"]["name"]) for one in platform(size)}
+    for name in re.findall(r"configMap(?:Ref|KeyRef)?:\n(?:\s+key: \w+\n)?\s+name: (\S+)", text):
+        assert ("ConfigMap", name) in there
+    for name in re.findall(r"claimName: (\S+)", text):
+        assert ("PersistentVolumeClaim", name) in there
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_head_has_a_budget_of_its_own_and_workers_have_none(size):
+    budgets = [one["spec"] for one in (*platform(size), *jobs(size)) if one["kind"] == "PodDisruptionBudget"]
+    for spec in clusters(size).values():
+        for group, kind in ((spec["headGroupSpec"], "head"), *((group, "worker") for group in spec["workerGroupSpecs"])):
+            labels = group["template"]["metadata"]["labels"] | {"ray.io/node-type": kind}
+            covering = [one for one in budgets if one["selector"]["matchLabels"].items() <= labels.items()]
+            assert len(covering) == (kind == "head")
+            assert all(type(one["minAvailable"]) is int for one in covering)
+
+
+# -- who may talk to whom -------------------------------------------------------------------------------------------------------
+
+
+RAY = {"app.kubernetes.io/part-of": "endocurate", "ray.io/is-ray-node": "yes"}
+HEAD, WORKER = RAY | {"ray.io/node-type": "head"}, RAY | {"ray.io/node-type": "worker"}
+SERVERS = {name: {"app.kubernetes.io/part-of": "endocurate", "app.kubernetes.io/name": name} for name in ("mlflow", "postgres", "objects")}
+OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}
+
+
+def admits(policies, source, namespace, target, port):
+    """Whether Kubernetes lets a pod in: some policy that selects the target has a rule for the source and the port."""
+
+    def fits(selector, labels):
+        return selector.get("matchLabels", {}).items() <= labels.items()
+
+    def comes(peer):
+        if "namespaceSelector" not in peer and namespace != "endocurate":
+            return False
+        at = {"kubernetes.io/metadata.name": namespace}
+        return fits(peer.get("namespaceSelector", {}), at) and fits(peer.get("podSelector", {}), source)
+
+    mine = [one["spec"] for one in policies if "Ingress" in one["spec"]["policyTypes"] and fits(one["spec"]["podSelector"], target)]
+    assert mine, "nobody isolates the target, so all are let in"
+    return any(
+        any(comes(peer) for peer in rule["from"]) and port in [one["port"] for one in rule.get("ports", [{"port": port}])]
+        for spec in mine
+        for rule in spec.get("ingress", [])
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "namespace", "target", "port", "let_in"),
+    [
+        (WORKER, "endocurate", HEAD, 6379, True),
+        (HEAD, "endocurate", WORKER, 10005, True),
+        (WORKER, "endocurate", SERVERS["mlflow"], 5000, True),
+        (SERVERS["mlflow"], "endocurate", SERVERS["postgres"], 5432, True),
+        (WORKER, "endocurate", SERVERS["objects"], 9000, True),
+        (SERVERS["mlflow"], "endocurate", SERVERS["objects"], 9000, True),
+        (OPERATOR, "kuberay", HEAD, 8265, True),
+        ({}, "monitoring", WORKER, 8080, True),
+        ({}, "monitoring", HEAD, 8265, False),
+        ({}, "default", HEAD, 8265, False),
+        ({}, "default", WORKER, 8080, False),
+        ({}, "default", SERVERS["mlflow"], 5000, False),
+        (WORKER, "endocurate", SERVERS["postgres"], 5432, False),
+        (OPERATOR, "kuberay", HEAD, 6379, False),
+    ],
+)
+def test_only_who_must_is_let_in(source, namespace, target, port, let_in):
+    policies = [one for one in platform("small") if one["kind"] == "NetworkPolicy"]
+    assert admits(policies, source, namespace, target, port) is let_in
+
+
+# -- the jobs -------------------------------------------------------------------------------------------------------------------
+
+
+def asked(spec, size):
+    return understood(spec["entrypoint"], named(platform(size), "ConfigMap", "endocurate-run")["data"]["run.yaml"])
+
+
+@cache
+def understood(entrypoint, run):
+    """What our own command line makes of an entrypoint, with run.yaml as the ConfigMap of the overlay holds it."""
+    program, *words = shlex.split(entrypoint)
+    assert program == "endocurate"
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(run)
+        file.flush()
+        return parse([file.name if word == "/etc/endocurate/run.yaml" else word for word in words])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_entrypoint_is_understood_by_our_own_command_line(size):
+    for name, spec in ray_jobs(size).items():
+        job, config, _ = asked(spec, size)
+        assert name in (job, f"{job}-by-the-clock")
+        assert config.tracking.uri == "http://mlflow:5000"
+        if job != "benchmark":
+            assert config.store.uri == "s3://endocurate/store"
+        mounts = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+        assert {"/etc/endocurate", "/data"} == {one["mountPath"] for one in mounts}
+
+
+def test_the_run_of_an_overlay_has_the_recipe_of_its_size():
+    for size in SIZES:
+        _, config, _ = asked(ray_jobs(size)["ingest"], size)
+        _, recipe, _ = parse(["ingest", TIMES.sizes[size]["recipe"]])
+        assert config.patches == recipe.patches
+        assert config.pretrain == recipe.pretrain
+
+
+@pytest.mark.parametrize("where", ["cluster/jobs/watch-by-the-clock.yaml", "cluster/sizes/small/run.yaml"])
+def test_a_renamed_knob_is_found(where, tmp_path, capsys):
+    copy = tmp_path / "cluster"
+    shutil.copytree(CLUSTER, copy)
+    path = tmp_path / where
+    path.write_text(path.read_text().replace("watch.once=", "watch.ones=").replace("videos: {uri:", "videos: {address:"))
+    built = {name: kustomize.build(copy / "overlays" / name) for name in ("small", "small/jobs")}
+    (tmp_path / "run.yaml").write_text(named(built["small"], "ConfigMap", "endocurate-run")["data"]["run.yaml"])
+    spec = named(built["small/jobs"], "RayCronJob", "watch-by-the-clock")["spec"]["jobTemplate"]
+    words = [str(tmp_path / "run.yaml") if word.startswith("/etc") else word for word in shlex.split(spec["entrypoint"])[1:]]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "there is no knob" in told
+    assert told.count("\n") == 1
+
+
+# -- images and servers ---------------------------------------------------------------------------------------------------------
+
+
+def constraints():
+    return dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_images_have_the_ray_the_python_and_the_version_of_the_project():
+    bases = re.findall(r"^FROM rayproject/ray:(\S+) AS", (CLUSTER / "Dockerfile").read_text(), re.M)
+    assert {base.split("-")[0] for base in bases} == {constraints()["ray"]}
+    assert {base.split("-")[2] for base in bases} == {"cpu", "gpu"}
+    for base in bases:
+        digits = base.split("-")[1].removeprefix("py")
+        assert f"{digits[0]}.{digits[1:]}" in SpecifierSet(project()["requires-python"])
+    for size in SIZES:
+        assert {spec["rayVersion"] for spec in clusters(size).values()} == {constraints()["ray"]}
+        used = {container["image"] for one in (*platform(size), *jobs(size)) for container in kustomize.containers(one)}
+        ours = {image.rpartition(":")[2] for image in used if "/endocurate:" in image}
+        assert ours == {f"{project()['version']}-cpu", f"{project()['version']}-gpu"}
+        assert all(not image.endswith(":latest") and ":" in image.rpartition("/")[2] for image in used)
+
+
+def test_everything_in_the_image_is_pinned_and_it_holds_the_code():
+    told = (CLUSTER / "Dockerfile").read_text()
+    extras = re.findall(r'"\.\[(\w+)\]"', told)
+    assert extras == ["cluster", "cluster"]
+    wanted = [Requirement(one) for one in (*project()["dependencies"], *project()["optional-dependencies"]["cluster"])]
+    assert [one for one in wanted if constraints().get(one.name.lower(), "none") not in one.specifier] == []
+    assert set(re.findall(r"^COPY --chown=1000:100 (.+) \S+$", told, re.M)) == {
+        "pyproject.toml constraints.txt README.md LICENSE",
+        "engine",
+        "jobs",
+    }
+    assert told.count("USER 1000:100") == 2
+    sent = [line[1:] for line in (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert sent == ["pyproject.toml", "constraints.txt", "README.md", "LICENSE", "engine", "jobs"]
+    assert {project()["readme"], *project()["license-files"]} <= set(sent), "the package is not built without them"
+
+
+def test_mlflow_understands_what_it_is_started_with():
+    from mlflow.cli import server
+
+    (container,) = kustomize.containers(named(platform("small"), "Deployment", "mlflow"))
+    assert container["command"] == ["mlflow", "server"]
+    known = {option for parameter in server.params for option in parameter.opts}
+    assert {argument.partition("=")[0] for argument in container["args"]} <= known
+    (service,) = (one for one in platform("small") if one["kind"] == "Service" and one["metadata"]["name"] == "mlflow")
+    (port,) = service["spec"]["ports"]
+    assert f"--port={port['port']}" in container["args"]
+    assert f"mlflow:{port['port']}" in next(one for one in container["args"] if one.startswith("--allowed-hosts")), (
+        "of other names it answers 403"
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_overlay_changes_what_it_says(size):
+    found = {(one["kind"], one["metadata"]["name"]): one for one in platform(size)}
+    storage = found["ConfigMap", "endocurate-storage"]["data"]
+    assert (("StatefulSet", "objects") in found) == (size != "large") == ("AWS_ENDPOINT_URL" in storage)
+    claim = found["PersistentVolumeClaim", "endocurate-data"]["spec"]["accessModes"]
+    assert claim == (["ReadWriteOnce"] if size == "one-gpu" else ["ReadWriteMany"])
+    assert "RayJob" not in {kind for kind, _ in found}
+    assert {one["kind"] for one in jobs(size)} == {"RayJob", "RayCronJob", "PodDisruptionBudget"}
+
+
+# -- what is watched ------------------------------------------------------------------------------------------------------------
+
+
+def expressions():
+    (rules,) = (one for one in platform("small") if one["kind"] == "PrometheusRule")
+    for group in rules["spec"]["groups"]:
+        for rule in group["rules"]:
+            assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+            assert rule["labels"]["severity"] in ("warning", "critical")
+            assert {"summary", "do"} == set(rule["annotations"])
+            yield rule["expr"]
+    board = json.loads(named(platform("small"), "ConfigMap", "endocurate-dashboard")["data"]["dashboard.json"])
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    for panel in board["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+
+
+def test_every_metric_that_is_asked_for_is_one_that_ray_has():
+    import ray
+
+    text = "".join(path.read_text() for path in (Path(ray.__file__).parent / "dashboard").rglob("*.py"))
+    text += "".join(path.read_text() for path in (Path(ray.__file__).parent / "data").rglob("*.py"))
+    asked = {name for expression in expressions() for name in re.findall(r"\bray_[a-z_]+(?=\{)", expression)}
+    assert len(asked) > 10
+    assert [name for name in asked if name not in text and name.removeprefix("ray_") not in text] == []
+
+
+def test_every_metric_of_ours_is_one_that_a_watcher_tells():
+    metrics = pytest.importorskip("engine.metrics", reason="watchers tell no metrics yet")
+    text = Path(metrics.__file__).read_text()
+    asked = {name for expression in expressions() for name in re.findall(r"\bendocurate_[a-z_]+", expression)}
+    assert len(asked) > 5
+    assert [name for name in asked if f'"{name.removesuffix("_bucket")}"' not in text] == []
+
+
+def test_metrics_are_scraped_where_ray_gives_them():
+    (monitor,) = (one for one in platform("small") if one["kind"] == "PodMonitor")
+    endpoint, watcher = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["relabelings"] == watcher["relabelings"]
+    head = named(platform("small"), "RayCluster", "endocurate")["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert {"name": watcher["port"], "containerPort": 8090} in head["ports"]
+    for container in kustomize.containers(named(platform("small"), "RayCluster", "endocurate")):
+        assert {"name": endpoint["port"], "containerPort": 8080} in container["ports"]  # the default of KubeRay
+    made = {one["targetLabel"] for one in endpoint["relabelings"]}
+    used = {label for expression in expressions() for label in re.findall(r"\b(component|ray_cluster|ray_group)\b", expression)}
+    assert used <= made
+
+
+def test_the_readme_has_the_tables_that_the_command_draws():
+    told = (CLUSTER / "README.md").read_text()
+    assert fleet.sizes(TIMES) in told
+    _, _, *lines = fleet.table(TIMES, (1, 4), (10**5,)).splitlines()  # the whole table takes ten seconds
+    _, _, *others = fleet.table(fleet.faster(TIMES, "ProposePatches", fleet.FASTER), (4, 1000), (10**5,)).splitlines()
+    assert all(line in told for line in (*lines, *others))
+    assert fleets.nodes(fleets.widest(TIMES.services, 4), 4, 1) == fleet.nodes(TIMES, "small")

@@ -1,0 +1,140 @@
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from engine import fleet, plan
+from engine.fleet import Nodes, Station
+from engine.plan import Prices, Service
+from jobs import fleet as forecasts
+
+FREE = Prices(0.0, 0.0)
+
+
+def poisson(rate, count, seed=0):
+    draw, now, made = random.Random(seed), 0.0, []
+    for _ in range(count):
+        now += draw.expovariate(rate)
+        made.append(now)
+    return made
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+def test_one_server_of_equal_times_makes_wait_what_pollaczek_and_khinchine_say(load):
+    seconds, count = 2.0, 200_000
+    flow = fleet.simulate([Station("one", 1, seconds)], poisson(load / seconds, count))
+    assert flow.waits[0] / count == pytest.approx(load * seconds / (2 * (1 - load)), rel=0.03)  # M/D/1
+
+
+@pytest.mark.parametrize("room", [math.inf, 3])
+def test_as_many_are_inside_as_come_in_the_time_that_one_stays(room):
+    arrivals = poisson(0.4, 5_000)
+    flow = fleet.simulate([Station("a", 1, 2.0), Station("b", 3, 6.0), Station("c", 1, 1.5)], arrivals, room)
+    rate = len(arrivals) / flow.leaves[-1]
+    assert fleet.mean_number(arrivals, flow) == pytest.approx(rate * fleet.time_in_system(arrivals, flow), rel=1e-9)  # Little
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 5, 1), (3, 1, 4)])
+@pytest.mark.parametrize("room", [math.inf, 1, 7])
+def test_a_saturated_line_is_as_fast_as_its_slowest_station(sizes, room):
+    line = [Station(name, actors, seconds) for name, actors, seconds in zip("abc", sizes, (1.0, 2.5, 0.7), strict=True)]
+    count = 4_000
+    leaves = fleet.simulate(line, [0.0] * count, max(room, max(sizes))).leaves
+    pace = (leaves[-1] - leaves[count // 2]) / (count - 1 - count // 2)
+    assert pace == pytest.approx(max(one.seconds / one.actors for one in line), rel=1e-3)
+
+
+def by_looking_at_a_clock(line, count, room, tick=0.5):
+    """The same line by a clock that moves in steps: another algorithm for times that are multiples of its step."""
+    queues, working, held = [list(range(count))] + [[] for _ in line[1:]], [[] for _ in line], [[] for _ in line]
+    leaves, now = {}, 0.0
+    while len(leaves) < count:
+        moved = True
+        while moved:
+            moved = False
+            for i in reversed(range(len(line))):
+                done = [one for one in working[i] if one[0] <= now]
+                held[i] += sorted(one[1] for one in done)
+                working[i] = [one for one in working[i] if one[0] > now]
+                while held[i] and (i == len(line) - 1 or len(queues[i + 1]) < room):
+                    parcel = held[i].pop(0)
+                    moved = True
+                    if i == len(line) - 1:
+                        leaves[parcel] = now
+                    else:
+                        queues[i + 1].append(parcel)
+                while queues[i] and len(working[i]) + len(held[i]) < line[i].actors:
+                    working[i].append((now + line[i].seconds, queues[i].pop(0)))
+                    moved = True
+        now += tick
+    return [leaves[parcel] for parcel in range(count)]
+
+
+@pytest.mark.parametrize("room", [2, 3, 10])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_moments_are_those_of_a_clock_that_moves_in_steps(room, seed):
+    draw = random.Random(seed)
+    line = [Station(str(i), draw.randint(1, 3), draw.randint(1, 6) / 2) for i in range(3)]
+    flow = fleet.simulate(line, [0.0] * 40, room)
+    assert list(flow.leaves) == by_looking_at_a_clock(line, 40, room)
+
+
+# -- forecasts and nodes --------------------------------------------------------------------------------------------------------
+
+
+SERVICES = [Service("decode", 0.1, 1, 1, 1), Service("model", 2.0, 4, 1, 1, gpus=0.5), Service("write", 0.01, 64, 1, 1, cpus=0.25)]
+
+
+def test_a_long_run_costs_what_the_plan_says_and_a_short_one_more():
+    made, prices = fleet.widest(SERVICES, 4), Prices(0.05, 2.5)
+    long = fleet.forecast(fleet.stations(made, 4, 10**6, []), made, 10**6, 4, prices)
+    planned = plan.cost(made, 10**6 / 3600, 1.0, prices)
+    assert long.cost.money == pytest.approx(planned.money, rel=1e-3)
+    assert long.frames_per_second == pytest.approx(made.frames_per_second, rel=1e-3)
+    assert long.bottleneck == made.bottleneck == "model"
+    assert long.gpu_use == pytest.approx(1.0, rel=1e-3)  # eight halves, never idle
+    short = fleet.forecast(fleet.stations(made, 4, 10**6, []), made, 32, 4, prices)
+    assert short.frames_per_second < long.frames_per_second
+    assert short.bottleneck == "start and end"
+
+
+def test_what_is_not_simulated_goes_on_at_the_pace_of_what_was():
+    made = fleet.widest(SERVICES, 2)
+    line = fleet.stations(made, 4, 10**6, [])
+    whole = fleet.forecast(line, made, 40_000, 4, FREE)
+    part = fleet.forecast(line, made, 40_000, 4, FREE, most=500)
+    assert part.cost.hours == pytest.approx(whole.cost.hours, rel=1e-2)  # of 500 parcels, which leave four at a time
+
+
+def test_what_there_is_one_of_and_too_few_videos_end_the_growth():
+    made = fleet.widest(SERVICES, 400)
+    committer = Station("committer", 1, 0.4)
+    line = fleet.stations(made, 4, 10**6, [committer])
+    assert fleet.forecast(line, made, 10**6, 4, FREE).bottleneck == "committer"
+    few = fleet.stations(made, 4, 3, [])
+    told = fleet.forecast(few, made, 10**6, 4, FREE)
+    assert told.bottleneck == "too few videos"
+    assert told.frames_per_second == pytest.approx(3 / 0.1, rel=1e-2)
+
+
+def test_nodes_hold_all_actors_and_one_processor_beside_them():
+    for gpus, each in ((1, 1), (4, 1), (64, 8)):
+        made = fleet.widest(SERVICES, gpus)
+        decode, models = fleet.nodes(made, gpus, each)
+        assert models.gpus * models.count == gpus
+        assert decode.cpus * decode.count + (models.cpus - 1) * models.count >= made.cpus
+        assert (
+            plan.plan(SERVICES, decode.cpus * decode.count + models.cpus * models.count, gpus).frames_per_second == made.frames_per_second
+        )
+    assert fleet.nodes(fleet.widest(SERVICES, 1), 1, 1) == (Nodes(1, 3), Nodes(1, 3, 1))
+    with pytest.raises(ValueError, match="6 GPUs do not make whole nodes of 4"):
+        fleet.nodes(fleet.widest(SERVICES, 6), 6, 4)
+
+
+def test_more_gpus_are_never_slower_and_the_table_has_a_line_for_each():
+    times = forecasts.read(Path(__file__).parent.parent / "cluster" / "times.json")
+    speeds = [forecasts.foreseen(times, gpus, 10**5).frames_per_second for gpus in (1, 4, 16)]
+    assert speeds == sorted(speeds)
+    one = forecasts.faster(times, "ProposePatches", 2.0)
+    assert [service.seconds_per_row for service in one.services][1] == times.services[1].seconds_per_row / 2

@@ -1,0 +1,284 @@
+import http.server
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine import tracking
+from engine.flow import submission
+from engine.knobs import amend
+from jobs import needs, submit
+from jobs.__main__ import main, parse
+from jobs.recipes import cluster, tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+TOKEN = "a" * 64
+
+
+def free_ports(count):
+    taken = [socket.socket() for _ in range(count)]
+    for one in taken:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in taken]
+    for one in taken:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The address of the job server of a Ray of three processors, which asks for a token."""
+    for _ in range(3):  # a raylet dies when its agent takes longer than 15 s to come, as it does on a loaded machine
+        with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-") as folder:  # longer ones do not fit the names of Ray's sockets
+            started, address = start(folder)
+            try:
+                if stands(started, address):
+                    yield address
+                    return
+            finally:
+                end(started)
+    raise TimeoutError("no Ray came up")
+
+
+def start(folder):
+    gcs, dashboard, agent, metrics, client, grpc, environments = free_ports(7)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    words = f"--head --block --num-cpus 3 --port {gcs} --dashboard-host 127.0.0.1 --dashboard-port {dashboard} --temp-dir {folder} "
+    words += f"--dashboard-agent-listen-port {agent} --metrics-export-port {metrics} --ray-client-server-port {client} "
+    words += f"--dashboard-agent-grpc-port {grpc} --runtime-env-agent-port {environments} "
+    words += "--object-store-memory 100000000 --disable-usage-stats --include-dashboard true"
+    ray = Path(sys.executable).with_name("ray")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(
+        [str(ray), "start", *words.split()], env=environment, start_new_session=True, **quiet
+    ), f"http://127.0.0.1:{dashboard}"
+
+
+def stands(started, address):
+    """Whether the node of a Ray that was started is there; False where it ended instead."""
+    asked = urllib.request.Request(f"{address}/api/v0/nodes?detail=true", headers={"Authorization": f"Bearer {TOKEN}"})
+    while started.poll() is None:
+        with suppress(OSError):
+            if b"ALIVE" in urllib.request.urlopen(asked, timeout=20).read():
+                return True
+        time.sleep(0.5)
+    return False
+
+
+def end(started):
+    """Ray ends what it started when it is asked to; what is left has the same session."""
+    started.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        started.wait(20)
+    with suppress(ProcessLookupError):
+        os.killpg(started.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def asking(server, monkeypatch):
+    """The command line with the server's address and token."""
+    monkeypatch.setenv("RAY_ADDRESS", server)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    return main
+
+
+def on_server():
+    return {one.submission_id: one.status.value for one in submission.server().list_jobs()}
+
+
+def test_a_job_runs_once_is_followed_and_gives_its_exit_code(asking, capsys, caplog):
+    caplog.set_level("INFO", "jobs.submit")
+    assert asking(["submit", "datasets", "evaluate.dataset=polypgen"]) == 0
+    assert "polypgen" in capsys.readouterr().out
+    first = on_server()
+    (name,) = first
+    assert first[name] == "SUCCEEDED"
+    assert asking(["submit", "datasets", "evaluate.dataset=polypgen"]) == 0
+    assert on_server() == first
+    assert f"{name} succeeded before; --again runs it once more" in caplog.text
+    assert asking(["submit", "--again", "datasets", "evaluate.dataset=polypgen"]) == 0
+    assert set(on_server()) == {name, f"{name}-2"}
+
+
+def test_a_job_that_failed_says_why_and_is_begun_anew_under_the_next_number(asking, capsys):
+    before = set(on_server())
+    for attempt in (1, 2):
+        assert asking(["submit", "history", "store.uri=/nowhere"]) == 2  # the job's own
+        told = capsys.readouterr().out
+        assert "endocurate: store.uri='/nowhere'" in told
+        assert len(set(on_server()) - before) == attempt
+
+
+def test_who_asks_for_a_running_id_follows_it(asking):
+    client = submission.server()
+    asked = submission.Request("waits", "sleep 2; echo done; exit 7")
+    assert submission.begin(client, asked)
+    assert not submission.begin(client, asked)
+    said = []
+    assert submission.follow(client, "waits", said.append) == 7
+    assert "".join(said).count("done\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "sentence"),
+    [("", "asks for a token: set RAY_AUTH_TOKEN to the one in the cluster's Secret"), ("b" * 64, "refuses the token of RAY_AUTH_TOKEN")],
+)
+def test_a_missing_and_a_wrong_token_are_told_apart(asking, monkeypatch, capsys, token, sentence):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    refused(asking, ["submit", "datasets"], sentence, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["ingest", "cluster", "store.uri=s3://a/b"], "ingest with these knobs is for GPUs and the cluster has none"),
+        (["ingest", "tiny"], "the smallest pools of ingest need 5.25 CPUs at once and the cluster has 3: take a larger one"),
+    ],
+)
+def test_a_cluster_that_cannot_begin_a_job_is_not_given_it(asking, capsys, words, sentence):
+    before = on_server()
+    refused(asking, ["submit", *words], sentence, capsys)
+    assert on_server() == before
+
+
+def refused(command, words, sentence, capsys, code=1):
+    assert command(words) == code
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("", "RAY_ADDRESS='' is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265"),
+        ("auto", "RAY_ADDRESS='auto' is no job server"),
+        ("http://127.0.0.1:9", "no job server answers at http://127.0.0.1:9: "),
+        ("http://no.such.host.invalid:8265", "no job server answers at http://no.such.host.invalid:8265: "),
+    ],
+)
+def test_an_address_where_nobody_answers_is_told(monkeypatch, capsys, address, sentence):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    refused(main, ["submit", "datasets"], sentence, capsys)
+
+
+def test_another_server_is_not_taken_for_a_job_server(monkeypatch, capsys):
+    class Nothing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    other = http.server.HTTPServer(("127.0.0.1", 0), Nothing)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{other.server_port}")
+    refused(main, ["submit", "datasets"], "is no job server of Ray", capsys)
+    other.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["submit"], "submit takes a job that runs on a cluster"),
+        (["submit", "demo"], "submit takes a job that runs on a cluster"),
+        (["submit", "--agian", "ingest"], "submit knows no --agian; expected --again, --kubernetes, --kubernetes=apply"),
+        (["submit", "digest"], "there is no job 'digest'"),
+        (["submit", "ingest", "tiny", "watch.ones=true"], "there is no knob 'watch.ones'"),
+    ],
+)
+def test_a_wrong_command_is_refused_before_the_server_is_asked(capsys, words, sentence):
+    refused(main, words, sentence, capsys, code=2)
+
+
+# -- what is asked --------------------------------------------------------------------------------------------------------------
+
+
+def asked(*words):
+    return submit.request(list(words), parse(list(words))[1])
+
+
+def test_the_id_is_that_of_job_knobs_and_commit_and_of_nothing_else(monkeypatch):
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    same = asked("ingest", "tiny", "videos.batch=3", "store.uri=x").id
+    assert same == asked("ingest", "tiny", "store.uri=x", "videos.batch=3").id
+    others = {asked(*words).id for words in (["watch", "tiny"], ["ingest", "tiny"], ["ingest", "tiny", "videos.batch=4"], ["history"])}
+    others |= {asked("explain", one).id for one in ("a", "b")}
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "ba9876543210")
+    others.add(asked("ingest", "tiny", "videos.batch=3", "store.uri=x").id)
+    assert len(others | {same}) == 8
+    assert re.fullmatch(r"ingest-[0-9a-f]{12}", same)
+    assert tracking.code_commit() == "ba9876543210"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'recipe: tiny\nstore: {uri: "s3://a b/c\'d"}\npatches: {box_sides: [0.2, 0.3], whole_frames: true}',
+        "evaluate: {seeds: [3, 4], uri: /data/x}\nwatch: {once: true}",
+    ],
+)
+def test_a_file_of_this_machine_goes_along_as_knobs(tmp_path, text):
+    (tmp_path / "my.yaml").write_text(text)
+    words = ["ingest", str(tmp_path / "my.yaml"), "videos.batch=5"]
+    config = parse(words)[1]
+    program, *there = shlex.split(submit.entrypoint(words, config))
+    assert program == "endocurate"
+    assert str(tmp_path) not in " ".join(there)
+    assert parse(there)[1] == config
+
+
+def test_what_needs_gpus_is_told_from_what_takes_them_where_there_are_any():
+    assert needs.least("ingest", tiny())[1] == 0
+    assert needs.least("ingest", cluster())[1] == 0.75
+    assert needs.least("pretrain", cluster()) == (5, 4)
+    assert needs.least("pretrain", amend(cluster(), ["pretrain.workers=2", "pretrain.least_workers=1"])) == (2, 1)
+    assert needs.of_entrypoint("evaluate", cluster()) == (1, 1)
+    assert needs.of_entrypoint("ingest", cluster()) == (0, 0)
+
+
+# -- Kubernetes -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_manifest_is_a_rayjob_of_the_same_run_on_the_cluster_that_stands(capsys, monkeypatch):
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    words = ["evaluate", "cluster", "store.uri=s3://a/b", "tracking.uri=http://mlflow:5000", "evaluate.uri=/data/x y"]
+    assert main(["submit", "--kubernetes", *words]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("# kubectl apply -f -")
+    made = yaml.safe_load(told)
+    assert shlex.split(made["spec"]["entrypoint"])[1:] == words
+    assert made["spec"]["jobId"] == made["metadata"]["name"] == asked(*words).id
+    assert made["spec"]["backoffLimit"] == 0, "KubeRay deletes the cluster of what it retries"
+    standing = yaml.safe_load((ROOT / "cluster/raycluster/raycluster.yaml").read_text())["metadata"]["name"]
+    assert made["spec"]["clusterSelector"] == {"ray.io/cluster": standing}
+    from tests import test_cluster
+
+    if test_cluster.KUBERAY.exists():
+        test_cluster.schema_of_kuberay("RayJob").validate(made)
+
+
+def test_without_kubectl_nothing_is_applied_and_a_refusal_is_one_sentence(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    refused(main, ["submit", "--kubernetes=apply", "ingest", "tiny"], "there is no kubectl on this machine", capsys)
+    (tmp_path / "kubectl").write_text("#!/bin/sh\necho 'error: no server\nat all' >&2\nexit 1\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    refused(main, ["submit", "--kubernetes=apply", "ingest", "tiny"], "error: no server at all", capsys)
