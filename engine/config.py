@@ -256,7 +256,8 @@ class Config(Section):
     @model_validator(mode="after")
     def looks_while_it_trains(self) -> Self:
         watch, last = self.transfer, self.pretrain.epochs
-        seen = [epoch for epoch in watch.looks or range(0, last + 1, watch.every) if watch.warmup <= epoch <= last]
+        end = None if watch.looks else last  # a list of which nothing is within is a mistake, though the last epoch is looked at
+        seen = [epoch for epoch in range(watch.warmup, last + 1) if watch.due(epoch, end)]
         if watch.uri and not seen:
             raise ValueError(f"none of the looks of transfer.* is within pretrain.epochs={last} and past transfer.warmup={watch.warmup}")
         kept = self.pretrain.checkpoint_every

@@ -110,15 +110,15 @@ class Monitor:
     what fixed lengths of as many epochs do (transfer-study): nothing says that this rule pays.
     """
 
-    def __init__(self, config: TransferConfig) -> None:
-        self.config = config
+    def __init__(self, config: TransferConfig, last: int | None = None) -> None:
+        self.config, self.last = config, last  # epochs of the training; None: it has no end
         self.heard: dict[str, dict[int, float]] = {}  # by reading and epoch
         self.gaps: dict[int, dict[str, str]] = {}  # why there is no score, by epoch and reading
         self.seconds: dict[int, float] = {}  # that a look took, of one device; of all looks, those that gave nothing too
 
     def due(self, epoch: int) -> bool:
         """Whether the schedule has a look at this epoch."""
-        return epoch in self.config.looks if self.config.looks else epoch % self.config.every == 0
+        return self.config.due(epoch, self.last)
 
     def observe(self, epoch: int, found: Readings, seconds: float = 0.0) -> bool:
         """Take in a look and what it took, in any order of epochs; one that is seen again, as after a resume, counts as seen last.
@@ -223,8 +223,10 @@ class Looker:
     `score` gets an encoder that is no one else's, on `device`, and must leave the global state of chance alone, which training shares.
     """
 
-    def __init__(self, config: TransferConfig, score: Callable[[nn.Module], Readings], device: str = "cpu") -> None:
-        self.monitor, self.score, self.device = Monitor(config), score, device
+    def __init__(
+        self, config: TransferConfig, score: Callable[[nn.Module], Readings], device: str = "cpu", last: int | None = None
+    ) -> None:
+        self.monitor, self.score, self.device = Monitor(config, last), score, device
         self.twin: nn.Module | None = None
         self.under_way: dict[int, Future[tuple[Readings, float]]] = {}
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="look")

@@ -42,7 +42,7 @@ def rate(config: TrainConfig, epoch: float) -> float:
 
 
 def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with betas (0.9, 0.95); biases, norms and tokens do not decay."""
+    """AdamW with betas (0.9, 0.95); biases, norms and tokens do not decay (in facebookresearch/mae tokens do, see recipes)."""
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     decays = [weight for name, weight in named if weight.ndim > 1 and not name.endswith("token")]
     free = [weight for name, weight in named if weight.ndim <= 1 or name.endswith("token")]

@@ -172,8 +172,8 @@ class TransferConfig(Section):
     levels: tuple[int, ...] = ()  # all of these instead, heard together as several scores are; none: `level` alone
     pooled: bool = True  # the mean over places; scores that take labels see single places in any case
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of the images drawn and their augmentation
-    every: Positive = 1  # epochs from one look to the next, the untrained encoder's being the first
-    looks: tuple[Annotated[int, Field(ge=0)], ...] = ()  # after these epochs instead; none: as `every` says
+    every: Positive = 1  # epochs from one look to the next, the untrained encoder's being the first; the last epoch has one always
+    looks: tuple[Annotated[int, Field(ge=0)], ...] = ()  # after these epochs instead, and after the last; none: as `every` says
     warmup: Annotated[int, Field(ge=0)] = 1  # epochs before which looks do not count towards the end; 1: that of the untrained encoder
     patience: Positive = 3  # looks without a better one that end the run
     min_delta: Annotated[float, Field(ge=0)] = 0.0  # in the score's unit, so of one score at one level: better by no more is not better
@@ -197,6 +197,14 @@ class TransferConfig(Section):
                 f"min_delta={self.min_delta} is in one score's unit, where score={self.score} levels={self.levels} are several"
             )
         return self
+
+    def due(self, epoch: int, last: int | None = None) -> bool:
+        """Whether there is a look after so many epochs of a training that has at most `last`; None: it has no end.
+
+        After the last there always is, which we add to `looks` rather than refuse a list without it: that model is what a training ends in
+        that nobody looks at, to be held against all others, and one list then serves trainings of any length.
+        """
+        return epoch == last or (epoch in self.looks if self.looks else epoch % self.every == 0)
 
     @property
     def heard_levels(self) -> tuple[int, ...]:

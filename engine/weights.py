@@ -43,7 +43,7 @@ OFFICIAL_NAMES = {
 
 
 class DamagedError(ValueError):
-    """A file of weights, or of what goes with them, that cannot be read."""
+    """A file of weights, or of what goes with them, that cannot be read or holds what are no numbers."""
 
 
 def read(path: str, kind: str = "mae") -> tuple[State, dict[str, object]]:
@@ -137,7 +137,7 @@ def complete(state: State, expected: State, path: str) -> None:
         if state[name].shape != weight.shape:
             raise ValueError(f"the checkpoint {path} holds {name} of shape {tuple(state[name].shape)}, expected {tuple(weight.shape)}")
         if not state[name].isfinite().all():
-            raise ValueError(
+            raise DamagedError(
                 f"the checkpoint {path} holds {name} with values that are no finite numbers, expected a training that converged"
             )
 

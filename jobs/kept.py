@@ -90,7 +90,9 @@ class Kept:
             return Export(last, f"the last of {last} epochs: of none that was looked at there is a model left")
         epoch, best = (choose(some, monitor.lower).epoch for some in (there, scores))
         sense = "lower" if monitor.lower else "higher"
-        why = f"of {len(scores)} looks in {last} epochs its {title(how)}, {scores[epoch]:.4g}, is the best ({sense} is better)"
+        looks = "1 look at a trained model" if len(scores) == 1 else f"{len(scores)} looks at trained models"  # not at the untrained one
+        trained = f"{last} epoch{'s' * (last > 1)}"
+        why = f"of {looks} in {trained} its {title(how)}, {scores[epoch]:.4g}, is the best ({sense} is better)"
         if epoch != best:
             why += f" but for {scores[best]:.4g} after {best}, of which no model is left"
         if monitor.verdict().untrained:

@@ -57,7 +57,13 @@ class Score:
 
 
 def fingerprint(config: Config) -> str:
-    """Names a watch: the target images by what they show, wherever they lie, and all knobs of transfer."""
+    """Names a watch: the target images by what they show, wherever they lie, and all knobs of transfer.
+
+    None of these is free, as some of TrainConfig are. What is looked at and how it is scored, when, and what counts as better say which
+    model is the best and when to end, and `wait` says the latter too: without it a training goes on until a score is there, and what it
+    learns meanwhile may be exported. `keep` alone changes nothing of what is exported, but what else is left: a training that ended
+    without it has no models for the job transfer to compare, and one that went on with it would lack those of its earlier looks.
+    """
     return config.transfer.model_copy(update={"uri": ""}).fingerprint() + Score(config).targets.fingerprint
 
 
@@ -73,7 +79,8 @@ class Tasks:
     """
 
     def __init__(self, config: Config, run: str, steps: int) -> None:
-        self.monitor, self.score, self.run, self.steps = Monitor(config.transfer), Score(config), run, steps
+        self.monitor, self.score = Monitor(config.transfer, config.pretrain.epochs), Score(config)
+        self.run, self.steps = run, steps
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool:
         if epoch == 0 and self.monitor.due(0):
@@ -161,7 +168,7 @@ class Watched:
 def watch(config: Config, key: str, record: tracking.Run, steps: int, run: str = "") -> Watched:
     """The look at a pre-training of so many steps an epoch; by tasks beside the `run` of Ray Train, else in a thread."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    look = Tasks(config, run, steps) if run else Looker(config.transfer, Score(config), device)
+    look = Tasks(config, run, steps) if run else Looker(config.transfer, Score(config), device, config.pretrain.epochs)
     return Watched(look, record, Kept(config, key))
 
 

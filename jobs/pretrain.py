@@ -39,6 +39,12 @@ def choice(config: Config) -> dict[str, Any] | None:
     return next(mine, None)
 
 
+def patches_version(store: PatchStore, selection_id: str) -> int:
+    """The version of the patch table that a selection was made from."""
+    rows = store.open("selections").to_table(["patches_version"], filter=f"selection_id = {quoted([selection_id])}", limit=1)
+    return int(rows["patches_version"][0].as_py())
+
+
 def key(config: Config, selection_id: str) -> str:
     """Names the model: the same selection, recipe and watch are the same model, so a second run goes on or is done at once.
 
@@ -73,7 +79,8 @@ def train(config: Config, selection_id: str, retained: float) -> None:
         log.info("%s: trained before with this recipe", selection_id)
         return
     reader = store.reader(selection_id)
-    tags = {"selection": selection_id, "retained": retained, "images": len(reader), "images_version": reader.version}
+    tags = {"selection": selection_id, "retained": retained, "patches_version": patches_version(store, selection_id)}
+    tags |= {"images": len(reader), "images_version": reader.version}
     if config.transfer.uri:
         score = looks.Score(config)
         score.check()  # what is bad before a run begins is refused before it

@@ -35,7 +35,7 @@ def run(config: Config) -> None:
     evaluated = results.outcomes(config, store)
     order = np.argsort(patches["difficulty"].to_numpy(), kind="stable")
     findings = Findings(
-        title=f"{len(patches):,} patches from {len(ledger):,} videos",
+        title=f"{counted(len(patches), 'patch', 'patches')} from {counted(len(ledger), 'video', 'videos')}",
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         provenance=provenance(config, store, ledger, version),
         funnel=funnel(ledger, patches, selections, store),
@@ -73,6 +73,10 @@ def provenance(config: Config, store: PatchStore, ledger: pa.Table, version: int
         "scorer": used["scorer"],
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     }
+
+
+def counted(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def notebooks(store: PatchStore) -> list[str]:

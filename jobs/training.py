@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 from torch import nn
 
 from engine import devices, files, flow, mae, objectives, pretrain, simclr, tracking
-from engine.checkpoints import STATE, WEIGHTS
+from engine.checkpoints import FILES, STATE, WEIGHTS
 from engine.config import Config
 from engine.models import TrainConfig
 from engine.store import PatchStore
@@ -136,19 +137,20 @@ class Checkpoints:
         return sorted(found.split("/")[-2] for found in fs.glob(f"{root}/step-*/{STATE}"))
 
     def newest(self, folder: Path) -> Path | None:
-        """A copy of the newest in `folder`; None before the first."""
+        """A copy of the newest in `folder`, None before the first; of what is there: that a file is gone its reader says."""
         if not (names := self.names()):
             return None
         fs, root = files.locate(self.uri)
-        for part in (WEIGHTS, STATE):
-            fs.get_file(f"{root}/{names[-1]}/{part}", str(folder / part))
+        for part in FILES:
+            with suppress(FileNotFoundError):
+                fs.get_file(f"{root}/{names[-1]}/{part}", str(folder / part))
         return folder
 
     def take(self, metrics: dict[str, float], made: Path | None) -> None:
         if made is None:
             return
         name = f"step-{int(metrics['step']):09}"
-        for part in (WEIGHTS, STATE):
+        for part in FILES:
             files.put((made / part).read_bytes(), f"{self.uri}/{name}/{part}")
         fs, root = files.locate(self.uri)
         for outdated in self.names()[:-HELD]:
@@ -156,7 +158,9 @@ class Checkpoints:
 
     def drop_newest(self, error: DamagedError) -> None:
         """Throw the newest away, which is damaged; ValueError that says what to do where there is none before it."""
-        *before, damaged = self.names()
+        if not (names := self.names()):
+            raise error  # it is of the weights that the training was to begin with
+        *before, damaged = names
         if not before:
             raise ValueError(f"{error}; there is no checkpoint before it: delete {self.uri}/{damaged} to begin anew") from error
         fs, root = files.locate(self.uri)

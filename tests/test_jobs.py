@@ -197,6 +197,15 @@ def test_a_watched_pre_training_is_refused_what_it_cannot_look_at_and_its_card_s
     assert one["tags"]["exported"].startswith(f"after epoch {filled.pretrain.epochs}: the last of {filled.pretrain.epochs} epochs, because")
     card = PatchStore(filled.store.uri).address(f"models/{pretrain.key(watched, one['tags']['selection'])}/README.md")
     assert f"- transfer/exported_epochs: {filled.pretrain.epochs}" in Path(card).read_text()
+    made_of = PatchStore(filled.store.uri).open("selections").to_table(filter=f"selection_id = '{one['tags']['selection']}'")
+    (version,) = set(made_of["patches_version"].to_pylist())
+    assert one["tags"]["patches_version"] == str(version)
+    assert f"- patches_version: {version}\n" in Path(card).read_text()
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, "0 videos"), (1, "1 video"), (1200, "1,200 videos")])
+def test_one_of_a_thing_is_told_as_one(count, told):
+    assert report.counted(count, "video", "videos") == told
 
 
 def test_every_training_image_leads_back_to_video_time_and_box(filled):

@@ -112,8 +112,14 @@ def test_the_untrained_encoder_may_be_best_but_is_not_exported_and_that_is_said(
     train(config, curve)
     told = exported(config, curve)
     assert told.epoch == 2
-    assert "of 3 looks in 3 epochs its robustness, 0.3, is the best (lower is better)" in told.why
+    assert "of 3 looks at trained models in 3 epochs its robustness, 0.3, is the best (lower is better)" in told.why
     assert "the untrained encoder has 0.1, so by this score no pre-training is best" in told.why
+
+
+def test_one_look_at_a_trained_model_is_told_as_one(tmp_path) -> None:
+    config, curve = config_of(tmp_path), [0.9, 0.5]
+    train(config, curve)
+    assert exported(config, curve).why == "of 1 look at a trained model in 1 epoch its robustness, 0.5, is the best (lower is better)"
 
 
 def test_where_the_best_is_gone_others_get_the_best_that_is_left_and_that_is_said(tmp_path) -> None:
@@ -141,7 +147,7 @@ def test_the_card_says_which_epoch_it_is_and_why(tmp_path) -> None:
     model, told = pretrain.chosen_of(config, "k", model_of(config, 3))
     cards.export(model, cards.Origin({}, config.pretrain, "c", {}, *told), str(tmp_path / "out"))
     text = (tmp_path / "out/README.md").read_text()
-    assert "## Which epoch\n\nThe model after epoch 2: of 3 looks in 3 epochs its robustness, 0.2, is the best" in text
+    assert "## Which epoch\n\nThe model after epoch 2: of 3 looks at trained models in 3 epochs its robustness, 0.2, is the best" in text
     assert "best_look" not in text  # nothing else is claimed to be the best
     blind = amend(config, ["transfer.uri="])
     assert pretrain.chosen_of(blind, "k", model) == (model, (blind.pretrain.epochs, "the last; nobody looked at those before"))

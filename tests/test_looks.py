@@ -103,6 +103,25 @@ def test_looks_change_nothing_of_the_training_but_its_end(watched, tmp_path, tar
     assert one["run"].curve("train/loss") == losses[: len(one["run"].curve("train/loss"))]
 
 
+@pytest.mark.parametrize("schedule", ["transfer.every=4", "transfer.looks=0,4"])
+def test_the_last_model_of_a_training_is_scored_and_kept_though_the_schedule_misses_it(tmp_path, targets, schedule):
+    config = config_of(tmp_path, targets, "transfer.patience=99", schedule)
+    one = pretrained(config)
+    assert Kept(config, "one").epochs == [0, 4, EPOCHS]
+    assert dict(one["run"].curve("transfer/robustness")) == pytest.approx(scores_of(config), abs=1e-6)
+    assert FULL in job.rules(config, [0, 4, EPOCHS], {"loss": {4: 0.5, EPOCHS: 0.4}})
+
+
+def test_a_task_beside_a_training_on_ray_looks_at_the_last_epoch_too(tmp_path, targets):
+    """What tasks leave where `flow.scored` reads is put there by hand: two steps an epoch, scored after each."""
+    config = config_of(tmp_path, targets, "transfer.every=4")
+    beside = looks.Tasks(config, f"{tmp_path}/run", steps=2)
+    for step in range(1, 2 * EPOCHS + 1):
+        flow.train.keep_scores(lambda _: {"scores": {"robustness": 0.5}, "gaps": {}, "seconds": 1.0}, tmp_path, f"{tmp_path}/run", step)
+    beside.drain()
+    assert list(beside.monitor.seconds) == [4, EPOCHS]
+
+
 def test_a_training_that_keeps_but_what_it_needs_exports_the_model_that_was_chosen(watched, tmp_path, targets):
     found = scores_of(watched[0])
     best = min((epoch for epoch in found if epoch), key=found.get)
@@ -370,11 +389,12 @@ def test_a_model_is_told_by_the_weights_it_began_with_and_not_by_where_they_lie(
 def test_looks_that_never_come_are_refused(tmp_path, targets):
     with pytest.raises(ValueError, match=r"none of the looks of transfer\.\* is within pretrain\.epochs=10"):
         amend(tiny(), [f"transfer.uri={targets}", "transfer.looks=12,15"])
+    amend(tiny(), [f"transfer.uri={targets}", "transfer.every=99"])  # the untrained encoder and the last
     knobs = [f"transfer.uri={targets}", "transfer.every=2", "pretrain.checkpoint_every=4"]
     with pytest.raises(ValueError, match=r"pretrain\.checkpoint_every=4 leaves no checkpoint of epoch 2"):
         amend(tiny(), [*knobs, "where=ray"])
     amend(tiny(), [*knobs, "where=here"])
-    amend(tiny(), [*knobs, "transfer.every=4", "where=ray"])
+    amend(tiny(), [*knobs, "transfer.every=4", "where=ray"])  # the last of ten, which has a look, has a checkpoint always
 
 
 def test_the_interval_over_seeds_is_that_of_student():

@@ -320,7 +320,7 @@ def test_a_sheet_shows_the_image_what_was_left_of_it_and_what_was_rebuilt(norm_p
 def test_a_sheet_comes_every_so_many_steps_and_at_the_end_whether_or_not_there_is_a_checkpoint(tmp_path):
     run(tmp_path / "a", CONTRAST.model_copy(update={"picture_steps": 4, "checkpoint_steps": 8}))
     found = {path.name: sorted(part.name for part in path.iterdir()) for path in (tmp_path / "a").iterdir()}
-    saved = ["model.safetensors", "pictures.jpg", "state.pt"]
+    saved = ["SHA256SUMS", "model.safetensors", "pictures.jpg", "state.pt"]
     assert found == {"step-4": ["pictures.jpg"], "step-8": saved, "step-9": saved}
 
 
@@ -377,18 +377,57 @@ def test_a_picture_that_cannot_be_decoded_is_named(tmp_path):
         run(tmp_path / "a", CONTRAST, read=Torn())
 
 
+def unsummed(folder, found):
+    """A copy of a checkpoint from before there were sums, so that nothing but its content tells of damage."""
+    shutil.copytree(found, folder)
+    (folder / "SHA256SUMS").unlink()
+    torch.save({name: part for name, part in state_of(folder).items() if name != "SHA256SUMS"}, folder / "state.pt")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: torch.ones(3),
+        lambda _: [1, 2],
+        lambda state: {name: part for name, part in state.items() if name != "optimiser"},
+        lambda state: state | {"optimiser": {}},
+        lambda state: state | {"optimiser": [1]},
+        lambda state: state | {"optimiser": {**state["optimiser"], "param_groups": []}},
+        lambda state: state | {"progress": {"epochs": 3}},
+        lambda state: state | {"progress": 3},
+        lambda state: state | {"look": {}},
+        lambda state: state | {"weights": dict(list(state["weights"].items())[1:])},
+        lambda state: state | {"weights": {name: weight.clone() / 0 for name, weight in state["weights"].items()}},
+    ],
+)
+def test_a_state_that_is_another_file_of_torch_or_lacks_a_part_is_damaged(tmp_path, undisturbed, change):
+    torn = unsummed(tmp_path / "torn", undisturbed[2] / "step-3")
+    torch.save(change(state_of(torn)), torn / "state.pt")
+    with pytest.raises(weights.DamagedError, match=r"^the file state\.pt of a checkpoint "):
+        run(tmp_path / "a", CONTRAST, resume=torn, look=StopAt(99))
+
+
+def test_weights_of_a_checkpoint_that_are_no_numbers_are_damaged(tmp_path, undisturbed):
+    torn = unsummed(tmp_path / "torn", undisturbed[2] / "step-3")
+    spoilt = simclr.load(str(torn / "model.safetensors"), SHAPE)
+    next(spoilt.parameters()).data.view(-1)[0] = torch.nan
+    simclr.save(spoilt, str(torn / "model.safetensors"))
+    with pytest.raises(weights.DamagedError, match="with values that are no finite numbers"):
+        run(tmp_path / "a", CONTRAST, resume=torn)
+
+
 @pytest.mark.parametrize("content", [b"", b"no zip at all", None])
 def test_a_state_that_is_damaged_is_one_sentence(tmp_path, undisturbed, content):
-    shutil.copytree(undisturbed[2] / "step-3", tmp_path / "torn")
-    state = tmp_path / "torn/state.pt"
+    torn = unsummed(tmp_path / "torn", undisturbed[2] / "step-3")
+    state = torn / "state.pt"
     state.write_bytes(state.read_bytes()[:-1000] if content is None else content)
     with pytest.raises(weights.DamagedError, match=r"^the file state\.pt of a checkpoint is damaged or missing, expected the state of"):
         run(tmp_path / "a", CONTRAST, resume=tmp_path / "torn")
 
 
 def test_weights_of_a_checkpoint_that_are_cut_off_are_damaged_and_those_of_another_model_are_not(tmp_path, undisturbed):
-    shutil.copytree(undisturbed[2] / "step-3", tmp_path / "torn")
-    file = tmp_path / "torn/model.safetensors"
+    file = unsummed(tmp_path / "torn", undisturbed[2] / "step-3") / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(weights.DamagedError, match=r"model\.safetensors cannot be read"):
         run(tmp_path / "a", CONTRAST, resume=tmp_path / "torn")

@@ -71,6 +71,18 @@ def test_the_schedule_is_every_so_many_or_a_list() -> None:
     assert [step for step in range(8) if Monitor(TransferConfig(looks=(1, 5))).due(step)] == [1, 5]
 
 
+def test_the_last_epoch_is_looked_at_whatever_the_schedule() -> None:
+    every, listed = TransferConfig(every=4), TransferConfig(looks=(1, 5))
+    assert [epoch for epoch in range(11) if Monitor(every, 10).due(epoch)] == [0, 4, 8, 10]
+    assert [epoch for epoch in range(11) if Monitor(listed, 10).due(epoch)] == [1, 5, 10]
+    assert [epoch for epoch in range(9) if Monitor(every, 8).due(epoch)] == [0, 4, 8]
+    looker = Looker(every, weight, last=6)
+    for epoch in range(7):
+        looker(epoch, encoder(float(epoch)))
+    looker.drain()
+    assert looker.monitor.scores == {0: 0.0, 4: 4.0, 6: 6.0}
+
+
 @settings(deadline=None)
 @given(SCORES, st.integers(1, 3), st.integers(0, 3), st.floats(0, 0.3))
 def test_the_rule_is_the_one_in_words(scores: list[float], patience: int, warmup: int, least: float) -> None:

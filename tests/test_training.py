@@ -3,8 +3,9 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -91,6 +92,60 @@ def test_a_checkpoint_that_is_damaged_is_dropped_and_the_one_before_is_gone_on_f
     assert same(undisturbed, model)
 
 
+def zeroed(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes(len(content[middle : middle + 512])) + content[middle + 512 :]
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "SHA256SUMS", "state.pt"])
+@pytest.mark.parametrize("damage", [None, zeroed, flipped, lambda _: b"", lambda content: content[:-100]])
+def test_whatever_befalls_a_file_of_the_newest_checkpoint_the_one_before_is_gone_on_from(tmp_path, caplog, name, damage):
+    """Deleted, with a part that is zeros, with a single bit that has flipped, empty, cut off: none of it changes the model."""
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(tmp_path, Curve(), lives=5)
+    file, again = tmp_path / "store/runs/run-here/step-000000004" / name, Curve()
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_bytes(damage(file.read_bytes()))
+    model = train(tmp_path, again)
+    assert list(again.losses) == [1, 2, 3]
+    assert mae.fingerprint(model) == whole_one()
+    assert ("going on from step-000000002" in caplog.text) == ((name, damage) != ("state.pt", None))  # without it there is none
+
+
+@cache
+def whole_one():
+    """The fingerprint of the model that an undisturbed training ends in."""
+    with TemporaryDirectory() as folder:
+        return mae.fingerprint(train(Path(folder), Curve()))
+
+
+def test_a_checkpoint_from_before_there_were_sums_is_gone_on_from(tmp_path, caplog):
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(tmp_path, Curve(), lives=5)
+    for made in (tmp_path / "store/runs/run-here").iterdir():
+        (made / "SHA256SUMS").unlink()
+        state = torch.load(made / "state.pt", weights_only=True)
+        torch.save({name: part for name, part in state.items() if name != "SHA256SUMS"}, made / "state.pt")
+    again = Curve()
+    assert mae.fingerprint(train(tmp_path, again)) == whole_one()
+    assert list(again.losses) == [2, 3]
+    assert not caplog.text
+
+
+def test_sums_are_those_of_coreutils(tmp_path):
+    train(tmp_path, Curve())
+    for made in (tmp_path / "store/runs/run-here").iterdir():
+        told = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=made, capture_output=True, text=True, check=True)
+        assert told.stdout == "model.safetensors: OK\nstate.pt: OK\n"
+
+
 def test_a_checkpoint_that_is_damaged_and_has_none_before_it_says_what_to_delete(tmp_path):
     with pytest.raises(OSError, match="the disk is gone"):
         train(tmp_path, Curve(), lives=3)  # in the second epoch
@@ -147,6 +202,7 @@ def test_half_a_checkpoint_is_none(tmp_path, place):
     for folder in (made, copy):
         folder.mkdir()
     (made / "model.safetensors").write_bytes(b"weights of epoch 1")
+    (made / "SHA256SUMS").write_bytes(b"their sums")
     with pytest.raises(FileNotFoundError):
         checkpoints.take({"epoch": 1, "step": 4}, made)  # state.pt is not there: as after a crash between the two
     assert checkpoints.newest(copy) is None
