@@ -22,6 +22,7 @@ NONE, FULL, HINDSIGHT = (
     "the full length",
     "best in hindsight",
 )  # choices that are no rules, but what rules are held against
+TOGETHER = ("mean rank by", "vote of")  # how rules by several scores at once are called
 Measured = tuple[float, float, float]  # mean over seeds, 95 % interval low, high; of one seed its value thrice
 
 
@@ -136,16 +137,17 @@ class Drawing:
     x: list[Tick]
     performance: Panel
     score: Panel | None  # None: no checkpoint was scored
-    lanes: list[Lane]  # in the order of the table
+    lanes: list[Lane]  # of the rules that go by what was watched or by several scores, and of what rules are held against
     rows: list[Tick]  # the number of every lane
-    stops: list[float]  # where rules ended before the last checkpoint, per cent of the epochs
+    stops: list[Tick]  # where the rules by what was watched ended before the last checkpoint, per cent of the epochs, and who they are
+    others: list[Choice]  # by single other scores: picked after the outcome was seen, they would say nothing
     regret: list[Tick]
 
 
 def drawn(trail: Trail) -> Drawing:
     """Where everything stands; the epochs begin at 0 and reach as far as any rule had to train."""
-    ranked, scores = trail.ranked, [[] if value is None else [value] for value in trail.scores]
-    right = max(1, trail.epochs[-1], *(math.ceil(one.paid) for one in ranked))
+    ranked, scores = [one for one in trail.ranked if leads(trail, one)], [[] if value is None else [value] for value in trail.scores]
+    right = max(1, trail.epochs[-1], *(math.ceil(one.paid) for one in trail.choices))
     x = axis([value for value in ticks(0, right) if value == int(value)], 0, right)
     regrets, scale = intervals([one.regret for one in ranked], 0, 1)
     places = [100 * (index + 0.5) / len(ranked) for index in range(len(ranked))]
@@ -160,9 +162,24 @@ def drawn(trail: Trail) -> Drawing:
         score=panel(trail.epochs, scores, right, trail.lower) if trail.scored else None,
         lanes=lanes,
         rows=[Tick(100 - y, str(number)) for number, y in enumerate(places, 1)],
-        stops=sorted({100 * one.paid / right for one in ranked if 0 < one.paid < trail.epochs[-1]}),
+        stops=[Tick(100 * paid / right, ", ".join(rules)) for paid, rules in sorted(ends(trail).items())],
         regret=scale,
+        others=[one for one in trail.ranked if not leads(trail, one)],
     )
+
+
+def leads(trail: Trail, one: Choice) -> bool:
+    """Whether a rule was named beforehand: by what was watched, by several scores at once, or what rules are held against."""
+    return one.rule in (NONE, FULL, HINDSIGHT) or one.rule.startswith((trail.score, *TOGETHER))
+
+
+def ends(trail: Trail) -> dict[float, list[str]]:
+    """The rules by what was watched that ended before the last checkpoint, by the epochs that they paid."""
+    found: dict[float, list[str]] = {}
+    for one in trail.ranked:
+        if one.rule.startswith(trail.score) and 0 < one.paid < trail.epochs[-1]:
+            found.setdefault(one.paid, []).append(one.rule.removeprefix(f"{trail.score}, "))
+    return found
 
 
 def panel(epochs: Sequence[int], values: Sequence[Sequence[float]], right: int, lower: bool = False) -> Panel:

@@ -92,8 +92,23 @@ def test_every_rule_has_a_lane_of_its_own_in_the_order_of_the_table():
     assert [(lane.paid, lane.chosen) for lane in drawn.lanes] == [(100, None), (100, 100), (60, 40), (0, 0)]
     assert [lane.y for lane in drawn.lanes] == [12.5, 37.5, 62.5, 87.5]
     assert [(tick.at, tick.label) for tick in drawn.rows] == [(87.5, "1"), (62.5, "2"), (37.5, "3"), (12.5, "4")]
-    assert drawn.stops == [60]
+    assert [(tick.at, tick.label) for tick in drawn.stops] == [(60, "patience 3")]
     assert [lane.regret.dot for lane in drawn.lanes] == pytest.approx([0, 6, 12, 100])
+
+
+def test_rules_by_other_scores_are_told_apart_from_those_that_were_named_before():
+    rules = [
+        choice(),
+        choice("vote of all scores, patience 1", 2, 2.0),
+        choice("mean rank by all without labels, offline"),
+        choice("kNN, patience 1", 4),
+    ]
+    drawn = trails.drawn(trail(choices=rules))
+    assert {lane.choice.rule for lane in drawn.lanes} == {one.rule for one in rules[:3]}
+    assert [one.rule for one in drawn.others] == ["kNN, patience 1"]
+    assert [tick.label for tick in drawn.stops] == ["patience 3"]
+    page = report.render(Findings("t", "now", trails=[trail(choices=rules)]))
+    assert page.index("vote of all scores") < page.index("<summary>What rules by each other score came to") < page.index("kNN, patience 1")
 
 
 def test_the_page_tells_every_rule_with_its_numbers():
@@ -242,7 +257,7 @@ def test_nothing_is_drawn_outside_its_plot(one):
     shown = [value for panel in (drawn.performance, drawn.score) if panel for place in places(panel.path + panel.dots) for value in place]
     shown += [float(value) for corner in drawn.performance.band.split() for value in corner.split(",")]
     shown += [value for lane in drawn.lanes for value in (lane.paid, lane.chosen or 0, lane.y, lane.regret.start, lane.regret.dot)]
-    assert all(-0.01 <= value <= 100.01 for value in [*shown, *drawn.stops])
+    assert all(-0.01 <= value <= 100.01 for value in [*shown, *(tick.at for tick in drawn.stops)])
 
 
 @pytest.mark.parametrize(
