@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +27,7 @@ from jobs import ingest, probe
 from jobs.recipes import tiny
 from jobs.watcher import Watcher
 from tests.bench import rows
+from tests.test_watcher import Line
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH = probe.width(tiny())
@@ -74,20 +74,6 @@ def test_a_batch_of_one_small_clip_with_models_kept_and_loaded_anew(tmp_path):
 
 
 # -- the size of the store ----------------------------------------------------------------------------------------------------------
-
-
-class Line:
-    stopping = False
-
-    @contextmanager
-    def at_work(self):
-        yield
-
-    def tell(self, word, said=""):
-        pass
-
-    def beat(self):
-        pass
 
 
 class Taking(Watcher):
