@@ -12,7 +12,7 @@ import warnings
 
 from engine.frames import DecodeFrames
 from engine.knobs import amend
-from jobs import ingest, watch
+from jobs import ingest, quiet, watch
 from tests.crashes import strikes
 from tests.crashes.ingest import config_of
 
@@ -45,7 +45,9 @@ def armed(config, first, before, line):
 
 
 def main(folder: str, store: str, checkpoint: str, *knobs: str) -> None:
-    watch.run(amend(config_of(folder, store, checkpoint, "here"), [*KNOBS, *knobs]), armed)
+    config = amend(config_of(folder, store, checkpoint, "here"), [*KNOBS, *knobs])
+    quiet.begin(config.watch.log)  # as the command line does
+    watch.run(config, armed)
 
 
 if __name__ == "__main__":
