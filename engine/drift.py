@@ -88,11 +88,10 @@ def look(profiles: Mapping[str, Profile], new: NDArray[np.bool_], rate: float, s
     distances = np.stack([one.distance(drawn @ one.counts, (1 - drawn) @ one.counts) for one in profiles.values()], axis=1)
     ranks = np.stack([ranked(column) for column in distances.T], axis=1)  # (draws, quantities) share that is as far
     least = np.sort(ranks.min(axis=1))
-    chances = np.searchsorted(least, ranks[0], side="right") / len(least)
-    bound = allowed(least, rate)
+    chances = np.searchsorted(least, ranks, side="right") / len(least)
     found = {}
-    for place, (name, chance) in enumerate(zip(profiles, chances.tolist(), strict=True)):
-        threshold = farthest(distances[:, place], ranks[:, place], bound)
+    for place, (name, chance) in enumerate(zip(profiles, chances[0].tolist(), strict=True)):
+        threshold = nearest(distances[:, place], chances[:, place] <= rate)
         found[name] = Finding(float(distances[0, place]), threshold, chance, chance <= rate)
     return found
 
@@ -110,17 +109,9 @@ def ranked(values: Floats) -> Floats:
     return np.asarray(1 - np.searchsorted(np.sort(coarse), coarse, side="left") / len(values))
 
 
-def allowed(least: Floats, rate: float) -> float:
-    """The largest rank that is an alarm, of the smallest ranks of all draws in order; 0 where none is."""
-    values, counts = np.unique(least, return_counts=True)
-    small = values[np.cumsum(counts) / len(least) <= rate]
-    return float(small[-1]) if len(small) else 0.0
-
-
-def farthest(distances: Floats, ranks: Floats, bound: float) -> float | None:
-    """The smallest distance that is an alarm."""
-    over = distances[ranks <= bound]
-    return float(over.min()) if len(over) else None
+def nearest(distances: Floats, alarms: NDArray[np.bool_]) -> float | None:
+    """The smallest distance that is an alarm; None where none is."""
+    return float(distances[alarms].min()) if alarms.any() else None
 
 
 # -- words ------------------------------------------------------------------------------------------------------------------------

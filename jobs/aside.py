@@ -53,14 +53,21 @@ def begin(line: Connection) -> None:
 def all_that_is_due(config: Config, line: Connection) -> None:
     """One after the other."""
     begin(line)
-    from jobs import quiet, rescore, selections, worth
+    from functools import partial
+
+    from engine.files import locate
+    from jobs import alike, quiet, rescore, selections, worth
+    from jobs.absence import names_below
     from jobs.after import attempt
 
-    quiet.begin()
-    if attempt("rescore", rescore.is_due, config):
-        attempt("rescore", rescore.run, config)
-        attempt("selections", selections.run, config)
-    attempt("retrain", worth.train, config)
+    quiet.begin(config.watch.log)
+    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
+    with quiet.Surprises():
+        if attempt("rescore", rescore.is_due, config):
+            attempt("rescore", rescore.run, config)
+            attempt("selections", selections.run, config)
+            attempt("near-duplicates", alike.run, config)
+        attempt("retrain", worth.train, config)
 
 
 def end_with(line: Connection) -> None:

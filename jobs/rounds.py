@@ -66,14 +66,13 @@ def occupied(line: Line) -> None:
 
 def begun(config: Config) -> Ready:
     """What a watch needs; ValueError or OSError, in one sentence, where there is something that it has not."""
-    store = ingest.opened(config)
-    if not config.difficulty.checkpoint and not store.holds(probe.scorer(config)):
+    if not config.difficulty.checkpoint and not PatchStore(config.store.uri).holds(probe.scorer(config)):
         raise ValueError(
-            f"the store {store.uri} has no scorer of these settings yet, and one that is trained on the first files to arrive would stay: "
-            "run the job ingest or probe on what there is first, or set difficulty.checkpoint"
+            f"the store {config.store.uri} has no scorer of these settings yet, and one that is trained on the first files to "
+            "arrive would stay: run the job ingest or probe on what there is first, or set difficulty.checkpoint"
         )
     inbox.glance(config.videos.uri)
-    return equipped(config, store)
+    return equipped(config, ingest.opened(config))
 
 
 def begun_again(config: Config) -> Ready:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import PurePath
 from time import monotonic, sleep
+from typing import Any
 
 import pyarrow as pa
 
@@ -31,6 +32,7 @@ from jobs.news import TABLES
 log = logging.getLogger("jobs.watch")
 TICK = 0.2  # seconds that it sleeps at a time
 SHORT = 4  # letters: a name with fewer is found in every second sentence, and tells nobody
+LONG = 6  # digits: shorter numbers are days and months of a folder for each day
 PAUSE = 1.0  # seconds at most between two questions whether a batch is due
 Follow = Callable[[pa.Table], None]  # what is done with the ledger rows of a batch once they are committed
 
@@ -155,7 +157,9 @@ class Watcher:
                 follow(rows)
         unread = {row["uri"] for rows in made for row in rows.to_pylist() if row["reason"] == "unreadable"}
         for one in batch:
-            if one.row["uri"] in unread:
+            if one.row["uri"] in unread and one.tries + 1 >= self.config.watch.tries:
+                self.give_up(one)
+            elif one.row["uri"] in unread:
                 self.put_off(one, one.tries + 1)
             elif one.row["uri"] not in progress.replaced:
                 self.inbox.done(one)
@@ -182,12 +186,19 @@ class Watcher:
         """Enter a source in the ledger as quarantined, by the hash of its bytes if they can be read without the process ending again."""
         counted, most = self.tries[one.key], self.config.watch.tries
         video = videos.identified(one.row) if counted == most + 1 else videos.unread(one.row, "")
+        self.quarantine(one, video, f"It was tried {most} times alone, and each time the process ended, hung or failed.")
+
+    def give_up(self, one: Waiting) -> None:
+        """The same with one that cannot be opened, as a link to nowhere."""
+        video = videos.unread(one.row, "")
+        self.quarantine(one, video, f"It was tried {self.config.watch.tries} times, and each time it could not be read.")
+
+    def quarantine(self, one: Waiting, video: dict[str, Any], detail: str) -> None:
         if len(self.store.unknown(pa.Table.from_pylist([video], schema.VIDEO))):
-            detail = f"It was tried {most} times alone, and each time the process ended, hung or failed."
             stamp = self.stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")}
             quarantine.set_aside(self.store, video, detail, stamp)
-            told = {"event": "quarantined", "told": {"video_id": video["video_id"], "tries": most}}
-            log.warning("video %s is set aside after %d tries alone; `requeue` brings it back", video["video_id"], most, extra=told)
+            told = {"event": "quarantined", "told": {"video_id": video["video_id"], "tries": self.config.watch.tries}}
+            log.warning("video %s is set aside: %s `requeue` brings it back", video["video_id"], detail, extra=told)
         self.aside.add(one.key)
         self.inbox.done(one)
 
@@ -235,7 +246,7 @@ class Watcher:
         root = locate(self.config.videos.uri)[1].rstrip("/")
         parts = {part for uri in self.inbox.waiting for part in uri.partition(root)[2].split("/")}
         names = parts | {PurePath(part).stem for part in parts}
-        return names_below(root, text) or any(name in text for name in names if len(name) >= SHORT)
+        return names_below(root, text) or any(name in text for name in names if len(name) >= (LONG if name.isdigit() else SHORT))
 
     def rest(self) -> None:
         until = monotonic() + min(PAUSE, self.config.watch.look_s)

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
+from engine import schema, videos
 from engine.knobs import amend
 from engine.store import PatchStore, WriteRows, attempts, quarantine
+from jobs import ingest
 from jobs.recipes import tiny
 from jobs.watcher import Watcher
 from tests import rows
@@ -196,3 +198,33 @@ def row_of(folder, name):
     from engine.videos import find
 
     return next(row for row in find(str(folder / "inbox")).to_pylist() if Path(row["uri"]).stem == name)
+
+
+def test_a_source_that_cannot_be_opened_is_tried_so_often_and_then_set_aside(folder, monkeypatch):
+    (folder / "inbox" / "gone.mp4").symlink_to(folder / "nowhere")
+    monkeypatch.setattr(ingest, "batches", entered_as_unreadable)
+    watcher = Quick(folder)
+    watcher.followers = []
+
+    def waiting():
+        watcher.look()
+        return [one for one in watcher.inbox.waiting.values() if one.row["uri"].endswith("gone.mp4")]
+
+    for tries in (0, 1, 2):
+        (one,) = waiting()
+        assert one.tries == tries
+        Watcher.ingest(watcher, [one])
+    assert not waiting()
+    (row,) = watcher.store.ledger().to_pylist()
+    assert (row["reason"], row["detail"]) == ("quarantined", "It was tried 3 times, and each time it could not be read.")
+    quarantine.requeue(watcher.store, "all", "")
+    waiting()  # it sees that it was called back,
+    assert waiting()  # and then the file
+
+
+def entered_as_unreadable(config, store, sources, *rest):
+    """As the job ingest enters what nobody can open."""
+    found = [videos.unread(row, "The file could not be read (FileNotFoundError).") for row in sources.to_pylist()]
+    verdicts = [{name: row[name] for name in ("video_id", "reason", "detail")} | {"patches": 0, "expected": 0} for row in found]
+    written = pa.Table.from_pylist([dict.fromkeys(schema.WRITTEN.names) | one for one in verdicts], schema.WRITTEN)
+    yield store.commit(written, pa.Table.from_pylist(found, schema.VIDEO), rows.STAMP)
