@@ -77,9 +77,8 @@ def reused(pool: Pool, chosen: Selection) -> dict[str, float]:
 
 def moved(config: Config, store: PatchStore, chosen: Selection, version: int) -> dict[str, float]:
     """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none."""
-    earlier = [one for one in thrift.same_settings(config) if int(one["tags"]["patches_version"]) < version]
     held = store.open("selections")
-    for one in reversed(earlier):
+    for one in (one for one in thrift.same_settings(config) if int(one["tags"]["patches_version"]) < version):
         tags = one["tags"]
         if held.count_rows(f"selection_id = '{tags['selection']}'"):
             entered = store.diff(tags["selection"], chosen.selection_id).patches["change"].to_pylist().count("came")

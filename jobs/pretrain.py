@@ -33,10 +33,11 @@ def choice(config: Config) -> dict[str, Any] | None:
     """The newest run of the job choose by the knobs selection.* and synthesis.* of `config` whose selection the store holds."""
     store = PatchStore(config.store.uri)
     knobs = {name: str(value) for name, value in flat(config).items() if name.startswith(("selection.", "synthesis."))}
-    runs = [one for one in tracking.runs(config, "choose") if knobs.items() <= one["params"].items()]
-    held = store.open("selections") if runs and store.has("selections") else None
-    mine = (one for one in reversed(runs) if held and held.count_rows(f"selection_id = {quoted([one['tags']['selection']])}"))
-    return next(mine, None)
+    if not store.has("selections"):
+        return None
+    held = store.open("selections")
+    runs = (one for one in tracking.newest(config, "choose") if knobs.items() <= one["params"].items())
+    return next((one for one in runs if held.count_rows(f"selection_id = {quoted([one['tags']['selection']])}")), None)
 
 
 def patches_version(store: PatchStore, selection_id: str) -> int:

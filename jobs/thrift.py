@@ -88,8 +88,7 @@ def pairs(before: Clustering | None, after: Clustering) -> tuple[int, int]:
 
 def saved(config: Config, told: dict[str, float]) -> dict[str, float]:
     """Beside the newest choice of the same settings that was solved in full, its embeddings scaled to the pool of now."""
-    metrics: list[dict[str, float]] = [one["metrics"] for one in same_settings(config)]
-    full = next((some for some in reversed(metrics) if some.get("choose/fitted") == 1), {})
+    full: dict[str, float] = next((one["metrics"] for one in same_settings(config, "metrics.`choose/fitted` = 1")), {})
     found = {}
     if full.get("choose/read") and "choose/read" in told:
         expected = full["choose/read"] * told["choose/pool"] / max(full["choose/pool"], 1)
@@ -106,7 +105,7 @@ def saved(config: Config, told: dict[str, float]) -> dict[str, float]:
     return found
 
 
-def same_settings(config: Config) -> list[dict[str, Any]]:
-    """The finished runs of the job choose that had these very knobs selection.*, oldest first."""
+def same_settings(config: Config, where: str = "") -> Iterator[dict[str, Any]]:
+    """The finished runs of the job choose that had these very knobs selection.*, the newest first; `where`: MLflow's filter."""
     settings = {f"selection.{knob}": str(value) for knob, value in flat(config.selection).items()}
-    return [one for one in tracking.runs(config, "choose") if settings.items() <= one["params"].items()]
+    return (one for one in tracking.newest(config, "choose", where) if settings.items() <= one["params"].items())

@@ -29,8 +29,8 @@ def target(config: Config) -> Config:
 
 def pair(config: Config) -> tuple[str, str] | None:
     """The selection that the newest model was trained on, and the one of now; None where there is no model or no selection."""
-    made, trained = pretrain.choice(target(config)), tracking.runs(config, "pretrain")
-    return (str(trained[-1]["tags"]["selection"]), str(made["tags"]["selection"])) if made and trained else None
+    made, trained = pretrain.choice(target(config)), next(tracking.newest(config, "pretrain"), None)
+    return (str(trained["tags"]["selection"]), str(made["tags"]["selection"])) if made and trained else None
 
 
 def run(config: Config) -> None:
@@ -89,8 +89,8 @@ def chosen(store: PatchStore, pool: Pool, selection_id: str) -> Any:
 
 def told(config: Config, both: tuple[str, str]) -> float | None:
     """The gain that was estimated for a pair."""
-    found = [one for one in tracking.runs(config, JOB) if one["tags"]["key"] == " ".join(both)]
-    return float(found[-1]["metrics"]["worth/gain"]) if found else None
+    found = next(tracking.newest(config, JOB, f"tags.key = '{' '.join(both)}'"), None)
+    return float(found["metrics"]["worth/gain"]) if found else None
 
 
 # -- training again -----------------------------------------------------------------------------------------------------------------

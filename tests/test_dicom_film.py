@@ -13,7 +13,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine import decode, dicom, frames, simulate, videos
@@ -325,10 +325,11 @@ def test_any_damage_to_an_object_ends_in_a_verdict(tmp_path_factory, kind, start
 
 @settings(max_examples=60, deadline=None)
 @given(kind=st.sampled_from(["jpeg", "rle", "native", "film", "j2k", "ls", "deflated"]), share=st.floats(0, 1))
+@example(kind="deflated", share=1.0)
 def test_any_cut_ends_in_a_verdict(tmp_path_factory, kind, share):
     path = tmp_path_factory.mktemp("cut") / "a"
     ANY[kind](path)
-    data = path.read_bytes()
+    data, whole = path.read_bytes(), rows_of(path, sampling="all")
     path.write_bytes(data[: int(share * (len(data) - 1))])
     reasons = {
         "truncated",
@@ -336,7 +337,11 @@ def test_any_cut_ends_in_a_verdict(tmp_path_factory, kind, share):
         "empty",
         "no pixel data",
     }  # the last between two elements, where nothing tells that there were more
-    assert rows_of(path, sampling="all")[-1]["reason"] in reasons | ({"no frames"} if kind == "film" else set())
+    found = rows_of(path, sampling="all")
+    if kind == "deflated" and found[-1]["reason"] is None:  # of the compressed stream only what ends it, or fills it up, is gone
+        assert [row["image"] for row in found] == [row["image"] for row in whole]
+    else:
+        assert found[-1]["reason"] in reasons | ({"no frames"} if kind == "film" else set())
 
 
 SHIPPED = {"rle": "SC_rgb_rle_2frame.dcm", "j2k": "SC_rgb_gdcm_KY.dcm", "ls": "SC_rgb_jls_lossy_line.dcm", "deflated": "image_dfl.dcm"}

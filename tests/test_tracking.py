@@ -33,6 +33,21 @@ def test_a_run_keeps_every_knob_and_a_step_is_logged_once(tmp_path):
     assert len(tracking.connect(run.uri).get_metric_history(run.run_id, "loss")) == 3
 
 
+def test_the_newest_runs_come_first_and_only_those_that_are_asked_for_are_fetched(tmp_path, monkeypatch):
+    for number in range(25):
+        with tracking.running(config(tmp_path), "choose", f"k{number}", {"number": number}) as run:
+            run.log({"choose/fitted": float(number % 12 == 3)}, 0)
+    fetched = []
+    monkeypatch.setattr(tracking, "told", lambda config, one: fetched.append(one) or {"status": one.info.status, "tags": one.data.tags})
+    found = tracking.newest(config(tmp_path), "choose")
+    assert [next(found)["tags"]["number"] for _ in range(3)] == ["24", "23", "22"]
+    assert len(fetched) <= tracking.FEW
+    assert [one["tags"]["number"] for one in found] == [str(number) for number in range(21, -1, -1)]
+    fitted = tracking.newest(config(tmp_path), "choose", "metrics.`choose/fitted` = 1")
+    assert [one["tags"]["number"] for one in fitted] == ["15", "3"]
+    assert list(tracking.newest(config(tmp_path), "pretrain")) == []
+
+
 def dying_run(tmp_path):
     runs = []
     with contextlib.suppress(OSError), tracking.running(config(tmp_path), "pretrain", "k", {"selection": "s"}) as run:
