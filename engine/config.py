@@ -224,7 +224,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def keeps_selections_that_can_be_made(self) -> Self:
-        self.maintained()
+        for told, one in zip(self.watch.selections, self.maintained(), strict=True):
+            if one.unit == "patches" and 1 < one.budget < self.synthesis.patches:
+                raise ValueError(f"watch.selections={told} never holds an image of synthesis.patches={self.synthesis.patches}")
+            if one.method == "optidel_s" and self.patches.proposer != "crops":
+                raise ValueError(f"watch.selections={told} ranks random crops, and patches.proposer={self.patches.proposer} makes others")
         if self.watch.retrain and not self.watch.selections:
             raise ValueError("watch.retrain=True trains on the first of watch.selections, and there is none")
         return self

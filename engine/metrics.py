@@ -34,6 +34,8 @@ KINDS = {
     "endocurate_failed_tries_total": Kind("counter", "Batches that failed while store and server answered."),
     "endocurate_outages_total": Kind("counter", "Times that something was found away, by what.", ("reason",)),
     "endocurate_worker_ends_total": Kind("counter", "Processes that ended without being asked to, by how.", ("reason",)),
+    "endocurate_setbacks_total": Kind("counter", "Failures of what follows a batch, by kind of error.", ("step", "reason")),
+    "endocurate_failing_steps": Kind("gauge", "Steps of what follows a batch that failed when they were last tried."),
     "endocurate_ready": Kind("gauge", "1 where the watcher is able to take in what arrives."),
     "endocurate_table_version": Kind("gauge", "Newest version of a table.", ("table",)),
     "endocurate_worker_memory_bytes": Kind("gauge", "Resident memory of the process that works."),

@@ -32,6 +32,7 @@ def impatient(monkeypatch):
 
 
 def config(tmp_path, uri):
+    (tmp_path / "store" / "videos.lance").mkdir(parents=True, exist_ok=True)  # an empty folder would look as if its disk were away
     return amend(tiny(), [f"store.uri={tmp_path}/store", f"tracking.uri={uri}"])
 
 

@@ -59,6 +59,8 @@ class Run:
     def end(self, status: str) -> None:
         """Give the run its status; what is still unsent is told."""
         self.post.send({"status": status}, now=True)
+        if held := len(self.post.held):
+            log.warning("%d entries of the run %s are lost: its store is away, and nothing is made in its place", held, self.run_id)
         if waiting := self.post.waiting():
             log.warning(
                 "tracking.uri=%r is out of reach: %d entries of the run %s wait in %s, and the next job that reaches it sends them",
@@ -115,15 +117,23 @@ class Post:
         self.steps: dict[str, set[int]] = {}  # of each metric, those that the server has
         self.all_sent = False  # as far as is known: another process may have left something
         self.next_try = 0.0
+        self.held: list[Entry] = []  # that wait in memory, while the store is away in which they would
 
     def send(self, entry: Entry, now: bool = False) -> None:
         """Bring the entry to the server, or put it with those that wait; `now`: ask for the server however recently it was away."""
-        entry |= {"time": time.time_ns() // 10**6}
-        if (now or time.monotonic() >= self.next_try) and self.reached(lambda: self.deliver(entry)):
+        self.held.append(entry | {"time": time.time_ns() // 10**6})
+        if (now or time.monotonic() >= self.next_try) and self.reached(self.deliver_held):
             return
-        name = f"{time.time_ns():020}-{os.getpid()}.json"
-        files.put(json.dumps(entry).encode(), f"{self.run.folder}/{name}")
-        self.all_sent = False
+        while self.held and not is_away(self.run.folder):
+            name = f"{time.time_ns():020}-{os.getpid()}.json"
+            files.put(json.dumps(self.held[0]).encode(), f"{self.run.folder}/{name}")
+            self.held.pop(0)
+            self.all_sent = False
+
+    def deliver_held(self) -> None:
+        while self.held:
+            self.deliver(self.held[0])
+            self.held.pop(0)
 
     def withdraw(self, name: str) -> int:
         """Throw away the artifacts under a folder `name` that wait; how many there were."""
@@ -139,6 +149,8 @@ class Post:
         """Send what waits, then deliver; False where the server is lost."""
         began = time.monotonic()
         try:
+            if is_missing(self.run.uri):
+                raise FileNotFoundError("the file of MLflow is not there")
             if not self.all_sent:
                 self.send_waiting()
             deliver()
@@ -195,6 +207,22 @@ class Post:
             client.log_batch(run_id, metrics=[Metric(name, value, entry["time"], step) for name, value in new.items()])
         for name in new:
             self.steps[name].add(step)
+
+
+def is_missing(uri: str) -> bool:
+    """Whether it is that of a sqlite file which is not there: to ask for it would make one, in a folder on which nothing is mounted."""
+    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///").partition("?")[0]).exists()
+
+
+def is_away(folder: str) -> bool:
+    """Whether the store in which that folder of a run is to be made is not there, or empty as a folder on which nothing is mounted.
+
+    A bucket says so itself.
+    """
+    if "://" in folder:
+        return False
+    store = Path(folder).parents[2]
+    return not store.is_dir() or not any(store.iterdir())
 
 
 def connect(uri: str) -> Any:

@@ -24,6 +24,7 @@ from engine.knobs import amend
 from engine.listing import key_of
 from engine.store import PatchStore, WriteRows
 from jobs import ingest, probe
+from jobs.line import Past
 from jobs.recipes import tiny
 from jobs.watcher import Watcher
 from tests.bench import rows
@@ -82,7 +83,7 @@ class Taking(Watcher):
     def __init__(self, config, bare):
         store = PatchStore(config.store.uri)
         record = SimpleNamespace(log=lambda *given, **named: None)
-        super().__init__(config, store, ingest.steps(config, store), Line(), record)
+        super().__init__(config, store, ingest.steps(config, store), Line(), Past(), record)
         if bare:
             self.execute = self.bare
 
