@@ -55,7 +55,7 @@ class Setbacks:
     def over(self, step: str) -> None:
         """It went well."""
         if step in self.found:
-            log.info("%s: done again, after %d tries in vain", step, self.found.pop(step).tries, extra={"event": "setback"})
+            log.info("%s: done again; tries in vain: %d", step, self.found.pop(step).tries, extra={"event": "setback"})
             self.told = {one for one in self.told if one[0] != step}
             self.line.tell("setbacks", self.found)
 

@@ -284,7 +284,7 @@ def test_what_failed_lately_is_put_off_and_made_up_for_and_told_when_it_is_done(
     with caplog.at_level(logging.INFO):
         follower.make_up()
     assert (len(tried), follower.owed, follower.is_over, follower.setbacks.found) == (2, set(), True, {})
-    assert "one: done again, after 1 tries in vain" in caplog.text
+    assert "one: done again; tries in vain: 1" in caplog.text
     assert follower.line.heard[-1] == ("setbacks", {})
 
 

@@ -327,3 +327,31 @@ def test_a_folder_of_artifacts_that_is_gone_amid_a_training_ends_nothing(tmp_pat
     assert "is lost, the job goes on" in caplog.text
     assert [len(record.kept(f"pictures/step-{step:09}.jpg")) > 0 for step in (4, 6, 8)] == [True] * 3
     assert not record.post.waiting()
+
+
+def empty(folder):
+    return not folder.exists() or not any(folder.iterdir())
+
+
+@pytest.mark.parametrize("mounted_on", [True, False], ids=["the folder that it was mounted on stays", "nothing stays"])
+def test_nothing_is_made_in_place_of_a_store_that_is_away_and_what_was_held_is_sent_when_it_is_back(tmp_path, caplog, mounted_on):
+    """MLflow's file lies in the store, as it does by default, or nowhere."""
+    made, store = amend(tiny(), [f"store.uri={tmp_path}/store"]), tmp_path / "store"
+    with tracking.running(made, "watch", "k", {}) as run:
+        run.log({"videos": 1.0}, 0)
+        store.rename(tmp_path / "elsewhere")
+        if mounted_on:
+            store.mkdir()
+        run.log({"videos": 2.0}, 1)
+        run.log({"videos": 3.0}, 2)
+        assert empty(store)
+        if mounted_on:
+            store.rmdir()
+        (tmp_path / "elsewhere").rename(store)
+        run.post.next_try = 0.0
+        run.log({"videos": 4.0}, 3)
+        assert history(run, "videos") == [(0, 1.0), (1, 2.0), (2, 3.0), (3, 4.0)]
+        store.rename(tmp_path / "elsewhere")
+        run.log({"videos": 5.0}, 4)
+    assert empty(store)
+    assert f"2 entries of the run {run.run_id} are lost: its store is away" in caplog.text
