@@ -132,7 +132,12 @@ class Post:
 
     def deliver_held(self) -> None:
         while self.held:
-            self.deliver(self.held[0])
+            try:
+                self.deliver(self.held[0])
+            except amid_a_run() as error:
+                if is_wrong(error):
+                    self.held.pop(0)  # its sender hears of it now, and nobody again
+                raise
             self.held.pop(0)
 
     def withdraw(self, name: str) -> int:
