@@ -10,10 +10,12 @@
 | frames | a stage, and how many came out of it |
 | batch | at, batch, videos, refused, patches, frames, reasons: how many of each, latencies: seconds of each video |
 | versions | the newest of each table |
+| stands | unlike: how many sources are, drift: the newest alarm in words, gain: estimated of training again, worth: whether it is |
 
 None of it is a name, and of each thing are few.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 TABLES = ("patches", "frames", "videos")
@@ -31,11 +33,8 @@ class Takes(Protocol):
 
 def measure(meters: Takes, word: str, said: Any) -> None:
     """Count what was told."""
-    if word == "batch":
-        measure_batch(meters, said)
-    elif word == "looked":
-        meters.put("endocurate_backlog_sources", said["backlog"])
-        meters.put("endocurate_quarantined_sources", said["quarantined"])
+    if word in NUMBERS:
+        NUMBERS[word](meters, said)
     elif word == "versions":
         for table, version in said.items():
             meters.put("endocurate_table_version", version, table=table)
@@ -47,6 +46,17 @@ def measure(meters: Takes, word: str, said: Any) -> None:
         meters.add("endocurate_outages_total", 1, reason=said)
 
 
+def measure_look(meters: Takes, said: dict[str, Any]) -> None:
+    meters.put("endocurate_backlog_sources", said["backlog"])
+    meters.put("endocurate_quarantined_sources", said["quarantined"])
+
+
+def measure_standing(meters: Takes, said: dict[str, Any]) -> None:
+    meters.put("endocurate_drift_alarms", said["unlike"])
+    meters.put("endocurate_training_gain_ratio", said["gain"] or 0.0)
+    meters.put("endocurate_training_worth", said["worth"])
+
+
 def measure_batch(meters: Takes, said: dict[str, Any]) -> None:
     meters.add("endocurate_batches_total", 1)
     meters.add("endocurate_patches_total", said["patches"])
@@ -55,3 +65,6 @@ def measure_batch(meters: Takes, said: dict[str, Any]) -> None:
         meters.add("endocurate_videos_total", count, reason=reason)
     for seconds in said["latencies"]:
         meters.see("endocurate_latency_seconds", seconds)
+
+
+NUMBERS: dict[str, Callable[[Takes, Any], None]] = {"batch": measure_batch, "looked": measure_look, "stands": measure_standing}

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import PurePath
 from time import monotonic, sleep
 from typing import Any
 
@@ -22,17 +21,15 @@ from engine.inbox import Inbox, Known, Waiting, batch_of
 from engine.listing import key_of
 from engine.store import PatchStore, attempts, intake, quarantine
 from engine.store.lock import Lease
-from jobs import ingest
+from jobs import ingest, spelling, standing
 from jobs.absence import Absence, away, gone, lacking, names_below, reach
-from jobs.after import After
+from jobs.after import After, attempt
 from jobs.latency import Latency
 from jobs.line import Line
 from jobs.news import TABLES
 
 log = logging.getLogger("jobs.watch")
 TICK = 0.2  # seconds that it sleeps at a time
-SHORT = 4  # letters: a name with fewer is found in every second sentence, and tells nobody
-LONG = 6  # digits: shorter numbers are days and months of a folder for each day
 PAUSE = 1.0  # seconds at most between two questions whether a batch is due
 Follow = Callable[[pa.Table], None]  # what is done with the ledger rows of a batch once they are committed
 
@@ -54,7 +51,7 @@ class Watcher:
         self.stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
         # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
         self.after = After(config, line.beat)
-        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow]
+        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow, self.tell_standing]
 
     def run(self, lease: Lease, before: str) -> None:
         """Go on until told to stop, or until nothing is left where watch.once says so; `before`: how the last process ended."""
@@ -63,6 +60,7 @@ class Watcher:
         self.line.tell("watching")
         self.tell_versions()
         self.after.follow(schema.VIDEOS_TABLE.empty_table())  # what a process that died had left to do
+        self.tell_standing()
         while not self.line.stopping:
             if monotonic() >= max(self.next_look, self.closed.until):
                 self.look()
@@ -241,12 +239,14 @@ class Watcher:
         with suppress(LookupError, *away()):
             self.line.tell("versions", {table: int(self.store.open(table).version) for table in TABLES})
 
+    def tell_standing(self, rows: pa.Table | None = None) -> None:
+        attempt("standing", lambda config: self.line.tell("stands", standing.told(config)), self.config)
+
     def is_named(self, text: str) -> bool:
         """Whether a text names something below the inbox: no log may."""
         root = locate(self.config.videos.uri)[1].rstrip("/")
         parts = {part for uri in self.inbox.waiting for part in uri.partition(root)[2].split("/")}
-        names = parts | {PurePath(part).stem for part in parts}
-        return names_below(root, text) or any(name in text for name in names if len(name) >= (LONG if name.isdigit() else SHORT))
+        return names_below(root, text) or spelling.holds(text, spelling.names(parts))
 
     def rest(self) -> None:
         until = monotonic() + min(PAUSE, self.config.watch.look_s)
