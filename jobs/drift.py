@@ -72,7 +72,8 @@ def run(config: Config) -> None:
 def groups(store: PatchStore) -> dict[Group, set[str]]:
     """The videos with frames, by the folder that they came from and the day on which they were taken in."""
     found: dict[Group, set[str]] = defaultdict(set)
-    for row in store.ledger().filter(pc.field("frames") > 0).select(["video_id", "uri", "ingested_at"]).to_pylist():
+    ledger = store.open("videos").to_table(columns=["video_id", "uri", "ingested_at"], filter="frames > 0")
+    for row in ledger.to_pylist():
         found[folder_of(row["uri"]), row["ingested_at"][:10]].add(row["video_id"])
     return dict(found)
 

@@ -141,8 +141,15 @@ def test_who_asks_for_a_running_id_follows_it(asking):
 
 def chosen(folder):
     """Settings of a store that holds two selections, and their ids, the older first."""
-    knobs = [f"store.uri={folder}/store", "where=here", "selection.method=random", "selection.unit=patches", "pretrain.epochs=1"]
-    config = amend(tiny(), [*knobs, "pretrain.mae.width=32", "selection.budget=8"])
+    knobs = [
+        f"store.uri={folder}/store",
+        "where=here",
+        "selection.method=random",
+        "selection.unit=patches",
+        "pretrain.epochs=2",
+        "pretrain.batch=2",
+    ]
+    config = amend(tiny(), [*knobs, "selection.budget=8"])
     store = PatchStore(config.store.uri)
     store.create(rows.WIDTH)
     written = WriteRows(store.uri)(rows.scored("a" * 32, frames=6))
