@@ -112,7 +112,7 @@ def is_due(videos: set[str], before: list[dict[str, Any]] | None, over: bool) ->
 
 def planned(config: Config, group: Group, videos: tuple[list[str], list[str]], before: list[dict[str, Any]] | None, over: bool) -> Look:
     """The look that is due: at the very videos of the one before it takes its place, and what that one was allowed with its own."""
-    was = before[0] if before else {"looks": 0, "over": False, "video_ids": ""}
+    was: dict[str, Any] = before[0] if before else {"looks": 0, "over": False, "video_ids": ""}
     again = was["video_ids"] == " ".join(videos[0])
     number = was["looks"] + (not again)
     rate = 0.0 if was["over"] else drift.allowed(config.watch.false_alarms, number, over)

@@ -3,8 +3,9 @@
 import logging
 from typing import Any
 
-from engine.config import Config, WatchConfig
+from engine.config import Config
 from engine.flow import submission
+from engine.settings import WatchConfig
 from engine.store import PatchStore, quoted
 from jobs import needs, pretrain, submit
 

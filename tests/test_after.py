@@ -157,7 +157,9 @@ def test_it_is_told_which_sources_are_unlike_now_and_what_training_again_is_wort
 
 def test_what_was_said_of_a_day_with_a_forgotten_video_goes_and_is_said_without_it(config):
     store = PatchStore(config.store.uri)
+    key = table.key(store)
     store.forget(video(51))
+    assert table.key(store) == key
     assert video(51) not in str(table.found(store).to_pylist())
     assert (DAYS[3] in [row["day"] for row in table.found(store).to_pylist()]) is False
     drift.run(config)
@@ -238,8 +240,9 @@ def test_a_day_that_grows_is_looked_at_when_it_doubled_and_when_it_is_over_and_a
 
 def test_upkeep_reaches_the_tables_of_what_followed(config):
     store = PatchStore(config.store.uri)
-    before = seen(store)
+    before, key = seen(store), table.key(store)
     told = store.maintain(UpkeepConfig(keep_hours=1e-9)).to_pylist()
+    assert table.key(store) == key
     assert {"alike", "drift"} <= {row["name"] for row in told}
     assert seen(store) == before
 

@@ -177,7 +177,7 @@ def test_ten_new_videos_into_stores_of_three_sizes(tmp_path, bare, alone, monkey
     for name, patches in STORES.items():
         folder = tmp_path / name.replace(",", "")
         folder.mkdir()
-        config = config_of(folder, "patches.proposer=crops", "patches.per_frame=2")
+        config = config_of(folder, "patches.proposer=crops", "patches.per_frame=2", "videos.batch=10")
         filled_store(str(folder / "store"), patches, mark_of(config))
         watchers[name] = Taking(config, bare, alone)
         if not alone:
