@@ -51,6 +51,7 @@ class WatchConfig(Section):
     upkeep_s: Annotated[float, Field(gt=0)] = 3600.0  # from one `maintain` to the next, whoever does it; a day of batches makes thousands of versions
     # What follows a batch. Selections that are kept current, each method:budget or method:budget:unit; the rest is as selection.* says.
     selections: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+:[0-9.e+-]+(:[a-z_]+)?$")], ...] = ()
+    keep_selections: Annotated[int, Field(ge=2)] = 3  # of each, the newest; older ones that nothing was trained on are removed
     false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01  # share of days of a source like all before that drift says are not
     gain: Annotated[float, Field(ge=0)] = 0.1  # estimated, over what the newest model was trained on, from which to train again pays
     retrain: bool = False  # whether it is trained then, by the first of `selections`

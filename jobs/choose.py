@@ -14,7 +14,7 @@ from engine.config import Config
 from engine.flow import Step
 from engine.pool import Pool
 from engine.selection import Selection
-from engine.store import PatchStore
+from engine.store import PatchStore, journal
 from jobs import judging, thrift, throughput
 
 log = logging.getLogger("jobs.choose")
@@ -22,8 +22,11 @@ IMAGES_AT_ONCE = 64  # about 100 MB of pixels
 TASKS = 256  # at once at most: beyond that the embeddings come no faster
 
 
-def run(config: Config) -> None:
-    """Rank the patches of the complete version, cut at the budget, write the selection and its images."""
+def run(config: Config, kept_by: str = "") -> None:
+    """Rank the patches of the complete version, cut at the budget, write the selection and its images.
+
+    `kept_by` names the settings by which the selection is kept current: so the journal and its run tell it from what a person chose.
+    """
     heap.keep_freed()  # embeddings stream through in gigabytes
     store = PatchStore(config.store.uri)
     version = store.complete_version() if store.has("videos") else store.open("patches").version
@@ -40,6 +43,9 @@ def run(config: Config) -> None:
     with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
         if chosen.clustering:
             store.keep(name, pool.columns["patch_id"], chosen.clustering, version)
+        if kept_by:  # before it is there, so that none is there untold
+            journal.enter(store, "selections", chosen.selection_id, {"step": "made", "by": kept_by}, tracking.code_commit())
+            record.note({"kept_by": kept_by})
         images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
         counts = {"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}
         told = {f"choose/{name}": value for name, value in chosen.told.items()}

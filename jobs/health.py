@@ -36,6 +36,7 @@ class Health:
         self.numbers: dict[str, Any] = {"backlog": None, "quarantined": None, "versions": {}, "last_batch": None, "worker_ends": 0}
         self.numbers |= {"keeping_up": False, "setbacks": {}}
         self.sums = dict.fromkeys(("batches", "videos", "refused", "patches", "frames"), 0)
+        self.numbers["stands"] = None
         self.latencies: deque[float] = deque(maxlen=LAST)
         self.meters = Meters(self.readings)
 
@@ -72,6 +73,8 @@ class Health:
             self.away[said] = None
         elif word == "goes on":
             self.away.pop(said, None)
+        elif word == "stands":
+            self.numbers["stands"] = said
         elif word == "batch":
             self.latencies.extend(said["latencies"])
             self.numbers["last_batch"] = {name: said[name] for name in ("at", "videos", "refused", "patches", "frames")}

@@ -13,6 +13,7 @@
 | frames | a stage, and how many came out of it |
 | batch | at, batch, videos, refused, patches, frames, reasons: how many of each, latencies: seconds of each video |
 | versions | the newest of each table |
+| stands | unlike: how many sources are, drift: the newest alarm in words, gain: estimated of training again, worth: whether it is |
 
 None of it is a name, and of each thing are few.
 """
@@ -49,6 +50,12 @@ def measure_versions(meters: Takes, said: dict[str, int]) -> None:
         meters.put("endocurate_table_version", version, table=table)
 
 
+def measure_standing(meters: Takes, said: dict[str, Any]) -> None:
+    meters.put("endocurate_drift_alarms", said["unlike"])
+    meters.put("endocurate_training_gain_ratio", said["gain"] or 0.0)
+    meters.put("endocurate_training_worth", said["worth"])
+
+
 def measure_batch(meters: Takes, said: dict[str, Any]) -> None:
     meters.add("endocurate_batches_total", 1)
     meters.add("endocurate_patches_total", said["patches"])
@@ -68,6 +75,7 @@ MEASURES: dict[str, Callable[[Takes, Any], None]] = {
     "failed": lambda meters, said: meters.add("endocurate_failed_tries_total", 1),
     "setback": lambda meters, said: meters.add("endocurate_setbacks_total", 1, **said),
     "setbacks": lambda meters, said: meters.put("endocurate_failing_steps", len(said)),
+    "stands": measure_standing,
     "waits": lambda meters, said: meters.add("endocurate_outages_total", 1, reason=said),
 }
 

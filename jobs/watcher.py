@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import PurePath
 from time import monotonic, sleep
 from typing import Any
 
@@ -22,18 +21,17 @@ from engine.inbox import Inbox, Known, Waiting, batch_of
 from engine.listing import key_of
 from engine.store import PatchStore, attempts, intake, quarantine
 from engine.store.lock import Lease
-from jobs import ingest
+from jobs import ingest, spelling, standing
 from jobs.absence import Absence, away, gone, lacking, names_below, reach
 from jobs.after import After
 from jobs.latency import Latency
 from jobs.line import Line, Past, beating
 from jobs.news import TABLES, many
+from jobs.setbacks import Attempt
 from jobs.upkeep import Upkeep
 
 log = logging.getLogger("jobs.watch")
 TICK = 0.2  # seconds that it sleeps at a time
-SHORT = 4  # letters: a name with fewer is found in every second sentence, and tells nobody
-LONG = 6  # digits: shorter numbers are days and months of a folder for each day
 PAUSE = 1.0  # seconds at most between two questions whether a batch is due
 Follow = Callable[[pa.Table], None]  # what is done with the ledger rows of a batch once they are committed
 
@@ -57,7 +55,7 @@ class Watcher:
         # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
         self.after = After(config, line, past.setbacks)
         self.upkeep = Upkeep(config, line, self.after.setbacks)
-        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow]
+        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow, self.tell_standing]
 
     def run(self, lease: Lease) -> None:
         """Go on until told to stop, or until nothing is left where watch.once says so."""
@@ -245,6 +243,7 @@ class Watcher:
         """What became of the processes beside, and upkeep where it is due: where the job ends with the last file, after that."""
         if any([self.upkeep.has_ended(), self.after.has_ended_beside()]):
             self.tell_versions()
+            self.tell_standing()
         if self.upkeep.is_due and (self.is_done or not self.config.watch.once) and not self.outage.lasts:
             self.upkeep.start()
 
@@ -257,6 +256,7 @@ class Watcher:
             return
         self.line.tell("making up")
         self.after.make_up()
+        self.tell_standing()
         self.line.tell("made up")
 
     def tell_versions(self, rows: pa.Table | None = None) -> None:
@@ -266,12 +266,16 @@ class Watcher:
                 self.line.tell("versions", found)
             self.versions = found
 
+    def tell_standing(self, rows: pa.Table | None = None) -> None:
+        if not self.after.setbacks.rests("standing"):
+            with Attempt(self.after.setbacks, "standing"):
+                self.line.tell("stands", standing.told(self.config))
+
     def is_named(self, text: str) -> bool:
         """Whether a text names something below the inbox: no log may."""
         root = locate(self.config.videos.uri)[1].rstrip("/")
         parts = {part for uri in self.inbox.waiting for part in uri.partition(root)[2].split("/")}
-        names = parts | {PurePath(part).stem for part in parts}
-        return names_below(root, text) or any(name in text for name in names if len(name) >= (LONG if name.isdigit() else SHORT))
+        return names_below(root, text) or spelling.holds(text, spelling.names(parts))
 
     def rest(self) -> None:
         self.line.beat()

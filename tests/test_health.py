@@ -98,6 +98,21 @@ def test_a_dead_worker_is_not_ready_and_what_was_counted_stays(clock):
     assert "endocurate_batches_total 1.0" in text
 
 
+def test_an_alarm_of_drift_is_told_in_words_and_as_a_number_and_leaves_the_watcher_ready(clock):
+    said = {"unlike": 2, "drift": "3 videos (ab…) of source 12, 2026-01-02: dark", "gain": 0.25, "worth": True}
+    made = health(clock, "watching", LOOKED)
+    with served(made, "127.0.0.1", where := port()):
+        assert json.loads(asked(where, "/healthz")[1])["stands"] is None
+        made.hear("stands", said)
+        status, told = asked(where, "/healthz")
+        metrics = asked(where, "/metrics")[1].splitlines()
+    assert (status, json.loads(told)["stands"]) == (200, said)
+    assert {"endocurate_drift_alarms 2.0", "endocurate_training_gain_ratio 0.25", "endocurate_training_worth 1.0"} <= set(metrics)
+    made.hear("stands", {"unlike": 0, "drift": None, "gain": None, "worth": False})
+    assert "endocurate_drift_alarms 0.0" in made.meters.text().decode()
+    assert "endocurate_training_worth 0.0" in made.meters.text().decode()
+
+
 def test_a_loop_that_stands_still_is_not_live(clock):
     made = health(clock, "watching", LOOKED)
     clock.now = 11.0

@@ -187,9 +187,12 @@ def newest(config: Config, job: str, where: str = "") -> Iterator[dict[str, Any]
     return (one for one in found if one["status"] == "FINISHED")
 
 
-def begun(config: Config, job: str) -> list[dict[str, Any]]:
-    """All runs of a job, whatever became of them, as `runs` tells them; OSError, in one sentence, where they are out of reach."""
-    return list(sought(config, f"tags.job = '{job}'", "start_time ASC", MANY))
+def begun(config: Config, job: str, where: str = "") -> list[dict[str, Any]]:
+    """All runs of a job that meet MLflow's filter `where`, whatever became of them, as `runs` tells them.
+
+    OSError, in one sentence, where they are out of reach.
+    """
+    return list(sought(config, f"tags.job = '{job}'" + f" AND {where}" * bool(where), "start_time ASC", MANY))
 
 
 def sought(config: Config, where: str, order: str, at_once: int) -> Iterator[dict[str, Any]]:
