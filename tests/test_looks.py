@@ -100,7 +100,11 @@ def test_looks_change_nothing_of_the_training_but_its_end(watched, tmp_path, tar
     assert blind["run"].curve("train/stopped") == []
     losses = blind["run"].curve("train/loss")
     assert len(losses) == EPOCHS
-    assert one["run"].curve("train/loss") == losses[: len(one["run"].curve("train/loss"))]
+    ended = len(one["run"].curve("train/loss"))
+    assert one["run"].curve("train/loss") == losses[:ended]
+    steps = -(-10 // RECIPE.batch)
+    assert one["run"].curve("train/step_loss") == blind["run"].curve("train/step_loss")[: ended * steps]
+    assert [step for step, _ in blind["run"].curve("train/step_loss")] == list(range(1, EPOCHS * steps + 1))
 
 
 @pytest.mark.parametrize("schedule", ["transfer.every=4", "transfer.looks=0,4"])
