@@ -42,7 +42,7 @@ def rate(config: TrainConfig, epoch: float) -> float:
 
 
 def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with betas (0.9, 0.95); biases and what has one dimension do not decay, tokens of class and mask do: timm's add_weight_decay."""
+    """AdamW with betas (0.9, 0.95); by timm's add_weight_decay biases and norms do not decay, the tokens of class and mask do."""
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     free = [weight for name, weight in named if weight.ndim <= 1 or name.endswith(".bias")]
     decays = [weight for name, weight in named if weight.ndim > 1 and not name.endswith(".bias")]
