@@ -562,6 +562,7 @@ def test_the_real_release_is_whole(real):
     assert real.dice.shape == (36, 10, 5)
     assert len(real.robustness) == 150
     assert np.isnan(real.dice).sum() == 21  # cells of four seeds; none of them at 0 epochs, which both schemes share
+    assert (np.diff(real.accuracy) > 0).all()  # why the monitor gives what is like it, the loss, no vote
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -648,6 +649,17 @@ def test_the_trade_off_on_the_real_release_is_the_one_that_is_pictured(real):
         "robustness by patience, last kept": [(32, 0.415, 0.973), (107, 0.318, 0.979), (192, 0.21, 0.986), (300, 0.132, 0.994)],
         "fixed lengths": [(50, 0.339, 0.978), (150, 0.245, 0.987), (300, 0.132, 0.994)],
     }
+    tables = stopping.regrets(real.performance), 1 - stopping.ratios(real.performance)
+    beside = {}  # the mixture of fixed lengths with as many epochs
+    for name, curve in found.items():
+        mixtures = [[frontier.mixture(table, real.lengths, one.epochs) for table in tables] for one in [*curve.points, *curve.also]]
+        more = [
+            (one.regret - mixture[0], one.tis - 1 + mixture[1]) for one, mixture in zip([*curve.points, *curve.also], mixtures, strict=True)
+        ]
+        beside[name] = (np.min(more, axis=0).round(3).tolist(), np.max(more, axis=0).round(3).tolist())
+    assert beside["robustness by patience, last kept"] == ([-0.026, -0.005], [0.044, 0.004])
+    assert beside["vote of levels by patience, last kept"] == ([-0.011, -0.001], [0.027, 0.001])
+    assert beside["ours, by price of an epoch"] == ([-0.105, -0.002], [-0.015, 0.002])
     goal = stopping.regrets(real.performance)[:, -1].mean()
     learnt = [one for name, curve in found.items() if "oracle" not in name for one in [*curve.points, *curve.also]]
     assert not [one for one in learnt if one.regret <= goal and one.tis >= 0.994 and one.epochs <= 150]  # the goal is missed

@@ -189,7 +189,8 @@ class Server:
         self.process = subprocess.Popen(
             command, cwd=self.folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(600):
+        began = time.monotonic()
+        while time.monotonic() < began + 240:  # of a machine with much else to do it takes a minute
             with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=1):
                 return
             time.sleep(0.1)
@@ -205,9 +206,11 @@ class Server:
 def server(tmp_path):
     (tmp_path / "server").mkdir()
     made = Server(tmp_path / "server")
-    made.start()
-    yield made
-    made.kill()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
 
 
 @pytest.mark.slow
