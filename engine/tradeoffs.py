@@ -3,7 +3,7 @@
 Two panels over the same mean epochs, regret above and TIS below, the better end of both up; names stand in the order of the lines' ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby, pairwise
@@ -24,6 +24,9 @@ class Point(NamedTuple):
     regret: float
     tis: float
     told: str = ""
+
+
+Value = Callable[[Point], float]
 
 
 @dataclass(frozen=True)
@@ -53,20 +56,20 @@ class Panel:
     names: list[float]  # how far down the name of each curve stands
 
 
-def panel(curves: Sequence[Curve], title: str, which: int, lower: bool) -> Panel:
-    """That of the field `which` of a Point; `lower` is better turns the axis upside down. ValueError for a curve without points."""
+def panel(curves: Sequence[Curve], title: str, of: Value, lower: bool) -> Panel:
+    """That of one value `of` every point; `lower` is better turns the axis upside down. ValueError for a curve without points."""
     if empty := [one.name for one in curves if not one.points]:
         raise ValueError(f"the curve {empty[0]!r} has no points")
     every = [point for one in curves for point in [*one.points, *one.also]]
-    rows, right = ticks(min(one[which] for one in every), max(one[which] for one in every)), max(one.epochs for one in every)
+    rows, right = ticks(min(map(of, every)), max(map(of, every))), max(one.epochs for one in every)
     frame = Frame(0, right, rows[-1], rows[0]) if lower else Frame(0, right, rows[0], rows[-1])
     y = [Tick(100 - tick.at if lower else tick.at, tick.label) for tick in axis(rows, rows[0], rows[-1])]
-    placed = [[(*pixels(frame, point, which), point.told) for point in merged(one.points)] for one in curves]
+    placed = [[(*pixels(frame, point.epochs, of(point)), point.told) for point in merged(one.points)] for one in curves]
     return Panel(
         title=title,
-        paths=[line([(point.epochs, point[which]) for point in one.points], frame) for one in curves],
+        paths=[line([(point.epochs, of(point)) for point in one.points], frame) for one in curves],
         places=placed,
-        dots=[[pixels(frame, point, which) for point in one.also] for one in curves],
+        dots=[[pixels(frame, point.epochs, of(point)) for point in one.also] for one in curves],
         x=axis(ticks(0, right, 6), 0, right),
         y=y,
         names=spread([max(points)[1] for points in placed]),
@@ -79,8 +82,8 @@ def merged(points: Sequence[Point]) -> list[Point]:
     return [same[0]._replace(told=", ".join(one.told for one in same if one.told)) for same in rows]
 
 
-def pixels(frame: Frame, point: Point, which: int) -> tuple[float, float]:
-    x, y = frame.place((point.epochs, point[which]))
+def pixels(frame: Frame, epochs: float, value: float) -> tuple[float, float]:
+    x, y = frame.place((epochs, value))
     return x * WIDE / 100, y * TALL / 100
 
 
@@ -98,7 +101,7 @@ def spread(wanted: Sequence[float]) -> list[float]:
 
 def picture(curves: Sequence[Curve], title: str) -> str:
     """The curves as SVG."""
-    panels = [panel(curves, "mean regret", 1, lower=True), panel(curves, "mean TIS", 2, lower=False)]
+    panels = [panel(curves, "mean regret", lambda one: one.regret, lower=True), panel(curves, "mean TIS", lambda one: one.tis, lower=False)]
     height = TOP + 2 * TALL + BETWEEN + 56
     drawn = "".join(drawing(one, curves, TOP + place * (TALL + BETWEEN)) for place, one in enumerate(panels))
     drawn += word(LEFT + WIDE / 2, height - 14, "mean epochs of pre-training that were paid", "middle")

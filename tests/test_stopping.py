@@ -489,7 +489,9 @@ def test_the_picture_has_every_point_where_it_belongs_the_better_end_up():
     flat = tradeoffs.Curve(
         "flat", "known", [tradeoffs.Point(0, 0.5, 0.5), tradeoffs.Point(20, 0.5, 0.5)], also=(tradeoffs.Point(5, 0.25, 0.75),)
     )
-    regret, tis = (tradeoffs.panel([steep, flat], "", which, lower) for which, lower in ((1, True), (2, False)))
+    regret, tis = (
+        tradeoffs.panel([steep, flat], "", of, lower) for of, lower in ((lambda one: one.regret, True), (lambda one: one.tis, False))
+    )
     middle, bottom = tradeoffs.WIDE / 2, tradeoffs.TALL
     for panel in (regret, tis):
         assert panel.places[0] == [(0, pytest.approx(bottom), "a"), (pytest.approx(middle), pytest.approx(0), "b")]
