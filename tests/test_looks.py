@@ -151,6 +151,7 @@ print(told.epoch, objectives.fingerprint(model), told.why, sep=";")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # six processes, each of which begins anew: more than the usual time where much else goes on
 def test_a_watched_training_that_is_killed_again_and_again_exports_the_same_model(tmp_path, targets):
     """Killed with -9 as soon as there is a checkpoint that was not there before: some amid an epoch, some at its end."""
 

@@ -272,6 +272,7 @@ with tracking.running(made, "pretrain", "run", {}) as record:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # five processes, each of which begins anew
 def test_a_job_that_is_killed_again_and_again_is_one_run_with_the_curve_of_an_undisturbed_one(tmp_path):
     """Killed with -9 as soon as there is a checkpoint that was not there before: some amid an epoch, some at its end."""
 
