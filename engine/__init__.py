@@ -87,6 +87,7 @@ around
     published    what the papers report, to stand beside
     boards       its tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
+    tradeoffs    what rules of when to stop keep for the epochs that they take, as a picture
     pruning      the theory's figures as numbers, and what it says of a choice
     followed     what followed the batches of a watcher, as numbers for the page
     outcomes     what evaluations came to side by side

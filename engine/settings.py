@@ -126,6 +126,7 @@ class StudyConfig(Section):
     """What `transfer-study` looks at."""
 
     uri: Address = "transferability"  # folder of the two CSVs in results/ of aielte-research/MedSegPretrainImageNet
+    picture: str = ""  # SVG of regret and TIS over the epochs paid, rule by rule; "": none is drawn
 
 
 class TheoryConfig(Section):

@@ -65,7 +65,7 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "pruning", "backoff"}
+    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "tradeoffs", "published", "pruning", "backoff"}
     | {"entries", "standings", "boards", "outcomes"},
     {
         "videos",

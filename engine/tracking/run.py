@@ -22,7 +22,9 @@ from engine import files
 
 log = logging.getLogger("jobs.tracking")
 Entry = dict[str, Any]
+Point = tuple[str, float, int]  # metric, value, step
 TOO_MANY = 429  # requests: the status of HTTP that says later, not never
+AT_ONCE = 1000  # metrics in a call: MLflow takes no more
 PATIENCE = 20  # times as long as it was waited for in vain, a server is left alone: it costs a training a twentieth of its time at most
 USUAL = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # one bar a file
@@ -48,6 +50,11 @@ class Run:
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log a step once: what a restarted loop repeats is not logged again."""
         self.post.send({"metrics": {name: float(value) for name, value in metrics.items()}, "step": step})
+
+    def log_curve(self, metric: str, points: Mapping[int, float]) -> None:
+        """Log many steps of one metric in as few calls as there can be, each step once."""
+        if points:
+            self.post.send({"curve": metric, "points": sorted(points.items())})
 
     def note(self, tags: Mapping[str, Any]) -> None:
         self.post.send({"tags": {name: str(value) for name, value in tags.items()}})
@@ -186,7 +193,9 @@ class Post:
     def deliver(self, entry: Entry) -> None:
         client, run_id = connect(self.run.uri), self.run.run_id
         if "metrics" in entry:
-            self.deliver_metrics(client, entry)
+            self.deliver_metrics(client, [(name, value, entry["step"]) for name, value in entry["metrics"].items()], entry["time"])
+        elif "curve" in entry:
+            self.deliver_metrics(client, [(entry["curve"], value, step) for step, value in entry["points"]], entry["time"])
         elif "tags" in entry:
             from mlflow.entities import RunTag
 
@@ -200,18 +209,19 @@ class Post:
                 path.write_bytes(base64.b64decode(entry["content"]))
                 client.log_artifacts(run_id, folder)
 
-    def deliver_metrics(self, client: Any, entry: Entry) -> None:
-        """In one call, those of the metrics that have no such step yet; their history is asked for once."""
+    def deliver_metrics(self, client: Any, points: list[Point], time: int) -> None:
+        """Those that are of no step which the server has; the history of a metric is asked for once."""
         from mlflow.entities import Metric
 
-        step, run_id = entry["step"], self.run.run_id
-        for name in entry["metrics"].keys() - self.steps.keys():
+        run_id = self.run.run_id
+        for name in {name for name, _, _ in points} - self.steps.keys():
             self.steps[name] = {point.step for point in client.get_metric_history(run_id, name)}
-        new = {name: value for name, value in entry["metrics"].items() if step not in self.steps[name]}
-        if new:
-            client.log_batch(run_id, metrics=[Metric(name, value, entry["time"], step) for name, value in new.items()])
-        for name in new:
-            self.steps[name].add(step)
+        new = [(name, value, step) for name, value, step in points if step not in self.steps[name]]
+        for start in range(0, len(new), AT_ONCE):
+            some = new[start : start + AT_ONCE]
+            client.log_batch(run_id, metrics=[Metric(name, value, time, step) for name, value, step in some])
+            for name, _, step in some:
+                self.steps[name].add(step)
 
 
 def is_missing(uri: str) -> bool:
