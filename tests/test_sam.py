@@ -13,7 +13,7 @@ from segment_anything import SamAutomaticMaskGenerator, build_sam_vit_b
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 from segment_anything.modeling import Sam as SamModel
 
-from engine import sam, schema
+from engine import outlines, sam, schema
 from engine.config import PatchesConfig
 from engine.inference import inference
 from engine.patches import ProposePatches
@@ -98,6 +98,47 @@ def test_sam_proposes_what_its_own_generator_finds():
         assert area == mask["segmentation"].sum()
     assert found.predicted_ious == pytest.approx([mask["predicted_iou"] for mask in expected], abs=1e-4)
     assert found.stabilities == pytest.approx([mask["stability_score"] for mask in expected], abs=1e-3)
+
+
+def boxed(image, propose, config, content=None):
+    """The patches of a picture, whose masks are unpacked."""
+    height, width = image.shape[:2]
+    frame = dict.fromkeys(schema.FRAME.names) | {"video_id": "v", "frame_id": "v@0", "image": image.tobytes()}
+    frame |= {"content": content or [0, 0, height, width], "frame_height": height, "frame_width": width}
+    (made,) = ProposePatches(config, propose)(pa.Table.from_pylist([frame], schema=schema.FRAME))
+    return [row | {"mask": outlines.unpacked(row["mask"], row["box"])} for row in made.to_pylist()]
+
+
+def test_a_stored_mask_of_sam_is_its_own_segmentation_inside_the_box():
+    model = small_sam()
+    image = 100 + picture(1, 90, 128) // 2
+    loose = {"min_area": 0, "max_area": 1, "per_frame": 50, "max_overlap": 0.99}
+    config = PatchesConfig(proposer="sam", checkpoint="given", points_per_side=6, min_predicted_iou=0, min_stability=0.5, **loose)
+    generator = SamAutomaticMaskGenerator(
+        copy.deepcopy(model), points_per_side=6, pred_iou_thresh=0, stability_score_thresh=0.5, box_nms_thresh=0.99
+    )
+    expected = generator.generate(image)
+    rows = boxed(image, sam.Sam(model, config), config)
+    assert len(rows) > 3
+    for row in rows:
+        y0, x0, y1, x1 = row["box"]
+        same = [one["segmentation"][y0:y1, x0:x1] for one in expected if abs(one["predicted_iou"] - row["predicted_iou"]) < 1e-5]
+        assert max((row["mask"] & one).sum() / (row["mask"] | one).sum() for one in same) == 1.0
+
+
+def test_a_mask_of_medsam_lite_is_that_of_its_own_package_at_full_size(medsam):
+    image = 60 + picture(2, 384, 512) // 2
+    config = PatchesConfig(box_sides=(0.5,), max_side=64)
+    rows = boxed(image, medsam, config)
+    small = sam.shrink(image)
+    logits, ious = medsam.masks(small, sam.box_grid(*small.shape[:2], (0.5,)))
+    theirs = torch.nn.functional.interpolate(logits[:, None], image.shape[:2], mode="bilinear", align_corners=False)[:, 0] > 0
+    assert len(rows) > 2
+    for row in rows:
+        y0, x0, y1, x1 = row["box"]
+        same = [one[y0:y1, x0:x1].numpy() for one, iou in zip(theirs, ious.tolist(), strict=True) if abs(iou - row["predicted_iou"]) < 1e-5]
+        assert max((row["mask"] & one).sum() / (row["mask"] | one).sum() for one in same) > 0.999
+        assert row["mask"].sum() == pytest.approx(row["area"], rel=0.05)
 
 
 def test_sam_that_finds_nothing_proposes_nothing():
