@@ -37,6 +37,18 @@ COLUMNS = [
     "foreign",
 ]
 Row = Mapping[str, Any]
+FIELDS = {  # what FiftyOne is to make of each: it refuses samples with a field that its metadata does not name
+    "id": "ObjectIdField",
+    "filepath": "StringField",
+    "tags": "ListField(fiftyone.core.fields.StringField)",
+    "metadata": "EmbeddedDocumentField(fiftyone.core.metadata.ImageMetadata)",
+    "proposer": "EmbeddedDocumentField(fiftyone.core.labels.Classification)",
+    "region": "EmbeddedDocumentField(fiftyone.core.labels.Detections)",
+    **dict.fromkeys(("patch_id", "video_id"), "StringField"),
+    "time_ms": "IntField",
+    "box": "ListField(fiftyone.core.fields.IntField)",
+    **dict.fromkeys(("difficulty", "variance", "black", "glare", "foreign"), "FloatField"),
+}
 
 
 class Pipe(io.RawIOBase):
@@ -162,7 +174,8 @@ def as_fiftyone(rows: list[dict[str, Any]]) -> dict[str, str]:
         | detected(row)
         for row in rows
     ]
-    about = {"name": "endocurate", "media_type": "image", "sample_fields": {}, "info": {"columns": COLUMNS}}
+    fields = {name: f"fiftyone.core.fields.{kind}" for name, kind in FIELDS.items()}
+    about = {"name": "endocurate", "media_type": "image", "sample_fields": fields, "info": {"columns": COLUMNS}}
     return {"metadata.json": json.dumps(about), "samples.json": json.dumps({"samples": samples}, ensure_ascii=False)}
 
 
