@@ -101,7 +101,9 @@ APPEARANCE = [
 SEEN = pa.field("appearance", pa.struct(APPEARANCE))
 
 PIXELS = pa.field("pixels", pa.large_binary())  # JPEG
-MASK = pa.field("mask", pa.binary())  # of the region, inside `box`: COCO's compressed run lengths, see outlines.py; null where none was drawn
+MASK = pa.field(
+    "mask", pa.binary()
+)  # of the region, inside `box`: COCO's compressed run lengths, see outlines.py; null where none was drawn
 CARRIED = [field for field in FRAME if field.name not in ("image", "expected")]
 PATCH = pa.schema([*CARRIED, *REGION, MASK, PIXELS, EXPECTED])
 SCORED = pa.schema([*CARRIED, *REGION, *SCORE, SEEN, MASK, PIXELS, EXPECTED])

@@ -9,6 +9,7 @@ from engine.config import Config
 from engine.selection import Selection
 from engine.store import PatchStore, quoted
 
+
 def made(store: PatchStore, selection_id: str) -> dict[str, Any]:
     """How a selection was made: what its rows have in common. LookupError says which selections there are."""
     rows = ranked(store, selection_id)

@@ -207,7 +207,12 @@ def test_a_mask_is_that_of_the_region_inside_the_box_in_pixels_of_the_source_vid
 
 def test_a_proposer_that_cuts_no_region_leaves_no_mask_and_one_outside_its_box_is_none():
     assert {row["mask"] for row in run(ProposePatches(PatchesConfig(proposer="crops", whole_frames=True)), frame(tissue()))} == {None}
-    (row,) = run(ProposePatches(CONFIG, lambda *_: Proposals(np.array([[9, 9, 60, 60]]), np.array([900]), mask=lambda _: np.zeros((120, 160), bool))), frame(tissue()))
+    (row,) = run(
+        ProposePatches(
+            CONFIG, lambda *_: Proposals(np.array([[9, 9, 60, 60]]), np.array([900]), mask=lambda _: np.zeros((120, 160), bool))
+        ),
+        frame(tissue()),
+    )
     assert row["mask"] is None
 
 

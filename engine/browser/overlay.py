@@ -25,7 +25,7 @@ def drawn(mask: outlines.Mask) -> bytes:
     scale = min(1.0, SIDE / max(mask.shape))
     height, width = (max(1, round(side * scale)) for side in mask.shape)
     small = outlines.resized(mask, (height, width)).astype(np.uint8)
-    reach = 2 * max(1, max(height, width) // 200) + 1
+    reach = 2 * max(2, max(height, width) // 200) + 1
     inner = cv2.erode(small, np.ones((reach, reach), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1)
     picture = np.zeros((height, width, 4), np.uint8)
     picture[small > 0], picture[small > inner] = FILL, EDGE
