@@ -25,6 +25,7 @@ front of the flow
     heap         memory that stays with the process when it is freed
     packing      models as a CPU runs them fastest
     room         as many items at a time as the GPU has room for
+    outlines     the mask of a patch as run lengths, as COCO packs them
     proposals    what a proposer says, and two that need no weights
     sam          region proposers with trained weights: SAM's automatic masks and LiteMedSAM, quickened
     patches      cuts regions out of frames

@@ -29,7 +29,6 @@ JOBS = {
     "selections": "choose anew what watch.selections says, where the patches changed",
     "drift": "hold the video of every source and day beside all before: distances, alarms with a reason",
     "worth": "what the selection of now is estimated to be ahead of the one that the newest model was trained on",
-    "retrain": "pre-train on the selection of an id, as watch does by itself: retrain store.uri=... SELECTION_ID",
     "plan": "measure each stage on a sample of the video: pool sizes, frames/s, the bottleneck, hours and cost of plan.hours of video",
     "probe": "train the scorer on a random sample of the video",
     "score": "scores or embeddings of the stored patches by another model, score.by, beside those they came in with",
@@ -59,7 +58,6 @@ SUBJECTS = {  # jobs that are asked about something, and what
     "benchmark": f"one matrix: {', '.join(matrix.PROTOCOLS)}, or a YAML file with a section matrix",
     "query": 'one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"',
     "nearest": "the id of one patch, as in: nearest store.uri=store lookup.k=5 PATCH_ID",
-    "retrain": "the id of one selection, as in: retrain store.uri=store SELECTION_ID",
     "explain": "one id of a patch, frame (video@milliseconds), training image, selection or video, or the beginning of one",
 }
 SUBMITTED = ("--again", "--kubernetes", "--kubernetes=apply")

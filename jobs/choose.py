@@ -15,7 +15,7 @@ from engine.flow import Step
 from engine.pool import Pool
 from engine.selection import Selection
 from engine.store import PatchStore, journal
-from jobs import judging, thrift, throughput
+from jobs import judging, named, thrift, throughput
 
 log = logging.getLogger("jobs.choose")
 IMAGES_AT_ONCE = 64  # about 100 MB of pixels
@@ -23,7 +23,7 @@ TASKS = 256  # at once at most: beyond that the embeddings come no faster
 
 
 def run(config: Config, kept_by: str = "") -> None:
-    """Rank the patches of the complete version, cut at the budget, write the selection and its images.
+    """Rank the patches of the complete version, cut at the budget, write the selection and its images; or those of selection.named.
 
     `kept_by` names the settings by which the selection is kept current: so the journal and its run tell it from what a person chose.
     """
@@ -32,6 +32,9 @@ def run(config: Config, kept_by: str = "") -> None:
     version = store.complete_version() if store.has("videos") else store.open("patches").version
     if not store.open("patches", version).count_rows():
         raise LookupError(f"the store {store.uri} holds no patches: run the job ingest on video that passes the gate")
+    if config.selection.named:
+        compose_named(config, store, version)
+        return
     pool, name = pool_of(config, store, version), selection.clustering_of(config.selection)
     group, speed = config.synthesis.patches, throughput.known(config)
     seconds = config.pretrain.epochs / speed.images_per_s if speed else 0.0
@@ -58,6 +61,18 @@ def run(config: Config, kept_by: str = "") -> None:
         "%s: %d of %d patches, %.1f%% of the stored bytes, %d images; %.6g %s of the budget are left",
         chosen.selection_id, len(chosen.patch_ids), len(pool), 100 * chosen.retained, images, chosen.unspent, config.selection.unit,
     )  # fmt: skip
+
+
+def compose_named(config: Config, store: PatchStore, version: int) -> None:
+    """The training images of a selection that is there, laid out as synthesis.* says, and a run that says which it is."""
+    chosen, rows = named.selection(config, version)
+    tags = {"selection": chosen.selection_id, "patches_version": version, "named": config.selection.named}
+    with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
+        is_there = chosen.selection_id == config.selection.named
+        images = len(store.reader(chosen.selection_id)) if is_there else store.save(rows, compose(config, store, chosen, version))
+        record.log({"choose/patches": len(rows), "choose/images": images, "choose/retained": chosen.retained}, step=0)
+        judging.keep(judging.judged(config, store, chosen, version), record)
+    log.info("%s: %d patches, %.1f%% of the stored bytes, %d images", chosen.selection_id, len(rows), 100 * chosen.retained, images)
 
 
 def pool_of(config: Config, store: PatchStore, version: int) -> Pool:

@@ -67,14 +67,12 @@ class Health:
             self.numbers["keeping_up"] = word == "keeping up"
         elif word == "setbacks":
             self.numbers["setbacks"] = {step: one.reason for step, one in said.items()}
-        elif word == "versions":
-            self.numbers["versions"] = said
+        elif word in ("versions", "stands"):
+            self.numbers[word] = said
         elif word == "waits":
             self.away[said] = None
         elif word == "goes on":
             self.away.pop(said, None)
-        elif word == "stands":
-            self.numbers["stands"] = said
         elif word == "batch":
             self.latencies.extend(said["latencies"])
             self.numbers["last_batch"] = {name: said[name] for name in ("at", "videos", "refused", "patches", "frames")}

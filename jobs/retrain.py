@@ -1,4 +1,4 @@
-"""Pre-train on one selection of the store, whichever is the newest: what `watch` does where training again is worth it."""
+"""Pre-train on one selection of the store by its id, here or on a cluster: what `watch` does where training again is worth it."""
 
 import logging
 from typing import Any
@@ -6,33 +6,24 @@ from typing import Any
 from engine.config import Config
 from engine.flow import submission
 from engine.settings import WatchConfig
-from engine.store import PatchStore, quoted
+from engine.store import PatchStore
 from jobs import needs, pretrain, submit
 
 log = logging.getLogger("jobs.retrain")
 
 
-def run(config: Config, selection_id: str) -> None:
-    """As the job pretrain, on the selection of this id. LookupError where the store has it not."""
-    store = PatchStore(config.store.uri)
-    rows = store.open("selections").to_table(columns=["retained"], filter=f"selection_id = {quoted([selection_id])}", limit=1)
-    if not len(rows):
-        raise LookupError(f"the store {store.uri} has no selection {selection_id!r}")
-    pretrain.train(config, selection_id, rows["retained"][0].as_py())
-
-
 def begin(config: Config, selection_id: str, tries: int) -> None:
-    """The same on the cluster whose job server RAY_ADDRESS names, or else in this process; back when it is over.
+    """On the cluster whose job server RAY_ADDRESS names, or else in this process; back when it is over.
 
-    There it has the id of what is asked: whoever asks again, after a death too, follows the one that runs. RuntimeError where it failed:
-    one that did so `tries` times is not begun again.
+    There it has the id of what is asked: whoever asks again, after a death too, follows the one that runs. LookupError where the store has no
+    such selection; RuntimeError where it failed there: one that did so `tries` times is not begun again.
     """
     if not submission.is_named():
-        run(config, selection_id)
+        pretrain.run(on(config, selection_id))
         return
     asked = request(config, selection_id)
     client = submission.server()
-    needs.refuse_small("retrain", config, submission.room())
+    needs.refuse_small("pretrain", config, submission.room())
     code = submit.submitted(client, asked, again=False, tell=pass_on, most=tries)
     store = PatchStore(config.store.uri)
     if code:
@@ -41,10 +32,14 @@ def begin(config: Config, selection_id: str, tries: int) -> None:
         raise RuntimeError(f"the job {asked.id} of the cluster succeeded without a model in {store.uri}: it sees another store")
 
 
+def on(config: Config, selection_id: str) -> Config:
+    return config.model_copy(update={"selection": config.selection.model_copy(update={"named": selection_id})})
+
+
 def request(config: Config, selection_id: str) -> submission.Request:
     """What a job server is asked for: all knobs but those of watching, on which the model does not depend."""
     store = config.store.model_copy(update={"uri": PatchStore(config.store.uri).uri})  # a path as it is from any folder
-    return submit.whole("retrain", [selection_id], config.model_copy(update={"store": store, "watch": WatchConfig()}))
+    return submit.whole("pretrain", [], on(config, selection_id).model_copy(update={"store": store, "watch": WatchConfig()}))
 
 
 def pass_on(text: Any) -> None:

@@ -138,7 +138,7 @@ def test_a_vit_that_timm_does_not_have_plain_is_made_plain_by_the_lines_of_the_c
     [(0.25, "bytes", "0.25 of all bytes"), (500, "images", "500 images"), (0.5, "gpu_hours", "0.5 gpu_hours")],
 )
 def test_the_budget_of_a_card_has_its_unit(value, unit, said):
-    assert pretrain.budget(amend(tiny(), [f"selection.budget={value}", f"selection.unit={unit}"])) == said
+    assert pretrain.budget({"budget": value, "unit": unit}) == said
 
 
 def test_metrics_that_could_not_be_asked_for_are_said_to_be_unknown():

@@ -170,7 +170,7 @@ def test_training_again_runs_once_on_the_cluster_is_followed_and_is_left_when_it
     retrain.begin(config, older, tries=2)
     assert {one: state for one, state in on_server().items() if one not in before} == {asked.id: "SUCCEEDED"}
     assert PatchStore(config.store.uri).holds(pretrain.model(config, older))
-    assert not PatchStore(config.store.uri).holds(pretrain.model(config, newer))  # which the job pretrain would take
+    assert not PatchStore(config.store.uri).holds(pretrain.model(config, newer))  # which the job pretrain would take unasked
     assert f"{asked.id} runs already" in caplog.text
     assert "pre-training" in caplog.text.partition("runs already")[2]  # what it writes there
     lost = retrain.request(config, "no-selection").id
@@ -191,7 +191,8 @@ def test_training_again_is_asked_for_by_all_that_it_depends_on_and_by_no_knob_of
     others = {retrain.request(amend(config, ["pretrain.epochs=4"]), "random-1").id, retrain.request(config, "random-2").id}
     assert len(others | {asked.id}) == 3
     job, made, subject = parse(shlex.split(asked.entrypoint)[1:])
-    assert (job, subject, made.store.uri, made.pretrain) == ("retrain", ["random-1"], f"{tmp_path}/store", config.pretrain)
+    assert (job, subject, made.selection.named, made.store.uri) == ("pretrain", [], "random-1", f"{tmp_path}/store")
+    assert made.pretrain == config.pretrain
     assert pretrain.model(made, "random-1") == pretrain.model(config, "random-1")
 
 
