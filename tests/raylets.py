@@ -108,7 +108,7 @@ class Cluster:
     def __init__(self, folder, cpus=0, ip="127.0.0.1", within=()):
         self.folder, self.cpus, self.ip, self.within, self.workers = Path(folder), cpus, ip, tuple(within), []
         self.gcs, self.dashboard, self.client = free_ports(3)
-        self.head = None
+        self.head, self.begun = None, 0
 
     def __enter__(self):
         return self
@@ -138,13 +138,13 @@ class Cluster:
         return self.folder / "said"
 
     def begin(self, *more, environment=None):
-        """Start the head; the same ports when it is begun again."""
+        """Start the head; when it is begun again on the same ports and an empty disk, as a pod is."""
         words = f"--head {WORDS} {self.own()} --num-cpus {self.cpus} --port {self.gcs} --dashboard-host {self.ip} "
-        words += (
-            f"--dashboard-port {self.dashboard} --ray-client-server-port {self.client} --temp-dir {self.folder} --include-dashboard true "
-        )
+        words += f"--dashboard-port {self.dashboard} --include-dashboard true --ray-client-server-port {self.client}"
         for _ in range(3):  # a raylet dies when its agent takes longer than 15 s to come, as it does on a loaded machine
-            self.head = Node(words + " ".join(more), self.said, environment, self.within)
+            self.begun += 1
+            place = f"--temp-dir {self.folder}/{self.begun}"
+            self.head = Node(f"{words} {place} {' '.join(more)}", self.said, environment, self.within)
             if self.stands(self.head, 1):
                 return
             self.head.end()

@@ -43,10 +43,13 @@ class Scaled(Cluster):
 
     def begin(self):
         provider = {"type": "external", "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"}
-        provider |= {"gcs_address": f"{self.ip}:{self.gcs}", "head_node_id": HEAD, "launch_multiple": True}
+        provider |= {"gcs_address": f"{self.ip}:{self.gcs}", "head_node_id": HEAD, "launch_multiple": True, "disable_node_updaters": True}
         config = {"cluster_name": "fake", "max_workers": 8, "idle_timeout_minutes": IDLE_S / 60, "provider": provider}
         config |= {"available_node_types": groups(), "head_node_type": "ray.head.default", "upscaling_speed": 1.0}
         config |= {name: [] for name in ("head_setup_commands", "worker_setup_commands", "setup_commands", "initialization_commands")}
+        config |= {name: [] for name in ("cluster_synced_files", "rsync_exclude", "rsync_filter")} | {
+            "file_mounts_sync_continuously": False
+        }
         config |= {"file_mounts": {}, "auth": {}, "docker": {}, "head_start_ray_commands": [], "worker_start_ray_commands": []}
         path = self.folder / "autoscaling.json"
         path.write_text(json.dumps(config))

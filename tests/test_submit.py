@@ -167,6 +167,27 @@ def test_another_server_is_not_taken_for_a_job_server(monkeypatch, capsys):
     other.shutdown()
 
 
+def test_a_server_that_is_gone_for_good_is_given_up_in_a_sentence(monkeypatch):
+    class Version(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": "one"}')
+
+        def log_message(self, *_):
+            pass
+
+    once = http.server.HTTPServer(("127.0.0.1", 0), Version)
+    threading.Thread(target=once.serve_forever, daemon=True).start()
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{once.server_port}")
+    monkeypatch.setattr(submission, "LOST", 1.5)
+    client = submission.server()
+    once.shutdown()
+    once.server_close()
+    with pytest.raises(OSError, match=r"does not answer any more; when it does, the same command follows gone, or begins it anew"):
+        submission.follow(client, "gone", print)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
