@@ -5,6 +5,7 @@ Processors are counted by hand, so that two nodes of eight stand on two cores.
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -71,7 +72,8 @@ class Node:
         return found
 
     def works_on(self, title):
-        return sum(one.startswith(f"ray::{title}") for one in self.titles())
+        """How many of its workers call themselves so (a regular expression); one that is called amid a batch has `.submit` at its end."""
+        return sum(bool(re.match(f"ray::{title}", one)) for one in self.titles())
 
     def lose(self):
         """SIGKILL to the raylet, then to all that is left: nobody says goodbye, as when a machine is gone."""
@@ -145,7 +147,7 @@ class Cluster:
             self.begun += 1
             place = f"--temp-dir {self.folder}/{self.begun}"
             self.head = Node(f"{words} {place} {' '.join(more)}", self.said, environment, self.within)
-            if self.stands(self.head, 1):
+            if self.stands(self.head, set()):
                 return
             self.head.end()
         raise TimeoutError(f"no head came up: {self.said.read_text()[-2000:]}")
@@ -153,12 +155,14 @@ class Cluster:
     def add(self, cpus, ip="", within=()):
         """Another node, once the head knows it."""
         words = f"{WORDS} {self.own(ip)} --num-cpus {cpus} --address {self.ip}:{self.gcs}"
-        for _ in range(3):
-            there = len(self.alive())
+        for _ in range(6):  # Ray gives up a node that takes longer than 30 s to come
+            before = {one["node_id"] for one in self.alive()}
             node = Node(words, self.said, None, within)
             self.workers.append(node)
-            if self.stands(node, there + 1):
+            if self.stands(node, before):
                 return node
+            node.lose()
+            self.workers.remove(node)
         raise TimeoutError(f"no node came up: {self.said.read_text()[-2000:]}")
 
     def own(self, ip=""):
@@ -167,11 +171,11 @@ class Cluster:
         words = f"--node-ip-address {ip or self.ip} --dashboard-agent-listen-port {agent} --metrics-export-port {metrics} "
         return f"{words} --dashboard-agent-grpc-port {grpc} --runtime-env-agent-port {environments}"
 
-    def stands(self, node, count):
-        """Whether there are so many nodes once this one has come; False where it ended instead."""
+    def stands(self, node, before):
+        """Whether there is another node than before once this one has come; False where it ended instead."""
         while node.process.poll() is None:
             with suppress(OSError):
-                if len(self.alive()) >= count:
+                if {one["node_id"] for one in self.alive()} - before:
                     return True
             time.sleep(0.5)
         return False

@@ -16,6 +16,7 @@ from tests.raylets import Cluster, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 CLIPS, BATCH, EPOCHS, IMAGES = 8, 2, 40, 12  # images: three batches of four, which two workers share evenly
+BATCH_IN_HAND = r"MapWorker\(MapBatches\((ProposePatches|ScoreDifficulty)\)\)\.submit"
 TRAINING = [f"pretrain.epochs={EPOCHS}", "selection.method=random", "selection.unit=images", f"selection.budget={IMAGES}"]
 
 
@@ -86,11 +87,9 @@ def losses(config):
     return points(one_run(config, "pretrain"), "train/loss")
 
 
-def busiest(cluster, title):
-    """The node that works most on something; its work is lost with it."""
-    node = max(cluster.workers, key=lambda one: one.works_on(title))
-    assert node.works_on(title), "nobody works on it"
-    return node
+def at_work(cluster, title):
+    """A node of which a worker is in the middle of something, or None."""
+    return next((one for one in cluster.workers if one.works_on(title)), None)
 
 
 # -- ingest ---------------------------------------------------------------------------------------------------------------------
@@ -104,6 +103,14 @@ def amid_an_ingest(cluster, store, words):
     return asking
 
 
+def amid_a_batch(cluster, store, words):
+    """The job as it was submitted, and a node with a batch of frames in the hands of its workers, which is lost with them."""
+    asking, found = cluster.submit("ingest", "tiny", *words), []
+    until(lambda: found.append(at_work(cluster, BATCH_IN_HAND)) or found[-1], asking)
+    assert committed(store) < CLIPS, "it was over before anything could befall it"
+    return asking, found[-1]
+
+
 def right(store, words, taken_in):
     """The tables are those of an undisturbed run; one MLflow run that tells every commit once."""
     assert strikes.verdict(strikes.rows_of(str(store)), taken_in) == "equal"
@@ -114,8 +121,8 @@ def right(store, words, taken_in):
 def test_an_ingest_that_was_submitted_outlives_a_node_that_is_killed(cluster, clips, taken_in, tmp_path):
     cluster.consist_of(6, 6)
     words = asked(clips, tmp_path / "store")
-    asking = amid_an_ingest(cluster, tmp_path / "store", words)
-    busiest(cluster, "MapWorker").lose()
+    asking, node = amid_a_batch(cluster, tmp_path / "store", words)
+    node.lose()
     struck = time.monotonic()
     assert asking.code() == 0, asking.told
     print(f"the ingest ended {time.monotonic() - struck:.0f} s after the node was killed")
@@ -197,7 +204,7 @@ def test_a_training_that_needs_all_its_workers_waits_for_a_node(cluster, chosen,
     cluster.consist_of(2, 1)
     words, config = of_its_own(chosen, tmp_path, "pretrain.workers=2")
     asking = amid_a_training(cluster, tmp_path / "store", words)
-    busiest(cluster, "RayTrainWorker").lose()
+    at_work(cluster, "RayTrainWorker").lose()
     before = epochs_kept(tmp_path / "store")
     time.sleep(90)  # longer than Ray Train waits for the old number before it looks for another
     assert epochs_kept(tmp_path / "store") == before

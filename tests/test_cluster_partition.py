@@ -1,4 +1,4 @@
-"""A head and a node of Ray in network namespaces with addresses of their own, and the link between them cut while they are at work."""
+"""A head and nodes of Ray in network namespaces with addresses of their own, and the link to one of them cut while it is at work."""
 
 import os
 import subprocess
@@ -9,23 +9,23 @@ import pytest
 
 from tests.crashes import strikes, trials
 from tests.raylets import Cluster
-from tests.test_cluster_chaos import CLIPS, amid_an_ingest, asked, right
+from tests.test_cluster_chaos import CLIPS, amid_a_batch, asked, right
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 NETWORK = "10.77.{}.{}"
 
 
 class Link:
-    """Two namespaces on a bridge which this machine is on too; OSError where it is refused."""
+    """Three namespaces on a bridge which this machine is on too; OSError where it is refused."""
 
     def __init__(self):
-        self.number, self.names, self.bridge = os.getpid() % 250, ("head", "node"), f"ec{os.getpid()}"
-        self.spaces = [f"{self.bridge}-{name}" for name in self.names]
-        self.head, self.node, here = (NETWORK.format(self.number, last) for last in (1, 2, 254))
+        self.bridge = f"ec{os.getpid()}"
+        self.spaces = [f"{self.bridge}-{name}" for name in ("head", "one", "two")]
+        *self.addresses, here = (NETWORK.format(os.getpid() % 250, last) for last in (1, 2, 3, 254))
         self.ip(f"link add name {self.bridge} type bridge")
         self.ip(f"addr add {here}/24 dev {self.bridge}")
         self.ip(f"link set {self.bridge} up")
-        for number, (space, address) in enumerate(zip(self.spaces, (self.head, self.node), strict=True)):
+        for number, (space, address) in enumerate(zip(self.spaces, self.addresses, strict=True)):
             outer = f"{self.bridge}v{number}"
             self.ip(f"netns add {space}")
             self.ip(f"link add {outer} type veth peer name in{number} netns {space}")
@@ -40,9 +40,9 @@ class Link:
         if done.returncode:
             raise OSError(f"ip {words}: {done.stderr.strip()}")
 
-    def set(self, state):
-        """The way to the second namespace `up` or `down`."""
-        self.ip(f"link set {self.bridge}v1 {state}")
+    def set(self, number, state):
+        """The way to a namespace `up` or `down`."""
+        self.ip(f"link set {self.bridge}v{number} {state}")
 
     def end(self):
         for words in (*(f"netns del {space}" for space in self.spaces), f"link del {self.bridge}"):
@@ -72,19 +72,18 @@ def test_an_ingest_outlives_a_cut_of_the_link_to_a_node(link, tmp_path, seconds,
     trials.make_clips(tmp_path, CLIPS)
     assert trials.finish(trials.ingest(tmp_path, tmp_path / "undisturbed")) == 0
     inside = [("ip", "netns", "exec", space) for space in link.spaces]
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as folder, Cluster(folder, ip=link.head, within=inside[0]) as cluster:
+    head, *others = link.addresses
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as folder, Cluster(folder, ip=head, within=inside[0]) as cluster:
         cluster.begin()
-        cluster.add(6, within=inside[0])
-        far = cluster.add(6, link.node, inside[1])
+        nodes = [cluster.add(6, address, within) for address, within in zip(others, inside[1:], strict=True)]
         words = asked(tmp_path, tmp_path / "store")
-        asking = amid_an_ingest(cluster, tmp_path / "store", words)
-        assert far.works_on("MapWorker"), "nobody works there"
-        link.set("down")
+        asking, far = amid_a_batch(cluster, tmp_path / "store", words)
+        link.set(1 + nodes.index(far), "down")
         cut = time.monotonic()
         while time.monotonic() - cut < seconds:
             time.sleep(1)
         before = len(cluster.alive())
-        link.set("up")
+        link.set(1 + nodes.index(far), "up")
         assert asking.code() == 0, asking.told
         print(f"cut for {seconds} s, {before} nodes then; the ingest ended {time.monotonic() - cut:.0f} s after the cut began")
         assert before == (3 if comes_back else 2)
