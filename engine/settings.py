@@ -44,15 +44,11 @@ class WatchConfig(Section):
     batch_bytes: Positive = 2**32  # taken in at once: what a death costs, and how long others wait
     batch_s: Annotated[float, Field(ge=0)] = 60.0  # that what has arrived may wait for more: a batch is three versions, on Ray models anew
     tries: Positive = 3  # of a file that ends the process, hangs or fails while it is alone, before it is set aside
-    patience_s: Annotated[float, Field(gt=0)] = (
-        900.0  # without a sign of life until a process hangs; to hash 100 GB takes it
-    )
+    patience_s: Annotated[float, Field(gt=0)] = 900.0  # without a sign of life before it counts as hanging; hashing 100 GB takes that long
     backoff_s: Annotated[float, Field(gt=0)] = 2.0  # at most before the first repetition, doubled for each further one
     backoff_most_s: Annotated[float, Field(gt=0)] = 300.0  # however often it was repeated
     grace_s: Annotated[float, Field(gt=0)] = 25.0  # from SIGTERM to the end; Kubernetes kills after 30
-    upkeep_s: Annotated[float, Field(gt=0)] = (
-        3600.0  # from one `maintain` to the next, whoever does it; versions pile up
-    )
+    upkeep_s: Annotated[float, Field(gt=0)] = 3600.0  # between two rounds of `maintain`, by whomever; a day makes thousands of versions
     # What follows a batch. Selections that are kept current, each method:budget or method:budget:unit; the rest is as selection.* says.
     selections: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+:[0-9.e+-]+(:[a-z_]+)?$")], ...] = ()
     keep_selections: Annotated[int, Field(ge=2)] = 3  # of each, the newest; older ones that nothing was trained on are removed

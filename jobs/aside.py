@@ -58,8 +58,8 @@ class Aside:
         waits = max(self.config.watch.patience_s, STARTING)
         with suppress(EOFError, OSError):  # it is gone
             while line.poll(waits):
-                self.said, waits = line.recv(), self.config.watch.patience_s
-            self.said = f"it was silent for {waits:.0f} s"
+                self.said, waits = line.recv() or self.said, self.config.watch.patience_s
+            self.said = self.said or f"it was silent for {waits:.0f} s"
             process.kill()
 
     def end(self) -> None:

@@ -215,8 +215,8 @@ def test_under_once_upkeep_is_done_at_the_end_where_it_is_due(folder):
 
 def test_work_beside_that_stands_still_is_ended_and_work_that_fails_says_why(folder):
     watcher = Quick(folder)
-    for work, why in ((workers.is_stopped, "it was silent for 2 s"), (workers.says_why, "there is no room")):
-        one = Aside(amend(watcher.config, ["watch.patience_s=2"]), work)
+    for work, why in ((workers.is_stopped, "it was silent for 9 s"), (workers.says_why, "there is no room")):
+        one = Aside(amend(watcher.config, ["watch.patience_s=9"]), work)
         one.start()
         deadline = monotonic() + 100
         while one.is_busy and monotonic() < deadline:
