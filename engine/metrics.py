@@ -38,7 +38,7 @@ KINDS = {
     "endocurate_failing_steps": Kind("gauge", "Steps of what follows a batch that failed when they were last tried."),
     "endocurate_ready": Kind("gauge", "1 where the watcher is able to take in what arrives."),
     "endocurate_table_version": Kind("gauge", "Newest version of a table.", ("table",)),
-    "endocurate_drift_alarms": Kind("gauge", "Sources whose newest video is unlike what came before."),
+    "endocurate_drifted_sources": Kind("gauge", "Sources whose newest video is unlike what came before."),
     "endocurate_training_gain_ratio": Kind("gauge", "What training again is estimated to gain over the newest model; 0: none."),
     "endocurate_training_worth": Kind("gauge", "1 where that is watch.gain or more."),
     "endocurate_worker_memory_bytes": Kind("gauge", "Resident memory of the process that works."),

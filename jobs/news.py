@@ -51,7 +51,7 @@ def measure_versions(meters: Takes, said: dict[str, int]) -> None:
 
 
 def measure_standing(meters: Takes, said: dict[str, Any]) -> None:
-    meters.put("endocurate_drift_alarms", said["unlike"])
+    meters.put("endocurate_drifted_sources", said["unlike"])
     meters.put("endocurate_training_gain_ratio", said["gain"] or 0.0)
     meters.put("endocurate_training_worth", said["worth"])
 

@@ -107,9 +107,9 @@ def test_an_alarm_of_drift_is_told_in_words_and_as_a_number_and_leaves_the_watch
         status, told = asked(where, "/healthz")
         metrics = asked(where, "/metrics")[1].splitlines()
     assert (status, json.loads(told)["stands"]) == (200, said)
-    assert {"endocurate_drift_alarms 2.0", "endocurate_training_gain_ratio 0.25", "endocurate_training_worth 1.0"} <= set(metrics)
+    assert {"endocurate_drifted_sources 2.0", "endocurate_training_gain_ratio 0.25", "endocurate_training_worth 1.0"} <= set(metrics)
     made.hear("stands", {"unlike": 0, "drift": None, "gain": None, "worth": False})
-    assert "endocurate_drift_alarms 0.0" in made.meters.text().decode()
+    assert "endocurate_drifted_sources 0.0" in made.meters.text().decode()
     assert "endocurate_training_worth 0.0" in made.meters.text().decode()
 
 
