@@ -192,7 +192,6 @@ IMAGE = pa.schema(
     ]
 )
 
-
 # A cell of a matrix of the job benchmark: a training set, the model it pre-trained, and how that did on one data set. Of a cell that
 # failed there is what stands before `reason`; of no pre-training there is no pool and no selection, and its budget is 0.
 RESULT = pa.schema(

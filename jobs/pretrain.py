@@ -24,8 +24,8 @@ def chosen(config: Config) -> tuple[str, float]:
     method, budget, unit and seed.
     """
     if config.selection.named:
-        one = named.chosen(config)
-        return one["selection_id"], one["retained"]
+        there = named.chosen(config)
+        return there["selection_id"], there["retained"]
     if (one := choice(config)) is not None:
         return one["tags"]["selection"], one["metrics"]["choose/retained"]
     asked = config.selection

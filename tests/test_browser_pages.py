@@ -195,8 +195,8 @@ def test_a_mask_lies_over_the_patch_and_a_key_takes_it_off_on_every_page(chromiu
         tab.open(f"patch?id={masked}", ".stage img.mask")
         laid, under = (tab.page.locator(f".stage.own img{kind}").bounding_box() for kind in (".mask", ".whole"))
         assert laid == under
-        runs, box = store.named([masked], ["mask", "box"])[masked].values()
-        share = round(100 * outlines.unpacked(runs, box).mean())
+        held = store.named([masked], ["mask", "box"])[masked]
+        share = round(100 * outlines.unpacked(held["mask"], held["box"]).mean())
         assert tab.page.get_attribute(".stage.own img.mask", "alt") == f"the mask of the region, {share} % of the box"
         shown = tab.page.locator(".stage.own").screenshot()
         tab.press("m")

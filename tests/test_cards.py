@@ -8,10 +8,8 @@ import torch
 from engine import cards, mae, simclr
 from engine.cards import Origin
 from engine.config import TrainConfig
-from engine.knobs import amend
 from engine.models import MAEConfig, SimCLRConfig
 from jobs import pretrain
-from jobs.recipes import tiny
 
 VIT = MAEConfig(size="tiny", side=64, token=8, decoder_width=32, decoder_depth=1, decoder_heads=2)
 RECIPE = TrainConfig(mae=VIT, epochs=4, warmup_epochs=1)

@@ -72,7 +72,7 @@ def test_a_name_that_is_none_is_refused_with_those_there_are(config):
     for job in (pretrain, choose):
         with pytest.raises(LookupError, match=f"has no selection no-such .it has {MADE}"):
             job.run(amend(config, ["selection.named=no-such"]))
-    with pytest.raises(ValueError, match="selection.named"):
+    with pytest.raises(ValueError, match=r"selection\.named"):
         amend(config, ["selection.named=' OR 1=1"])
 
 

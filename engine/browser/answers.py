@@ -45,8 +45,9 @@ class Answers:
     def routes(self) -> list[Route]:
         asked: dict[str, Answer] = {
             "overview": self.overview, "state": self.state, "view": self.view, "rows": self.rows, "histogram": self.histogram,
-            "patch": self.patch, "picture": self.picture, "mask": self.mask, "frame": self.frame, "clip": self.clip, "rebuilt": self.rebuilt,
-            "video": self.video, "difference": self.difference, "sql": self.sql, "map": self.map, "export": self.export,
+            "patch": self.patch, "picture": self.picture, "mask": self.mask, "frame": self.frame, "clip": self.clip,
+            "rebuilt": self.rebuilt, "video": self.video, "difference": self.difference, "sql": self.sql, "map": self.map,
+            "export": self.export,
         }  # fmt: skip
         changed: dict[str, Any] = {"tag": self.tag, "select": self.select}
         found = [Route(f"/api/{name}", answer) for name, answer in asked.items()]

@@ -1,4 +1,4 @@
-"""The mask of a patch as a picture to lay over it: clear but for the region, whose edge is drawn as strongly as it can be seen on tissue."""
+"""The mask of a patch as a picture to lay over it: clear but for the region and its edge, in a colour that mucosa never has."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ from engine import outlines
 from engine.store import PatchStore
 
 SIDE = 512  # px of the longest side that is sent
-FILL, EDGE = (255, 170, 0, 70), (255, 170, 0, 255)  # blue, green, red, opacity: the colour that mucosa never has
+FILL, EDGE = (255, 170, 0, 70), (255, 170, 0, 255)  # blue, green, red, opacity
 NO_MASK = "no mask was drawn: its proposer cuts no regions, or it was taken in before masks were kept"
 
 

@@ -42,7 +42,7 @@ class AutomaticMasks(SamAutomaticMaskGenerator):  # type: ignore[misc]  # segmen
         self.points_per_batch = max(map(len, self.point_grids))  # our decoder has chunks of its own
 
     def regions(self, image: np.ndarray) -> MaskData:
-        """Of an RGB image (H, W, 3): boxes (N, 4) x0 y0 x1 y1, ends included, areas, iou_preds, stability_score, points (N, 2) x y, logits."""
+        """Of an RGB image (H, W, 3): boxes (N, 4) x0 y0 x1 y1, ends included, areas, iou_preds, stability_score, points (N, 2), logits."""
         return self._generate_masks(image)
 
     def mask(self, logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
