@@ -8,9 +8,11 @@ import time
 import pytest
 
 from engine.store import PatchStore, attempts, quarantine
+from jobs import ingest as job
 from tests import rows
 from tests.crashes import committer, matrix, strikes, trials
 from tests.crashes.committer import SHORT, run, start, stopped, wake
+from tests.crashes.ingest import config_of
 
 
 @pytest.fixture
@@ -110,8 +112,9 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def taken_in(clips):
-    assert trials.finish(trials.ingest(clips, clips / "undisturbed")) == 0
-    return strikes.rows_of(str(clips / "undisturbed"))
+    store = str(clips / "undisturbed")
+    job.run(config_of(str(clips / "videos"), store, str(clips / "scorer.safetensors"), "here"))
+    return strikes.rows_of(store)
 
 
 @pytest.mark.slow

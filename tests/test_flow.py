@@ -131,6 +131,7 @@ print(ray.get_runtime_context().gcs_address != started.address)
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_that_happens_to_run_on_this_machine_is_left_alone():
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     with tempfile.TemporaryDirectory() as folder:  # where a cluster leaves its address, which every later one would be asked for

@@ -201,7 +201,7 @@ class Endless(fsspec.AbstractFileSystem):
             yield {"name": f"{bucket}/{number // 50:06}/{number:08}.mp4", "type": "file", "size": number, "ETag": f'"{number}"'}
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("known", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_memory_stays_flat_while_two_hundred_thousand_names_are_listed(known, monkeypatch):
     monkeypatch.setattr(inbox, "MOST", 500)
     fs = Endless(200_000)

@@ -123,7 +123,7 @@ tracking.reach(amend(tiny(), [f"tracking.uri=sqlite:///{sys.argv[1]}"]))
 """
 
 
-@pytest.mark.parametrize("statement", [3, 40, 200])
+@pytest.mark.parametrize("statement", [pytest.param(3, marks=pytest.mark.slow), 40, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_job_killed_while_mlflow_makes_its_file_leaves_none_that_is_half_made(tmp_path, statement):
     file = tmp_path / "runs" / "mlflow.db"
     died = subprocess.run([sys.executable, "-c", DIES, file, str(statement)], cwd=ROOT, capture_output=True, check=False)
