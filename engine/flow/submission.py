@@ -100,7 +100,7 @@ def status(client: Any, name: str) -> str:
     try:
         return str(client.get_job_status(name).value)
     except RuntimeError as error:  # all that the client raises, whatever the server answered
-        if "404" in str(error):
+        if "status code 404" in str(error):  # not any 404: a 500 comes with a traceback and its numbers of lines
             return ""
         raise
 
