@@ -130,8 +130,8 @@ def stations(made: Plan, parcel: int, videos: float, serial: Sequence[Station]) 
 def on_cores(line: Sequence[Station], cores: float) -> list[Station]:
     """The same stations where all their actors share `cores` processors.
 
-    Behind them stands one that serves as many parcels at once as there are processors, each for all the seconds that its stages work: no flow
-    is faster than that. What it adds to the time of a single parcel is not so; it is for the pace of many.
+    Behind them stands one that serves as many parcels at once as there are processors, each for all the seconds that its stages work: no
+    flow is faster than that. What it adds to the time of a single parcel is not so; it is for the pace of many.
     """
     if math.isinf(cores):
         return list(line)

@@ -15,8 +15,8 @@ log = logging.getLogger("jobs.retrain")
 def begin(config: Config, selection_id: str, tries: int) -> None:
     """On the cluster whose job server RAY_ADDRESS names, or else in this process; back when it is over.
 
-    There it has the id of what is asked: whoever asks again, after a death too, follows the one that runs. LookupError where the store has no
-    such selection; RuntimeError where it failed there: one that did so `tries` times is not begun again.
+    There it has the id of what is asked: whoever asks again, after a death too, follows the one that runs. LookupError where the store
+    has no such selection; RuntimeError where it failed there: one that did so `tries` times is not begun again.
     """
     if not submission.is_named():
         pretrain.run(on(config, selection_id))

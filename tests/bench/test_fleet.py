@@ -1,8 +1,8 @@
 """The simulation of `engine.fleet` beside real runs on Ray with 1, 2 and 4 counted workers in the pool of the slowest stage.
 
-Frames a second of the whole run, its actors' start taken off, since that is Ray's and the machine's; the first rows out of a run are the end of that start.
-The error is that of the simulation: foreseen over seen, less one. Stages that sleep need no core, as one that waits for a GPU does; those of
-an ingest share this machine's cores. Times are measured first, in one process and one stage after another, as the job plan does.
+Frames a second from the first rows that come out to the last: before these actors start, as Ray does it. The error is that
+of the simulation: foreseen over seen, less one. Stages that sleep need no core, as one that waits for a GPU does; those of an ingest share
+this machine's cores. Times are measured first, in one process and one stage after another, as the job plan does.
 BENCH_SCALE=0.3 takes a third of the rows.
 """
 
@@ -12,7 +12,7 @@ import statistics
 import pyarrow as pa
 import pytest
 
-from engine import fleet, flow, plan, simulate
+from engine import fleet, flow, simulate
 from engine.flow import Step
 from engine.knobs import amend
 from engine.plan import Service
@@ -47,9 +47,7 @@ def compared(name, steps, rows, count, foresee):
     errors = {}
     for workers in WORKERS:
         sizes = [1, workers, *[1] * (len(steps) - 2)]
-        fixed = [
-            Step(one.stage, one.arguments, one.batch, cpus=0.25, actors=(size, size)) for one, size in zip(steps, sizes, strict=True)
-        ]
+        fixed = [Step(one.stage, one.arguments, one.batch, cpus=0.25, actors=(size, size)) for one, size in zip(steps, sizes, strict=True)]
         seen = statistics.median(paced(flow.run_on_ray(fixed, rows), count)[0] for _ in range(REPEATS))
         errors[workers] = foresee(sizes) / seen - 1
         print(f"\n{name}, {workers} workers: {foresee(sizes):.3f} frames/s foreseen, {seen:.3f} seen, {errors[workers]:+.1%}")
