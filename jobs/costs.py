@@ -125,7 +125,7 @@ def sizes(cell: Cell) -> tuple[int, int]:
     told = datasets.SETS[how.dataset].published if how.dataset in datasets.SETS else {}
     every = told.get("pairs", 0)
     tested = told.get("test", round(how.test_share * every))
-    return every - tested, tested
+    return min(every - tested, how.limit or every), tested
 
 
 def tried_speed(config: Config) -> float:

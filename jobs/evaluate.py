@@ -106,7 +106,7 @@ def untrained(config: Config) -> Contender:
 def measure(config: Config, seed: int, images: tuple[str, Split], contender: Contender, job: str = "evaluate") -> dict[str, float]:
     """One MLflow run, and its metrics; what was measured before with the same weights, data and settings is not measured again."""
     data, split = images
-    key = key_of(config, seed, data, contender)
+    key = key_of(config, seed, images, contender)
     for one in tracking.runs(config, job):
         if one["tags"]["key"] == key:
             log.info("%s, seed %d: measured before", contender.method, seed)
@@ -131,9 +131,13 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
     return metrics
 
 
-def key_of(config: Config, seed: int, data: str, contender: Contender) -> str:
-    """Names a measurement: the same weights, images and settings give the same numbers."""
-    return f"{contender.method}-{contender.selection}-{contender.weights}-{data}-{settings(config)}-{seed}"
+def key_of(config: Config, seed: int, images: tuple[str, Split], contender: Contender) -> str:
+    """Names a measurement: the same weights, images and settings give the same numbers.
+
+    A limit once cut the test part too, so beside one the key says how many were tested.
+    """
+    tested = f"-{len(images[1].test)}" if config.evaluate.limit else ""
+    return f"{contender.method}-{contender.selection}-{contender.weights}-{images[0]}-{settings(config)}-{seed}{tested}"
 
 
 def settings(config: Config) -> str:

@@ -21,7 +21,8 @@ from engine.plan import Prices
 from engine.report import Findings, render
 from engine.store import PatchStore, WriteRows
 from engine.videos import content_hash
-from jobs import benchmark, choose, costs, matrix, pretrain, report, results
+from jobs import benchmark, cells, choose, costs, matrix, pretrain, report, rescore, results
+from jobs.__main__ import main
 from jobs.costs import Costs
 from tests import rows
 from tests.test_report import Page
@@ -143,7 +144,10 @@ def test_a_longer_fine_tuning_measures_anew_and_trains_nothing_again(done):
     (found,) = results.studies(store)
     assert {one.setting.rpartition(" ")[0].rpartition(" ")[2] for one in found.boards} == {"3"}  # the newest settings, and no others
     assert all((len(one.entries), one.others) == (3, 5) for one in found.boards)
-    assert "5 results of other settings are in the table results, not here" in Page(render(Findings("t", "now", studies=[found]))).words()
+    assert (
+        "5 results of other settings, data or pools are in the table results, not here"
+        in Page(render(Findings("t", "now", studies=[found]))).words()
+    )
 
 
 def test_the_same_command_after_one_of_other_settings_tells_its_own_results(done, caplog):
@@ -151,9 +155,8 @@ def test_the_same_command_after_one_of_other_settings_tells_its_own_results(done
     benchmark.run(*asked(path, "evaluate.iterations=3"))
     with caplog.at_level("INFO", "jobs.benchmark"):
         benchmark.run(*asked(path))
-    told = results.of_settings(
-        PatchStore(matrix.read(path)[0].store.uri), "trial", {cell.protocol for cell in matrix.cells(*matrix.read(path))}
-    )
+    every = benchmark.looked_into(matrix.cells(*matrix.read(path)))
+    told = results.of_cells(PatchStore(matrix.read(path)[0].store.uri), "trial", {cell.fingerprint for cell in every})
     assert all((len(one.entries), one.others) == (3, 0) for one in told.boards)
     assert all("2 iterations" in one.setting for one in told.boards)
     assert set(told.said()) <= {record.getMessage() for record in caplog.records}
@@ -217,6 +220,85 @@ def test_a_pool_that_holds_a_test_image_is_refused_before_anything_begins(tmp_pa
     with pytest.raises(ValueError, match=r"1 of 1 test images of evaluate\.uri were ingested, byte for byte"):
         benchmark.run(*asked(path))
     assert not len(store.results())
+
+
+def spoilt(folder, how):
+    """The test set `two` with all its masks changed by `how`."""
+    for path in (folder / "two" / "masks").iterdir():
+        cv2.imwrite(str(path), how(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))
+
+
+def test_masks_that_were_corrected_are_measured_anew_and_never_stand_beside_the_old_ones(tmp_path, caplog):
+    path = archive(tmp_path, budgets="[0.6]")
+    benchmark.run(*asked(path))
+    made, before = counts(path), {row["fingerprint"]: row for row in results_of(path)}
+    spoilt(tmp_path, lambda mask: 255 - mask)
+    with caplog.at_level("INFO", "jobs.benchmark"):
+        benchmark.run(*asked(path))
+    assert "6 cells, 3 done before, 0 models left" not in caplog.text
+    assert "6 cells, 3 done before" in caplog.text
+    assert counts(path) == made | {"cell": made["cell"] + 3}  # of the set `one`, and of every model, nothing is done again
+    (study,) = results.studies(PatchStore(matrix.read(path)[0].store.uri))
+    boards = {board.dataset: board for board in study.boards}
+    assert {name: (len(board.entries), board.others) for name, board in boards.items()} == {"one": (3, 0), "two": (3, 3)}
+    mine = {entry.miou for entry in boards["two"].entries}
+    assert mine == {row["miou"] for row in results_of(path) if row["fingerprint"] not in before}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda folder: spoilt(folder, np.zeros_like), r"matrix\.sets\.two, seed 0: foreground: in none of the \d masks to train on"),
+        (
+            lambda folder: max((folder / "two" / "masks").iterdir()).write_bytes(b"\x89PNG and no more"),
+            r"matrix\.sets\.two, seed 0: 1 of 6 pairs cannot be read",
+        ),
+        (
+            lambda folder: cv2.imwrite(str(max((folder / "two" / "masks").iterdir())), np.arange(4096, dtype=np.uint8).reshape(64, 64)),
+            r"matrix\.sets\.two, seed 0: 1 of 6 pairs cannot be used, 5 can; the first: .* grey levels",
+        ),
+    ],
+)
+def test_a_set_that_cannot_be_used_is_refused_before_anything_is_trained(tmp_path, spoil, sentence):
+    path = archive(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        benchmark.run(*asked(path))
+    assert counts(path) == {"choose": 0, "pretrain": 0, "cell": 0}
+
+
+def test_the_files_of_a_set_are_read_once_a_run_however_many_cells_it_has(tmp_path, monkeypatch):
+    path = archive(tmp_path, budgets="[0.6]", seeds="[0, 1]")
+    told, real = [], datasets.fingerprint
+    monkeypatch.setattr(datasets, "fingerprint", lambda *names: told.append(names) or real(*names))
+    benchmark.run(*asked(path))
+    assert sorted(told) == [(f"{tmp_path}/{name}", "folder") for name in ("one", "two")]
+
+
+def test_a_pool_that_was_scored_anew_is_another_pool_and_is_chosen_from_anew(tmp_path):
+    path = archive(tmp_path, budgets="[0.6]")
+    config, made = matrix.read(path)
+    one = next(cell.config for cell in matrix.cells(config, made) if cell.pool)
+    choose.run(one)
+    before, store = benchmark.contents(config.store.uri), PatchStore(config.store.uri)
+    assert cells.current(one) is not None
+    mae.save(mae.MAE(config.difficulty.mae), config.difficulty.checkpoint)  # other weights
+    rescore.run(config)
+    assert len(store.ledger()) == 3
+    assert benchmark.contents(config.store.uri) != before
+    assert cells.current(one) is None
+    choose.run(one)
+    assert cells.current(one) is not None
+
+
+def test_a_matrix_of_which_cells_failed_ends_with_how_many_and_why(tmp_path, caplog):
+    path = archive(tmp_path)
+    assert benchmark.run(*asked(path)) == 1
+    told = caplog.records[-1].getMessage()
+    assert told.startswith("4 of 10 cells failed: ")
+    assert "holds no image of 4 patches" in told
+    assert "random at 0.1 %, seed 0, mae, one" in told
+    assert main(["benchmark", path]) == 1
 
 
 # -- cost -----------------------------------------------------------------------------------------------------------------------
