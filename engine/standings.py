@@ -161,7 +161,7 @@ def standing(spot: Spot, some: Sequence[Entry], over: Mapping[str, Advantage]) -
 
 
 def least(rows: Sequence[Standing]) -> Least | None:
-    """By the mean of the variances of all comparisons of most seeds, at the level that Holm asks of the first; None where there are none."""
+    """By the mean variances of all comparisons of most seeds, at the level that Holm asks of the first; None where there are none."""
     found = [one.contrast for row in rows for one in row.over.values() if one.contrast.seeds > 1]
     if not found:
         return None

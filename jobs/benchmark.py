@@ -179,10 +179,19 @@ def amount(value: float) -> str:
 def estimate(config: Config, every: Sequence[Cell]) -> None:
     """Say what all of a matrix would cost, where it was measured or is tried now; nothing is written."""
     devices, device = costs.planned(config)
-    cost = Costs(config).left(every, devices, device)
-    kind = "GPUs" if device[1] else "processors" if config.where == "ray" else "device"
     log.info("%s: %d cells of %d models", every[0].matrix, len(every), models(every))
-    log.info("on %d %s they take %s", devices, kind, spoken(cost))
+    made = Costs(config)
+    for architecture, cell in {cell.architecture: cell for cell in every if cell.pool}.items():
+        log.info("how fast %s pre-trains: where no knob tells and no run measured it, it is tried now, which takes minutes", architecture)
+        log.info("%s: %.4g images/s on one device", architecture, made.speed(cell))
+    cost = made.left(every, devices, device)
+    kind = "GPUs" if device[1] else "processors" if config.where == "ray" else "device"
+    log.info("on %d %s pre-training and measuring take %s", devices, kind, spoken(cost))
+    taken, without = costs.intake(every, *(devices * one for one in device))
+    if taken.hours:
+        log.info("before that the intake of the pools takes %s", spoken(taken))
+    lacking = f"the intake of {', '.join(without)} (run the job plan with its settings, its times count here), " if without else ""
+    log.info("not in it: %schoosing and judging, which take processors and no GPU", lacking)
 
 
 def summarise(config: Config, name: str, told: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow.compute as pc
 
-from engine import datasets, files, plan, schema, tracking
+from engine import datasets, schema, tracking
 from engine.config import Config
 from engine.patches import ProposePatches
 from engine.store import PatchStore, quoted
@@ -94,11 +94,8 @@ def measures(config: Config, selection: str, metrics: dict[str, float]) -> dict[
 
 def proposal(store: PatchStore) -> dict[str, float]:
     """What proposing the patches of a pool takes, where the job plan measured it."""
-    if not store.holds(pools.NAME):
-        return {}
-    fs, place = files.locate(store.address(pools.NAME))
-    services = plan.from_data(json.loads(fs.cat_file(place))["services"])
-    return {PROPOSAL: sum(one.seconds_per_frame for one in services if one.stage == ProposePatches.__name__)}
+    services = pools.kept(store)
+    return {PROPOSAL: sum(one.seconds_per_frame for one in services if one.stage == ProposePatches.__name__)} if services else {}
 
 
 def speed(config: Config, selection: str) -> float | None:

@@ -350,6 +350,31 @@ def test_an_architecture_may_have_a_speed_of_its_own():
     assert speeds == {"mae": 1000, "slow": 10}
 
 
+def test_each_architecture_is_told_its_speed_by_name_and_one_speed_is_of_all_others():
+    words = ["benchmark.images_per_s=900", "benchmark.speeds=simclr:2400.5"]
+    config, found = matrix.read("paper", words)
+    assert {one.architecture: Costs(config).speed(one) for one in matrix.cells(config, found)} == {"mae": 900, "simclr": 2400.5}
+    with pytest.raises(ValueError, match=r"benchmark\.speeds\.0=simclr: String should match"):
+        matrix.read("paper", ["benchmark.speeds=simclr"])
+
+
+def test_an_estimate_tells_what_it_measures_what_intake_takes_and_what_is_not_in_it(tmp_path, caplog):
+    words = ["benchmark.speeds=mae:1000,simclr:2000", "benchmark.iterations_per_s=10", "plan.gpus=8", "plan.cpus=64"]
+    words += ["benchmark.estimate=true", f"benchmark.stores={tmp_path}"]
+    services = [plan.Service("DecodeFrames", 0.01, 1, 1, 1), plan.Service("ProposePatches", 0.1, 1, 1, 1, cpus=1, gpus=1)]
+    (tmp_path / "sam").mkdir()
+    (tmp_path / "sam" / "plan.json").write_text(json.dumps({"settings": "", "gpu": True, "services": plan.as_data(services)}))
+    with caplog.at_level("INFO", "jobs.benchmark"):
+        assert benchmark.run(*asked("paper", *words)) == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert said.index("mae: 1000 images/s on one device") == 1 + next(place for place, one in enumerate(said) if "how fast mae" in one)
+    assert "simclr: 2000 images/s on one device" in said
+    hours = 2_857_772 * 0.1 / 8 / 3600  # eight GPUs propose, a tenth of a second a frame
+    assert f"before that the intake of the pools takes about {hours:,.1f} h" in " ".join(said)
+    assert said[-1].startswith(f"not in it: the intake of {tmp_path}/crops (run the job plan")
+    assert "choosing and judging" in said[-1]
+
+
 def test_finished_cells_teach_what_is_left(done):
     path, found = done
     config, made = matrix.read(path)

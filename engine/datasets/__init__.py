@@ -29,8 +29,9 @@ def pairs(uri: str, test_share: float, seed: int, limit: int = 0) -> Split:
     """The pairs of the folder `uri` in two parts; the test part holds round(test_share * pairs), at least one.
 
     Who is tested depends on (seed, bytes of the image), and who is drawn by `limit` (0: all) to train on (seed, name): never on the order
-    of the files. A limit takes no image from the test part, as to be tested on costs little. Byte-identical images stay on one side, and so does a patient, video or centre where an index.csv names these: the test part
-    may be larger by one of them. Lists (train.txt, test.txt or val.txt) are followed where there are any.
+    of the files. A limit takes no image from the test part, as to be tested on costs little. Byte-identical images stay on one side, and
+    so does a patient, video or centre where an index.csv names these: the test part may be larger by one of them. Lists (train.txt,
+    test.txt or val.txt) are followed where there are any.
     FileNotFoundError or ValueError, one sentence, for a bad folder, too few pairs, a picture without a partner or of another size.
     """
     return chosen(EvaluateConfig.model_construct(uri=uri, test_share=test_share, limit=limit), seed)
@@ -51,7 +52,8 @@ def chosen(config: EvaluateConfig, seed: int) -> Split:
         made = by_content(found, config, seed)
     if not made.train or not made.test:
         raise ValueError(
-            f"evaluate.uri={config.uri} gives {len(made.train)} images to train on and {len(made.test)} to test on; one of each is the least"
+            f"evaluate.uri={config.uri} gives {len(made.train)} images to train on and {len(made.test)} to test on; "
+            "one of each is the least"
         )
     return made._replace(train=splits.drawn(made.train, seed, config.limit), classes=classes(config.uri, config.dataset))
 

@@ -168,7 +168,7 @@ def advice(name: str, pairs: Sequence[Pair], uri: str) -> str:
         sets = " or ".join(f"{SETS[other].title} has ({SETS[other].published['pairs']:,})" for other in others)
         return f"; about as many pairs as {sets}: evaluate.dataset={' or '.join(others)}"
     if count > told.published.get("pairs", count):
-        return f". A part of it has no more; {told.title} is to be had at {told.source}, and evaluate.dataset=folder takes any images/ and masks/"
+        return f". A part of it has no more; it is to be had at {told.source}, and evaluate.dataset=folder takes any images/ and masks/"
     return f". Was its download interrupted? It is to be had at {told.source}; evaluate.pairs={count} takes what is there"
 
 
