@@ -49,24 +49,23 @@ def holed(path: Path) -> str:
     Decoders read one with a warning that Python is not told. HOLE bytes of 0 are no pixels, unless the commonest code of its tables
     begins with zeros and ends a block: then a black border is written so, and the picture passes. Reads the file and decodes nothing.
     """
-    data = path.read_bytes()
-    if data[:2] != b"\xff\xd8":
-        return ""
-    at, ends = 2, False
+    with path.open("rb") as file:
+        if file.read(2) != b"\xff\xd8":
+            return ""
+        data = file.read()
+    at, ends = 0, False
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
         length = int.from_bytes(data[at + 2 : at + 4])
         if data[at + 1] == 0xC4:
             ends |= any(kind >= 0x10 and first == 0 for kind, first in tables(data[at + 4 : at + 2 + length]))
         at += 2 + length
     hole = data.find(bytes(HOLE), at)
-    told = f"{path} holds nothing from byte {hole:,} on for {HOLE:,} bytes at least: was its download interrupted?"
+    told = f"{path} holds nothing from byte {hole + 2:,} on for {HOLE:,} bytes at least: was its download interrupted?"
     return told * (hole > 0 and not ends)
-        hole > 0 and not ends
-    )
 
 
 def tables(segment: bytes) -> Iterator[tuple[int, int]]:
-    """Of every Huffman table of a segment its kind, from 16 on for what follows the first number of a block, and what its zeros stand for."""
+    """Of every Huffman table of a segment its kind, 16 and more for what follows a block's first number, and what its zeros stand for."""
     while len(segment) > 17:
         yield segment[0], segment[17]
         segment = segment[17 + sum(segment[1:17]) :]
