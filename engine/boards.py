@@ -10,7 +10,7 @@ from engine.charts import Frame, Interval, Tick, axis, intervals, ticks
 from engine.entries import FULL, NONE, Board, amount
 from engine.published import OPTIDEL, SOURCE, Reported
 from engine.scores import Contrast
-from engine.standings import Check, Mean, Standing, Study, checks, means, patches, standings
+from engine.standings import Check, Least, Mean, Standing, Study, checks, least, means, patches, standings
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Drawing:
     curves: list[Curve]
     leads: list[Lead]
     differences: list[Tick]
+    least: Least | None
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def drawn(board: Board) -> Drawing:
     found = patches(board)
     gains, differences = intervals([(one.difference, one.low, one.high) for _, one in found], 0) if found else ([], [])
     leads = [Lead(budget, one, at) for (budget, one), at in zip(found, gains, strict=True)]
-    return Drawing(board, list(groups.items()), scale, curves(rows), leads, differences)
+    return Drawing(board, list(groups.items()), scale, curves(rows), leads, differences, least(rows))
 
 
 def curves(rows: Sequence[Standing]) -> list[Curve]:

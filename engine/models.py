@@ -135,7 +135,7 @@ class EvaluateConfig(Section):
 
     uri: str = ""  # folder with images/ and masks/, of another data set as it comes, or a COCO file
     dataset: DataSet = "folder"  # what lies there: the job datasets lists them
-    pairs: Annotated[int, Field(ge=0)] = 0  # that must be there; 0: as published
+    pairs: Annotated[int, Field(ge=0)] = 0  # that must be there, of a known set a part; 0: all that were published
     test_groups: tuple[str, ...] = ()  # patients, videos or centres that are tested on; none: by the set's lists, else by test_share
     train_groups: tuple[str, ...] = ()  # that are trained on; none: all others
     architecture: Literal["dpt", "unet", "attention_unet"] = "dpt"  # what stands on the encoder
@@ -154,7 +154,7 @@ class EvaluateConfig(Section):
     precision: Precision = "float32"  # of training; measured is in float32 always
     frozen: bool = False  # the encoder stays as it was pre-trained
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # tested on, where the set does not say who is
-    limit: Annotated[int, Field(ge=0)] = 0  # pairs used, drawn by seed; 0: all
+    limit: Annotated[int, Field(ge=0)] = 0  # pairs trained on at most, drawn by seed, 0: all; of the test part none is ever left out
     seeds: tuple[Seed, ...] = (0,)  # one measurement each: of the split where it is drawn, first weights and order
 
     @model_validator(mode="after")
@@ -171,8 +171,6 @@ class EvaluateConfig(Section):
     def can_be_split(self) -> Self:
         if "://" in self.uri.removeprefix("file://"):
             raise ValueError(f"uri={self.uri!r} must be a local folder or file")
-        if self.limit == 1:
-            raise ValueError("limit=1 leaves nothing to test on; two at least, or 0 for all")
         if self.train_groups and not self.test_groups:
             raise ValueError(f"train_groups={','.join(self.train_groups)} without test_groups says of nobody that it is tested on")
         return self

@@ -196,16 +196,16 @@ IMAGE = pa.schema(
 # failed there is what stands before `reason`; of no pre-training there is no pool and no selection, and its budget is 0.
 RESULT = pa.schema(
     [
-        text("fingerprint", nullable=False),  # of all that decides the result: settings, seed, and the videos of the pool
+        text("fingerprint", nullable=False),  # of all that decides the result: settings, seed, what the pool holds, and the test data
         text("matrix", nullable=False),
-        text("protocol", nullable=False),  # hash of what all methods share: recipes of the pre-training and of the evaluation
+        text("protocol", nullable=False),  # hash of what all methods share: the recipes, and every byte of the test data
         text("architecture", nullable=False),
         text("method", nullable=False),
         text("pool", nullable=False),
         pa.field("budget", pa.float64(), False),
         pa.field("seed", pa.int64(), False),
         text("dataset", nullable=False),
-        text("model", nullable=False),  # the same in all cells that share one
+        text("model", nullable=False),  # the same in all cells that share one; behind its dash what the pool held
         text("at", nullable=False),  # UTC, ISO 8601
         text("commit", nullable=False),  # of the code
         text("reason"),  # why there is no result; null: there is one

@@ -118,6 +118,7 @@ class BenchmarkConfig(Section):
     estimate: bool = False  # say what it would cost and end
     # For the estimate, where nothing of the matrix is done yet; 0: as measured before with these settings, else by a short trial.
     images_per_s: Annotated[float, Field(ge=0)] = 0.0  # of one device in pre-training
+    speeds: tuple[Annotated[str, Field(pattern=r"^.+:\d+(\.\d+)?$")], ...] = ()  # the same by architecture, as in mae:900,simclr:1500
     iterations_per_s: Annotated[float, Field(ge=0)] = 0.0  # of one device in fine-tuning
     frames: Natural = 0  # of a pool; 0: what its store holds
 

@@ -2,7 +2,10 @@
 
 A `Study` is a matrix, with a board (`engine.entries`) for each of its data sets under one architecture. Methods are compared at equal
 budget, because NormDEL mostly ranks the budget. Differences are paired by seed and test image (`scores.contrast`), and their p-values are
-corrected by Holm over all that a board compares.
+corrected by Holm over all that a board compares. What a board could not have told at all stands beside it (`least`).
+
+No method is tested over its sets, budgets and seeds together: the models of a seed are the same on every set and share their random
+choice, so the units that chance could have exchanged are the seeds, and of three the signs alone give no p below a quarter.
 """
 
 import hashlib
@@ -14,6 +17,7 @@ from statistics import fmean
 import numpy as np
 from scipy.stats import spearmanr
 
+from engine import scores
 from engine.entries import FULL, RANDOM, Board, Entry, Spot, amount
 from engine.scores import Contrast, Measured, contrast, holm, over_seeds
 
@@ -53,6 +57,19 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class Least:
+    """The smallest difference that a board could tell from chance in four of five matrices like it, and what that hangs on."""
+
+    difference: float
+    comparisons: int
+    seeds: int
+
+    def __str__(self) -> str:
+        told = f"{self.comparisons} comparisons" if self.comparisons > 1 else "one comparison"
+        return f"a difference below {self.difference:.2f} could hardly have been told by {self.seeds} seeds and {told} (power .8)"
+
+
+@dataclass(frozen=True)
 class Check:
     """A rank correlation (Spearman) over all methods and budgets, between what was known before training and what came of it."""
 
@@ -86,7 +103,7 @@ class Study:
         return {"".join(letter if letter.isalnum() or letter in "_-./ " else "_" for letter in name): told[name] for name in told}
 
     def said(self) -> list[str]:
-        """A line for every board and budget, and for every check."""
+        """A line for every board and budget, for what a board could not have told, and for every check."""
         lines = [line for board in self.boards for line in leaders(board)]
         return lines + [
             f"{one.measure} and {one.outcome}: rank correlation {one.rho:z.2f} ({one.low:z.2f} to {one.high:z.2f})" for one in checks(self)
@@ -143,14 +160,28 @@ def standing(spot: Spot, some: Sequence[Entry], over: Mapping[str, Advantage]) -
     )
 
 
+def least(rows: Sequence[Standing]) -> Least | None:
+    """By the mean variances of all comparisons of most seeds, at the level that Holm asks of the first; None where there are none."""
+    found = [one.contrast for row in rows for one in row.over.values() if one.contrast.seeds > 1]
+    if not found:
+        return None
+    seeds = max(one.seeds for one in found)
+    parts = list(zip(*(one.variances for one in found if one.seeds == seeds), strict=True))
+    variances = tuple((fmean(variance for variance, _ in part), part[0][1]) for part in parts)
+    return Least(scores.least(variances, SURE / len(found)), len(found), seeds)
+
+
 def leaders(board: Board) -> Iterator[str]:
-    """Who leads at every budget."""
-    for budget, group in groupby((one for one in standings(board) if one.budget), key=lambda one: one.budget):
+    """Who leads at every budget, and what could not have been told."""
+    rows = standings(board)
+    for budget, group in groupby((one for one in rows if one.budget), key=lambda one: one.budget):
         first, *others = group
         sure = first.over.get(RANDOM)
         rest = "".join(f", {one.method} {one.miou[0]:.3f}" for one in others)
         lead = "" if sure is None else f"; it is {sure.contrast.difference:+.3f} over {RANDOM}, {sure.told}"
         yield f"{board.dataset}, {board.architecture}, {amount(budget)}: {first.method} {first.miou[0]:.3f}{rest}{lead}"
+    if (told := least(rows)) is not None:
+        yield f"{board.dataset}, {board.architecture}: {told}"
 
 
 # -- Table 2 --------------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ batches and, where the data set has no split of its own, the test part of the fi
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -26,7 +28,7 @@ from engine import datasets, flow, schema, tracking
 from engine.config import Config
 from engine.plan import Cost
 from engine.store import PatchStore
-from jobs import cells, costs, matrix, places, results, twins
+from jobs import cells, choose, costs, matrix, places, results, twins
 from jobs.costs import Costs
 from jobs.matrix import Cell
 
@@ -34,14 +36,17 @@ log = logging.getLogger("jobs.benchmark")
 Row = dict[str, Any]
 
 
-def run(config: Config, name: str, *words: str) -> None:
-    """Run the matrix of a YAML file, or one of matrix.PROTOCOLS; with benchmark.estimate only say what it would cost."""
+def run(config: Config, name: str, *words: str) -> int:
+    """Run the matrix of a YAML file, or one of matrix.PROTOCOLS; with benchmark.estimate only say what it would cost.
+
+    1 where cells failed, else 0.
+    """
     every = matrix.cells(*matrix.read(name, words))
     if config.benchmark.estimate:
         estimate(config, every)
-        return
+        return 0
     check(every)
-    home, told = PatchStore(config.store.uri), fingerprints(every)
+    home, told = PatchStore(config.store.uri), {cell.fingerprint: cell for cell in looked_into(every)}
     tracking.reach(config)
     rows = [row for row in home.results().to_pylist() if row["fingerprint"] in told and not row["reason"]]
     todo = {mark: cell for mark, cell in told.items() if mark not in {row["fingerprint"] for row in rows}}
@@ -50,30 +55,55 @@ def run(config: Config, name: str, *words: str) -> None:
     for row in work(config, todo, progress.devices):
         home.enter(pa.Table.from_pylist([row], schema.RESULT))
         progress.took_in(row)
-    summarise(config, every)
+    summarise(config, every[0].matrix, told)
+    return failures(home, told)
 
 
 def check(every: Sequence[Cell]) -> None:
-    """Before anything is begun: ValueError or OSError for a pool or a data set that is not there, or a pool with a test image in it."""
+    """Before anything is begun: ValueError or OSError for a pool or a data set that is not there, or a pool with a test image in it.
+
+    And, with its place in the matrix, for a set of which a mask cannot be used, or a part lacks a class: every mask is looked into.
+    """
     for uri in {cell.config.store.uri for cell in every}:
         places.check_store("benchmark", next(cell.config for cell in every if cell.config.store.uri == uri))
     for one in {cell.config.evaluate: cell.config for cell in every}.values():
         places.check_targets("benchmark", one)
+    splits = {cell.config.evaluate: split_of(cell) for cell in {cell.config.evaluate: cell for cell in every}.values()}
     for cell in {(cell.config.store.uri, cell.config.evaluate): cell for cell in every if cell.pool}.values():
         ingested = PatchStore(cell.config.store.uri).ledger()["video_id"].to_pylist()
-        twins.refuse_same(set(ingested), datasets.chosen(cell.config.evaluate, cell.seed).test)
+        twins.refuse_same(set(ingested), splits[cell.config.evaluate].test)
 
 
-def fingerprints(every: Sequence[Cell]) -> dict[str, Cell]:
-    held = cache(contents)
-    return {cell.fingerprint(held(cell.config.store.uri) if cell.pool else ""): cell for cell in every}
+def split_of(cell: Cell) -> datasets.Split:
+    """ValueError for a set, or a split of it, that cannot be used."""
+    try:
+        split = datasets.chosen(cell.config.evaluate, cell.seed)
+        datasets.check(split)
+        datasets.require_classes(split)
+    except ValueError as error:
+        raise ValueError(f"matrix.sets.{cell.dataset}, seed {cell.seed}: {error}") from error
+    return split
+
+
+def looked_into(every: Sequence[Cell]) -> list[Cell]:
+    """The cells with what is in their pools and data sets, of which each is read once."""
+    held, bytes_of = cache(contents), cache(datasets.fingerprint)
+    return [
+        replace(
+            cell,
+            contents=held(cell.config.store.uri) if cell.pool else "",
+            data=bytes_of(cell.config.evaluate.uri, cell.config.evaluate.dataset),
+        )
+        for cell in every
+    ]
 
 
 def contents(uri: str) -> str:
-    """What is in a pool: its videos, and how many patches each gave; upkeep does not change it."""
-    rows = PatchStore(uri).ledger().select(["video_id", "patches"]).to_pylist()
-    told = "\n".join(sorted(f"{row['video_id']} {row['patches']}" for row in rows if row["patches"]))
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    """What is in a pool: its videos, how many patches each gave, and whose scores these have; upkeep does not change it."""
+    store = PatchStore(uri)
+    rows = store.ledger().select(["video_id", "patches"]).to_pylist()
+    told = sorted(f"{row['video_id']} {row['patches']}" for row in rows if row["patches"])
+    return hashlib.sha256("\n".join([*told, choose.raters(store)]).encode()).hexdigest()[:12]
 
 
 def work(config: Config, todo: dict[str, Cell], at_once: int) -> Iterator[Row]:
@@ -149,16 +179,36 @@ def amount(value: float) -> str:
 def estimate(config: Config, every: Sequence[Cell]) -> None:
     """Say what all of a matrix would cost, where it was measured or is tried now; nothing is written."""
     devices, device = costs.planned(config)
-    cost = Costs(config).left(every, devices, device)
-    kind = "GPUs" if device[1] else "processors" if config.where == "ray" else "device"
     log.info("%s: %d cells of %d models", every[0].matrix, len(every), models(every))
-    log.info("on %d %s they take %s", devices, kind, spoken(cost))
+    made = Costs(config)
+    for architecture, cell in {cell.architecture: cell for cell in every if cell.pool}.items():
+        log.info("how fast %s pre-trains: where no knob tells and no run measured it, it is tried now, which takes minutes", architecture)
+        log.info("%s: %.4g images/s on one device", architecture, made.speed(cell))
+    cost = made.left(every, devices, device)
+    kind = "GPUs" if device[1] else "processors" if config.where == "ray" else "device"
+    log.info("on %d %s pre-training and measuring take %s", devices, kind, spoken(cost))
+    taken, without = costs.intake(every, *(devices * one for one in device))
+    if taken.hours:
+        log.info("before that the intake of the pools takes %s", spoken(taken))
+    lacking = f"the intake of {', '.join(without)} (run the job plan with its settings, its times count here), " if without else ""
+    log.info("not in it: %schoosing and judging, which take processors and no GPU", lacking)
 
 
-def summarise(config: Config, every: Sequence[Cell]) -> None:
-    """Keep in MLflow what the results of these cells came to, and say it."""
-    found = results.of_settings(PatchStore(config.store.uri), every[0].matrix, {cell.protocol for cell in every})
+def summarise(config: Config, name: str, told: Collection[str]) -> None:
+    """Keep in MLflow what the results of these cells, by fingerprint, came to, and say it."""
+    found = results.of_cells(PatchStore(config.store.uri), name, told)
     with tracking.running(config, "benchmark", found.key, {"matrix": found.name}) as record:
         record.log(found.metrics(), step=0)
     for line in found.said():
         log.info("%s", line)
+
+
+def failures(home: PatchStore, told: Mapping[str, Cell]) -> int:
+    """1 where cells failed, with a line that says how many and why; they are tried again next time."""
+    failed = [row for row in home.results().to_pylist() if row["fingerprint"] in told and row["reason"]]
+    if failed:
+        first = {row["reason"]: told[row["fingerprint"]] for row in reversed(failed)}
+        counts = Counter(row["reason"] for row in failed)
+        why = "; ".join(f"{reason.rstrip('.')} ({count}, the first is {first[reason]})" for reason, count in counts.items())
+        log.error("%d of %d cells failed: %s", len(failed), len(told), why)
+    return int(bool(failed))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow.compute as pc
 
-from engine import datasets, files, plan, schema, tracking
+from engine import datasets, schema, tracking
 from engine.config import Config
 from engine.patches import ProposePatches
 from engine.store import PatchStore, quoted
@@ -74,10 +74,12 @@ def trained(config: Config) -> Trained:
 
 
 def current(config: Config) -> dict[str, Any] | None:
-    """The choice that these settings made of what the pool holds now; None where it was not made, or before the last intake."""
-    taken_in = PatchStore(config.store.uri).ledger()["patches_version"].to_pylist()
-    one = pretrain.choice(config)
-    return one if one is not None and int(one["tags"]["patches_version"]) >= max(taken_in, default=0) else None
+    """The choice that these settings made of what the pool holds now; None where it was not made, or before the last intake or by other
+    scores than those of now."""
+    store = PatchStore(config.store.uri)
+    taken_in = max(store.ledger()["patches_version"].to_pylist(), default=0)
+    tags = one["tags"] if (one := pretrain.choice(config)) else {}
+    return one if tags and int(tags["patches_version"]) >= taken_in and tags.get("raters") == choose.raters(store) else None
 
 
 def measures(config: Config, selection: str, metrics: dict[str, float]) -> dict[str, float]:
@@ -92,11 +94,8 @@ def measures(config: Config, selection: str, metrics: dict[str, float]) -> dict[
 
 def proposal(store: PatchStore) -> dict[str, float]:
     """What proposing the patches of a pool takes, where the job plan measured it."""
-    if not store.holds(pools.NAME):
-        return {}
-    fs, place = files.locate(store.address(pools.NAME))
-    services = plan.from_data(json.loads(fs.cat_file(place))["services"])
-    return {PROPOSAL: sum(one.seconds_per_frame for one in services if one.stage == ProposePatches.__name__)}
+    services = pools.kept(store)
+    return {PROPOSAL: sum(one.seconds_per_frame for one in services if one.stage == ProposePatches.__name__)} if services else {}
 
 
 def speed(config: Config, selection: str) -> float | None:
@@ -124,13 +123,13 @@ def row(cell: Cell, fingerprint: str) -> Row:
 
 def measured(cell: Cell, found: Trained) -> Row:
     config, seed = cell.config, cell.seed
-    images = data_of(config, seed)
+    images = cell.data, datasets.chosen(config.evaluate, seed)
     contender = contender_of(cell, found)._replace(twins=twins.within({seed: images[1]}).get(seed))
     if found.selection:
         contender = contender._replace(leaks=twins.between(PatchStore(config.store.uri), found.selection, images[1].test))
     with redirect_stdout(io.StringIO()):
         metrics = evaluate.measure(config, seed, images, contender, JOB)
-    key = evaluate.key_of(config, seed, images[0], contender)
+    key = evaluate.key_of(config, seed, images, contender)
     run = next(one["run"] for one in reversed(tracking.runs(config, JOB)) if one["tags"]["key"] == key)
     tested = json.loads(run.kept("tested.json"))
     return {
@@ -147,11 +146,6 @@ def measured(cell: Cell, found: Trained) -> Row:
         "choose_s": found.choose_s,
         "images_per_s": found.images_per_s,
     }
-
-
-def data_of(config: Config, seed: int) -> tuple[str, datasets.Split]:
-    how = config.evaluate
-    return datasets.fingerprint(how.uri, how.dataset), datasets.chosen(how, seed)
 
 
 def contender_of(cell: Cell, found: Trained) -> Contender:

@@ -41,7 +41,7 @@ def run(config: Config, kept_by: str = "") -> None:
     solve = partial(selection.choose, config=config.selection, group=group, seconds_per_image=seconds)
     chosen, took = thrift.measured(config, pool, spread(config), lambda pool, run: solve(pool, run=run))
     chosen = replace(chosen, selection_id=synthesis.named(chosen.selection_id, config.synthesis))
-    tags = {"selection": chosen.selection_id, "patches_version": version, **(speed.tags if speed else {})}
+    tags = {"selection": chosen.selection_id, "patches_version": version, "raters": raters(store), **(speed.tags if speed else {})}
     tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
     with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
         if chosen.clustering:
@@ -84,6 +84,11 @@ def pool_of(config: Config, store: PatchStore, version: int) -> Pool:
     pool = selection.of_kind(Pool(columns, vectors, store.earlier(version, others)), config.selection.of)
     name = selection.clustering_of(config.selection)
     return replace(pool, clustering=store.clustering(name, pool.columns["patch_id"])) if name else pool
+
+
+def raters(store: PatchStore) -> str:
+    """Whose scores the patches have now: of one scorer, unless a job rescore is under way."""
+    return ", ".join(sorted(map(str, store.patches(["scorer"])["scorer"].unique().to_pylist())))
 
 
 def reused(pool: Pool, chosen: Selection) -> dict[str, float]:

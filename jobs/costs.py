@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +20,7 @@ from engine import datasets, evaluate, flow, plan, schema, simulate
 from engine.config import Config
 from engine.plan import Cost, Prices
 from engine.store import PatchStore
-from jobs import places, throughput
+from jobs import places, pools, throughput
 from jobs.matrix import Cell
 
 log = logging.getLogger("jobs.costs")
@@ -74,7 +74,7 @@ class Costs:
     def speed(self, cell: Cell) -> float:
         """Images a second of one device in the pre-training of a cell."""
         if cell.architecture not in self.images_per_s:
-            told = cell.config.benchmark.images_per_s
+            told = told_speed(cell.config, cell.architecture)
             self.images_per_s[cell.architecture] = [told or tried_speed(cell.config.model_copy(update={"where": self.config.where}))]
         return median(self.images_per_s[cell.architecture])
 
@@ -125,7 +125,27 @@ def sizes(cell: Cell) -> tuple[int, int]:
     told = datasets.SETS[how.dataset].published if how.dataset in datasets.SETS else {}
     every = told.get("pairs", 0)
     tested = told.get("test", round(how.test_share * every))
-    return every - tested, tested
+    return min(every - tested, how.limit or every), tested
+
+
+def told_speed(config: Config, architecture: str) -> float:
+    """Images a second by the knobs; 0: they do not say."""
+    named = dict(word.rsplit(":", 1) for word in config.benchmark.speeds)
+    return float(named.get(architecture, config.benchmark.images_per_s))
+
+
+def intake(cells: Sequence[Cell], cpus: float, gpus: float) -> tuple[Cost, list[str]]:
+    """What taking in the frames of the pools costs by the times that the job plan left in their stores, and the stores that lack these."""
+    config, without, spent = cells[0].config, list[str](), Cost(0, 0, 0, 0)
+    prices = Prices(config.plan.cpu_hour, config.plan.gpu_hour)
+    for uri in dict.fromkeys(cell.config.store.uri for cell in cells if cell.pool):
+        if not (services := pools.kept(PatchStore(uri))):
+            without.append(uri)
+            continue
+        frames = config.benchmark.frames or PatchStore(uri).open("frames").count_rows()
+        one = plan.cost(plan.plan(services, max(cpus, flow.SLOTS), gpus), frames / 3600, 1, prices)
+        spent = Cost(*(mine + its for mine, its in zip(astuple(spent), astuple(one), strict=True)))
+    return spent, without
 
 
 def tried_speed(config: Config) -> float:
@@ -172,7 +192,8 @@ def here(config: Config) -> tuple[int, tuple[float, float]]:
 
 def planned(config: Config) -> tuple[int, tuple[float, float]]:
     """The same of the cluster that plan.* names; ValueError for one with GPUs of which nothing can be measured here."""
-    asked, told = config.plan, config.benchmark.images_per_s and config.benchmark.iterations_per_s
+    asked, known = config.plan, config.benchmark
+    told = (known.images_per_s or known.speeds) and known.iterations_per_s
     if not asked.gpus:
         return (int(asked.cpus), (1.0, 0.0)) if asked.cpus else here(config)
     if not torch.cuda.is_available() and not told:

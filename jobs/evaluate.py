@@ -107,7 +107,7 @@ def untrained(config: Config) -> Contender:
 def measure(config: Config, seed: int, images: tuple[str, Split], contender: Contender, job: str = "evaluate") -> dict[str, float]:
     """One MLflow run, and its metrics; what was measured before with the same weights, data and settings is not measured again."""
     data, split = images
-    key = key_of(config, seed, data, contender)
+    key = key_of(config, seed, images, contender)
     for one in tracking.runs(config, job):
         if one["tags"]["key"] == key:
             log.info("%s, seed %d: measured before", contender.method, seed)
@@ -137,9 +137,13 @@ def budget(config: Config) -> float:
     return float(named.chosen(config)["budget"]) if config.selection.named else config.selection.budget
 
 
-def key_of(config: Config, seed: int, data: str, contender: Contender) -> str:
-    """Names a measurement: the same weights, images and settings give the same numbers."""
-    return f"{contender.method}-{contender.selection}-{contender.weights}-{data}-{settings(config)}-{seed}"
+def key_of(config: Config, seed: int, images: tuple[str, Split], contender: Contender) -> str:
+    """Names a measurement: the same weights, images and settings give the same numbers.
+
+    A limit once cut the test part too, so beside one the key says how many were tested.
+    """
+    tested = f"-{len(images[1].test)}" if config.evaluate.limit else ""
+    return f"{contender.method}-{contender.selection}-{contender.weights}-{images[0]}-{settings(config)}-{seed}{tested}"
 
 
 def settings(config: Config) -> str:

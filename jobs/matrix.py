@@ -84,10 +84,13 @@ class Matrix(Section):
 
 @dataclass(frozen=True)
 class Cell:
-    """A choice, its pre-training, and one measurement of it. `config` says all of it; the words say where it stands in the matrix."""
+    """A choice, its pre-training, and one measurement of it. `config` says all of it; the words say where it stands in the matrix.
+
+    What lies in its pool and in its data set no YAML file tells: `contents` and `data` are of a cell that is about to be run.
+    """
 
     matrix: str
-    protocol: str
+    recipes: str  # hash of those that all methods share
     architecture: str
     method: str
     pool: str  # "": no pre-training
@@ -95,10 +98,17 @@ class Cell:
     seed: int
     dataset: str
     config: Config
+    contents: str = ""  # names what is in the pool, so that a pool that grew, or was scored anew, makes another cell of it
+    data: str = ""  # the same of every byte of the data set: datasets.fingerprint
+
+    @property
+    def protocol(self) -> str:
+        """Names what results that may be compared have in common: recipes, and the data that is tested on."""
+        return digest([self.recipes, self.data])
 
     @property
     def model(self) -> str:
-        """Names the model: cells that differ in the data set share one."""
+        """Names the model, and behind a dash what its pool held: cells that differ in the data set share one."""
         config = self.config
         made = [
             self.method,
@@ -106,11 +116,12 @@ class Cell:
             config.store.uri,
             *(part.fingerprint() for part in (config.selection, config.synthesis, config.pretrain)),
         ]
-        return digest(made)
+        return f"{digest(made)}-{self.contents}"
 
-    def fingerprint(self, contents: str = "") -> str:
-        """Names the cell; `contents` says what is in its pool, so that a pool that grew makes another cell of it."""
-        return digest([self.matrix, self.architecture, self.dataset, self.model, self.config.evaluate.fingerprint(), contents])
+    @property
+    def fingerprint(self) -> str:
+        """Names the cell."""
+        return digest([self.matrix, self.architecture, self.dataset, self.model, self.config.evaluate.fingerprint(), self.data])
 
     def __str__(self) -> str:
         share = f" at {100 * self.budget:.3g} %" if 0 < self.budget <= 1 else f" at {self.budget:g}" * bool(self.budget)
@@ -221,8 +232,8 @@ def cell(config: Config, matrix: Matrix, names: tuple[str, str, str], budget: fl
     own[f"methods.{method}"] = named(method, contender)
     common = configured(config, shared, seed)
     made = configured(config, shared | own, seed, budget)
-    protocol = digest([common.pretrain.model_copy(update={"seed": 0}).fingerprint(), unseeded(common.evaluate).fingerprint()])
-    return Cell(matrix.name, protocol, architecture, method, contender.pool, budget, seed, dataset, made)
+    recipes = digest([common.pretrain.model_copy(update={"seed": 0}).fingerprint(), unseeded(common.evaluate).fingerprint()])
+    return Cell(matrix.name, recipes, architecture, method, contender.pool, budget, seed, dataset, made)
 
 
 def unseeded(section: Any) -> Any:

@@ -14,6 +14,7 @@ import fsspec
 from engine import flow, plan
 from engine.config import Config
 from engine.flow import Step
+from engine.plan import Service
 from engine.store import PatchStore
 
 log = logging.getLogger("jobs.pools")
@@ -25,6 +26,14 @@ def settings(config: Config) -> str:
     difficulty = config.difficulty.model_copy(update={"checkpoint": ""})
     sections = [section.fingerprint() for section in (config.frames, config.patches, difficulty)]
     return hashlib.sha256(" ".join(sections).encode()).hexdigest()[:12]
+
+
+def kept(store: PatchStore) -> list[Service]:
+    """The times that the job plan left in a store; none where it was not run."""
+    if not store.holds(NAME):
+        return []
+    with fsspec.open(store.address(NAME), "rb") as file:
+        return plan.from_data(json.load(file)["services"])
 
 
 def sized(config: Config, store: PatchStore, steps: Sequence[Step]) -> list[Step]:

@@ -180,16 +180,16 @@ def worth(config: Config) -> list[str]:
 
 
 def studies(store: PatchStore) -> list[Study]:
-    """Every matrix that was run on a store: of each data set and architecture the cells of the newest settings, the newest of each."""
+    """Every matrix that was run on a store: of each data set and architecture the newest of each cell, as far as they may be compared."""
     matrices: dict[str, list[dict[str, Any]]] = {}
     for row in store.results().to_pylist():
         matrices.setdefault(row["matrix"], []).append(row)
     return [study_of(name, rows) for name, rows in matrices.items()]
 
 
-def of_settings(store: PatchStore, name: str, protocols: Collection[str]) -> Study:
-    """One matrix as it came out under these settings (Cell.protocol)."""
-    return study_of(name, [row for row in store.results().to_pylist() if row["matrix"] == name and row["protocol"] in protocols])
+def of_cells(store: PatchStore, name: str, fingerprints: Collection[str]) -> Study:
+    """One matrix as these cells of it came out."""
+    return study_of(name, [row for row in store.results().to_pylist() if row["fingerprint"] in fingerprints])
 
 
 def study_of(name: str, rows: list[dict[str, Any]]) -> Study:
@@ -200,9 +200,16 @@ def study_of(name: str, rows: list[dict[str, Any]]) -> Study:
 
 
 def board(rows: list[dict[str, Any]]) -> Board:
-    """The rows of a data set under an architecture, oldest first."""
+    """The rows of a data set under an architecture, oldest first: those with the recipes and the test data of the last one, and of each
+    pool those of its newest contents.
+
+    Rows of before results told what data they are of have a protocol of their own: they are a board until there is a newer row, then
+    others.
+    """
     last, count = rows[-1], len(rows)
     rows = [row for row in rows if row["protocol"] == last["protocol"]]
+    held = {row["pool"]: contents(row) for row in rows}
+    rows = [row for row in rows if contents(row) == held[row["pool"]]]
     newest = {tuple(row[name] for name in ("method", "pool", "budget", "seed")): row for row in rows}
     done = [row for row in newest.values() if not row["reason"]]
     failed: dict[tuple[str, str], list[int]] = {}
@@ -213,6 +220,11 @@ def board(rows: list[dict[str, Any]]) -> Board:
     told = [Failure(f"{what}, seed {', '.join(map(str, sorted(seeds)))}", reason) for (what, reason), seeds in failed.items()]
     setting = done[-1]["setting"] if done else "nothing measured"
     return Board(last["dataset"], last["architecture"], setting, tuple(map(entry, done)), tuple(told), count - len(rows))
+
+
+def contents(row: dict[str, Any]) -> str:
+    """What the pool of a row held: see matrix.Cell.model."""
+    return str(row["model"].partition("-")[2])
 
 
 def entry(row: dict[str, Any]) -> Entry:

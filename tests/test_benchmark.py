@@ -21,7 +21,7 @@ from engine.plan import Prices
 from engine.report import Findings, render
 from engine.store import PatchStore, WriteRows
 from engine.videos import content_hash
-from jobs import benchmark, choose, costs, matrix, pretrain, report, results
+from jobs import benchmark, cells, choose, costs, matrix, pretrain, report, rescore, results
 from jobs.costs import Costs
 from tests import rows
 from tests.test_report import Page
@@ -143,7 +143,10 @@ def test_a_longer_fine_tuning_measures_anew_and_trains_nothing_again(done):
     (found,) = results.studies(store)
     assert {one.setting.rpartition(" ")[0].rpartition(" ")[2] for one in found.boards} == {"3"}  # the newest settings, and no others
     assert all((len(one.entries), one.others) == (3, 5) for one in found.boards)
-    assert "5 results of other settings are in the table results, not here" in Page(render(Findings("t", "now", studies=[found]))).words()
+    assert (
+        "5 results of other settings, data or pools are in the table results, not here"
+        in Page(render(Findings("t", "now", studies=[found]))).words()
+    )
 
 
 def test_the_same_command_after_one_of_other_settings_tells_its_own_results(done, caplog):
@@ -151,9 +154,8 @@ def test_the_same_command_after_one_of_other_settings_tells_its_own_results(done
     benchmark.run(*asked(path, "evaluate.iterations=3"))
     with caplog.at_level("INFO", "jobs.benchmark"):
         benchmark.run(*asked(path))
-    told = results.of_settings(
-        PatchStore(matrix.read(path)[0].store.uri), "trial", {cell.protocol for cell in matrix.cells(*matrix.read(path))}
-    )
+    every = benchmark.looked_into(matrix.cells(*matrix.read(path)))
+    told = results.of_cells(PatchStore(matrix.read(path)[0].store.uri), "trial", {cell.fingerprint for cell in every})
     assert all((len(one.entries), one.others) == (3, 0) for one in told.boards)
     assert all("2 iterations" in one.setting for one in told.boards)
     assert set(told.said()) <= {record.getMessage() for record in caplog.records}
@@ -219,6 +221,78 @@ def test_a_pool_that_holds_a_test_image_is_refused_before_anything_begins(tmp_pa
     assert not len(store.results())
 
 
+def spoilt(folder, how):
+    """The test set `two` with all its masks changed by `how`."""
+    for path in (folder / "two" / "masks").iterdir():
+        cv2.imwrite(str(path), how(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))
+
+
+def test_masks_that_were_corrected_are_measured_anew_and_never_stand_beside_the_old_ones(done, caplog):
+    path, _ = done
+    benchmark.run(*asked(path))
+    made, before = counts(path), {row["fingerprint"] for row in results_of(path)}
+    spoilt(Path(path).parent, lambda mask: 255 - mask)
+    with caplog.at_level("INFO", "jobs.benchmark"):
+        assert benchmark.run(*asked(path)) == 1
+    assert "10 cells, 3 done before" in caplog.text  # those of the set `one`
+    assert counts(path) == made | {"cell": made["cell"] + 3}  # no model is trained again
+    (study,) = results.studies(PatchStore(matrix.read(path)[0].store.uri))
+    board = next(board for board in study.boards if board.dataset == "two")
+    new = [row["miou"] for row in results_of(path) if row["fingerprint"] not in before and not row["reason"]]
+    assert sorted(entry.miou for entry in board.entries) == sorted(new)
+    assert board.others >= 5
+    told = caplog.records[-1].getMessage()
+    assert told.startswith("4 of 10 cells failed: ")
+    assert "holds no image of 4 patches" in told
+    assert "the first is random at 0.1 %, seed 0, mae, one" in told
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda folder: spoilt(folder, np.zeros_like), r"matrix\.sets\.two, seed 0: foreground: in none of the \d masks to train on"),
+        (
+            lambda folder: max((folder / "two" / "masks").iterdir()).write_bytes(b"\x89PNG and no more"),
+            r"matrix\.sets\.two, seed 0: 1 of 6 pairs cannot be read",
+        ),
+        (
+            lambda folder: cv2.imwrite(str(max((folder / "two" / "masks").iterdir())), np.arange(4096, dtype=np.uint8).reshape(64, 64)),
+            r"matrix\.sets\.two, seed 0: 1 of 6 pairs cannot be used, 5 can; the first: .* grey levels",
+        ),
+    ],
+)
+def test_a_set_that_cannot_be_used_is_refused_before_anything_is_trained(tmp_path, spoil, sentence):
+    path = archive(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        benchmark.run(*asked(path))
+    assert counts(path) == {"choose": 0, "pretrain": 0, "cell": 0}
+
+
+def test_the_files_of_a_set_are_read_once_a_run_however_many_cells_it_has(done, monkeypatch):
+    told, real = [], datasets.fingerprint
+    monkeypatch.setattr(datasets, "fingerprint", lambda *names: told.append(names) or real(*names))
+    every = benchmark.looked_into(matrix.cells(*matrix.read(done[0])))
+    assert sorted(told) == [(f"{Path(done[0]).parent}/{name}", "folder") for name in ("one", "two")]
+    assert {(one.dataset, one.data) for one in every} == {(Path(uri).name, real(uri, kind)) for uri, kind in told}
+
+
+def test_a_pool_that_was_scored_anew_is_another_pool_and_is_chosen_from_anew(tmp_path):
+    path = archive(tmp_path, budgets="[0.6]")
+    config, made = matrix.read(path)
+    one = next(cell.config for cell in matrix.cells(config, made) if cell.pool)
+    choose.run(one)
+    before, store = benchmark.contents(config.store.uri), PatchStore(config.store.uri)
+    assert cells.current(one) is not None
+    mae.save(mae.MAE(config.difficulty.mae), config.difficulty.checkpoint)  # other weights
+    rescore.run(config)
+    assert len(store.ledger()) == 3
+    assert benchmark.contents(config.store.uri) != before
+    assert cells.current(one) is None
+    choose.run(one)
+    assert cells.current(one) is not None
+
+
 # -- cost -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +340,31 @@ def test_an_architecture_may_have_a_speed_of_its_own():
     slower = found.model_copy(update={"architectures": {"mae": {}, "slow": {"benchmark": {"images_per_s": "10"}}}})
     speeds = {one.architecture: Costs(config).speed(one) for one in matrix.cells(config, slower)}
     assert speeds == {"mae": 1000, "slow": 10}
+
+
+def test_each_architecture_is_told_its_speed_by_name_and_one_speed_is_of_all_others():
+    words = ["benchmark.images_per_s=900", "benchmark.speeds=simclr:2400.5"]
+    config, found = matrix.read("paper", words)
+    assert {one.architecture: Costs(config).speed(one) for one in matrix.cells(config, found)} == {"mae": 900, "simclr": 2400.5}
+    with pytest.raises(ValueError, match=r"benchmark\.speeds\.0=simclr: String should match"):
+        matrix.read("paper", ["benchmark.speeds=simclr"])
+
+
+def test_an_estimate_tells_what_it_measures_what_intake_takes_and_what_is_not_in_it(tmp_path, caplog):
+    words = ["benchmark.speeds=mae:1000,simclr:2000", "benchmark.iterations_per_s=10", "plan.gpus=8", "plan.cpus=64"]
+    words += ["benchmark.estimate=true", f"benchmark.stores={tmp_path}"]
+    services = [plan.Service("DecodeFrames", 0.01, 1, 1, 1), plan.Service("ProposePatches", 0.1, 1, 1, 1, cpus=1, gpus=1)]
+    (tmp_path / "sam").mkdir()
+    (tmp_path / "sam" / "plan.json").write_text(json.dumps({"settings": "", "gpu": True, "services": plan.as_data(services)}))
+    with caplog.at_level("INFO", "jobs.benchmark"):
+        assert benchmark.run(*asked("paper", *words)) == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert said.index("mae: 1000 images/s on one device") == 1 + next(place for place, one in enumerate(said) if "how fast mae" in one)
+    assert "simclr: 2000 images/s on one device" in said
+    hours = 2_857_772 * 0.1 / 8 / 3600  # eight GPUs propose, a tenth of a second a frame
+    assert f"before that the intake of the pools takes about {hours:,.1f} h" in " ".join(said)
+    assert said[-1].startswith(f"not in it: the intake of {tmp_path}/crops (run the job plan")
+    assert "choosing and judging" in said[-1]
 
 
 def test_finished_cells_teach_what_is_left(done):

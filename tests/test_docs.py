@@ -1,5 +1,6 @@
 """The pages under docs say what the code says."""
 
+import csv
 from pathlib import Path
 
 from docs import knobs
@@ -7,6 +8,7 @@ from engine.config import Config
 from engine.knobs import flat
 from engine.store.tables import TABLES
 
+ROOT = Path(__file__).resolve().parent.parent
 ROWS = [line.split(" | ") for line in knobs.PAGE.read_text().splitlines() if line.startswith("| `")]
 
 
@@ -35,3 +37,24 @@ def test_every_knob_says_what_it_is_and_what_it_takes():
 def test_data_officers_are_told_of_every_table_of_a_store():
     told = (Path(knobs.PAGE).parent / "data-protection.md").read_text()
     assert [name for name in TABLES if f"`{name}`" not in told] == []
+
+
+def test_the_table_of_the_benchmark_in_the_readme_is_what_was_measured():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("| | Kvasir-SEG 10 %"))
+    names = {"MedDEL": "meddel", "OptiDEL-S": "optidel_s", "OptiDEL": "optidel"}
+    told = set()
+    for line in lines[start + 2 : start + 9]:
+        name, *values = (one.strip() for one in line.strip("|").split("|"))
+        budgets = ("0.1", "0.25", "0.5")
+        if name.startswith("all data"):
+            values, budgets = [one.strip() for value in (values[0], values[3]) for one in value.split("/")], ("1", "0")
+        spots = [(where, budget) for where in ("Kvasir-SEG", "PolypGen2021") for budget in budgets]
+        for (where, budget), value in zip(spots, values, strict=True):
+            method = {"0": "no pre-training", "1": "full data"}.get(budget, names.get(name, name))
+            told.add((where, method, budget, *value.split(" ")))
+    with (ROOT / "docs" / "benchmark.csv").open(newline="") as rows:
+        kept = list(csv.DictReader(rows))
+    assert told == {(row["dataset"], row["method"], row["budget"], row["miou"][1:], f"±{row['half'][1:]}") for row in kept}
+    assert {(row["seeds"], row["commit"][:7]) for row in kept} == {("3", "d598889")}
+    assert "commit d598889" in " ".join(lines[start - 3 : start])

@@ -213,8 +213,35 @@ def test_the_nearest_published_counts_come_first_and_far_ones_not_at_all() -> No
 def test_as_many_pairs_as_another_set_has_names_that_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     miniatures.flat(tmp_path)
     monkeypatch.setitem(SETS, "cvc_300", SETS["cvc_300"]._replace(published={"pairs": 6}))
-    with pytest.raises(ValueError, match=r"6 pairs instead of 1,000; about as many pairs as CVC-300, EndoScene's test part has \(6\)"):
+    with pytest.raises(
+        ValueError, match=r"6 pairs instead of 1,000; about as many pairs as CVC-300, .* has \(6\): evaluate\.dataset=cvc_300$"
+    ):
         datasets.listed(str(tmp_path), "kvasir_seg")
+
+
+def test_of_a_part_of_a_set_nothing_may_be_more_than_the_whole_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    miniatures.flat(tmp_path)
+    assert len(datasets.listed(str(tmp_path), "kvasir_seg", 6)) == 6
+    monkeypatch.setitem(SETS, "kvasir_seg", SETS["kvasir_seg"]._replace(published={"pairs": 4}))
+    with pytest.raises(ValueError, match=r"6 pairs instead of 4\. A part of it has no more; .* evaluate\.dataset=folder takes any"):
+        datasets.listed(str(tmp_path), "kvasir_seg", 6)
+
+
+def test_downloads_that_were_not_finished_on_either_side_are_told_with_counts(tmp_path: Path) -> None:
+    miniatures.flat(tmp_path)
+    for part, ending in (("images", ".jpg.part"), ("masks", ".png.crdownload")):
+        (tmp_path / part / f"lost{ending}").write_bytes(b"")
+    told = r"downloads were not finished, 1 beside 6 pictures in images/ and 1 beside 6 pictures in masks/; the first is .*lost\.jpg\.part"
+    with pytest.raises(ValueError, match=told):
+        datasets.listed(str(tmp_path))
+    for path in (*tmp_path.glob("*/*.part"), *tmp_path.glob("*/*.crdownload")):
+        path.with_suffix("").write_bytes(b"")  # finished after all
+        path.rename(path.with_suffix(""))
+    done = sorted((tmp_path / "images").glob("*.jpg"))[0]
+    done.with_name(f"{done.name}.part").write_bytes(b"")
+    for path in tmp_path.glob("*/lost*"):
+        path.unlink()
+    assert len(datasets.listed(str(tmp_path))) == 6
 
 
 def test_lists_name_the_parts_and_what_they_lack_is_told(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image
 
 from engine import datasets, evaluate
-from engine.datasets import Pair, Split, masks, truth
-from engine.datasets.pixels import require_whole, size_of
+from engine.datasets import Pair, Split, masks, pixels, truth
+from engine.datasets.pixels import holed, require_whole, size_of
 from engine.models import EvaluateConfig
 from tests import miniatures
 
@@ -139,6 +139,40 @@ def test_a_bad_test_mask_is_found_before_anything_is_trained(tmp_path: Path) -> 
     for pair in split.test:  # the same files, mended: what was seen of them before does not hold
         cv2.imwrite(str(pair.mask), miniatures.disc())
     datasets.check(split)
+
+
+@pytest.mark.parametrize("tables", [0, 1])
+def test_a_jpeg_with_a_hole_is_told_and_one_with_black_borders_is_not(tables: int, tmp_path: Path) -> None:
+    """Such as Pillow and OpenCV read without a word to Python; with tables of its own (1) zeros may be a black border."""
+    noise = np.random.default_rng(0).integers(0, 255, (400, 600, 3), np.uint8)
+    noise[:, :200] = noise[300:] = 0
+    path = tmp_path / "a.jpg"
+    cv2.imwrite(str(path), noise, [cv2.IMWRITE_JPEG_OPTIMIZE, tables])
+    assert not holed(path)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2 : len(whole) // 2 + 4096] = bytes(4096)
+    path.write_bytes(whole)
+    assert cv2.imread(str(path)).shape == (400, 600, 3)
+    codes = [first for marker in cuts(bytes(whole)) for kind, first in pixels.tables(marker) if kind >= 16]
+    assert (f"nothing from byte {len(whole) // 2:,} on" in holed(path)) == (0 not in codes)
+
+
+def cuts(data: bytes) -> list[bytes]:
+    """What stands in the segments of Huffman tables, by their marker."""
+    parts = data.split(b"\xff\xc4")[1:]
+    return [part[2 : int.from_bytes(part[:2], "big")] for part in parts]
+
+
+def test_masks_that_are_foreground_everywhere_are_a_warning_with_their_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, level in (("a", 255), ("b", 255), ("c", 0)):
+        for part in ("images", "masks"):
+            (tmp_path / part).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / part / f"{name}.png"), np.full((9, 9), level, np.uint8))
+    datasets.check(Split(tuple(datasets.listed(str(tmp_path))), ()))
+    assert "2 of 3 masks are foreground everywhere, the first is" in caplog.text
+    caplog.clear()
+    datasets.check(Split(tuple(datasets.listed(str(tmp_path))[2:]), ()))
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("ending", [*LOSSLESS, ".jpg"])

@@ -1,6 +1,7 @@
 """One YAML file in, cells out: which there are, what each is told, and what a wrong file says."""
 
 from copy import deepcopy
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -60,19 +61,27 @@ def test_cells_that_differ_in_the_data_set_share_a_model_and_no_others_do():
         models.setdefault(one.model, set()).add((one.method, one.budget, one.seed, one.architecture))
     assert all(len(some) == 1 for some in models.values())
     assert len(models) == len(found) / 2
-    assert len({one.fingerprint() for one in found}) == len(found)
+    assert len({one.fingerprint for one in found}) == len(found)
 
 
 @pytest.mark.parametrize("knob", ["pretrain.epochs=11", "evaluate.iterations=170", "selection.unit=images", "synthesis.quality=90"])
 def test_a_knob_of_the_run_changes_the_fingerprint(knob):
     before, after = made(), made(amend(tiny(), [knob]))
-    assert not {one.fingerprint() for one in before if one.pool} & {one.fingerprint() for one in after if one.pool}
+    assert not {one.fingerprint for one in before if one.pool} & {one.fingerprint for one in after if one.pool}
 
 
 def test_what_does_not_decide_the_result_changes_no_fingerprint_and_a_pool_that_grew_does():
     before, after = made(), made(amend(tiny(), ["report.pictures=3", "plan.cpus=9", "where=here"]))
-    assert [one.fingerprint() for one in before] == [one.fingerprint() for one in after]
-    assert before[1].fingerprint("a") != before[1].fingerprint("b")
+    assert [one.fingerprint for one in before] == [one.fingerprint for one in after]
+    for what in ("contents", "data"):
+        assert len({replace(before[1], **{what: told}).fingerprint for told in ("", "a", "b")}) == 3
+
+
+def test_other_data_is_another_protocol_of_the_same_model_and_another_pool_is_another_model():
+    one = made()[1]
+    assert replace(one, data="a").protocol != replace(one, data="b").protocol
+    assert replace(one, data="a").model == replace(one, data="b").model
+    assert replace(one, contents="a").model != replace(one, contents="b").model
 
 
 def test_only_what_all_methods_share_is_the_protocol():
@@ -130,7 +139,7 @@ def test_a_knob_that_the_matrix_sets_is_refused(word):
 
 def test_two_names_of_the_same_choice_are_two_cells():
     same = {"random": {"pool": "frames"}, "full data": {"pool": "frames", "selection": {"method": "random"}, "budgets": ["0.1"]}}
-    assert len({one.fingerprint() for one in made(methods=same)}) == len(made(methods=same))
+    assert len({one.fingerprint for one in made(methods=same)}) == len(made(methods=same))
 
 
 def test_a_pre_training_by_name_is_all_its_knobs():

@@ -61,30 +61,75 @@ def test_a_board_says_in_how_many_cells_test_images_were_seen_before_and_the_wor
     assert board([replace(one, twins=3) for one in rows]).caution.startswith(told + " Up to 3")
 
 
-def test_the_difference_is_the_mean_over_seeds_and_its_interval_that_of_student_written_out():
+def iou(some):
+    return scores.mean_iou(some.counts.sum(0))
+
+
+def test_of_seeds_that_test_on_images_of_their_own_only_the_spread_between_seeds_counts():
     first, second = ([marks(quality, seed) for seed in range(3)] for quality in (0.6, 0.55))
-    plain = [scores.mean_iou(a.counts.sum(0)) - scores.mean_iou(b.counts.sum(0)) for a, b in zip(first, second, strict=True)]
+    plain = [iou(a) - iou(b) for a, b in zip(first, second, strict=True)]
+    found = scores.contrast(first, second)
+    expected = stats.ttest_1samp(plain, 0)
+    assert found.difference == pytest.approx(np.mean(plain))
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=0.2)
+    assert found.p == pytest.approx(expected.pvalue, rel=0.3)
+    assert (found.ahead, found.seeds) == (3, 3)
+
+
+def test_what_seeds_share_of_their_images_is_the_covariance_of_their_differences_and_each_variance_has_its_own_quantile():
+    """Against draws of images one by one, and Cochran's and Cox's formula written out."""
+    names = marks(0.5).names
+    first, second = ([marks(quality, seed)._replace(names=names) for seed in range(3)] for quality in (0.6, 0.55))
+    plain = [iou(a) - iou(b) for a, b in zip(first, second, strict=True)]
     rng, drawn = np.random.default_rng(1), []
     for _ in range(4000):
-        one = []
-        for a, b in zip(first, second, strict=True):
-            images = rng.integers(IMAGES, size=IMAGES)
-            one.append(scores.mean_iou(a.counts[images].sum(0)) - scores.mean_iou(b.counts[images].sum(0)))
-        drawn.append(np.mean(one))
-    seeds, images = np.var(plain, ddof=1) / 3, np.var(drawn)
+        images = rng.integers(IMAGES, size=IMAGES)
+        drawn.append([iou(a._replace(counts=a.counts[images])) - iou(b._replace(counts=b.counts[images]))
+                      for a, b in zip(first, second, strict=True)])  # fmt: skip
+    pairs = np.cov(np.array(drawn).T)[np.triu_indices(3, 1)]
     found = scores.contrast(first, second)
-    assert found.difference == pytest.approx(np.mean(plain))
-    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 2, np.mean(plain), (seeds + images) ** 0.5), abs=0.01)
-    assert found.p == pytest.approx(2 * stats.t.sf(np.mean(plain) / (seeds + images) ** 0.5, 2), rel=0.1)
-    assert (found.ahead, found.seeds) == (3, 3)
+    (between, freedom), (shared, many) = found.variances
+    assert (between, freedom, many) == (pytest.approx(np.var(plain, ddof=1) / 3), 2, IMAGES - 1)
+    assert shared == pytest.approx(max(pairs.mean(), 0), rel=0.3, abs=2e-6)
+    for level in (0.05, found.p):
+        weighed = (between * stats.t.isf(level / 2, 2) + shared * stats.t.isf(level / 2, IMAGES - 1)) / (between + shared)
+        reach = weighed * (between + shared) ** 0.5
+        assert reach == pytest.approx(found.high - found.difference if level == 0.05 else abs(found.difference))
+
+
+def test_the_smallest_difference_is_the_one_that_is_told_four_times_in_five():
+    rng = np.random.default_rng(0)
+    for between, shared, level in ((1e-4, 0.0, 0.05), (1e-4, 3e-4, 0.05), (1e-4, 1e-4, 0.002)):
+        told = scores.least(((between, 2), (shared, 56)), level)
+        means = told + rng.normal(0, (between + shared) ** 0.5, 3000)
+        seen = between * rng.chisquare(2, 3000) / 2
+        found = [abs(mean) > scores.reaching(level, ((one, 2), (shared, 56))) for mean, one in zip(means, seen, strict=True)]
+        assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+
+
+def test_of_seeds_alone_the_smallest_difference_is_that_of_the_noncentral_t():
+    told = scores.least(((1e-4, 2), (0.0, 56)), 0.01)
+    assert stats.nct.sf(stats.t.isf(0.005, 2), 2, told / 0.01) == pytest.approx(0.8, abs=0.005)
+
+
+def test_a_board_tells_what_it_could_not_have_told():
+    rows = standings.standings(full_board())
+    told = standings.least(rows)
+    found = [one.contrast for row in rows for one in row.over.values()]
+    assert (told.comparisons, told.seeds) == (len(found), 3)
+    every = [scores.least(one.variances, 0.05 / len(found)) for one in found]
+    assert min(every) < told.difference < max(every)
+    sentence = f"a difference below {told.difference:.2f} could hardly have been told by 3 seeds and {len(found)} comparisons"
+    assert sentence in " ".join(study("s", [full_board()]).said())
+    assert sentence in page(study("s", [full_board()])).words()
+    assert standings.least(standings.standings(board([entry()]))) is None
 
 
 def test_images_that_all_seeds_are_tested_on_are_drawn_for_all_at_once():
     """Three copies of one pair: no seed differs, and three looks at the same images are worth one."""
     one, other = marks(0.6), marks(0.55, 1)._replace(names=marks(0.6).names)
     alone, thrice = scores.contrast([one], [other]), scores.contrast([one] * 3, [other] * 3)
-    reaches = [(found.high - found.difference) / stats.t.ppf(0.975, freedom) for found, freedom in ((alone, IMAGES - 1), (thrice, 2))]
-    assert reaches[0] == pytest.approx(reaches[1])
+    assert thrice.high - thrice.difference == pytest.approx(alone.high - alone.difference)
 
 
 def test_a_contrast_turned_round_is_its_own_mirror():
@@ -127,6 +172,12 @@ def test_networks_on_other_images_are_not_compared():
         scores.contrast([marks(0.5, 0)], [marks(0.5, 1)])
     with pytest.raises(ValueError, match="different test images"):
         scores.contrast([], [])
+
+
+@pytest.mark.parametrize("strange", [float("nan"), -0.1, 1.1])
+def test_what_is_no_p_value_is_not_corrected(strange):
+    with pytest.raises(ValueError, match=rf"1 of 3 p-values are no numbers from 0 to 1, the first is {strange}"):
+        scores.holm([0.001, strange, 0.02])
 
 
 @settings(deadline=None)

@@ -28,9 +28,10 @@ __all__ = [
 def pairs(uri: str, test_share: float, seed: int, limit: int = 0) -> Split:
     """The pairs of the folder `uri` in two parts; the test part holds round(test_share * pairs), at least one.
 
-    Who is drawn by `limit` (0: all) depends on (seed, name), and who is tested on (seed, bytes of the image): never on the order of the
-    files. Byte-identical images stay on one side, and so does a patient, video or centre where an index.csv names these: the test part
-    may be larger by one of them. Lists (train.txt, test.txt or val.txt) are followed where there are any.
+    Who is tested depends on (seed, bytes of the image), and who is drawn by `limit` (0: all) to train on (seed, name): never on the order
+    of the files. A limit takes no image from the test part, as to be tested on costs little. Byte-identical images stay on one side, and
+    so does a patient, video or centre where an index.csv names these: the test part may be larger by one of them. Lists (train.txt,
+    test.txt or val.txt) are followed where there are any.
     FileNotFoundError or ValueError, one sentence, for a bad folder, too few pairs, a picture without a partner or of another size.
     """
     return chosen(EvaluateConfig.model_construct(uri=uri, test_share=test_share, limit=limit), seed)
@@ -41,20 +42,20 @@ def chosen(config: EvaluateConfig, seed: int) -> Split:
 
     Errors as of `pairs`, and where a known set has not the published counts.
     """
-    drawn = splits.drawn(listed(config.uri, config.dataset, config.pairs), seed, config.limit)
-    check_sizes(drawn)
+    found = listed(config.uri, config.dataset, config.pairs)
+    check_sizes(found)
     if config.test_groups:
-        made = splits.by_groups(drawn, config.test_groups, config.train_groups)
-    elif any(pair.part for pair in drawn):
-        made = splits.by_part(drawn)
+        made = splits.by_groups(found, config.test_groups, config.train_groups)
+    elif any(pair.part for pair in found):
+        made = splits.by_part(found)
     else:
-        made = by_content(drawn, config, seed)
+        made = by_content(found, config, seed)
     if not made.train or not made.test:
         raise ValueError(
-            f"evaluate.uri={config.uri} gives {len(made.train)} images to train on and {len(made.test)} to test on "
-            f"(limit={config.limit}); one of each is the least"
+            f"evaluate.uri={config.uri} gives {len(made.train)} images to train on and {len(made.test)} to test on; "
+            "one of each is the least"
         )
-    return made._replace(classes=classes(config.uri, config.dataset))
+    return made._replace(train=splits.drawn(made.train, seed, config.limit), classes=classes(config.uri, config.dataset))
 
 
 def check_place(config: EvaluateConfig) -> None:
@@ -67,24 +68,25 @@ def check_place(config: EvaluateConfig) -> None:
         raise FileNotFoundError(f"evaluate.uri={config.uri!r} is no {'file' if config.dataset == 'coco' else 'folder'}{source}")
 
 
-def by_content(drawn: list[Pair], config: EvaluateConfig, seed: int) -> Split:
+def by_content(found: list[Pair], config: EvaluateConfig, seed: int) -> Split:
     try:
-        return splits.by_content(drawn, config.test_share, seed)
+        return splits.by_content(found, config.test_share, seed)
     except ValueError as error:
-        raise ValueError(
-            f"evaluate.uri={config.uri} has {error} (limit={config.limit}); one to train on and one to test on are the least"
-        ) from error
+        raise ValueError(f"evaluate.uri={config.uri} has {error}; one to train on and one to test on are the least") from error
 
 
 def listed(uri: str, dataset: str = "folder", expected: int = 0) -> list[Pair]:
-    """Every pair of a folder, a COCO file or a known set, checked against `expected` or, where that is 0, what was published."""
+    """Every pair of a folder, a COCO file or a known set, checked against `expected` and what was published.
+
+    Where `expected` pairs are named a known set may hold fewer of anything than was published, and more of nothing.
+    """
     found = every(uri, dataset)
     if twice := [name for name, count in Counter(pair.name for pair in found).items() if count > 1]:
         raise ValueError(f"evaluate.uri={uri} has {len(twice)} names that more than one image bears, the first is {twice[0]}")
     if expected and len(found) != expected:
         raise ValueError(f"evaluate.uri={uri} has {len(found):,} pairs, evaluate.pairs={expected:,} were expected")
-    if dataset in SETS and not expected:
-        published.check(dataset, found, uri)
+    if dataset in SETS:
+        published.check(dataset, found, uri, part=bool(expected))
     return found
 
 

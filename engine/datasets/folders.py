@@ -8,6 +8,7 @@ from engine.datasets.pair import Pair
 from engine.datasets.pixels import ENDINGS, is_picture
 
 GROUPS = ("patient", "patient_id", "case", "video", "video_id", "sequence", "sequence_id", "centre", "center", "group")  # the finest first
+UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".aria2")  # endings of what browsers and downloaders have not finished
 TESTED = ("test.txt", "val.txt")  # the list of a set without its own test part is its validation list
 
 
@@ -40,7 +41,18 @@ def matched(root: Path, knob: str = "evaluate.uri") -> list[Pair]:
 
 def beside(images: Path, masks: Path, bare: Callable[[str], str] = str, knob: str = "evaluate.uri") -> list[Pair]:
     """The pictures of one folder with those of another; `bare` makes of a mask's stem its image's. ValueError as in `matched`."""
+    refuse_unfinished(images, masks, f"{knob}={images.parent}")
     return paired(by_stem(images), by_stem(masks, bare), f"{knob}={images.parent}", images.name)
+
+
+def refuse_unfinished(images: Path, masks: Path, where: str) -> None:
+    """ValueError for what a download leaves of files that it did not finish: lacking on both sides, they would leave no gap."""
+    left = {part: [path for path in sorted(part.iterdir()) if path.suffix.lower() in UNFINISHED] for part in (images, masks)}
+    if both := [path for paths in left.values() for path in paths if not path.with_suffix("").is_file()]:
+        counts = " and ".join(
+            f"{len(paths)} beside {sum(map(is_picture, part.iterdir()))} pictures in {part.name}/" for part, paths in left.items()
+        )
+        raise ValueError(f"{where}: downloads were not finished, {counts}; the first is {both[0]}")
 
 
 def paired(images: Mapping[str, Path], masks: Mapping[str, Path], where: str, folder: str) -> list[Pair]:

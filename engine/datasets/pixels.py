@@ -1,6 +1,7 @@
 """Pictures of a data set as arrays: read whole or refused, never turned, stretched to squares."""
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from PIL import Image
 ENDINGS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # how JPEG and PNG begin, and what stands at or near the end of a whole file
 TAIL = 1024  # bytes
+HOLE = 1024  # bytes: our choice, downloaders write in blocks of four times as many
 TIFFS = (b"II*\x00", b"MM\x00*")  # how a TIFF begins: with the order of its bytes
 
 
@@ -39,6 +41,34 @@ def require_whole(path: Path) -> None:
         raise ValueError(f"{path} is empty: was its download interrupted?")
     if not ends or announced(path, head, size) > size:
         raise ValueError(f"{path} cannot be decoded, it breaks off after {size:,} bytes: was its download interrupted?")
+
+
+def holed(path: Path) -> str:
+    """The sentence about a JPEG of whose pixels a part was never written, as downloads in several parts leave it; "" for anything else.
+
+    Decoders read one with a warning that Python is not told. HOLE bytes of 0 are no pixels, unless the commonest code of its tables
+    begins with zeros and ends a block: then a black border is written so, and the picture passes. Reads the file and decodes nothing.
+    """
+    with path.open("rb") as file:
+        if file.read(2) != b"\xff\xd8":
+            return ""
+        data = file.read()
+    at, ends = 0, False
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        length = int.from_bytes(data[at + 2 : at + 4])
+        if data[at + 1] == 0xC4:
+            ends |= any(kind >= 0x10 and first == 0 for kind, first in tables(data[at + 4 : at + 2 + length]))
+        at += 2 + length
+    hole = data.find(bytes(HOLE), at)
+    told = f"{path} holds nothing from byte {hole + 2:,} on for {HOLE:,} bytes at least: was its download interrupted?"
+    return told * (hole > 0 and not ends)
+
+
+def tables(segment: bytes) -> Iterator[tuple[int, int]]:
+    """Of every Huffman table of a segment its kind, 16 and more for what follows a block's first number, and what its zeros stand for."""
+    while len(segment) > 17:
+        yield segment[0], segment[17]
+        segment = segment[17 + sum(segment[1:17]) :]
 
 
 def announced(path: Path, head: bytes, size: int) -> int:

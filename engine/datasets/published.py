@@ -145,18 +145,31 @@ def found(pairs: Sequence[Pair], classes: Sequence[str] = ()) -> dict[str, int]:
     return counts
 
 
-def check(name: str, pairs: list[Pair], uri: str) -> None:
-    """ValueError, one sentence, where counts are not those published."""
+def check(name: str, pairs: list[Pair], uri: str, part: bool = False) -> None:
+    """ValueError, one sentence, where counts are not those published, or of a part of the set where one is larger."""
     told, have = SETS[name], found(pairs, SETS[name].classes)
     wrong = [what for what, count in told.published.items() if have.get(what, 0) != count]
+    if part:
+        wrong = [what for what in wrong if have.get(what, 0) > told.published[what] and what not in told.recalled]
     if not wrong:
         return
     lines = [f"{have.get(what, 0):,} {what} instead of {told.published[what]:,}{told.memory(what)}" for what in wrong]
     lacks = "; ".join(filter(None, (bereft(what, told, pairs) for what in wrong)))
     raise ValueError(
-        f"evaluate.uri={uri} is not {told.title} as published: {', '.join(lines)}{f' ({lacks})' * bool(lacks)}{guess(name, len(pairs))}. "
-        f"Was its download interrupted? It is to be had at {told.source}; evaluate.pairs={len(pairs)} takes what is there"
+        f"evaluate.uri={uri} is not {told.title} as published: {', '.join(lines)}{f' ({lacks})' * bool(lacks)}{advice(name, pairs, uri)}"
     )
+
+
+def advice(name: str, pairs: Sequence[Pair], uri: str) -> str:
+    """What to do where counts differ: name the set that the folder looks like; else look at the download, or take what is there."""
+    count, told = len(pairs), SETS[name]
+    root = Path(uri.removeprefix("file://")).expanduser()
+    if others := [other for other in others_near(name, count) if laid(other, root)]:
+        sets = " or ".join(f"{SETS[other].title} has ({SETS[other].published['pairs']:,})" for other in others)
+        return f"; about as many pairs as {sets}: evaluate.dataset={' or '.join(others)}"
+    if count > told.published.get("pairs", count):
+        return f". A part of it has no more; it is to be had at {told.source}, and evaluate.dataset=folder takes any images/ and masks/"
+    return f". Was its download interrupted? It is to be had at {told.source}; evaluate.pairs={count} takes what is there"
 
 
 def bereft(what: str, told: DataSet, pairs: Sequence[Pair]) -> str:
@@ -174,13 +187,10 @@ def near(count: int) -> list[str]:
     return sorted((name for name, gap in gaps.items() if gap <= NEAR * SETS[name].published.get("pairs", 0)), key=lambda name: gaps[name])
 
 
-def guess(name: str, count: int) -> str:
-    """Which other sets have about so many pairs; "" where the one meant is as near as any."""
+def others_near(name: str, count: int) -> list[str]:
+    """Which other sets have about so many pairs; none where the one meant is as near as any."""
     others = near(count)
-    if name in others and others[0] == name:
-        return ""
-    told = " or ".join(f"{SETS[other].title} has ({SETS[other].published['pairs']:,})" for other in others if other != name)
-    return f"; about as many pairs as {told}" if told else ""
+    return [] if others[:1] == [name] else [other for other in others if other != name]
 
 
 def likely(root: Path) -> list[tuple[str, str]]:

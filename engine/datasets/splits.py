@@ -17,10 +17,10 @@ def digest(seed: int, content: bytes) -> str:
     return hashlib.sha256(f"{seed}:".encode() + content).hexdigest()
 
 
-def drawn(pairs: Sequence[Pair], seed: int, limit: int) -> list[Pair]:
+def drawn(pairs: Sequence[Pair], seed: int, limit: int) -> tuple[Pair, ...]:
     """At most `limit` pairs (0: all) by (seed, name): what is drawn stays when the limit grows."""
     found = sorted(pairs, key=lambda pair: digest(seed, pair.name.encode()))
-    return sorted(found[:limit] if limit else found)
+    return tuple(sorted(found[:limit] if limit else found))
 
 
 def by_groups(pairs: Sequence[Pair], test: Groups, train: Groups) -> Split:

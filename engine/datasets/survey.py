@@ -1,5 +1,6 @@
 """Every mask of a set looked into before anything is trained: what cannot be used, which classes there are, whether masks agree."""
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,9 @@ import numpy as np
 
 from engine.datasets import masks
 from engine.datasets.pair import IGNORE, Pair, Split, image_of, masks_of, misfit, truth
+from engine.datasets.pixels import holed
 
+log = logging.getLogger("jobs.datasets")
 Stamp = tuple[tuple[int, int], ...]
 KEPT = 2**17  # pairs whose look is remembered, a hundred bytes each: every network of a comparison asks for the same ones
 THREADS = min(8, os.cpu_count() or 1)  # decoding leaves Python free
@@ -41,7 +44,7 @@ def stamp(path: Path) -> tuple[int, int]:
 def looked(pair: Pair, stamps: Stamp) -> Look:
     del stamps  # a part of the key
     try:
-        if wrong := misfit(pair):
+        if wrong := misfit(pair) or holed(pair.image):
             return Look(fault=wrong)
         if pair.coding != "binary":
             return Look(numbered(truth(pair)))
@@ -63,7 +66,8 @@ def looks(some: Sequence[Pair]) -> list[Look]:
 def check(split: Split) -> None:
     """ValueError, one sentence, where a pair of either part cannot be used, or masks of one class do not agree; decodes every mask.
 
-    So a mask that breaks off costs seconds, not the fine-tuning before its turn to be tested on.
+    So a mask that breaks off costs seconds, not the fine-tuning before its turn to be tested on. Masks that are foreground everywhere are
+    legal, and a warning.
     """
     every = (*split.train, *split.test)
     found = looks(every)
@@ -72,6 +76,8 @@ def check(split: Split) -> None:
         raise ValueError(f"{len(faults)} of {len(every)} pairs cannot be used, {len(every) - len(faults)} can; the first: {faults[0]}")
     if told := discord(every, found):
         raise ValueError(told)
+    if full := [pair for pair, one in zip(every, found, strict=True) if one.numbers == {1}]:
+        log.warning("%d of %d masks are foreground everywhere, the first is %s: are they masks?", len(full), len(every), full[0].mask)
 
 
 def strange(pair: Pair, found: Look, classes: int) -> str:

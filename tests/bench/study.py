@@ -9,17 +9,30 @@
 
 No image is in the pool and tested on: a third of Kvasir-SEG, by a hash of the name, and a third of PolypGen's centres C1 to C4 go
 into the pool, a folder for each; tested are the rest of Kvasir-SEG and the centres C5 and C6. One scorer, that of the crops, serves both
-stores, so that difficulties compare.
+stores, so that difficulties compare. What came of it, and its picture, are kept beside the README, whose table a test compares:
+
+    python -m tests.bench.study results STORE           # docs/benchmark.csv and docs/benchmark.png of the newest rows of a store
+    python -m tests.bench.study picture                 # the picture anew, by the file
 """
 
 import csv
 import hashlib
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from engine import simulate
+import matplotlib.pyplot as plt
+import numpy as np
 
+from engine import simulate
+from engine.entries import FULL
+from engine.standings import standings
+from engine.store import PatchStore
+from jobs import results
+
+DOCS = Path(__file__).parents[2] / "docs"
+TABLE, PICTURE = DOCS / "benchmark.csv", DOCS / "benchmark.png"
 CENTRES = ("C1", "C2", "C3", "C4")
 CLIPS = ("colonoscopy_polyp1.mp4", "gi_endoscopy_albuspeter_test.avi")
 
@@ -57,8 +70,48 @@ def simulated(made: Path, clips: int = 40) -> None:
     simulate.write_clips(made / "pool", made / "truth", clips, seconds=10.0)
 
 
+def results_of(uri: str) -> Iterator[dict[str, str]]:
+    """A row for each data set, method and budget of the matrices in a store: mean mIoU and half of its 95 % interval over seeds."""
+    store = PatchStore(uri)
+    commits = {(row["dataset"], row["method"], row["budget"]): row["commit"] for row in store.results().to_pylist()}
+    for board in (board for study in results.studies(store) for board in study.boards):
+        for one in standings(board):
+            mean, low, high = one.miou
+            told = {"dataset": board.dataset, "method": one.method, "budget": f"{one.budget:g}", "miou": f"{mean:.3f}"}
+            spread = {"half": f"{max(high - mean, mean - low):.3f}", "seeds": str(one.seeds)}
+            yield told | spread | {"commit": commits[board.dataset, one.method, one.budget]}
+
+
+def picture(rows: Sequence[dict[str, str]], path: Path) -> None:
+    """Every method at every budget with its interval, a panel for each data set, beside the line of all data."""
+    sets = list(dict.fromkeys(row["dataset"] for row in rows))
+    _, panels = plt.subplots(1, len(sets), figsize=(11, 5), sharey=True, layout="constrained")
+    for name, panel in zip(sets, np.atleast_1d(panels), strict=True):
+        mine = [row for row in rows if row["dataset"] == name]
+        labels = [f"{row['method']} {float(row['budget']):.0%}" if 0 < float(row["budget"]) < 1 else row["method"] for row in mine]
+        means, halves = ([float(row[column]) for row in mine] for column in ("miou", "half"))
+        panel.errorbar(means, labels, xerr=halves, fmt="o", color="#222222", ecolor="#bbbbbb", markersize=5)
+        panel.axvline(next(mean for mean, row in zip(means, mine, strict=True) if row["method"] == FULL), linestyle=":", color="#117766")
+        panel.set_xlabel(f"mIoU on {name}, 95 % intervals over {mine[0]['seeds']} seeds")
+        panel.spines[["top", "right"]].set_visible(False)
+    plt.savefig(path, dpi=100)
+
+
+def kept() -> list[dict[str, str]]:
+    with TABLE.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
+    if sys.argv[1:2] == ["results"]:
+        with TABLE.open("w", newline="") as lines:
+            rows = list(results_of(sys.argv[2]))
+            writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    if sys.argv[1] in ("results", "picture"):
+        picture(kept(), PICTURE)
+    elif len(sys.argv) == 3:
         real(Path(sys.argv[1]), Path(sys.argv[2]))
     else:
         simulated(Path(sys.argv[1]))
