@@ -261,7 +261,7 @@ def least(variances: Variances, level: float, power: float = 0.8) -> float:
         middle = (low + high) / 2
         found = float((norm.sf((needed - middle) / error) + norm.cdf((-needed - middle) / error)).mean())
         low, high = (middle, high) if found < power else (low, middle)
-    return high
+    return float(high)
 
 
 def pooled(marks: Marks) -> float:
