@@ -8,15 +8,18 @@ import tempfile
 import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from engine import tracking
 from engine.flow import submission
 from engine.knobs import amend
-from jobs import needs, submit
+from engine.store import PatchStore, WriteRows
+from jobs import choose, needs, pretrain, retrain, submit
 from jobs.__main__ import main, parse
 from jobs.recipes import cluster, tiny
+from tests import rows
 from tests.raylets import TOKEN, Cluster
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,6 +80,63 @@ def test_who_asks_for_a_running_id_follows_it(asking):
     said = []
     assert submission.follow(client, "waits", said.append) == 7
     assert "".join(said).count("done\n") == 1
+
+
+def chosen(folder):
+    """Settings of a store that holds two selections, and their ids, the older first."""
+    knobs = [
+        f"store.uri={folder}/store",
+        "where=here",
+        "selection.method=random",
+        "selection.unit=patches",
+        "pretrain.epochs=2",
+        "pretrain.batch=2",
+    ]
+    config = amend(tiny(), [*knobs, "selection.budget=8"])
+    store = PatchStore(config.store.uri)
+    store.create(rows.WIDTH)
+    written = WriteRows(store.uri)(rows.scored("a" * 32, frames=6))
+    store.commit(pa.concat_tables(written), rows.videos("a" * 32), rows.STAMP)
+    for budget in (8, 12):
+        choose.run(amend(config, [f"selection.budget={budget}"]))
+    ids = store.open("selections").to_table(columns=["selection_id", "budget"]).to_pylist()
+    return config, *(next(one["selection_id"] for one in ids if one["budget"] == budget) for budget in (8, 12))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_training_again_runs_once_on_the_cluster_is_followed_and_is_left_when_it_fails(asking, tmp_path, caplog):
+    caplog.set_level("INFO")
+    config, older, newer = chosen(tmp_path)
+    before, asked = set(on_server()), retrain.request(config, older)
+    assert submission.begin(submission.server(), asked)  # by a watcher that was killed while it followed
+    retrain.begin(config, older, tries=2)
+    assert {one: state for one, state in on_server().items() if one not in before} == {asked.id: "SUCCEEDED"}
+    assert PatchStore(config.store.uri).holds(pretrain.model(config, older))
+    assert not PatchStore(config.store.uri).holds(pretrain.model(config, newer))  # which the job pretrain would take unasked
+    assert f"{asked.id} runs already" in caplog.text
+    assert "pre-training" in caplog.text.partition("runs already")[2]  # what it writes there
+    lost = retrain.request(config, "no-selection").id
+    for attempt in (1, 2):
+        with pytest.raises(RuntimeError, match=r"ended with code 1; its log there tells why"):
+            retrain.begin(config, "no-selection", tries=2)
+        assert len([one for one in on_server() if one.startswith(lost)]) == attempt
+    with pytest.raises(RuntimeError, match="failed 2 times on the cluster and is not begun again"):
+        retrain.begin(config, "no-selection", tries=2)
+    assert len([one for one in on_server() if one.startswith(lost)]) == 2
+
+
+def test_training_again_is_asked_for_by_all_that_it_depends_on_and_by_no_knob_of_watching(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = amend(tiny(), ["store.uri=store", "pretrain.epochs=3", "watch.selections=random:0.5", "watch.retrain=true"])
+    asked = retrain.request(config, "random-1")
+    assert asked.id == retrain.request(amend(config, ["watch.port=9000"]), "random-1").id
+    others = {retrain.request(amend(config, ["pretrain.epochs=4"]), "random-1").id, retrain.request(config, "random-2").id}
+    assert len(others | {asked.id}) == 3
+    job, made, subject = parse(shlex.split(asked.entrypoint)[1:])
+    assert (job, subject, made.selection.named, made.store.uri) == ("pretrain", [], "random-1", f"{tmp_path}/store")
+    assert made.pretrain == config.pretrain
+    assert pretrain.model(made, "random-1") == pretrain.model(config, "random-1")
 
 
 def carried_out(name, entrypoint):

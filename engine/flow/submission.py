@@ -53,10 +53,19 @@ def server() -> Any:
         raise OSError(f"what answers at {at} is no job server of Ray: {' '.join(str(error).split())[:200]}") from error
 
 
+def asked() -> str:
+    return os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
+
+
+def is_named() -> bool:
+    """Whether RAY_ADDRESS names a job server; it may also name a cluster to join, or be empty."""
+    parts = urlsplit(asked())
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 def address() -> str:
-    at = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
-    parts = urlsplit(at)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    at = asked()
+    if not is_named():
         raise ValueError(f"RAY_ADDRESS={at!r} is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265")
     return at.rstrip("/")
 
