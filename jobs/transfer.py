@@ -10,7 +10,6 @@ from engine.config import Config
 from engine.monitor import TITLES, Monitor, choose, mean_ranks, title, within
 from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
-from engine.store import PatchStore
 from engine.trails import FULL, HINDSIGHT, NONE, Choice, Gap, Trail
 from jobs import evaluate, looks, named, pretrain
 from jobs.evaluate import Contender
