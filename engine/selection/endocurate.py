@@ -32,7 +32,7 @@ from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
 from engine.pool import Clustering, Pool, Rows, rising
 from engine.selection.budgets import Budget, Order
-from engine.selection.likeness import clustered, compared
+from engine.selection.clustering import clustered, compared
 from engine.selection.spread import Run
 from engine.theory import recommendation
 from engine.theory.recommendation import Advice

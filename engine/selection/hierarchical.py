@@ -10,7 +10,7 @@ from engine import clusters
 from engine.config import SelectionConfig
 from engine.pool import Block, Held, Part, Pool, Rows, Vectors, mixed
 from engine.selection.budgets import Budget, Order, most
-from engine.selection.likeness import cluster_count
+from engine.selection.clustering import cluster_count
 from engine.selection.spread import Run
 
 ROUNDS = 10  # of resampling, as in the original
