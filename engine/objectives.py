@@ -50,15 +50,7 @@ class Rebuild:
 
     def sheet(self, run: mae.MAE, seen: Sequence[Any]) -> Picture:
         """The view, what is left visible of it, and what the model makes of that, in (b * side, 3 * side, 3)."""
-        images, noise = batch_of(run, seen)
-        _, prediction, mask = run(images, noise)
-        if self.config.mae.norm_pix:  # back from what every token's own mean and deviation left
-            tokens = mae.patchify(images, self.config.mae.token)
-            prediction = prediction * (tokens.var(-1, keepdim=True) + 1e-6).sqrt() + tokens.mean(-1, keepdim=True)
-        removed = mae.unpatchify(mask[..., None].expand_as(prediction), self.config.mae.token)
-        rebuilt = torch.where(removed > 0, mae.unpatchify(prediction.float(), self.config.mae.token), images)
-        rows = torch.cat([images, torch.where(removed > 0, 0.0, images), rebuilt], dim=3)
-        return as_pixels(rows).reshape(-1, rows.shape[3], 3)
+        return np.concatenate(list(pictured(run, *batch_of(run, seen))))
 
 
 @dataclass(frozen=True)
@@ -162,6 +154,18 @@ def batch_of(run: Any, seen: Sequence[tuple[Picture, NDArray[np.float32]]]) -> t
 
 def device_of(run: nn.Module) -> str:
     return next(run.parameters()).device.type
+
+
+def pictured(model: mae.MAE, images: Tensor, noise: Tensor) -> Picture:
+    """Each image, what is left visible of it, and what the model makes of that, side by side: (B, side, 3 * side, 3)."""
+    token = model.config.token
+    _, prediction, mask = model(images, noise)
+    if model.config.norm_pix:  # back from what every token's own mean and deviation left
+        tokens = mae.patchify(images, token)
+        prediction = prediction * (tokens.var(-1, keepdim=True) + 1e-6).sqrt() + tokens.mean(-1, keepdim=True)
+    removed = mae.unpatchify(mask[..., None].expand_as(prediction), token) > 0
+    rebuilt = torch.where(removed, mae.unpatchify(prediction.float(), token), images)
+    return as_pixels(torch.cat([images, torch.where(removed, 0.0, images), rebuilt], dim=3))
 
 
 def as_pixels(images: Tensor) -> Picture:
