@@ -66,13 +66,13 @@ choosing and training
     finetune     trains a segmenter by a recipe
     geometry     features without labels: distances, directions, ranks, and scores of that
     probes       features with labels: linear probe, neighbours, LogME, LEEP, H-score
-    transfer     robustness, its baselines by name, and how a choice by them is judged
+    transfer     robustness, and its baselines, by name
     targets      target images in two views, and what an encoder makes of them
     monitor      looks at an encoder in training, and says when it has been enough
     scores       mIoU, Dice and the like from counts of pixels, HD95 from outlines, and their intervals
     evaluate     fine-tunes a segmenter and measures it
     released     scores that others released of pre-training at many lengths
-    stopping     rules of when to stop pre-training, and what they are worth
+    stopping     rules of when to stop pre-training, and what a choice by them is worth
     frontier     the least regret that any rule could reach for so many epochs
     foresight    our rule: how long to pre-train, learnt on other data sets
 around

@@ -4,6 +4,7 @@ S setups, L lengths. The rules are those that need no experience: a fixed length
 which see a curve of robustness, lower being better. Rules that learn are in foresight, what any rule could reach in frontier.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,14 +35,37 @@ class Worth:
 
 
 def ratios(performance: np.ndarray) -> np.ndarray:
-    """TIS of every length: performance (..., L) over the best of its row, 0 to 1 (arXiv 2410.18677; the ratio is METHODS.md's reading)."""
-    return np.asarray(performance / performance.max(axis=-1, keepdims=True))
+    """TIS of every length: performance (..., L) over the best of its row, 0 to 1 (arXiv 2410.18677; the ratio is METHODS.md's reading).
+
+    1 where all are 0. A random choice has .98, so `regrets` stand beside.
+    """
+    best = performance.max(axis=-1, keepdims=True)
+    return np.asarray(np.where(best > 0, performance / np.where(best > 0, best, 1), 1.0))
 
 
 def regrets(performance: np.ndarray) -> np.ndarray:
     """Min-max regret of every length (..., L): 0 for the best of its row, 1 for the worst, and 0 where all are alike."""
     best, worst = performance.max(axis=-1, keepdims=True), performance.min(axis=-1, keepdims=True)
     return np.asarray((best - performance) / np.where(best > worst, best - worst, 1))
+
+
+def tis(performance: Sequence[float], chosen: int) -> float:
+    """That of one choice among checkpoints, by its place; ValueError for a place that is none, or what is no performance."""
+    return float(ratios(performances(performance, chosen))[chosen])
+
+
+def regret(performance: Sequence[float], chosen: int) -> float:
+    """The same of `regrets`."""
+    return float(regrets(performances(performance, chosen))[chosen])
+
+
+def performances(performance: Sequence[float], chosen: int) -> np.ndarray:
+    measured = np.asarray(performance, np.float64)
+    if not isinstance(chosen, int | np.integer) or not 0 <= chosen < len(measured):
+        raise ValueError(f"chosen={chosen} is none of {len(measured)} checkpoints, expected an index from 0")
+    if not (np.isfinite(measured).all() and (measured >= 0).all()):
+        raise ValueError(f"performance={list(performance)} must be numbers from 0, such as Dice")
+    return measured
 
 
 def at(stops: np.ndarray, lengths: np.ndarray) -> Stop:
