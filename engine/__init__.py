@@ -86,7 +86,7 @@ around
     entries      results of a matrix side by side, those that failed, and what may flatter them
     standings    what a matrix came to: methods at equal budget, over seeds and images, and what told so before
     published    what the papers report, to stand beside
-    boards       its tables and curves as numbers
+    boards       a matrix's tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
     tradeoffs    what rules of when to stop keep for the epochs that they take, as a picture
     pruning      the theory's figures as numbers, and what it says of a choice

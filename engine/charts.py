@@ -80,6 +80,13 @@ class Frame:
         return x, 100 - 100 * (point[1] - self.low) / (self.high - self.low)
 
 
+def better_up(values: Sequence[float], right: float, lower: bool) -> tuple[Frame, list[Tick]]:
+    """The frame of values over 0 to `right`, and its upright ticks, with the better end up: `lower` is better turns it upside down."""
+    rows = ticks(min(values), max(values))
+    frame = Frame(0, right, rows[-1], rows[0]) if lower else Frame(0, right, rows[0], rows[-1])
+    return frame, [Tick(100 - tick.at if lower else tick.at, tick.label) for tick in axis(rows, rows[0], rows[-1])]
+
+
 @dataclass(frozen=True)
 class Chart:
     """A line chart; `path` and `end` are places in its `Frame`."""

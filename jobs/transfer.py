@@ -7,10 +7,11 @@ from typing import Any, get_args
 
 from engine import cards, datasets, leaks, objectives, stopping, targets, tracking, transfer
 from engine.config import Config
+from engine.entries import NONE
 from engine.monitor import TITLES, Monitor, choose, mean_ranks, title, within
 from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
-from engine.trails import FULL, HINDSIGHT, NONE, Choice, Gap, Trail
+from engine.trails import FULL, HINDSIGHT, Choice, Gap, Trail
 from jobs import evaluate, looks, named, pretrain
 from jobs.evaluate import Contender
 from jobs.kept import Kept
