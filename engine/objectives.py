@@ -18,6 +18,7 @@ from engine.loader import Key
 from engine.models import TrainConfig
 
 Picture = NDArray[np.uint8]
+Trained = mae.MAE | simclr.SimCLR
 
 
 class Objective(Protocol):
@@ -110,7 +111,7 @@ def check(config: TrainConfig) -> None:
         simclr.known(config.simclr)
 
 
-def model(config: TrainConfig) -> mae.MAE | simclr.SimCLR:
+def model(config: TrainConfig) -> Trained:
     """What is trained: with the weights of config.checkpoint, else random ones by torch's seed; ValueError for one of another model."""
     if not config.checkpoint:
         return simclr.SimCLR(config.simclr) if config.architecture == "simclr" else mae.MAE(config.mae)
@@ -120,7 +121,7 @@ def model(config: TrainConfig) -> mae.MAE | simclr.SimCLR:
     return started
 
 
-def load(path: str, config: TrainConfig) -> mae.MAE | simclr.SimCLR:
+def load(path: str, config: TrainConfig) -> Trained:
     """The model of a checkpoint; FileNotFoundError where nothing is, ValueError where it is something else than `config` describes."""
     return simclr.load(path, config.simclr) if config.architecture == "simclr" else mae.load(path, config.mae)
 
@@ -130,7 +131,7 @@ def save(trained: nn.Module, uri: str) -> None:
     simclr.save(trained, uri) if isinstance(trained, simclr.SimCLR) else mae.save(trained, uri)  # type: ignore[arg-type]
 
 
-def fingerprint(trained: mae.MAE | simclr.SimCLR) -> str:
+def fingerprint(trained: Trained) -> str:
     """Twelve hex digits that change when any weight or setting does."""
     return simclr.fingerprint(trained) if isinstance(trained, simclr.SimCLR) else mae.fingerprint(trained)
 
