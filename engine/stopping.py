@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.released import Release, numbered
+from engine.released import Release, completed, numbered
 
 DRAWS = 4000  # of the bootstrap
 
@@ -129,8 +129,7 @@ def drawn(release: Release, seed: int = 0) -> Draws:
     rng = np.random.default_rng(seed)
     blocks = numbered(release.setups, ("dataset", "encoder", "scheme"))
     kinds, seeds = blocks.max() + 1, release.dice.shape[-1]
-    whole = np.where(np.isnan(release.dice), release.performance[..., None], release.dice)
-    performance = np.moveaxis(whole @ rng.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS).T / seeds, -1, 0)
+    performance = np.moveaxis(completed(release.dice) @ rng.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS).T / seeds, -1, 0)
     weights = rng.multinomial(kinds, np.full(kinds, 1 / kinds), DRAWS)[:, blocks].astype(float)
     return Draws(ratios(performance), regrets(performance), weights / weights.sum(axis=1, keepdims=True))
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 
 from engine import difficulty, mae, pictures, weights
+from engine.browser import sheets
 from engine.config import DifficultyConfig
 from engine.files import unreadable
 from engine.inference import inference
@@ -50,9 +51,7 @@ class Scorers:
 
         LookupError, in one sentence, where the patch or its scorer is not there.
         """
-        row = self.store.named([patch_id], ["scorer", "pixels"]).get(patch_id)
-        if row is None:
-            raise LookupError(f"the store has no patch {patch_id[:120]!r}")
+        row = sheets.one(self.store, patch_id, ["scorer", "pixels"])
         model = self.models.get(row["scorer"])
         if model is None:
             raise LookupError(f"the scorer {row['scorer']} of this patch lies not in the store, or is no masked autoencoder")
