@@ -53,6 +53,7 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def axis(values: Sequence[float], low: float, high: float) -> list[Tick]:
+    """Those of evenly spaced values that lie within low to high, as ticks."""
     step = values[1] - values[0] if len(values) > 1 else 1.0
     return [Tick(100 * (value - low) / (high - low), label(value, step)) for value in values if low <= value <= high]
 
@@ -133,6 +134,7 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 
 
 def line(points: Sequence[Point], frame: Frame) -> str:
+    """The path through points in a frame, as SVG; it breaks off where a value is not finite."""
     pieces, pen = [], "M"
     for point in points:
         if not math.isfinite(point[1]):

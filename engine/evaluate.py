@@ -23,6 +23,8 @@ from engine.segmenters import Segmenter, ViT, segmenter
 
 
 class Example(NamedTuple):
+    """A test image with its truth and what the network drew."""
+
     name: str
     iou: float  # of the foreground, the mean over its classes
     image: np.ndarray  # (H, W, 3) uint8 RGB, as stored

@@ -1,7 +1,7 @@
 """Train a segmenter on image and mask pairs: batches read ahead, crops and flips, an optimiser, its rate and a loss by recipe.
 
-The default recipe is mmsegmentation's dpt_vit-b16 (AdamW, linear warm-up, polynomial decay; METHODS.md section 3), for a U-Net too; one
-logit with binary cross-entropy is mmsegmentation's cross-entropy of two classes in other variables.
+The default recipe is mmsegmentation's dpt_vit-b16 (AdamW, linear warm-up, polynomial decay), for a U-Net too; one logit with binary
+cross-entropy is mmsegmentation's cross-entropy of two classes in other variables.
 """
 
 import math

@@ -100,6 +100,7 @@ def gathered(mine: Tensor) -> Tensor:
 
 
 def objective(config: TrainConfig) -> Objective:
+    """That of pretrain.architecture."""
     return Contrast(config) if config.architecture == "simclr" else Rebuild(config)
 
 

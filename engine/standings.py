@@ -83,6 +83,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Study:
+    """A matrix: its boards, and what proposing patches took."""
+
     name: str
     key: str  # changes with the matrix and its settings
     boards: tuple[Board, ...]
@@ -111,6 +113,7 @@ class Study:
 
 
 def study(name: str, boards: Iterable[Board], proposals: Mapping[str, float] | None = None) -> Study:
+    """The Study of some boards, its key a hash of the name and of what each board measures."""
     made = tuple(boards)
     key = hashlib.sha256("\n".join([name, *(f"{one.architecture} {one.dataset} {one.setting}" for one in made)]).encode()).hexdigest()[:12]
     return Study(name, f"{name}-{key}", made, proposals or {})

@@ -35,7 +35,7 @@ class Worth:
 
 
 def ratios(performance: np.ndarray) -> np.ndarray:
-    """TIS of every length: performance (..., L) over the best of its row, 0 to 1 (arXiv 2410.18677; the ratio is METHODS.md's reading).
+    """TIS of every length: performance (..., L) over the best of its row, 0 to 1 (arXiv 2410.18677; that it is a ratio is our reading).
 
     1 where all are 0. A random choice has .98, so `regrets` stand beside.
     """
@@ -85,7 +85,7 @@ def by_chance(setups: int, lengths: np.ndarray) -> Stop:
 
 
 def offline(curve: np.ndarray, lengths: np.ndarray) -> Stop:
-    """The most robust of all lengths above 0 is kept, all are paid for; curve (S, L - 1). The authors' rule, METHODS.md section 4."""
+    """The most robust of all lengths above 0 is kept, all are paid for; curve (S, L - 1). The authors' rule (arXiv 2410.18677)."""
     return Stop(np.eye(len(lengths))[1 + curve.argmin(axis=1)], np.full(len(curve), lengths[-1]))
 
 

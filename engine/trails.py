@@ -43,6 +43,8 @@ class Choice:
 
 
 class Gap(NamedTuple):
+    """A score that a look did not give."""
+
     epoch: int
     score: str  # that could not be had
     why: str
@@ -130,6 +132,8 @@ class Lane:
 
 @dataclass(frozen=True)
 class Drawing:
+    """A trail as the page shows it."""
+
     said: list[str]
     x: list[Tick]
     performance: Panel

@@ -49,6 +49,8 @@ def prepared(features: NDArray[Any], distance: Distance) -> Rows:
 
 
 class Score(NamedTuple):
+    """How one score is called, computed and read."""
+
     title: str  # as the field writes it
     function: Callable[..., float]
     lower: bool  # is better

@@ -16,6 +16,8 @@ from engine.datasets.pair import Pair
 
 
 class DataSet(NamedTuple):
+    """A known set: how its pairs are listed, what was published of it, where it is to be had."""
+
     title: str
     pairs: Callable[[Path], list[Pair]]
     published: Mapping[str, int]

@@ -135,6 +135,7 @@ def of_kind(pool: Pool, kind: str) -> Pool:
 
 
 def total_bytes(pool: Pool) -> int:
+    """What all patches of a pool take as they are stored."""
     return int(pc.sum(pool.columns["bytes"].cast(pa.int64())).as_py() or 0)
 
 

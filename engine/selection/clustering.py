@@ -66,4 +66,5 @@ def outside_in(pool: Pool, found: Clustering) -> Rows:
 
 
 def cluster_count(pool: Pool, config: SelectionConfig) -> int:
+    """As many as selection.clusters says, or the root of the pool's size where that is 0; no more than there are rows."""
     return min(config.clusters or max(1, round(len(pool) ** 0.5)), len(pool))
