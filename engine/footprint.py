@@ -34,7 +34,7 @@ def check(config: TrainConfig) -> None:
 
 
 @contextmanager
-def room(config: TrainConfig) -> Iterator[None]:
+def explained(config: TrainConfig) -> Iterator[None]:
     """Memory that does not suffice as one RuntimeError that says what to lower; all other errors as they are."""
     try:
         yield
