@@ -25,6 +25,7 @@ front of the flow
     heap         memory that stays with the process when it is freed
     packing      models as a CPU runs them fastest
     room         as many items at a time as the GPU has room for
+    outlines     the mask of a patch as run lengths, as COCO packs them
     proposals    what a proposer says, and two that need no weights
     sam          region proposers with trained weights: SAM's automatic masks and LiteMedSAM, quickened
     patches      cuts regions out of frames
@@ -87,6 +88,7 @@ around
     published    what the papers report, to stand beside
     boards       its tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
+    tradeoffs    what rules of when to stop keep for the epochs that they take, as a picture
     pruning      the theory's figures as numbers, and what it says of a choice
     followed     what followed the batches of a watcher, as numbers for the page
     outcomes     what evaluations came to side by side

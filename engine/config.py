@@ -6,7 +6,7 @@ A run is one `Config`; recipes in `jobs/recipes.py` return whole ones, `knobs.am
 here, so a wrong knob is refused before any hardware is touched.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -156,6 +156,10 @@ class ScoreConfig(Section):
 class SelectionConfig(Section):
     """Which patches a training set is made of, and how much of them."""
 
+    FREE: ClassVar[frozenset[str]] = frozenset({"named"})  # it names what was chosen and chooses nothing
+
+    # The id of a selection that is there, as one made of a view in `browse`: the other knobs of the section are not looked at then.
+    named: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
     method: Method = "optidel"  # who is hard, who is like whom, or by lot: README tells them apart
     budget: Annotated[float, Field(gt=0)] = 0.05  # up to 1 a share, above a whole number; the papers' headline
     unit: Literal["bytes", "patches", "images", "gpu_hours"] = "bytes"  # images: synthesised ones, a share is of the frames
@@ -224,7 +228,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def keeps_selections_that_can_be_made(self) -> Self:
-        self.maintained()
+        for told, one in zip(self.watch.selections, self.maintained(), strict=True):
+            if one.unit == "patches" and 1 < one.budget < self.synthesis.patches:
+                raise ValueError(f"watch.selections={told} never holds an image of synthesis.patches={self.synthesis.patches}")
+            if one.method == "optidel_s" and self.patches.proposer != "crops":
+                raise ValueError(f"watch.selections={told} ranks random crops, and patches.proposer={self.patches.proposer} makes others")
         if self.watch.retrain and not self.watch.selections:
             raise ValueError("watch.retrain=True trains on the first of watch.selections, and there is none")
         return self
@@ -235,7 +243,7 @@ class Config(Section):
         for one in self.watch.selections:
             named = dict(zip(("method", "budget", "unit"), one.split(":"), strict=False))
             try:
-                found.append(SelectionConfig.model_validate(self.selection.model_dump() | named))
+                found.append(SelectionConfig.model_validate(self.selection.model_dump() | named | {"named": ""}))
             except ValidationError as error:
                 told = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(f"watch.selections={one}: {told}; expected method:budget or method:budget:unit") from error

@@ -6,9 +6,12 @@ many drawn by lot (Fisher's permutation test), which gives the stated rate of fa
 quantities are looked at together: each is held to the smallest of all ranks in every draw (Westfall and Young 1993, single step), so the
 rate is that of any alarm for these videos. What it takes is that videos are exchangeable, and enough of them: a single new one among n is
 at best the farthest of n, so an alarm at a rate of 1 % needs a hundred.
+
+A day that grows is looked at several times, and each look may alarm: the rate of the day is shared out over its looks (Slud and Wei 1982;
+as a function that is spent, Lan and DeMets 1983). However they hang together, the rate of any alarm is at most the sum of the shares.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +20,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Counts = NDArray[np.float64]  # whole numbers, which float64 adds up exactly
 
-DRAWS = 999  # our choice: with the real one a thousand, so ranks are multiples of 0.1 %
+DRAWS = 9999  # our choice: with the real one ten thousand, so that the ninth look of a day at 1 % can still alarm
+BLOCK = 1000  # draws that are in memory at once
 BINS = 64  # of a number, at most, at quantiles of all
 
 
@@ -82,10 +86,18 @@ def kolmogorov_smirnov(first: Floats, second: Floats) -> Floats:
     return np.asarray(np.abs(np.cumsum(first - second, axis=-1)).max(axis=-1))
 
 
+def allowed(rate: float, look: int, is_last: bool) -> float:
+    """What the look of this number, from 1 on, may take of the rate of a day: a k(k+1)-th, and the last look all that is left, a k-th.
+
+    They add up to the rate whenever the day ends. Our choice, since nobody knows how many videos a day will have, which a function of
+    the share that is there takes: the first look gets half, the tenth still a hundredth, and one that comes when the day is over all.
+    """
+    return rate / look if is_last else rate / (look * (look + 1))
+
+
 def look(profiles: Mapping[str, Profile], new: NDArray[np.bool_], rate: float, seed: int) -> dict[str, Finding]:
     """What came of every quantity; `new` (videos,) says which videos are asked about, `rate` how often a false alarm is allowed."""
-    drawn = draws(new, seed)
-    distances = np.stack([one.distance(drawn @ one.counts, (1 - drawn) @ one.counts) for one in profiles.values()], axis=1)
+    distances = np.concatenate([distanced(profiles, drawn) for drawn in draws(new, seed)])
     ranks = np.stack([ranked(column) for column in distances.T], axis=1)  # (draws, quantities) share that is as far
     least = np.sort(ranks.min(axis=1))
     chances = np.searchsorted(least, ranks, side="right") / len(least)
@@ -96,11 +108,23 @@ def look(profiles: Mapping[str, Profile], new: NDArray[np.bool_], rate: float, s
     return found
 
 
-def draws(new: NDArray[np.bool_], seed: int) -> Floats:
-    """Which videos are the new ones (DRAWS + 1, videos), 1 or 0: the real ones first, then as many by lot."""
-    rng = np.random.default_rng(seed)
-    lots = rng.random((DRAWS, len(new))).argsort(axis=1) < int(new.sum())
-    return np.concatenate([new[None], lots]).astype(np.float64)
+def distanced(profiles: Mapping[str, Profile], drawn: Floats) -> Floats:
+    """Every quantity's distance (draws, quantities) between the videos of each draw (draws, videos) and the others."""
+    found = []
+    for one in profiles.values():
+        new = drawn @ one.counts
+        found.append(one.distance(new, one.counts.sum(axis=0) - new))
+    return np.stack(found, axis=1)
+
+
+def draws(new: NDArray[np.bool_], seed: int) -> Iterator[Floats]:
+    """Which videos are the new ones (draws, videos), 1 or 0, BLOCK draws at a time: the real ones first, then DRAWS by lot."""
+    rng, count = np.random.default_rng(seed), int(new.sum())
+    yield new[None].astype(np.float64)
+    for start in range(0, DRAWS, BLOCK):
+        lots = np.zeros((min(BLOCK, DRAWS - start), len(new)))
+        np.put_along_axis(lots, rng.random(lots.shape).argpartition(count - 1, axis=1)[:, :count], 1, axis=1)
+        yield lots
 
 
 def ranked(values: Floats) -> Floats:

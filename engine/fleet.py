@@ -8,6 +8,7 @@ words and, at a million parcels, some ten times as slowly.
 """
 
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
@@ -124,6 +125,17 @@ def stations(made: Plan, parcel: int, videos: float, serial: Sequence[Station]) 
     if found[0].actors > videos:
         found[0] = replace(found[0], name="too few videos", actors=max(int(videos), 1))
     return [*found, *serial]
+
+
+def on_cores(line: Sequence[Station], cores: float) -> list[Station]:
+    """The same stations where all their actors share `cores` processors.
+
+    Behind them stands one that serves as many parcels at once as there are processors, each for all the seconds that its stages work: no
+    flow is faster than that. What it adds to the time of a single parcel is not so; it is for the pace of many.
+    """
+    if math.isinf(cores):
+        return list(line)
+    return [*line, Station("cores", int(cores), sum(station.seconds for station in line))]
 
 
 def slowest(line: Sequence[Station]) -> Station:

@@ -68,8 +68,11 @@ class Waiting:
 class Inbox:
     """What lies below `uri` and is new; `known` are those that are not."""
 
-    def __init__(self, uri: str, settle_s: float, known: Known, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, uri: str, settle_s: float, known: Known, clock: Clock = time.monotonic, beat: Callable[[], None] = lambda: None
+    ) -> None:
         self.uri, self.settle_s, self.known, self.clock = uri, settle_s, known, clock
+        self.beat = beat  # called at every source that is listed: a look at a million takes minutes
         self.waiting: dict[str, Waiting] = {}
         self.looks = 0
 
@@ -79,6 +82,7 @@ class Inbox:
             self.see(sources(fs, root, self.is_known))
 
     def is_known(self, row: Row) -> bool:
+        self.beat()
         return key_of(row) in self.known
 
     def see(self, rows: Iterable[Row]) -> None:

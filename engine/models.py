@@ -87,7 +87,7 @@ class TrainConfig(Section):
     batch: Positive = 16  # images per step over all workers
     accumulate: Positive = 1  # parts in which a worker takes its share of a batch, one after the other: less memory, the same steps
     base_lr: Annotated[float, Field(gt=0)] = 1.5e-4  # lr = base_lr * batch / 256
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05  # of AdamW, but for biases, norms and the tokens of class and mask
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05  # of AdamW, but for biases and norms
     warmup_epochs: Natural = 40  # over which the rate rises in a line, before its cosine
     clip: Annotated[float, Field(ge=0)] = 0.0  # the most that the gradient's norm may be; 0: none, as in the original
     # Of the mean of weights that is kept and exported, what stays a step, once it is under way (optimiser.decay); 0: no mean.

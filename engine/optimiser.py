@@ -42,9 +42,9 @@ def rate(config: TrainConfig, epoch: float) -> float:
 
 
 def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with betas (0.9, 0.95); biases, norms and tokens do not decay (in facebookresearch/mae tokens do, see recipes)."""
+    """AdamW with betas (0.9, 0.95); by timm's add_weight_decay biases and norms do not decay, the tokens of class and mask do."""
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    decays = [weight for name, weight in named if weight.ndim > 1 and not name.endswith("token")]
-    free = [weight for name, weight in named if weight.ndim <= 1 or name.endswith("token")]
+    free = [weight for name, weight in named if weight.ndim <= 1 or name.endswith(".bias")]
+    decays = [weight for name, weight in named if weight.ndim > 1 and not name.endswith(".bias")]
     groups = [{"params": decays, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=rate(config, 0.0), betas=(0.9, 0.95))

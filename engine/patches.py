@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from engine import pictures, sam, schema
+from engine import outlines, pictures, sam, schema
 from engine.config import PatchesConfig
 from engine.proposals import SMALLEST, Proposals, Propose, colour_regions, random_crops
 
@@ -62,7 +62,9 @@ class ProposePatches:
         expected = {"expected": len(chosen) + self.config.whole_frames}
         for index in chosen:
             pixels = cut(image, boxes[index], self.config.max_side)
-            yield frame | self.patch(pixels, source_box(boxes[index], frame), frame) | measures(proposals, index, frame) | expected
+            box = source_box(boxes[index], frame)
+            found = measures(proposals, index, frame) | {"mask": mask_of(proposals, index, boxes[index], box)}
+            yield frame | self.patch(pixels, box, frame) | found | expected
         if self.config.whole_frames:
             yield frame | verdict | self.whole(image, frame) | expected
         elif verdict:
@@ -186,6 +188,14 @@ def source_box(box: np.ndarray, frame: dict[str, Any]) -> list[int]:
     top, left = frame["content"][:2]
     offset = np.array([top, left, top, left])
     return [int(edge) for edge in np.round(box * np.tile(source_scale(frame), 2)) + offset]
+
+
+def mask_of(proposals: Proposals, index: int, inside: np.ndarray, box: list[int]) -> bytes | None:
+    """What of a region's mask lies `inside` a box of the frame, in pixels of that box in the source video; None where none was drawn."""
+    if proposals.mask is None:
+        return None
+    size = (box[2] - box[0], box[3] - box[1])
+    return outlines.packed(outlines.part(proposals.mask(index), inside.tolist(), size))
 
 
 def measures(proposals: Proposals, index: int, frame: dict[str, Any]) -> dict[str, Any]:

@@ -33,14 +33,16 @@ TRIED = (3, 6)  # epochs and steps in each of them by which the throughput is me
 SHEET = "pictures.jpg"  # beside a checkpoint: images, what was masked of them, and what was rebuilt
 PICTURED = 8  # images on a sheet, the first ones, always seen and masked alike
 
-Report = Callable[[dict[str, float], Path | None], None]
+Report = Callable[[dict[str, Any], Path | None], None]
 
 
 def fit(read: Read, count: int, config: TrainConfig, *, resume: Path | None, report: Report, look: Look | None = None) -> nn.Module:
     """Train on the `count` images that `read` gives; returns the model, with config.ema the mean of its weights.
 
     report(metrics, folder) is called by every worker at the same steps. After an epoch metrics are its number, the steps done in all, its
-    mean loss, and what it took (`Loop.end_epoch`); amid one they are the two numbers alone. folder (first worker) holds a checkpoint, from
+    mean loss, and what it took (`Loop.end_epoch`); amid one they are the two numbers alone. With both come the `losses` of the steps since
+    the last report, each a mean over its images, by how many steps were then done: a checkpoint comes with or after those of all its steps,
+    so that none is lost and one that is told again is of a step that was done again. folder (first worker) holds a checkpoint, from
     which a later call goes on as its `resume`, a sheet of pictures, or both. look(epochs, model), asked of the first worker alone before
     the first step and after every epoch, ends the training for all of them: the last metrics then hold stopped=1. ValueError for fewer
     images than a batch, for one that is no picture and for a batch that can never fit into memory, DamagedError for a `resume` that cannot
@@ -72,6 +74,7 @@ class Loop:
         self.training = Training(config, bare, average, self.optimiser.optimizer, accelerator.scaler, look)
         self.share = loader.Share(count, config.batch, config.seed, accelerator.process_index, accelerator.num_processes)
         self.steps = math.ceil(count / config.batch)  # of an epoch, whether or not all workers get an image of the last
+        self.untold = list[tuple[int, float, int]]()  # of each step since the last report: its number, sum of losses and images here
 
     @property
     def progress(self) -> Progress:
@@ -129,13 +132,13 @@ class Loop:
             group["lr"] = optimiser.rate(config, progress.epoch + progress.step / self.steps)
         chance = [config.seed, progress.epoch, progress.step, self.share.index]  # of models that drop what they have made
         torch.manual_seed(int(np.random.SeedSequence(chance).generate_state(1)[0]))
-        size = math.ceil(len(batch) / config.accumulate)
+        size, loss = math.ceil(len(batch) / config.accumulate), 0.0
         for start in range(0, len(batch), size):
             whole = start + size >= len(batch)
             with nullcontext() if whole else self.accelerator.no_sync(self.model):
                 losses = self.losses(batch[start : start + size])
                 self.accelerator.backward(losses.sum() / len(batch))
-            progress.loss += losses.detach().double().sum().item()
+            loss += losses.detach().double().sum().item()
         if config.clip:
             self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimiser.step()
@@ -143,7 +146,8 @@ class Loop:
         if self.training.average is not None:
             taken = progress.epoch * self.steps + progress.step + 1
             optimiser.follow(self.training.average, self.training.model, optimiser.decay(config.ema, taken))
-        progress.images, progress.step = progress.images + len(batch), progress.step + 1
+        progress.loss, progress.images, progress.step = progress.loss + loss, progress.images + len(batch), progress.step + 1
+        self.untold.append((progress.epoch * self.steps + progress.step, loss, len(batch)))
         self.account()
 
     def losses(self, part: Sequence[tuple[Key, Any]]) -> Tensor:
@@ -176,6 +180,12 @@ class Loop:
         mine = [getattr(self.progress, name) for name in names]
         summed = dict(zip(names, self.summed(torch.tensor(mine, dtype=torch.float64)).tolist(), strict=True))
         return replace(self.progress, **(summed | {"images": int(summed["images"])}))
+
+    def told(self) -> dict[int, float]:
+        """The mean loss over all workers of each step since the last report, by its number: all of them took the same steps."""
+        steps, self.untold = self.untold, []
+        sums = self.summed(torch.tensor([(loss, images) for _, loss, images in steps], dtype=torch.float64)) if steps else torch.empty(0, 2)
+        return {number: loss / images for (number, _, _), (loss, images) in zip(steps, sums.tolist(), strict=True)}
 
     def summed(self, numbers: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(numbers.to(self.accelerator.device), reduction="sum")
@@ -233,7 +243,7 @@ class Loop:
                 checkpoints.save(self.training, saved, Path(folder))
             if first and shown:
                 Path(folder, SHEET).write_bytes(pictures.encode(self.sheet(), 90))
-            self.report(metrics, Path(folder) if first and (saved or shown) else None)
+            self.report(metrics | {"losses": self.told()}, Path(folder) if first and (saved or shown) else None)
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
@@ -264,15 +274,6 @@ def synchronised(model: nn.Module, accelerator: Accelerator) -> nn.Module:
         )
     made: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return made
-
-
-def early(config: TrainConfig) -> int:
-    """After how many epochs a scorer is an early one: a fifth of them, at a checkpoint.
-
-    Our choice, because learnability compares an early with a late scorer: by then what is common is learnt and what is rare is not.
-    """
-    every = config.checkpoint_every
-    return min(math.ceil(config.epochs / 5 / every) * every, config.epochs)
 
 
 def throughput(config: TrainConfig, side: int) -> float:

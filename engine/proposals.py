@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from engine.config import PatchesConfig
+from engine.outlines import resized
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Proposals:
     areas: np.ndarray  # (N,) pixels of the mask
     predicted_ious: np.ndarray | None = None  # (N,) the larger the surer
     stabilities: np.ndarray | None = None  # (N,) 0 to 1
+    mask: Callable[[int], np.ndarray] | None = None  # (H, W) bool of the frame, drawn for those that are kept; None: no region was cut
 
 
 Propose = Callable[[np.ndarray, str], Proposals]  # (frame (H, W, 3) uint8 RGB, frame_id)
@@ -54,7 +56,14 @@ def colour_regions(image: np.ndarray, frame_id: str, config: PatchesConfig) -> P
     regions = [region for labelled in labels for region in regionprops(labelled)]
     regions.sort(key=lambda region: (-region.area, region.bbox))
     boxes = np.array([region.bbox for region in regions]).reshape(-1, 4)
-    return scaled(boxes, np.array([region.area for region in regions]), small.shape, image.shape)
+
+    def mask(index: int) -> np.ndarray:
+        drawn = np.zeros(small.shape[:2], np.bool_)
+        drawn[regions[index].slice] = regions[index].image
+        return resized(drawn, (image.shape[0], image.shape[1]))
+
+    found = scaled(boxes, np.array([region.area for region in regions]), small.shape, image.shape)
+    return replace(found, mask=mask)
 
 
 def scaled(boxes: np.ndarray, areas: np.ndarray, found: tuple[int, ...], frame: tuple[int, ...]) -> Proposals:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-VERSION = 3  # of the stored tables; the job maintain migrates older ones, a newer one is refused with a sentence
+VERSION = 4  # of the stored tables; the job maintain migrates older ones, a newer one is refused with a sentence
 
 PATCHES_PER_IMAGE = 4  # OptiDEL: M = 4, two by two; other settings of the synthesis may say otherwise
 
@@ -101,9 +101,12 @@ APPEARANCE = [
 SEEN = pa.field("appearance", pa.struct(APPEARANCE))
 
 PIXELS = pa.field("pixels", pa.large_binary())  # JPEG
+MASK = pa.field(
+    "mask", pa.binary()
+)  # of the region, inside `box`: COCO's compressed run lengths, see outlines.py; null where none was drawn
 CARRIED = [field for field in FRAME if field.name not in ("image", "expected")]
-PATCH = pa.schema([*CARRIED, *REGION, PIXELS, EXPECTED])
-SCORED = pa.schema([*CARRIED, *REGION, *SCORE, SEEN, PIXELS, EXPECTED])
+PATCH = pa.schema([*CARRIED, *REGION, MASK, PIXELS, EXPECTED])
+SCORED = pa.schema([*CARRIED, *REGION, *SCORE, SEEN, MASK, PIXELS, EXPECTED])
 
 # What the store keeps: the same columns, each fact once.
 FRAMES_TABLE = pa.schema([*CARRIED, pa.field("patches", pa.int32(), False)])
@@ -115,7 +118,7 @@ def patches_table(width: int) -> pa.Schema:
     """The stored patches for embeddings of `width` numbers."""
     score = [SCORE[0], pa.field("embedding", pa.list_(pa.float16(), width)), SCORE[2]]
     size = [pa.field("frame_height", pa.int32()), pa.field("frame_width", pa.int32())]
-    return pa.schema([*MOMENT, *size, *REGION, *score, PIXELS, *APPEARANCE])
+    return pa.schema([*MOMENT, *size, *REGION, *score, PIXELS, *APPEARANCE, MASK])
 
 
 def scores_table(width: int) -> pa.Schema:
@@ -188,7 +191,6 @@ IMAGE = pa.schema(
         PIXELS,
     ]
 )
-
 
 # A cell of a matrix of the job benchmark: a training set, the model it pre-trained, and how that did on one data set. Of a cell that
 # failed there is what stands before `reason`; of no pre-training there is no pool and no selection, and its budget is 0.

@@ -44,13 +44,14 @@ class WatchConfig(Section):
     batch_bytes: Positive = 2**32  # taken in at once: what a death costs, and how long others wait
     batch_s: Annotated[float, Field(ge=0)] = 60.0  # that what has arrived may wait for more: a batch is three versions, on Ray models anew
     tries: Positive = 3  # of a file that ends the process, hangs or fails while it is alone, before it is set aside
-    patience_s: Annotated[float, Field(gt=0)] = 900.0  # without a row before a batch counts as hanging; hashing 100 GB takes that long
+    patience_s: Annotated[float, Field(gt=0)] = 900.0  # without a sign of life before it counts as hanging; hashing 100 GB takes that long
     backoff_s: Annotated[float, Field(gt=0)] = 2.0  # at most before the first repetition, doubled for each further one
     backoff_most_s: Annotated[float, Field(gt=0)] = 300.0  # however often it was repeated
     grace_s: Annotated[float, Field(gt=0)] = 25.0  # from SIGTERM to the end; Kubernetes kills after 30
-    upkeep_s: Annotated[float, Field(gt=0)] = 3600.0  # between two rounds of `maintain`; a day of batches makes thousands of versions
+    upkeep_s: Annotated[float, Field(gt=0)] = 3600.0  # between two rounds of `maintain`, by whomever; a day makes thousands of versions
     # What follows a batch. Selections that are kept current, each method:budget or method:budget:unit; the rest is as selection.* says.
     selections: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+:[0-9.e+-]+(:[a-z_]+)?$")], ...] = ()
+    keep_selections: Annotated[int, Field(ge=2)] = 3  # of each, the newest; older ones that nothing was trained on are removed
     false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.01  # share of days of a source like all before that drift says are not
     gain: Annotated[float, Field(ge=0)] = 0.1  # estimated, over what the newest model was trained on, from which to train again pays
     retrain: bool = False  # whether it is trained then, by the first of `selections`
@@ -126,6 +127,7 @@ class StudyConfig(Section):
     """What `transfer-study` looks at."""
 
     uri: Address = "transferability"  # folder of the two CSVs in results/ of aielte-research/MedSegPretrainImageNet
+    picture: str = ""  # SVG of regret and TIS over the epochs paid, rule by rule; "": none is drawn
 
 
 class TheoryConfig(Section):

@@ -3,8 +3,13 @@
 import importlib
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+if __name__ == "__main__":  # Ctrl-C while the rest is imported: nothing is under way, and a traceback would tell nobody anything
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from engine import files, tracking
 from engine.config import Config
@@ -63,9 +68,13 @@ USAGE = "usage: python -m jobs JOB [RECIPE | file.yaml] [knob=value ...]"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; 0 when it is done, 1 when it failed on what it met, 2 when the command itself is wrong."""
+    if __name__ == "__main__":
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = command(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # who reads the answer has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -80,14 +89,37 @@ def command(words: list[str]) -> int:
         job, config, rest = parse(words)
         places.check(job, config)
     except (ValueError, OSError) as error:
-        print(f"endocurate: {error}", file=sys.stderr)
+        if wants_json(words):
+            quiet.begin("json")
+        quiet.complain(f"endocurate: {error}")
         return 2
     return start(job, config, rest)
 
 
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether what a command says is to be JSON, as far as a command that is refused tells."""
+    job, *rest = words
+    told = [word for word in rest if word.startswith("watch.log=")]
+    if job == "watch" and not told and rest and is_recipe(rest[0]) and rest[0] not in RECIPES:
+        with suppress(ValueError, OSError):
+            return from_file(rest[0]).watch.log == "json"
+    return job == "watch" and told[-1:] == ["watch.log=json"]
+
+
+@contextmanager
+def ends_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process in here as if it had not begun: an import that is broken off raises anything."""
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def start(job: str, config: Config, rest: list[str]) -> int:
     quiet.begin(config.watch.log if job == "watch" else "text")
-    work = importlib.import_module(f"jobs.{job.replace('-', '_')}")
+    with ends_at_once():
+        work = importlib.import_module(f"jobs.{job.replace('-', '_')}")
     try:
         return int(work.run(config, *rest) or 0)
     except MemoryError as error:

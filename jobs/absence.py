@@ -10,6 +10,7 @@ from engine.backoff import Outage
 from engine.config import Config
 from engine.store import PatchStore
 from jobs.line import Line
+from jobs.spelling import plain
 
 log = logging.getLogger("jobs.watch")
 
@@ -72,5 +73,5 @@ def lacking(error: BaseException, config: Config, store: PatchStore) -> str:
 
 
 def names_below(root: str, text: str) -> bool:
-    """Whether a text holds the address of something below `root`, and not only its own."""
-    return re.search(re.escape(root.rstrip("/")) + r"/+[^/\s'\"]", text) is not None
+    """Whether a text holds the address of something below `root`, in whatever spelling, and not only its own."""
+    return re.search(re.escape(plain(root.rstrip("/")).casefold()) + r"/[^/\s'\"]", plain(text).casefold()) is not None

@@ -1,52 +1,89 @@
 """What follows a batch, in order: selections, near-duplicates, drift, what training again would be worth; and what goes on beside.
 
-Each is a job of its own and goes by what the store has, so that one that was left out, or died, is made up for the next time. What a person
-could mend is told and not raised: the video is taken in. What takes hours is done by a process beside: see aside.
+Each is a job of its own and goes by what the store has, so that one that was left out, or died, is made up for the next time. What fails is
+told and not raised, a bug too: the video is taken in. What takes hours is done by a process beside: see aside.
 """
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 
 import pyarrow as pa
 
-from engine import files, tracking
 from engine.config import Config
 from jobs import alike, drift, rescore, selections, worth
 from jobs.aside import Aside
+from jobs.line import Line, Setback, beating
+from jobs.setbacks import Attempt, Setbacks, mendable
 
 log = logging.getLogger("jobs.watch")
-BEAT = 5.0  # seconds between two signs of life
-LONGEST = 3600.0  # seconds of signs of life: what follows a batch takes no longer, or hangs
+BESIDE = "beside"  # the step of all that the other process does
 STEPS: dict[str, Callable[[Config], None]] = {
     "selections": selections.run,
     "near-duplicates": alike.run,
     "drift": drift.run,
     "worth": worth.run,
 }
-
-
-class After:
-    """Follows every batch of a watcher; `beat` is called while it is at work."""
-
-    def __init__(self, config: Config, beat: Callable[[], None]) -> None:
-        self.config, self.beat, self.aside = config, beat, Aside(config)
-
-    def follow(self, rows: pa.Table) -> None:
-        """Do what is to be done now, whatever `rows` the batch had."""
-        with beating(self.beat):
-            for name, step in STEPS.items():
-                attempt(name, step, self.config)
-            if not self.aside.is_busy and any(attempt(name, due, self.config) for name, due in DUE.items()):
-                self.aside.start()
-
-
 DUE: dict[str, Callable[[Config], bool]] = {"rescore": rescore.is_due, "retrain": worth.is_due}
 
 
+class After:
+    """Follows every batch of a watcher; `before`: what failed in processes before this one."""
+
+    def __init__(self, config: Config, line: Line, before: Mapping[str, Setback] | None = None) -> None:
+        self.config, self.line, self.aside = config, line, Aside(config)
+        self.setbacks = Setbacks(config, line, before)
+        self.owed = set(STEPS)  # put off, because they failed lately, or not done yet by this process
+
+    @property
+    def is_due(self) -> bool:
+        """Whether what was put off may be tried now."""
+        return any(not self.setbacks.rests(step) for step in self.owed)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to be done, now or later."""
+        return not self.aside.is_busy and all(self.setbacks.ended(step) for step in self.owed)
+
+    def follow(self, rows: pa.Table) -> None:
+        """Do what is to be done now, whatever `rows` the batch had."""
+        self.do(STEPS)
+
+    def make_up(self) -> None:
+        """Do what was put off."""
+        self.do([step for step in STEPS if step in self.owed])
+
+    def do(self, steps: Iterable[str]) -> None:
+        with beating(self.line.beat):
+            for step in steps:
+                self.owed.add(step)
+                if not self.setbacks.rests(step):
+                    self.owed.remove(step)
+                    with Attempt(self.setbacks, step):
+                        STEPS[step](self.config)
+            if not self.aside.is_busy and not self.setbacks.rests(BESIDE) and any(self.asks(step) for step in DUE):
+                self.aside.start()
+
+    def has_ended_beside(self) -> bool:
+        """Whether the process beside ended since this was asked; where it ended badly that is a setback."""
+        if (how := self.aside.ended()) is None:
+            return False
+        if how:
+            self.setbacks.failed(BESIDE, "Death", how)
+        else:
+            self.setbacks.over(BESIDE)
+        return True
+
+    def asks(self, step: str) -> bool:
+        """Whether there is something to be done beside."""
+        found = False
+        if not self.setbacks.rests(step):
+            with Attempt(self.setbacks, step):
+                found = DUE[step](self.config)
+        return found
+
+
 def attempt(name: str, step: Callable[[Config], bool | None], config: Config) -> bool:
-    """What the step says; False where it met what a person can mend."""
+    """What a step says, in the process beside; False where it met what a person can mend."""
     try:
         return bool(step(config))
     except (KeyError, IndexError):
@@ -54,28 +91,3 @@ def attempt(name: str, step: Callable[[Config], bool | None], config: Config) ->
     except mendable() as error:
         log.warning("%s: %s; the next batch tries again", name, " ".join(str(error).split()))
         return False
-
-
-def mendable() -> tuple[type[BaseException], ...]:
-    """What a person can mend: settings, disk, network."""
-    return ValueError, LookupError, RuntimeError, *files.unreadable(), *tracking.troubles()
-
-
-@contextmanager
-def beating(beat: Callable[[], None]) -> Iterator[None]:
-    """Give a sign of life now and then, for LONGEST at most."""
-    ended = threading.Event()
-
-    def signs() -> None:
-        for _ in range(int(LONGEST / BEAT)):
-            if ended.wait(BEAT):
-                return
-            beat()
-
-    thread = threading.Thread(target=signs, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

@@ -11,7 +11,8 @@ from engine.config import Config
 from engine.pool import Clustering, Pool, Rows
 from engine.selection.likeness import extended
 from engine.selection.twins import twins
-from engine.store import PatchStore, alike
+from engine.store import PatchStore, alike, rescoring
+from engine.store.tables import CLUSTERS
 from jobs import choose, judging
 
 log = logging.getLogger("jobs.alike")
@@ -26,10 +27,13 @@ def run(config: Config) -> None:
     waiting = sorted(set(ledger["video_id"].to_pylist()) - alike.told(store))
     if not waiting:
         return
-    pool = Pool(store.patches(["patch_id", "video_id", "time_ms", "scorer"], version=version), store.vectors(version))
-    if len(pool.columns["scorer"].unique()) > 1:
+    if rescoring.mixed(store, version):
         log.info("near-duplicates are not told while the patches have embeddings by several scorers: run the job rescore")
         return
+    if not store.is_made(f"{CLUSTERS}{judging.KINDS}"):
+        log.info("near-duplicates are told once there are clusters: the job choose makes them")
+        return
+    pool = Pool(store.patches(["patch_id", "video_id", "time_ms"], version=version), store.vectors(version))
     known = store.clustering(judging.KINDS, pool.columns["patch_id"])
     if known is None or known.centroids.shape[1] != pool.embeddings().width:
         log.info("near-duplicates are told once there are clusters: the job choose makes them")

@@ -14,21 +14,27 @@ from engine.config import Config
 from engine.flow import Step
 from engine.pool import Pool
 from engine.selection import Selection
-from engine.store import PatchStore
-from jobs import judging, thrift, throughput
+from engine.store import PatchStore, journal
+from jobs import judging, named, thrift, throughput
 
 log = logging.getLogger("jobs.choose")
 IMAGES_AT_ONCE = 64  # about 100 MB of pixels
 TASKS = 256  # at once at most: beyond that the embeddings come no faster
 
 
-def run(config: Config) -> None:
-    """Rank the patches of the complete version, cut at the budget, write the selection and its images."""
+def run(config: Config, kept_by: str = "") -> None:
+    """Rank the patches of the complete version, cut at the budget, write the selection and its images; or those of selection.named.
+
+    `kept_by` names the settings by which the selection is kept current: so the journal and its run tell it from what a person chose.
+    """
     heap.keep_freed()  # embeddings stream through in gigabytes
     store = PatchStore(config.store.uri)
     version = store.complete_version() if store.has("videos") else store.open("patches").version
     if not store.open("patches", version).count_rows():
         raise LookupError(f"the store {store.uri} holds no patches: run the job ingest on video that passes the gate")
+    if config.selection.named:
+        compose_named(config, store, version)
+        return
     pool, name = pool_of(config, store, version), selection.clustering_of(config.selection)
     group, speed = config.synthesis.patches, throughput.known(config)
     seconds = config.pretrain.epochs / speed.images_per_s if speed else 0.0
@@ -40,6 +46,9 @@ def run(config: Config) -> None:
     with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
         if chosen.clustering:
             store.keep(name, pool.columns["patch_id"], chosen.clustering, version)
+        if kept_by:  # before it is there, so that none is there untold
+            journal.enter(store, "selections", chosen.selection_id, {"step": "made", "by": kept_by}, tracking.code_commit())
+            record.note({"kept_by": kept_by})
         images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
         counts = {"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}
         told = {f"choose/{name}": value for name, value in chosen.told.items()}
@@ -52,6 +61,18 @@ def run(config: Config) -> None:
         "%s: %d of %d patches, %.1f%% of the stored bytes, %d images; %.6g %s of the budget are left",
         chosen.selection_id, len(chosen.patch_ids), len(pool), 100 * chosen.retained, images, chosen.unspent, config.selection.unit,
     )  # fmt: skip
+
+
+def compose_named(config: Config, store: PatchStore, version: int) -> None:
+    """The training images of a selection that is there, laid out as synthesis.* says, and a run that says which it is."""
+    chosen, rows = named.selection(config, version)
+    tags = {"selection": chosen.selection_id, "patches_version": version, "named": config.selection.named}
+    with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
+        is_there = chosen.selection_id == config.selection.named
+        images = len(store.reader(chosen.selection_id)) if is_there else store.save(rows, compose(config, store, chosen, version))
+        record.log({"choose/patches": len(rows), "choose/images": images, "choose/retained": chosen.retained}, step=0)
+        judging.keep(judging.judged(config, store, chosen, version), record)
+    log.info("%s: %d patches, %.1f%% of the stored bytes, %d images", chosen.selection_id, len(rows), 100 * chosen.retained, images)
 
 
 def pool_of(config: Config, store: PatchStore, version: int) -> Pool:

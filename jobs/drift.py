@@ -1,10 +1,17 @@
-"""Hold the video of every source and day beside all that came before, and say where it is unlike that."""
+"""Hold the video of every source and day beside all that came before, and say where it is unlike that.
+
+A day that grows is looked at when it has twice as many videos as at the look before, and once more when it is over: drift.allowed says
+what each look may take of watch.false_alarms, which so holds for the day. What is an alarm at one look stays one for the day. Where a
+video of a day is forgotten, so is what was said and spent of that day, which is looked at anew.
+"""
 
 import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Collection
-from datetime import date
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,39 +30,94 @@ log = logging.getLogger("jobs.drift")
 POOL = 1024  # earlier videos that a day is held beside, by lot: so many tell an alarm at 0.1 %, and a look costs the same for any archive
 MEASURED = ["sharpness", "brightness", "glare", "tissue"]  # of frames
 KEPT = "kept"  # among the reasons of frames: there was none
-Group = tuple[str, str]  # source and day
+Group = tuple[str, str]  # folder, or its hash, and day
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a source and day, whose number it is; `over` where the day is."""
+
+    source: str
+    day: str
+    videos: list[str]
+    before: list[str]  # those of earlier days that they are held beside
+    number: int
+    over: bool
+    allowed: float  # chance from which down it is an alarm
+    alarms: dict[str, str]  # reasons of looks before, by quantity
 
 
 def run(config: Config) -> None:
-    """Look at every source and day of which there is more than was looked at, the oldest first."""
+    """Look at every source and day at which a look is due, the oldest first."""
     store = PatchStore(config.store.uri)
-    videos, done = groups(store), table.looked_at(store)
+    videos = groups(store)
     first = min((day for _, day in videos), default="")  # before which there is nothing
-    due = [group for group in sorted(videos, key=lambda one: one[::-1]) if group[1] > first and videos[group] != done.get(group)]
-    if not due:
+    if all(day == first for _, day in videos):
         return
-    version = store.complete_version()
-    if rescoring.mixed(store, version):
+    names, version = named(store, {folder for folder, _ in videos}), store.complete_version()
+    seen, over = told(store), max(today(), *(day for _, day in videos))  # days before it
+    hashes = {(names[folder], day): some for (folder, day), some in videos.items() if day > first}
+    due = [group for group in sorted(hashes, key=lambda one: one[::-1]) if is_due(hashes[group], seen.get(group), group[1] < over)]
+    if not due or rescoring.mixed(store, version):
         return  # a day would count as looked at without its scores, which cannot be compared meanwhile
     with tracking.running(config, "drift", str(version), {"patches_version": version}) as record:
         for group in due:
             before = [one for other, some in videos.items() if other[1] < group[1] for one in some]
-            rows = looked(config, store, group, (sorted(videos[group]), by_lot(before)), version)
+            one = planned(config, group, (sorted(hashes[group]), by_lot(before)), seen.get(group), group[1] < over)
+            rows = looked(store, one, version)
             table.enter(store, rows)
             tell(rows, record)
 
 
 def groups(store: PatchStore) -> dict[Group, set[str]]:
-    """The videos with frames, by a hash of the folder that they came from and the day on which they were taken in."""
+    """The videos with frames, by the folder that they came from and the day on which they were taken in."""
     found: dict[Group, set[str]] = defaultdict(set)
-    for row in store.ledger().filter(pc.field("frames") > 0).select(["video_id", "uri", "ingested_at"]).to_pylist():
-        found[source_of(row["uri"]), row["ingested_at"][:10]].add(row["video_id"])
+    ledger = store.open("videos").to_table(columns=["video_id", "uri", "ingested_at"], filter="frames > 0")
+    for row in ledger.to_pylist():
+        found[folder_of(row["uri"]), row["ingested_at"][:10]].add(row["video_id"])
     return dict(found)
 
 
-def source_of(uri: str) -> str:
-    """Twelve hex digits for a folder: they tell folders apart and not what they are called."""
-    return hashlib.sha256(uri.rstrip("/").rpartition("/")[0].encode()).hexdigest()[:12]
+def folder_of(uri: str) -> str:
+    return uri.rstrip("/").rpartition("/")[0]
+
+
+def named(store: PatchStore, folders: Collection[str]) -> dict[str, str]:
+    """What each folder is called in the table, from which the names that older engines gave are gone."""
+    key = table.key(store)
+    names = {folder: table.source(key, folder) for folder in folders}
+    table.rename(store, {table.bare(folder): name for folder, name in names.items()})
+    return names
+
+
+def told(store: PatchStore) -> dict[Group, list[dict[str, Any]]]:
+    """The rows of each source and day that was looked at."""
+    found: dict[Group, list[dict[str, Any]]] = defaultdict(list)
+    for row in table.found(store).to_pylist():
+        found[row["source"], row["day"]].append(row)
+    return dict(found)
+
+
+def today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def is_due(videos: set[str], before: list[dict[str, Any]] | None, over: bool) -> bool:
+    """Whether a day with these videos is to be looked at, after a look that left these rows."""
+    if before is None:
+        return True
+    new, was = videos != set(before[0]["video_ids"].split()), before[0]
+    return (new or not was["over"]) if over else len(videos) >= 2 * was["videos"]
+
+
+def planned(config: Config, group: Group, videos: tuple[list[str], list[str]], before: list[dict[str, Any]] | None, over: bool) -> Look:
+    """The look that is due: at the very videos of the one before it takes its place, and what that one was allowed with its own."""
+    was: dict[str, Any] = before[0] if before else {"looks": 0, "over": False, "video_ids": ""}
+    again = was["video_ids"] == " ".join(videos[0])
+    number = was["looks"] + (not again)
+    rate = 0.0 if was["over"] else drift.allowed(config.watch.false_alarms, number, over)
+    alarms = {row["quantity"]: row["reason"] for row in before or () if row["alarm"]}
+    return Look(*group, *videos, number, over or was["over"], rate, alarms)
 
 
 def by_lot(videos: Collection[str]) -> list[str]:
@@ -64,18 +126,19 @@ def by_lot(videos: Collection[str]) -> list[str]:
     return list(ordered[np.argsort(hashed(pa.chunked_array([ordered])), kind="stable")[:POOL]].tolist())
 
 
-def looked(config: Config, store: PatchStore, group: Group, videos: tuple[list[str], list[str]], version: int) -> pa.Table:
-    """The rows (table.COLUMNS) of one source and day, whose videos are held beside others."""
-    ids = [*videos[0], *videos[1]]
-    new = np.arange(len(ids)) < len(videos[0])
+def looked(store: PatchStore, look: Look, version: int) -> pa.Table:
+    """The rows (table.COLUMNS) of one look."""
+    ids = [*look.videos, *look.before]
+    new, seed = np.arange(len(ids)) < len(look.videos), hashlib.sha256(" ".join(look.videos).encode()).hexdigest()[:8]
     profiles, names = profiled(store, ids, version)
-    found = drift.look(profiles, new, config.watch.false_alarms, int(hashlib.sha256(" ".join(group).encode()).hexdigest()[:8], 16))
-    same = {"source": group[0], "day": group[1], "videos": len(videos[0]), "video_ids": " ".join(videos[0]), "pool": len(videos[1])}
+    found = drift.look(profiles, new, look.allowed, int(seed, 16))
+    same = {"source": look.source, "day": look.day, "videos": len(look.videos), "video_ids": " ".join(look.videos)}
+    same |= {"pool": len(look.before), "looks": look.number, "allowed": look.allowed, "over": look.over, "patches_version": version}
     rows = []
     for name, one in found.items():
         where = drift.contrast(profiles[name], new)
-        reason = f"{subject(videos[0], group)}: {sentence(name, where, names)}" if one.alarm else None
-        rows.append(same | vars(one) | {"quantity": name, "reason": reason, "patches_version": version})
+        said = f"{subject(look.videos, (look.source, look.day))}: {sentence(name, where, names)}" if one.alarm else look.alarms.get(name)
+        rows.append(same | vars(one) | {"quantity": name, "alarm": said is not None, "reason": said})
     return pa.Table.from_pylist(rows, table.COLUMNS)
 
 
@@ -142,7 +205,7 @@ def labelled(store: PatchStore, patches: pa.Table, version: int) -> NDArray[np.i
 def tell(rows: pa.Table, record: tracking.Run) -> None:
     """Log alarms in words, and all distances as metrics whose step is the day, counted from the year 1."""
     for row in rows.to_pylist():
-        if row["alarm"]:
+        if row["chance"] <= row["allowed"]:  # and not at a look before
             log.warning("%s (%s: %.3f, threshold %.3f)", *(row[name] for name in ("reason", "quantity", "distance", "threshold")))
     numbers = {f"drift/{row['quantity']}/{row['source']}": row["distance"] for row in rows.to_pylist()}
     step = date.fromisoformat(rows["day"][0].as_py()).toordinal()

@@ -17,7 +17,7 @@ from engine.models import MAEConfig, check_dpt
 from engine.segmenters import ViT
 from engine.store import PatchStore
 from engine.text import FindText
-from jobs import pretrain, twins
+from jobs import named, pretrain, twins
 
 MEASURES = ("miou", "iou", "dice", "precision", "recall", "hd95", "missing", "seconds")
 NETWORKS = {"dpt": "DPT", "unet": "U-Net", "attention_unet": "attention U-Net"}
@@ -68,7 +68,8 @@ def pretrained(config: Config) -> Contender:
     if not store.holds(name):
         raise LookupError(f"the store {config.store.uri} has no model of {selection_id} with this recipe: run the job pretrain first")
     model = objectives.load(store.address(name), config.pretrain)
-    return Contender(config.selection.method, selection_id, retained, objectives.fingerprint(model), cards.encoder(model))
+    method = named.made(store, selection_id)["method"]
+    return Contender(method, selection_id, retained, objectives.fingerprint(model), cards.encoder(model))
 
 
 def check_fits(config: Config) -> None:
@@ -112,7 +113,7 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
             log.info("%s, seed %d: measured before", contender.method, seed)
             return dict(one["metrics"])
     tags = {name: getattr(contender, name) for name in ("method", "selection", "retained", "weights")}
-    tags |= {"budget": config.selection.budget, "seed": seed, "data": data, "comparison": comparison(config, data, split)}
+    tags |= {"budget": budget(config), "seed": seed, "data": data, "comparison": comparison(config, data, split)}
     with tracking.running(config, job, key, tags) as record:
         result = evaluate.evaluate(
             contender.encoder, stood_on(config), split, config.evaluate, seed, lambda step, metrics: record.log(metrics, step)
@@ -129,6 +130,11 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
         contender.method, seed, result.miou, result.dice, result.hd95, len(split.test), result.missing,
     )  # fmt: skip
     return metrics
+
+
+def budget(config: Config) -> float:
+    """How much was to be chosen of what is measured, and of what is measured beside it."""
+    return float(named.chosen(config)["budget"]) if config.selection.named else config.selection.budget
 
 
 def key_of(config: Config, seed: int, images: tuple[str, Split], contender: Contender) -> str:

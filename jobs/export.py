@@ -9,6 +9,7 @@ from engine import shards
 from engine.config import Config
 from engine.shards import Sample
 from engine.store import ImageReader, PatchStore, quoted
+from jobs import named
 
 log = logging.getLogger("jobs.export")
 TOLD = ["image_id", "selection_id", "position", "patch_ids", "layout", "height", "width"]
@@ -16,9 +17,10 @@ AT_ONCE = 64  # images, whose bytes are in memory
 
 
 def run(config: Config) -> None:
-    """Write the images of export.selection, or of the newest selection that selection.* names, to export.path."""
+    """Write the images of export.selection, or of the selection that selection.* names, the newest where many are, to export.path."""
     store, asked = PatchStore(config.store.uri), config.selection
-    selection_id = config.export.selection or store.selection(asked.method, asked.budget, asked.seed, asked.unit)["selection_id"][0].as_py()
+    selection_id = config.export.selection or (named.training_set(config) if asked.named else "")
+    selection_id = selection_id or store.selection(asked.method, asked.budget, asked.seed, asked.unit)["selection_id"][0].as_py()
     reader, address = store.reader(selection_id), f"{config.export.path.rstrip('/')}/{selection_id}"
     with store.reading("images", reader.version):
         made = samples(reader, rows(store, reader))

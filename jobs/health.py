@@ -34,6 +34,9 @@ class Health:
         self.doing, self.away = "starting", dict[str, None]()
         self.looked = self.heard = -np.inf
         self.numbers: dict[str, Any] = {"backlog": None, "quarantined": None, "versions": {}, "last_batch": None, "worker_ends": 0}
+        self.numbers |= {"keeping_up": False, "setbacks": {}}
+        self.sums = dict.fromkeys(("batches", "videos", "refused", "patches", "frames"), 0)
+        self.numbers["stands"] = None
         self.latencies: deque[float] = deque(maxlen=LAST)
         self.meters = Meters(self.readings)
 
@@ -44,6 +47,7 @@ class Health:
     def ended(self, how: str) -> None:
         """It is gone, `how` if nobody asked it to."""
         self.process, self.doing, self.away = None, "starting", {}
+        self.numbers["keeping_up"] = False
         if how:
             self.numbers["worker_ends"] += 1
             kind = "silent" if "silent" in how else "signal" if "signal" in how else "code"
@@ -53,14 +57,18 @@ class Health:
         """What it told; see news."""
         self.heard = self.clock()
         measure(self.meters, word, said)
-        self.doing = {"idle": "watching", "alive": self.doing, "kept up": "watching"}.get(
-            word, word if word in ("standing by", "watching", "busy", "keeping up") else self.doing
+        self.doing = {"idle": "watching", "made up": "watching"}.get(
+            word, word if word in ("standing by", "watching", "busy", "making up") else self.doing
         )
-        if word == "looked":
-            self.looked = self.heard
+        if word in ("looked", "left"):
+            self.looked = self.heard if word == "looked" else self.looked
             self.numbers |= said
-        elif word == "versions":
-            self.numbers["versions"] = said
+        elif word in ("keeping up", "kept up"):
+            self.numbers["keeping_up"] = word == "keeping up"
+        elif word == "setbacks":
+            self.numbers["setbacks"] = {step: one.reason for step, one in said.items()}
+        elif word in ("versions", "stands"):
+            self.numbers[word] = said
         elif word == "waits":
             self.away[said] = None
         elif word == "goes on":
@@ -68,6 +76,7 @@ class Health:
         elif word == "batch":
             self.latencies.extend(said["latencies"])
             self.numbers["last_batch"] = {name: said[name] for name in ("at", "videos", "refused", "patches", "frames")}
+            self.sums = {name: count + said.get(name, 1) for name, count in self.sums.items()}
 
     # -- what is asked ------------------------------------------------------------------------------------------------------
 
@@ -80,9 +89,9 @@ class Health:
         """Whether the one that works is alive, holds the inbox, lacks nothing, and looked lately or is at work and gives signs of life."""
         if not self.is_live or self.process is None or self.away or self.doing in ("starting", "standing by"):
             return False
-        if self.doing == "busy":
+        if self.doing in ("busy", "making up"):
             return self.clock() - self.heard <= self.config.watch.patience_s
-        return self.doing == "keeping up" or self.clock() - self.looked <= max(3 * self.config.watch.look_s, LATELY)
+        return self.clock() - self.looked <= max(3 * self.config.watch.look_s, LATELY)
 
     @property
     def state(self) -> str:
@@ -156,13 +165,16 @@ def answering(health: Health) -> type[BaseHTTPRequestHandler]:
             else:
                 self.give(404, b"/healthz, /livez, /metrics\n", "text/plain")
 
+        do_HEAD = do_GET  # noqa: N815, a name of http.server
+
         def give(self, status: int, body: bytes, kind: str) -> None:
             with suppress(ConnectionError):  # who asked is gone
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

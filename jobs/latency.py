@@ -11,6 +11,7 @@ import pyarrow as pa
 from engine import tracking
 from engine.inbox import Inbox
 from jobs.line import Line
+from jobs.news import many
 
 log, of_videos = logging.getLogger("jobs.watch"), logging.getLogger("jobs.videos")
 LAST = 1000  # videos
@@ -45,9 +46,9 @@ class Latency:
         waiting = len(self.inbox.waiting) - len(rows)
         told = {"batch": self.batches, **numbers, "latency_median_s": round(middle, 3), "latency_worst_s": round(worst, 3)}
         log.info(
-            "batch %d: %d videos, %d with a reason, %d patches · from arrival to rows %.1f s, at worst %.1f s"
-            " · of the last %d: %.1f s, %.1f s · %d wait",
-            *(self.batches, *numbers.values(), middle, worst, len(self.last), median(self.last), max(self.last), waiting),
+            "batch %d: %s, %d with a reason, %s · from arrival to rows %.1f s, at worst %.1f s · of the last %d: %.1f s, %.1f s · %d wait",
+            *(self.batches, many(len(rows), "video"), numbers["refused"], many(numbers["patches"], "patch"), middle, worst),
+            *(len(self.last), median(self.last), max(self.last), waiting),
             extra={"event": "batch", "told": told | {"waiting": waiting}},
         )
         for row, seconds in zip(rows.select(["video_id", "reason", "frames", "kept", "patches"]).to_pylist(), took, strict=True):

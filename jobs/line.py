@@ -3,14 +3,35 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 FINISH, ABANDON = "finish", "abandon"  # what the one that works is told: its batch, or what it does
 STOP = signal.SIGUSR1  # from a thread of that process to itself: of SIGTERM and SIGINT Ray has its own idea
+SPARSE = 0.5  # seconds in which one sign of life is enough
+BEAT = 5.0  # seconds between two signs of life of what cannot give any itself
+STARTING = 600.0  # seconds of these for what comes before the first look, on a busy machine: it takes no longer, or hangs
+LONGEST = 3600.0  # the same for what follows a batch, and for upkeep
+
+
+class Setback(NamedTuple):
+    """A step of what follows that fails."""
+
+    tries: int  # in vain, in a row
+    deaths: int  # of these the ones that ended or hung the process
+    reason: str
+
+
+class Past(NamedTuple):
+    """What a process that works is told of those before it."""
+
+    first: bool = True  # none of them got so far as to look
+    ended: str = ""  # how the last one did, where nobody asked it to
+    setbacks: Mapping[str, Setback] = {}  # by step
 
 
 class Line:
@@ -22,19 +43,24 @@ class Line:
     def __init__(self, connection: Connection) -> None:
         self.connection, self.busy, self.stopping = connection, False, False
         self.also: list[Callable[[str, Any], None]] = []  # who hears what is told, beside the other end
+        self.told, self.telling = -LONGEST, threading.Lock()  # when it last told anything; a thread may give signs of life meanwhile
         signal.signal(STOP, interrupt)
         for told in (signal.SIGTERM, signal.SIGINT):  # a terminal and systemd send them to both
             signal.signal(told, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held back until now: see held_back
         threading.Thread(target=self.listen, daemon=True).start()
 
     def tell(self, word: str, said: Any = "") -> None:
         for hear in self.also:
             hear(word, said)
-        with suppress(ConnectionError):  # `listen` is about to end this process
+        with self.telling, suppress(ConnectionError):  # `listen` is about to end this process
             self.connection.send((word, said))
+            self.told = monotonic()
 
     def beat(self) -> None:
-        self.tell("alive")
+        """A sign of life, where nothing was told a moment ago: it may be called for every file of a million."""
+        if monotonic() - self.told >= SPARSE:
+            self.tell("alive")
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -58,3 +84,33 @@ class Line:
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let no Ctrl-C reach a process that is started in here before it has its line: amid its imports it would die with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def beating(beat: Callable[[], None], longest: float = LONGEST) -> Iterator[None]:
+    """Give a sign of life now and then, for `longest` seconds at most."""
+    ended = threading.Event()
+
+    def signs() -> None:
+        for _ in range(int(longest / BEAT)):
+            if ended.wait(BEAT):
+                return
+            beat()
+
+    thread = threading.Thread(target=signs, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -39,7 +39,7 @@ from jobs.documents import Tree
 
 PROTOCOLS = ("small", "paper")
 WAYS = get_args(Method)
-OWN = ("selection.budget", "selection.seed", "pretrain.seed", "evaluate.seeds")  # knobs that the matrix itself sets
+OWN = ("selection.named", "selection.budget", "selection.seed", "pretrain.seed", "evaluate.seeds")  # knobs that the matrix itself sets
 Budget = Annotated[float, Field(gt=0)]
 Layers = Mapping[str, Tree]
 

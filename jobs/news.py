@@ -3,17 +3,22 @@
 | word | said with it |
 |---|---|
 | standing by, watching | |
-| busy, idle, alive, keeping up, kept up | |
-| looked | backlog, quarantined: how many |
+| busy, idle, making up, made up, keeping up, kept up, alive | |
+| looked, left | backlog, quarantined: how many, after a look and after a batch |
 | waits, goes on | what is away: store, MLflow, disk or inbox |
 | failed | |
+| follows | the step of what follows that is begun, "" at its end |
+| setback | step, reason: the kind of error |
+| setbacks | the steps that fail, with tries and the reason in words |
 | frames | a stage, and how many came out of it |
 | batch | at, batch, videos, refused, patches, frames, reasons: how many of each, latencies: seconds of each video |
 | versions | the newest of each table |
+| stands | unlike: how many sources are, drift: the newest alarm in words, gain: estimated of training again, worth: whether it is |
 
 None of it is a name, and of each thing are few.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 TABLES = ("patches", "frames", "videos")
@@ -31,20 +36,24 @@ class Takes(Protocol):
 
 def measure(meters: Takes, word: str, said: Any) -> None:
     """Count what was told."""
-    if word == "batch":
-        measure_batch(meters, said)
-    elif word == "looked":
-        meters.put("endocurate_backlog_sources", said["backlog"])
-        meters.put("endocurate_quarantined_sources", said["quarantined"])
-    elif word == "versions":
-        for table, version in said.items():
-            meters.put("endocurate_table_version", version, table=table)
-    elif word == "frames":
-        meters.add("endocurate_frames_total", said[1], stage=said[0])
-    elif word == "failed":
-        meters.add("endocurate_failed_tries_total", 1)
-    elif word == "waits":
-        meters.add("endocurate_outages_total", 1, reason=said)
+    if word in MEASURES:
+        MEASURES[word](meters, said)
+
+
+def measure_backlog(meters: Takes, said: dict[str, int]) -> None:
+    meters.put("endocurate_backlog_sources", said["backlog"])
+    meters.put("endocurate_quarantined_sources", said["quarantined"])
+
+
+def measure_versions(meters: Takes, said: dict[str, int]) -> None:
+    for table, version in said.items():
+        meters.put("endocurate_table_version", version, table=table)
+
+
+def measure_standing(meters: Takes, said: dict[str, Any]) -> None:
+    meters.put("endocurate_drifted_sources", said["unlike"])
+    meters.put("endocurate_training_gain_ratio", said["gain"] or 0.0)
+    meters.put("endocurate_training_worth", said["worth"])
 
 
 def measure_batch(meters: Takes, said: dict[str, Any]) -> None:
@@ -55,3 +64,22 @@ def measure_batch(meters: Takes, said: dict[str, Any]) -> None:
         meters.add("endocurate_videos_total", count, reason=reason)
     for seconds in said["latencies"]:
         meters.see("endocurate_latency_seconds", seconds)
+
+
+MEASURES: dict[str, Callable[[Takes, Any], None]] = {
+    "batch": measure_batch,
+    "looked": measure_backlog,
+    "left": measure_backlog,
+    "versions": measure_versions,
+    "frames": lambda meters, said: meters.add("endocurate_frames_total", said[1], stage=said[0]),
+    "failed": lambda meters, said: meters.add("endocurate_failed_tries_total", 1),
+    "setback": lambda meters, said: meters.add("endocurate_setbacks_total", 1, **said),
+    "setbacks": lambda meters, said: meters.put("endocurate_failing_steps", len(said)),
+    "stands": measure_standing,
+    "waits": lambda meters, said: meters.add("endocurate_outages_total", 1, reason=said),
+}
+
+
+def many(count: int, noun: str) -> str:
+    """How many, in words: 1 video, 2 videos, 3 batches."""
+    return f"{count} {noun}{'' if count == 1 else 'es' if noun.endswith('ch') else 's'}"

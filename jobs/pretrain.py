@@ -11,7 +11,7 @@ from engine.config import Config
 from engine.knobs import flat
 from engine.monitor import title
 from engine.store import ImageReader, PatchStore, quoted
-from jobs import looks, training
+from jobs import looks, named, training
 from jobs.kept import Export, Kept
 
 log = logging.getLogger("jobs.pretrain")
@@ -20,8 +20,12 @@ log = logging.getLogger("jobs.pretrain")
 def chosen(config: Config) -> tuple[str, float]:
     """The id of the selection that selection.* and synthesis.* made, and the share of the stored bytes it kept.
 
-    The newest whose run of the job choose had these very knobs; where no run tells, that of the same method, budget, unit and seed.
+    The one of selection.named; else the newest whose run of the job choose had these very knobs; where no run tells, that of the same
+    method, budget, unit and seed.
     """
+    if config.selection.named:
+        there = named.chosen(config)
+        return there["selection_id"], there["retained"]
     if (one := choice(config)) is not None:
         return one["tags"]["selection"], one["metrics"]["choose/retained"]
     asked = config.selection
@@ -33,17 +37,12 @@ def choice(config: Config) -> dict[str, Any] | None:
     """The newest run of the job choose by the knobs selection.* and synthesis.* of `config` whose selection the store holds."""
     store = PatchStore(config.store.uri)
     knobs = {name: str(value) for name, value in flat(config).items() if name.startswith(("selection.", "synthesis."))}
+    knobs.pop("selection.named")  # runs of before it was there do not tell it
     if not store.has("selections"):
         return None
     held = store.open("selections")
     runs = (one for one in tracking.newest(config, "choose") if knobs.items() <= one["params"].items())
     return next((one for one in runs if held.count_rows(f"selection_id = {quoted([one['tags']['selection']])}")), None)
-
-
-def patches_version(store: PatchStore, selection_id: str) -> int:
-    """The version of the patch table that a selection was made from."""
-    rows = store.open("selections").to_table(["patches_version"], filter=f"selection_id = {quoted([selection_id])}", limit=1)
-    return int(rows["patches_version"][0].as_py())
 
 
 def key(config: Config, selection_id: str) -> str:
@@ -80,7 +79,8 @@ def train(config: Config, selection_id: str, retained: float) -> None:
         log.info("%s: trained before with this recipe", selection_id)
         return
     reader = store.reader(selection_id)
-    tags = {"selection": selection_id, "retained": retained, "patches_version": patches_version(store, selection_id)}
+    made = named.made(store, selection_id)
+    tags = {"selection": selection_id, "retained": retained, "patches_version": made["patches_version"]}
     tags |= {"images": len(reader), "images_version": reader.version}
     if config.transfer.uri:
         score = looks.Score(config)
@@ -91,7 +91,7 @@ def train(config: Config, selection_id: str, retained: float) -> None:
         best, export = chosen_of(config, name, trained_on(config, reader, name, record))
         if config.transfer.uri:
             record.log({"transfer/exported_epochs": export.epoch}, step=export.epoch)
-        data = {"budget": budget(config), **tags}
+        data = {"budget": budget(made), **tags}
         origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export)
         cards.export(best, origin, store.address(f"models/{name}"))
         objectives.save(best, store.address(trained))  # last: from then on it counts as trained
@@ -99,9 +99,9 @@ def train(config: Config, selection_id: str, retained: float) -> None:
     Kept(config, name).clear()
 
 
-def budget(config: Config) -> str:
-    """How much was to be chosen, with its unit."""
-    value, unit = config.selection.budget, config.selection.unit
+def budget(made: dict[str, Any]) -> str:
+    """How much was to be chosen of a selection, with its unit."""
+    value, unit = made["budget"], made["unit"]
     return f"{value:g} {unit}" if value > 1 or unit == "gpu_hours" else f"{value:g} of all {unit}"
 
 

@@ -70,6 +70,12 @@ def withhold(is_named: Callable[[str], bool]) -> None:
         handler.addFilter(Withhold(is_named))
 
 
+def without_names(text: str) -> str:
+    """The text, for others than the log, or that it is withheld."""
+    filters = [one for handler in logging.getLogger().handlers for one in handler.filters if isinstance(one, Withhold)]
+    return "withheld: it names a file of the inbox" if any(one.is_named(text) for one in filters) else text
+
+
 class Surprises:
     """Around the work of a process: an exception that nobody expected ends it with code 1, told without what it may hold of a name."""
 
@@ -78,7 +84,13 @@ class Surprises:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None or issubclass(kind, KeyboardInterrupt | SystemExit):
             return
-        frames = [f"{Path(one.filename).name}:{one.lineno} {one.name}" for one in reversed(traceback.extract_tb(trace))]
-        log.critical("a surprise ends this process: %s at %s", kind.__name__, " < ".join(frames), extra={"event": "surprise"})
-        log.critical("it says: %s", " ".join(str(error).split()), extra={"event": "surprise"})
+        tell_surprise("a surprise ends this process", error)
         raise SystemExit(1) from None
+
+
+def tell_surprise(what: str, error: BaseException | None) -> None:
+    """Where a bug was met, and what it says, in lines of their own: what it says may be withheld."""
+    frames = traceback.extract_tb(error.__traceback__ if error else None)
+    places = " < ".join(f"{Path(one.filename).name}:{one.lineno} {one.name}" for one in reversed(frames))
+    log.critical("%s: %s at %s", what, type(error).__name__, places, extra={"event": "surprise"})
+    log.critical("it says: %s", " ".join(str(error).split()), extra={"event": "surprise"})

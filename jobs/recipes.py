@@ -54,9 +54,8 @@ def optidel() -> TrainConfig:
 def mae() -> TrainConfig:
     """MAE's own (facebookresearch/mae PRETRAIN.md): ViT-L, batch 4096, 800 epochs, 40 of warm-up; 64 images at a time on one GPU.
 
-    But for two things. Its cls_token and mask_token decay with the weights (timm's add_weight_decay spares what has one dimension), ours do
-    not: an optimiser that was saved knows them apart, so no training that is under way could go on with the other.
-    And it leaves out the last images of an epoch that fill no batch: ours are a batch of their own, since curated sets are small.
+    But for one thing: it leaves out the last images of an epoch that fill no batch; ours are a batch of their own, since curated sets are
+    small.
     """
     return TrainConfig(
         mae=MAEConfig(size="large", norm_pix=True),

@@ -9,7 +9,7 @@ from engine import difficulty, flow, tracking
 from engine.config import Config, DifficultyConfig
 from engine.difficulty import ScoreAgain
 from engine.flow import Step
-from engine.store import PatchStore, journal, quoted, rescoring
+from engine.store import PatchStore, journal, rescoring
 from jobs import probe, score, training
 
 log = logging.getLogger("jobs.rescore")
@@ -34,11 +34,8 @@ def scorer(config: Config) -> DifficultyConfig:
 def is_due(config: Config) -> bool:
     """Whether there are patches by another scorer than that of now."""
     store = PatchStore(config.store.uri)
-    version = store.complete_version()
-    if not store.open("patches", version).count_rows():
-        return False
-    mark = name_of(scorer(config)).rpartition("-")[2]
-    return bool(store.open("patches", version).count_rows(f"scorer != {quoted([mark])}"))
+    there = rescoring.scorers_of(store, store.complete_version())
+    return bool(there) and there != {name_of(scorer(config)).rpartition("-")[2]}
 
 
 def run(config: Config) -> None:

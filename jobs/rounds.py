@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from time import sleep
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from engine.flow import Step
 from engine.store import PatchStore, writers
 from jobs import ingest, pools, probe, quiet
 from jobs.absence import Absence, away, lacking, names_below, reach
-from jobs.line import Line
+from jobs.line import STARTING, Line, Past, beating
 from jobs.news import measure
 from jobs.watcher import TICK, Watcher
 
@@ -24,20 +25,20 @@ Answer = TypeVar("Answer")
 Ready = tuple[Config, PatchStore, list[Step]]
 
 
-def serve(config: Config, first: bool, before: str, connection: Connection) -> None:
-    """Watch until told to stop; `before`: how the process ended whose place this one takes. Where the first cannot begin, it says why."""
+def serve(config: Config, past: Past, connection: Connection) -> None:
+    """Watch until told to stop. Where the first of such processes cannot begin, it says why."""
     quiet.begin(config.watch.log)
     quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
     line = Line(connection)
     with suppress(KeyboardInterrupt), quiet.Surprises():
         try:
-            ready = begun(config) if first else patiently(config, line, partial(begun_again, config))
+            ready = begun_first(config, line) if past.first else patiently(config, line, partial(begun_again, config))
         except refusals() as error:
             if isinstance(error, KeyError | IndexError):
                 raise  # a bug
             line.tell("refused", str(error))
             return
-        keep_watch(*ready, line, before)
+        keep_watch(ready, line, past)
 
 
 def refusals() -> tuple[type[BaseException], ...]:
@@ -45,23 +46,31 @@ def refusals() -> tuple[type[BaseException], ...]:
     return ValueError, LookupError, *away()
 
 
-def keep_watch(config: Config, store: PatchStore, work: list[Step], line: Line, before: str) -> None:
+def keep_watch(ready: Ready, line: Line, past: Past) -> None:
+    config, store, work = ready
     if config.where == "ray":
-        flow.connect(flow.cpus_of(work))  # whose endpoint hears the news, and where there is no room for the work it is said now
+        with beating(line.beat, STARTING):
+            flow.connect(flow.cpus_of(work))  # whose endpoint hears the news, and where there is no room for the work it is said now
         line.also.append(partial(measure, flow.RayMeters()))
     line.tell("ready")
     told = {"patches_version_in": store.complete_version()}
-    with writers.watching(store, config.videos.uri, partial(occupied, line)) as lease, ExitStack() as stack:
+    with writers.watching(store, config.videos.uri, partial(occupied, line), line.beat) as lease, ExitStack() as stack:
         record = patiently(config, line, lambda: stack.enter_context(tracking.running(config, "watch", config.fingerprint(), told)))
-        watcher = Watcher(config, store, work, line, record)
-        stack.callback(watcher.after.aside.end)
+        watcher = Watcher(config, store, work, line, past, record)
+        for aside in (watcher.after.aside, watcher.upkeep.aside):
+            stack.callback(aside.end)
         quiet.withhold(watcher.is_named)
-        watcher.run(lease, before)
+        watcher.run(lease)
 
 
 def occupied(line: Line) -> None:
     line.tell("standing by")
     log.info("another job watches this inbox: this one waits, and takes over when that one is gone")
+
+
+def begun_first(config: Config, line: Line) -> Ready:
+    with beating(line.beat, STARTING):
+        return begun(config)
 
 
 def begun(config: Config) -> Ready:
@@ -72,7 +81,19 @@ def begun(config: Config) -> Ready:
             "arrive would stay: run the job ingest or probe on what there is first, or set difficulty.checkpoint"
         )
     inbox.glance(config.videos.uri)
+    announce(PatchStore(config.store.uri))
     return equipped(config, ingest.opened(config))
+
+
+def announce(store: PatchStore) -> None:
+    """Say where a new store is made, for that is what a wrong address looks like; ValueError where not even the folder for it is there."""
+    if store.has("videos"):
+        return
+    if "://" not in store.uri and not Path(store.uri).parent.exists():
+        raise ValueError(
+            f"there is no store at {store.uri}, nor a folder for a new one: mount the disk that it lies on, or make the folder"
+        )
+    log.warning("there is no store at %s: a new store is made there", store.uri, extra={"event": "new store"})
 
 
 def begun_again(config: Config) -> Ready:
@@ -95,10 +116,12 @@ def patiently(config: Config, line: Line, ask: Callable[[], Answer]) -> Answer:
     absence = Absence(config, line)
     while True:
         try:
-            answer = ask()
+            with beating(line.beat, STARTING):
+                answer = ask()
         except away() as error:
             absence.found(lacking(error, config, PatchStore(config.store.uri)) or "store", str(error))
             while absence.lasts:
+                line.beat()
                 sleep(TICK)
         else:
             absence.over()

@@ -4,7 +4,7 @@ import logging
 
 from engine.config import Config
 from engine.store import PatchStore, rescoring
-from jobs import choose, pretrain
+from jobs import choose, outdated, pretrain
 
 log = logging.getLogger("jobs.selections")
 
@@ -25,9 +25,10 @@ def run(config: Config) -> None:
     for one in each(config):
         try:
             if made_from(one) < version:
-                choose.run(one)
+                choose.run(one, name_of(one))
         except ValueError as error:
             refused.append(str(error))
+    outdated.prune(config, store)
     if refused:
         raise ValueError("; ".join(refused))
 
@@ -35,6 +36,11 @@ def run(config: Config) -> None:
 def each(config: Config) -> list[Config]:
     """The configuration of every one."""
     return [config.model_copy(update={"selection": one}) for one in config.maintained()]
+
+
+def name_of(config: Config) -> str:
+    """By what its choices are told from those of other settings."""
+    return f"{config.selection.method}-{config.selection.fingerprint()}-{config.synthesis.fingerprint()}"
 
 
 def made_from(config: Config) -> int:

@@ -9,6 +9,7 @@ import logging
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -37,8 +38,15 @@ def run(config: Config, *words: str) -> int:
     return submitted(client, asked, again="--again" in words)
 
 
-def submitted(client: Any, asked: Request, again: bool) -> int:
+def show(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def submitted(client: Any, asked: Request, again: bool, tell: Callable[[str], None] = show, most: int = 0) -> int:
+    """Its exit code; what it writes goes to `tell`. RuntimeError where it was begun `most` times, if there is such a number, in vain."""
     for attempt in count(1):
+        if most and attempt > most:
+            raise RuntimeError(f"{asked.id} failed {most} times on the cluster and is not begun again: `endocurate submit` does")
         name = asked.id if attempt == 1 else f"{asked.id}-{attempt}"
         state = submission.status(client, name)
         if state == "SUCCEEDED" and not again:
@@ -50,7 +58,7 @@ def submitted(client: Any, asked: Request, again: bool) -> int:
             log.info("%s is submitted: %s", name, asked.entrypoint)
         else:
             log.info("%s runs already; what it writes follows", name)
-        return submission.follow(client, name, lambda text: print(text, end="", flush=True))
+        return submission.follow(client, name, tell)
     raise AssertionError("count has no end")
 
 
@@ -72,12 +80,21 @@ def entrypoint(command: list[str], config: Config) -> str:
         raise ValueError(
             f"{rest[0]} is a file of this machine, which the cluster has not: submit a matrix by its name, or put it into the image"
         )
+    subject = [word for word in rest if "=" not in word and not word.endswith((".yaml", ".yml"))]
+    return shlex.join(["endocurate", job, *subject, *knobs(job, subject, config)])
+
+
+def knobs(job: str, subject: list[str], config: Config) -> list[str]:
+    """The words that make a configuration of what a job has without them."""
     from jobs.__main__ import parse
 
-    subject = [word for word in rest if "=" not in word and not word.endswith((".yaml", ".yml"))]
     before = flat(parse([job, *subject])[1])
-    knobs = [f"{name}={written(value)}" for name, value in flat(config).items() if value != before[name]]
-    return shlex.join(["endocurate", job, *subject, *knobs])
+    return [f"{name}={written(value)}" for name, value in flat(config).items() if value != before[name]]
+
+
+def whole(job: str, subject: list[str], config: Config) -> Request:
+    """A request that takes nothing but a configuration."""
+    return request([job, *subject, *knobs(job, subject, config)], config)
 
 
 def written(value: Any) -> str:

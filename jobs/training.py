@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -22,6 +23,7 @@ from engine.weights import DamagedError
 from jobs.looks import Watched
 
 log = logging.getLogger("jobs.training")
+STEP_LOSS = "train/step_loss"  # of each step of the optimiser, by how many are then done; all else under train/ is by epochs
 HELD = 2  # checkpoints of a training in this process, as on Ray: the last one may be damaged
 PICTURES = "pictures"  # the folder of a run's artifacts that shows training images
 Trained = mae.MAE | simclr.SimCLR
@@ -83,11 +85,13 @@ def fit(
     """The loop on one worker; the first of them also writes to MLflow what it runs on and shows, says how far it is, and looks at it."""
     first = os.environ.get("RANK", "0") == "0"
 
-    def both(metrics: dict[str, float], folder: Path | None) -> None:
+    def both(metrics: dict[str, Any], folder: Path | None) -> None:
+        told, losses = {name: value for name, value in metrics.items() if name != "losses"}, metrics["losses"]
         if first:
-            show(record, metrics, folder)
-            tell(record, epochs, metrics)
-        report(metrics, folder if folder and (folder / STATE).exists() else None)
+            show(record, told, folder)
+            record.log_curve(STEP_LOSS, losses)  # before the checkpoint is kept: who goes on from it does not do these steps again
+            tell(record, epochs, told)
+        report(told, folder if folder and (folder / STATE).exists() else None)
 
     if first:
         record.note({"device": devices.device()})

@@ -14,26 +14,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from engine import foresight, frontier, released, stopping, transfer
+from engine import files, foresight, frontier, released, stopping, tradeoffs
 from engine.config import Config
 from engine.foresight import Lessons, Rule
-from engine.monitor import Monitor, choose
-from engine.released import Release, Variant
+from engine.released import Release
 from engine.settings import TransferConfig, Watched
 from engine.stopping import Draws, Stop
-from jobs import output
+from jobs import output, tradeoff
 
 log = logging.getLogger("jobs.transfer_study")
 BUDGETS = (10, 20, 30, 50, 75, 100, 150, 200)  # mean epochs
 SLACKS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0, 3.0, 4.0)  # scanned, and seen in doing so
-CHOSEN = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)  # slacks that the choice without the left-out data set is from
 PRICES = (0.0, 1.0, 2.0, 4.0)
 # (regret, epochs) of the best rules before, tables by encoder and frozen on the scores of arXiv 2410.18677. Of no other release.
 MARKS = {"a table whose trade-off was seen on the test": (0.125, 114), "the same, tuned without it": (0.158, 187)}
 PUBLISHED = "3c99909e8d6c"  # of the Dice of arXiv 2410.18677; see fingerprint
+TITLE = "what rules of when to stop pre-training keep for the epochs that they take, on released scores"
 GOAL_TIS, GOAL_EPOCHS = 0.994, 150  # with the regret of the longest pre-training: the goal set for a rule that pays
 WORTH = ("tis", "least_tis", "regret", "epochs", "more_regret", "regret_low", "regret_high", "more_tis", "tis_low", "tis_high")
-ROWS = pa.schema([("table", pa.string()), ("rule", pa.string()), *((name, pa.float64()) for name in WORTH)])
+ROWS = pa.schema([("table", pa.string()), ("rule", pa.string()), *((name, pa.float64()) for name in WORTH), ("how", pa.string())])
 Row = dict[str, Any]
 
 
@@ -57,7 +56,7 @@ class Study:
 
 
 def run(config: Config) -> None:
-    """Print the tables baselines, frontier and ours, and the verdict; or give their rows to another program."""
+    """Print the tables baselines, frontier, ours and curve, and the verdict; or give their rows to another program. Draw the last."""
     release = released.read(config.study.uri)
     log.info("%d setups, %d lengths up to %d epochs", len(release.setups), len(release.lengths), release.lengths[-1])
     study = studied(release)
@@ -67,6 +66,11 @@ def run(config: Config) -> None:
     log.info("our rule, each data set left out: %d settings, then the choice among them at %d prices", len(scan()), len(PRICES))
     tried = [study.stopped("scanned", said(rule), foresight.left_out(rule, study.told)) for rule in scan()]
     rows += [*scanned(tried, longest(study)), *ours(study)]
+    log.info("the trade-off, each rule along its dial")
+    drawn = tradeoff.curves(release, study.told)
+    rows += tradeoff.rows(drawn)
+    if config.study.picture:
+        files.put(tradeoffs.picture(drawn, TITLE).encode(), config.study.picture)
     show(rows, config)
     log.info("%s", verdict(rows, tried, study))
 
@@ -143,11 +147,11 @@ def ours(study: Study) -> Iterator[Row]:
         stops = foresight.left_out(rule, study.told)
         yield study.stopped("ours", f"{'' if number else 'declared: '}{said(rule)}", stops)
     for by in ("dataset", "encoder"):
-        found = foresight.nested(foresight.candidates(CHOSEN, without=by), study.told, PRICES, by)
+        found = foresight.nested(foresight.candidates(tradeoff.CHOSEN, without=by), study.told, PRICES, by)
         for price, (stops, chosen) in zip(PRICES, found, strict=True):
             log.info("%s left out, price %g: chosen were %s", by, price, "; ".join(map(said, chosen)))
             yield study.stopped("ours", f"chosen, {by} left out, price {price:g}", stops)
-    found = foresight.nested([Rule(slack=slack) for slack in CHOSEN], study.told, PRICES)
+    found = foresight.nested([Rule(slack=slack) for slack in tradeoff.CHOSEN], study.told, PRICES)
     for price, (stops, _) in zip(PRICES, found, strict=True):
         yield study.stopped("ours", f"declared, its slack chosen, price {price:g}", stops)
     yield from live(study)
@@ -160,23 +164,13 @@ def live(study: Study) -> Iterator[Row]:
     """
     lengths = study.release.lengths
     eye = np.eye(len(lengths))
-    levels = tuple(sorted({one.level for one in study.release.robustness}))
+    levels = tradeoff.levels(study.release)
     kinds: dict[str, Watched] = {"vote": "vote", "mean rank": "robustness"}
     for name, patience in product(kinds, (1, 2, 3)):
         how = TransferConfig(score=kinds[name], levels=levels, patience=patience)
-        best, last = np.array([halted(how, study.release, setup) for setup in range(len(study.release.setups))]).T
+        best, last = np.array([tradeoff.halted(how, study.release, setup) for setup in range(len(study.release.setups))]).T
         for kept, told in ((best, "best"), (last, "last")):
             yield study.row("ours", f"live, {name} of levels, patience {patience}, keep {told}", Stop(eye[kept], lengths[last]))
-
-
-def halted(how: TransferConfig, release: Release, setup: int) -> tuple[int, int]:
-    """Index of the length that is best by mean rank, and of the one at which a monitor ends the training; by the levels that there are."""
-    curves = {transfer.reading("robustness", level): release.robustness[Variant(level=level)][setup] for level in how.levels}
-    monitor = Monitor(how)
-    scores = {name: dict(enumerate(curve.tolist(), 1)) for name, curve in curves.items() if not np.isnan(curve).any()}
-    monitor.load_state_dict({"scores": scores, "gaps": {}, "seconds": dict.fromkeys(range(1, len(release.lengths)), 0.0)})
-    last = monitor.stopped or len(release.lengths) - 1
-    return choose(monitor.among(1, last), lower=True).epoch, last
 
 
 def said(rule: Rule) -> str:
@@ -217,14 +211,18 @@ def reaches(row: Row, regret: float) -> bool:
 
 
 def show(rows: list[Row], config: Config) -> None:
-    """Three tables for a person; for a program or a file the rows as they are."""
+    """Four tables for a person; for a program or a file the rows as they are."""
     if config.output.format != "table" or config.output.path:
         output.give(pa.Table.from_pylist(rows, ROWS), config.output)
         return
     for table in ("baselines", "ours"):
-        mine = [{name: rounded(row[name]) for name in ROWS.names[1:]} for row in rows if row["table"] == table]
-        output.give(pa.Table.from_pylist(mine), config.output)
+        output.give(part(rows, table, ("rule", *WORTH)), config.output)
     output.give(pa.Table.from_pylist(wide([row for row in rows if row["table"] == "frontier"])), config.output)
+    output.give(part(rows, "curve", ("rule", "how", "epochs", "regret", "tis")), config.output)
+
+
+def part(rows: list[Row], table: str, columns: tuple[str, ...]) -> pa.Table:
+    return pa.Table.from_pylist([{name: rounded(row[name]) for name in columns} for row in rows if row["table"] == table])
 
 
 def wide(rows: list[Row]) -> list[Row]:

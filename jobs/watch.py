@@ -16,13 +16,15 @@ from typing import Any
 from engine import backoff
 from engine.config import Config
 from jobs.health import Health, served
-from jobs.line import ABANDON, FINISH
+from jobs.line import ABANDON, FINISH, STARTING, Past, Setback, held_back
+from jobs.news import many
 
 log = logging.getLogger("jobs.watch")
 TICK = 0.2  # seconds between two looks at the process
 IDLE_DEATHS = 10  # in a row, with nothing under way: no file is to blame, and to start once more helps nobody
 LONG = 600.0  # seconds; who lived so long was well
-Work = Callable[[Config, bool, str, Connection], None]
+SILENT = "was silent"  # of one that was ended for it
+Work = Callable[[Config, Past, Connection], None]
 
 
 def run(config: Config, work: Work | None = None) -> None:
@@ -34,13 +36,14 @@ def run(config: Config, work: Work | None = None) -> None:
         warden = Warden(config, work or rounds, asked)
         with served(warden.health, config.watch.host, config.watch.port):
             warden.run()
+    warden.tell_sum()
 
 
-def rounds(config: Config, first: bool, before: str, line: Connection) -> None:
+def rounds(config: Config, past: Past, line: Connection) -> None:
     """The work, in its own process: what it needs is imported there and not here."""
     from jobs.rounds import serve
 
-    serve(config, first, before, line)
+    serve(config, past, line)
 
 
 @contextmanager
@@ -61,52 +64,69 @@ class Warden:
     def __init__(self, config: Config, work: Work, asked: list[float]) -> None:
         self.config, self.work, self.asked = config, work, asked
         self.busy = self.ready = False  # whether a batch is under way, and whether a process ever got so far as to look
-        self.heard = 0.0  # when it last gave a sign of life
+        self.began = self.heard = 0.0  # when the process did, and when it last gave a sign of life
         self.commits, self.refusal = 0, ""
         self.ended = ""  # how the last process ended, for the next one
+        self.step, self.setbacks = "", dict[str, Setback]()  # of what follows: which is under way, and which fail
         self.health = Health(config)
 
     def run(self) -> None:
         settings, deaths, idle = self.config.watch, 0, 0
         while True:
-            began, commits = monotonic(), self.commits
+            commits = self.commits
             self.live()
             if self.refusal:
                 raise ValueError(self.refusal)
             if not self.ended or self.asked:
                 return
             deaths = 1 if self.commits > commits else deaths + 1
-            idle = idle + 1 if not self.busy and monotonic() - began < LONG else 0
+            idle = idle + 1 if self.died_idly() else 0
             if not self.ready or idle >= IDLE_DEATHS:
                 raise RuntimeError(f"the process that works {self.ended} with nothing under way: what it said before tells why")
             pause = backoff.delay(settings.seed, deaths, settings.backoff_s, settings.backoff_most_s)
             log.warning("the process that works %s; the next one starts in %.1f s", self.ended, pause, extra={"event": "worker ended"})
             self.rest(pause)
 
+    def died_idly(self) -> bool:
+        """Whether nothing that was under way is to blame; a step of what follows that is gets so much less often its turn."""
+        if not self.step:
+            return not self.busy and SILENT not in self.ended and monotonic() - self.began < LONG
+        tries, deaths, _ = self.setbacks.get(self.step, Setback(0, 0, ""))
+        self.setbacks[self.step] = Setback(tries + 1, deaths + 1, f"the process that did it {self.ended}")
+        log.warning("%s: the process that did it %s", self.step, self.ended, extra={"event": "setback"})
+        return False
+
     def live(self) -> None:
         """One process from its start to its end."""
         spawning = multiprocessing.get_context("spawn")  # a fork would carry the threads' locks along
         ours, theirs = spawning.Pipe()
-        process = spawning.Process(target=self.work, args=(self.config, not self.ready, self.ended, theirs))
-        self.busy, self.ended = False, ""
-        process.start()
+        process = spawning.Process(target=self.work, args=(self.config, Past(not self.ready, self.ended, self.setbacks), theirs))
+        self.busy, self.step, self.ended = False, "", ""
+        with held_back():
+            process.start()
+        self.began = self.heard = monotonic()
         self.health.begins(process.pid)
         theirs.close()
-        told, hung = 0, False
+        told, hung = 0, ""
         while process.is_alive():
             self.health.turned = monotonic()
             self.hear(ours)
             told = self.pass_on(process, ours, told)
-            if self.busy and not hung and monotonic() - self.heard > self.config.watch.patience_s:
-                hung = True
+            if not hung and self.is_silent():
+                hung = f"{SILENT} for {monotonic() - self.heard:.0f} s"
                 process.kill()
             process.join(TICK)
         self.hear(ours)
         ours.close()
         code = process.exitcode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-        self.ended = f"was silent for {self.config.watch.patience_s:g} s" if hung else how if code else ""
+        self.ended = hung or (how if code else "")
         self.health.ended("" if self.asked else self.ended)
+
+    def is_silent(self) -> bool:
+        """Whether it says nothing for too long, whatever it does; what it needs is to be imported before its first word."""
+        patience = self.config.watch.patience_s
+        return monotonic() - self.heard > (patience if self.heard > self.began else max(patience, STARTING))
 
     def hear(self, line: Connection) -> None:
         """Take in what the process said."""
@@ -116,6 +136,8 @@ class Warden:
                 self.health.hear(word, said)
                 self.heard = monotonic()
                 self.busy = {"busy": True, "idle": False}.get(word, self.busy)
+                self.step = said if word == "follows" else self.step
+                self.setbacks = said if word == "setbacks" else self.setbacks
                 self.ready |= word == "ready"
                 self.commits += word == "committed"
                 self.refusal = said if word == "refused" else self.refusal
@@ -145,3 +167,10 @@ class Warden:
         while monotonic() < until and not self.asked:
             self.health.turned = monotonic()
             sleep(TICK)
+
+    def tell_sum(self) -> None:
+        """The last line: what was taken in since the beginning."""
+        sums = self.health.sums
+        batches, videos, patches = (many(sums[f"{one}{end}"], one) for one, end in (("batch", "es"), ("video", "s"), ("patch", "es")))
+        told = {"event": "stopped", "told": sums}
+        log.info("stopped: %s, %s, %d with a reason, %s", batches, videos, sums["refused"], patches, extra=told)

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import PurePath
 from time import monotonic, sleep
 from typing import Any
 
@@ -22,17 +21,17 @@ from engine.inbox import Inbox, Known, Waiting, batch_of
 from engine.listing import key_of
 from engine.store import PatchStore, attempts, intake, quarantine
 from engine.store.lock import Lease
-from jobs import ingest
+from jobs import ingest, spelling, standing
 from jobs.absence import Absence, away, gone, lacking, names_below, reach
 from jobs.after import After
 from jobs.latency import Latency
-from jobs.line import Line
-from jobs.news import TABLES
+from jobs.line import Line, Past, beating
+from jobs.news import TABLES, many
+from jobs.setbacks import Attempt
+from jobs.upkeep import Upkeep
 
 log = logging.getLogger("jobs.watch")
 TICK = 0.2  # seconds that it sleeps at a time
-SHORT = 4  # letters: a name with fewer is found in every second sentence, and tells nobody
-LONG = 6  # digits: shorter numbers are days and months of a folder for each day
 PAUSE = 1.0  # seconds at most between two questions whether a batch is due
 Follow = Callable[[pa.Table], None]  # what is done with the ledger rows of a batch once they are committed
 
@@ -40,53 +39,56 @@ Follow = Callable[[pa.Table], None]  # what is done with the ledger rows of a ba
 class Watcher:
     """One inbox, taken into one store."""
 
-    def __init__(self, config: Config, store: PatchStore, work: list[Step], line: Line, record: tracking.Run) -> None:
-        self.config, self.store, self.work, self.line = config, store, work, line
+    def __init__(self, config: Config, store: PatchStore, work: list[Step], line: Line, past: Past, record: tracking.Run) -> None:
+        self.config, self.store, self.work, self.line, self.past = config, store, work, line, past
         self.execute = (
             flow.run_on_ray if config.where == "ray" else flow.Workbench(lambda stage, frames: line.tell("frames", (stage, frames)))
         )
-        self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known())
+        self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known(), beat=line.beat)
         self.tries: dict[int, int] = {}  # of what was under way and did not end, by key: alone; 0: with others
         self.aside: set[int] = set()  # keys of what is set aside
         self.is_fresh = False  # whether it looked since the last batch
         self.outage, self.closed = Absence(config, line), Absence(config, line)  # of what is written to, and of the inbox
-        self.next_look, self.next_upkeep = monotonic(), monotonic() + config.watch.upkeep_s
+        self.next_look = monotonic()
         self.stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
+        self.versions: dict[str, int] = {}  # of the tables, as they were told last
         # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
-        self.after = After(config, line.beat)
-        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow]
+        self.after = After(config, line, past.setbacks)
+        self.upkeep = Upkeep(config, line, self.after.setbacks)
+        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow, self.tell_standing]
 
-    def run(self, lease: Lease, before: str) -> None:
-        """Go on until told to stop, or until nothing is left where watch.once says so; `before`: how the last process ended."""
-        self.recall(before)
-        log.info("watching; the ledger has %d sources", len(self.inbox.known))
+    def run(self, lease: Lease) -> None:
+        """Go on until told to stop, or until nothing is left where watch.once says so."""
+        with beating(self.line.beat):  # of a million rows it takes a minute
+            self.recall()
+            self.upkeep.plan()
+        log.info("watching; the ledger has %s", many(len(self.inbox.known), "source"))
         self.line.tell("watching")
-        self.tell_versions()
-        self.after.follow(schema.VIDEOS_TABLE.empty_table())  # what a process that died had left to do
         while not self.line.stopping:
             if monotonic() >= max(self.next_look, self.closed.until):
                 self.look()
+            self.see_beside()
             if self.outage.lasts or self.closed.tries:
                 self.rest()
-            elif monotonic() >= self.next_upkeep:
-                self.keep_up()
             elif batch := self.due():
                 lease.check()
                 self.take_in(batch)
-            elif self.config.watch.once and self.is_done and not self.after.aside.is_busy:
+            elif self.after.is_due:
+                self.make_up()
+            elif self.config.watch.once and self.is_over:
                 return
             else:
                 self.rest()
 
-    def recall(self, before: str) -> None:
+    def recall(self) -> None:
         """What the ledger knows, and what was under way when the process before this one ended."""
         self.inbox.known = Known(map(key_of, intake.sources(self.store)))
         found = {int(key, 16): tries for key, tries in attempts.begun(self.store).items()}
         attempts.end(self.store, [name_of(key) for key in found if key in self.inbox.known])  # it died between the commit and that word
         self.tries = {key: tries for key, tries in found.items() if key not in self.inbox.known}
         if self.tries:
-            how = f" when a process {before}" if before else ""
-            log.info("%d sources were under way%s: they are tried one by one", len(self.tries), how)
+            how = f" when a process {self.past.ended}" if self.past.ended else ""
+            log.info("%s under way%s: to be tried one by one", many(len(self.tries), "source"), how)
 
     def look(self) -> None:
         self.next_look = monotonic() + self.config.watch.look_s
@@ -103,7 +105,11 @@ class Watcher:
                 self.inbox.known.drop(key)
                 self.tries.pop(key, None)
             self.aside = aside
-        self.line.tell("looked", {"backlog": len(self.inbox.waiting), "quarantined": len(self.aside)})
+        self.tell_versions()  # others change tables, too
+        self.tell_backlog("looked")
+
+    def tell_backlog(self, when: str) -> None:
+        self.line.tell(when, {"backlog": len(self.inbox.waiting), "quarantined": len(self.aside)})
 
     def due(self) -> list[Waiting]:
         """What is to be taken in now: one that was under way when a process ended, alone, or a batch that is full or has waited."""
@@ -119,6 +125,11 @@ class Watcher:
     def is_done(self) -> bool:
         """Whether nothing is left but what could not be read."""
         return self.is_fresh and all(one.tries and one.key not in self.tries for one in self.inbox.waiting.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether what follows and what goes on beside is done, too."""
+        return self.is_done and self.after.is_over and not self.upkeep.aside.is_busy and not self.upkeep.is_due
 
     # -- taking in ----------------------------------------------------------------------------------------------------------
 
@@ -152,24 +163,28 @@ class Watcher:
             made = [*ingest.batches(self.config, self.store, sources, self.work, progress, self.execute)]
         self.line.tell("committed")
         reach(self.store)  # who follows would make folders where it was
+        reasons = {row["uri"]: row["reason"] for rows in made for row in rows.to_pylist()}
+        for one in batch:
+            if one.row["uri"] not in reasons and one.row["uri"] not in progress.replaced:
+                self.inbox.done(one)  # a copy of what is known: it waits no more
         for rows in made:
             for follow in self.followers:
                 follow(rows)
-        unread = {row["uri"] for rows in made for row in rows.to_pylist() if row["reason"] == "unreadable"}
-        for one in batch:
-            if one.row["uri"] in unread and one.tries + 1 >= self.config.watch.tries:
-                self.give_up(one)
-            elif one.row["uri"] in unread:
-                self.put_off(one, one.tries + 1)
-            elif one.row["uri"] not in progress.replaced:
+        for one in (one for one in batch if one.row["uri"] in reasons):
+            if reasons[one.row["uri"]] != "unreadable":
                 self.inbox.done(one)
+            elif one.tries + 1 >= self.config.watch.tries:
+                self.give_up(one)
+            else:
+                self.put_off(one, one.tries + 1)
+        self.tell_backlog("left")
 
     def failed(self, batch: Sequence[Waiting], before: Mapping[int, int], error: BaseException) -> None:
         """A file system, a store or a server failed: where they answer, what was tried is to blame; else they are waited for."""
         lacks = lacking(error, self.config, self.store)
         if not lacks:
-            how = "failed alone and is tried again" if len(batch) == 1 else "failed together and are tried one by one"
-            log.warning("%d of the sources %s: %s", len(batch), how, type(error).__name__)  # whose text may hold a path
+            how = "failed alone: it is tried again" if len(batch) == 1 else "failed together: they are tried one by one"
+            log.warning("%s %s: %s", many(len(batch), "source"), how, type(error).__name__)  # whose text may hold a path
             for one in batch:
                 self.put_off(one, max(self.tries[one.key], 1))
             self.line.tell("failed")
@@ -224,31 +239,46 @@ class Watcher:
 
     # -- between batches ------------------------------------------------------------------------------------------------------
 
-    def keep_up(self) -> None:
-        """Upkeep, whose rounds are bounded: an ingest beside it waits seconds."""
-        self.next_upkeep = monotonic() + self.config.watch.upkeep_s
-        self.line.tell("keeping up")
+    def see_beside(self) -> None:
+        """What became of the processes beside, and upkeep where it is due: where the job ends with the last file, after that."""
+        if any([self.upkeep.has_ended(), self.after.has_ended_beside()]):
+            self.tell_versions()
+            self.tell_standing()
+        if self.upkeep.is_due and (self.is_done or not self.config.watch.once) and not self.outage.lasts:
+            self.upkeep.start()
+
+    def make_up(self) -> None:
+        """What follows a batch, as far as it was put off, or a process that died had left it to do."""
         try:
-            self.store.maintain(self.config.upkeep, self.stamp["commit"])
-        except gone() as error:
-            if isinstance(error, KeyError | IndexError):
-                raise
-            self.outage.found(lacking(error, self.config, self.store) or "store", str(error))
-        self.line.tell("kept up")
-        self.tell_versions()
+            reach(self.store)
+        except OSError as error:
+            self.outage.found("store", str(error))
+            return
+        self.line.tell("making up")
+        self.after.make_up()
+        self.tell_standing()
+        self.line.tell("made up")
 
     def tell_versions(self, rows: pa.Table | None = None) -> None:
         with suppress(LookupError, *away()):
-            self.line.tell("versions", {table: int(self.store.open(table).version) for table in TABLES})
+            found = {table: int(self.store.open(table).version) for table in TABLES}
+            if found != self.versions:
+                self.line.tell("versions", found)
+            self.versions = found
+
+    def tell_standing(self, rows: pa.Table | None = None) -> None:
+        if not self.after.setbacks.rests("standing"):
+            with Attempt(self.after.setbacks, "standing"):
+                self.line.tell("stands", standing.told(self.config))
 
     def is_named(self, text: str) -> bool:
         """Whether a text names something below the inbox: no log may."""
         root = locate(self.config.videos.uri)[1].rstrip("/")
         parts = {part for uri in self.inbox.waiting for part in uri.partition(root)[2].split("/")}
-        names = parts | {PurePath(part).stem for part in parts}
-        return names_below(root, text) or any(name in text for name in names if len(name) >= (LONG if name.isdigit() else SHORT))
+        return names_below(root, text) or spelling.holds(text, spelling.names(parts))
 
     def rest(self) -> None:
+        self.line.beat()
         until = monotonic() + min(PAUSE, self.config.watch.look_s)
         while monotonic() < until and not self.line.stopping:
             sleep(TICK)

@@ -16,7 +16,7 @@ from engine.config import Config
 from engine.judge import Case, UnknownError
 from engine.pool import Pool
 from engine.store import PatchStore, journal, quoted, rescoring
-from jobs import judging, pretrain, selections
+from jobs import judging, pretrain, retrain, selections
 
 log = logging.getLogger("jobs.worth")
 JOB = "worth"
@@ -132,5 +132,4 @@ def train(config: Config) -> None:
     if selection_id != pending(config):
         journal.enter(store, "retrain", selection_id, {"model": pretrain.model(mine, selection_id)}, tracking.code_commit())
     log.info("training again, on %s", selection_id)
-    retained = store.open("selections").to_table(columns=["retained"], filter=f"selection_id = {quoted([selection_id])}", limit=1)
-    pretrain.train(mine, selection_id, retained["retained"][0].as_py())
+    retrain.begin(mine, selection_id, config.watch.tries)

@@ -9,11 +9,12 @@ import urllib.request
 from contextlib import contextmanager
 from urllib.parse import urlencode
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import uvicorn
 
-from engine import pictures, synthesis
+from engine import outlines, pictures, synthesis
 from engine.browser.answers import Answers
 from engine.browser.footage import Footage
 from engine.browser.server import program
@@ -36,8 +37,15 @@ def scored(video_id, frames, patches):
             picture = np.full((96, 128, 3), (120 + number % 100, 60, 50), np.uint8)
             picture[20:60, 30 : 30 + number % 90 + 1] = 220
             jpeg = pictures.encode(picture, 90)
-            row |= {"pixels": jpeg, "bytes": len(jpeg), "height": 96, "width": 128}
+            row |= {"pixels": jpeg, "bytes": len(jpeg), "height": 96, "width": 128, "mask": mask(row["box"]) if number % 2 else None}
     return pa.Table.from_pylist(table, rows.wide())
+
+
+def mask(box):
+    """An ellipse that fills the box, packed."""
+    (y0, x0, y1, x1), drawn = box, np.zeros((box[2] - box[0], box[3] - box[1]), np.uint8)
+    cv2.ellipse(drawn, ((x1 - x0) // 2, (y1 - y0) // 2), ((x1 - x0) // 2, (y1 - y0) // 2), 0, 0, 360, 1, -1)
+    return outlines.packed(drawn.astype(bool))
 
 
 def take_in(store, video_id, frames=6, patches=4):

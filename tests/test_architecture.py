@@ -22,6 +22,7 @@ SEEING = {
     "text",
     "gate",
     "appearance",
+    "outlines",
     "proposals",
     "room",
     "inference",
@@ -65,7 +66,7 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "published", "pruning", "backoff"}
+    | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "tradeoffs", "published", "pruning", "backoff"}
     | {"entries", "standings", "boards", "outcomes"},
     {
         "videos",
@@ -104,7 +105,7 @@ HOMES = {
     "faiss": {"clusters"},
     "daqp": {"theory"},
     "nibabel": {"datasets"},
-    "pycocotools": {"datasets"},
+    "pycocotools": {"datasets", "outlines"},
     "starlette": {"browser"},
     "uvicorn": {"browser"},
     "pydicom": {"dicom"},

@@ -1,5 +1,6 @@
 """What the browser's server answers, asked over HTTP as a page asks it; test_browser_pages has the pages in Chromium."""
 
+import base64
 import csv
 import io
 import json
@@ -7,11 +8,14 @@ import re
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from pycocotools.mask import decode, toBbox
 
 from engine import pictures, rebuild
 from engine.browser import plane, server
@@ -60,7 +64,7 @@ def base(store):
         yield address
 
 
-def table(store, columns=("patch_id", "video_id", "time_ms", "difficulty", "pixels")):
+def table(store, columns=("patch_id", "video_id", "time_ms", "difficulty", "box", "mask", "pixels")):
     return store.patches(list(columns)).to_pylist()
 
 
@@ -386,10 +390,66 @@ def described(layout, folder):
     if layout == "coco":
         read = COCO(str(folder / "labels.json"))
         found = read.loadImgs(read.getImgIds())
-        assert all(read.annToMask(one).all() for one in read.loadAnns(read.getAnnIds()))
+        assert sorted({round(float(read.annToMask(one).mean()), 1) for one in read.loadAnns(read.getAnnIds())}) == [0.8, 1]
+        assert all(read.annToMask(one).sum() == one["area"] for one in read.loadAnns(read.getAnnIds()))
         return [(one["patch_id"], f"data/{one['file_name']}") for one in found]
     assert json.loads((folder / "metadata.json").read_text())["media_type"] == "image"
     return [(one["patch_id"], one["filepath"]) for one in json.loads((folder / "samples.json").read_text())["samples"]]
+
+
+@pytest.mark.parametrize("layout", ["coco", "fiftyone"])
+def test_an_exported_mask_is_the_stored_one_in_the_pixels_of_the_picture(store, base, layout, tmp_path):
+    view = told(base, "/api/view", sort="difficulty")
+    with zipfile.ZipFile(io.BytesIO(get(base, "/api/export", view=view["view"], layout=layout)[2])) as archive:
+        archive.extractall(tmp_path)
+    held = {row["patch_id"]: row for row in table(store)}
+    found = (coco_masks if layout == "coco" else fiftyone_masks)(tmp_path)
+    assert sorted(found) == sorted(name for name, row in held.items() if row["mask"])
+    for name, drawn in found.items():
+        y0, x0, y1, x1 = held[name]["box"]
+        whole = decode({"size": [y1 - y0, x1 - x0], "counts": held[name]["mask"]})
+        rows, columns = ((np.arange(large) + 0.5) * small / large for large, small in zip((96, 128), whole.shape, strict=True))
+        assert np.array_equal(drawn, whole[rows.astype(int)][:, columns.astype(int)])
+
+
+def coco_masks(folder):
+    read = COCO(str(folder / "labels.json"))
+    names = {one["id"]: one["patch_id"] for one in read.loadImgs(read.getImgIds())}
+    told = [one for one in read.loadAnns(read.getAnnIds()) if isinstance(one["segmentation"], dict)]
+    for one in told:
+        assert one["bbox"] == toBbox(read.annToRLE(one)).tolist()
+    return {names[one["image_id"]]: read.annToMask(one) for one in told}
+
+
+def fiftyone_masks(folder):
+    """As FiftyOne 1.22 reads them: shares of the picture, an array through zlib."""
+    found = {}
+    for one in json.loads((folder / "samples.json").read_text())["samples"]:
+        for held in one.get("region", {}).get("detections", []):
+            array = np.load(io.BytesIO(zlib.decompress(base64.b64decode(held["mask"]["$binary"]["base64"]))))
+            left, top = (round(share * side) for share, side in zip(held["bounding_box"], (128, 96), strict=False))
+            found[one["patch_id"]] = np.zeros((96, 128), bool)
+            found[one["patch_id"]][top : top + array.shape[0], left : left + array.shape[1]] = array
+            wide, high = (round(share * side) for share, side in zip(held["bounding_box"][2:], (128, 96), strict=True))
+            assert array.shape == (high, wide)
+    return found
+
+
+def test_a_mask_is_laid_over_its_box_and_one_that_is_not_there_is_said(store, base):
+    for row in table(store)[:6]:
+        status, headers, body = get(base, "/api/mask", id=row["patch_id"])
+        page = told(base, "/api/patch", id=row["patch_id"])
+        if row["mask"] is None:
+            assert (status, page["mask"]) == (404, None)
+            assert b"no mask was drawn" in body
+            continue
+        y0, x0, y1, x1 = row["box"]
+        drawn = decode({"size": [y1 - y0, x1 - x0], "counts": row["mask"]})
+        shown = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert headers["Content-Type"] == "image/png"
+        assert np.array_equal(shown[..., 3] > 0, drawn > 0)
+        assert page["mask"] == pytest.approx(drawn.mean())
+    assert get(base, "/api/mask", id="nothing")[0] == 404
 
 
 def test_an_export_of_what_there_is_none_of_is_refused_and_formulas_are_harmless(base):

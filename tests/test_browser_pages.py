@@ -6,6 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from engine import outlines
+from jobs import named
+from jobs.__main__ import parse
 from tests.browsed import A, choose, filled, serving, take_in
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -182,6 +185,44 @@ def test_a_patch_is_tagged_and_the_tag_found(tab, store):
     tab.press("Enter")
     tab.page.click("a.button:has-text('a polyp')")
     tab.says("1 of 40")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_mask_lies_over_the_patch_and_a_key_takes_it_off_on_every_page(chromium, base, store, scheme):
+    told = store.patches(["patch_id", "mask"]).to_pylist()
+    masked, bare = (next(row["patch_id"] for row in told if (row["mask"] is None) == absent) for absent in (False, True))
+    with Tab(chromium, base, scheme=scheme) as tab:
+        tab.open(f"patch?id={masked}", ".stage img.mask")
+        laid, under = (tab.page.locator(f".stage.own img{kind}").bounding_box() for kind in (".mask", ".whole"))
+        assert laid == under
+        held = store.named([masked], ["mask", "box"])[masked]
+        share = round(100 * outlines.unpacked(held["mask"], held["box"]).mean())
+        assert tab.page.get_attribute(".stage.own img.mask", "alt") == f"the mask of the region, {share} % of the box"
+        shown = tab.page.locator(".stage.own").screenshot()
+        tab.press("m")
+        assert not tab.page.is_visible("img.mask")
+        assert tab.page.get_attribute("button.shade", "aria-pressed") == "false"
+        assert tab.page.locator(".stage.own").screenshot() != shown
+        tab.page.reload()
+        tab.page.wait_for_selector("button.shade")
+        assert not tab.page.is_visible("img.mask")
+        tab.page.click("button.shade")
+        assert tab.page.is_visible("img.mask")
+        tab.open(f"patch?id={bare}", "text=No mask is kept of it")
+        assert tab.page.locator("img.mask").count() == 0
+        assert [line for line in tab.wrong if "404" not in line] == []
+
+
+def test_a_view_that_becomes_a_selection_says_the_command_that_trains_on_it(tab, store):
+    tab.open(f"patches?video={A}", ".cell img")
+    tab.page.select_option("[aria-label='take this view along']", "selection")
+    tab.page.wait_for_selector("dialog[open] .command")
+    command = tab.page.inner_text("dialog[open] .command").split()
+    job, config, _ = parse(command[1:])
+    assert (job, config.store.uri) == ("pretrain", store.uri)
+    assert named.made(store, config.selection.named)["budget"] == 24
+    tab.press("Escape")
+    tab.page.wait_for_selector("dialog .command", state="detached")
 
 
 def test_a_store_that_grows_while_it_is_open_says_so_and_shows_it_when_asked(chromium, tmp_path):

@@ -8,10 +8,8 @@ import torch
 from engine import cards, mae, simclr
 from engine.cards import Origin
 from engine.config import TrainConfig
-from engine.knobs import amend
 from engine.models import MAEConfig, SimCLRConfig
 from jobs import pretrain
-from jobs.recipes import tiny
 
 VIT = MAEConfig(size="tiny", side=64, token=8, decoder_width=32, decoder_depth=1, decoder_heads=2)
 RECIPE = TrainConfig(mae=VIT, epochs=4, warmup_epochs=1)
@@ -138,7 +136,7 @@ def test_a_vit_that_timm_does_not_have_plain_is_made_plain_by_the_lines_of_the_c
     [(0.25, "bytes", "0.25 of all bytes"), (500, "images", "500 images"), (0.5, "gpu_hours", "0.5 gpu_hours")],
 )
 def test_the_budget_of_a_card_has_its_unit(value, unit, said):
-    assert pretrain.budget(amend(tiny(), [f"selection.budget={value}", f"selection.unit={unit}"])) == said
+    assert pretrain.budget({"budget": value, "unit": unit}) == said
 
 
 def test_metrics_that_could_not_be_asked_for_are_said_to_be_unknown():

@@ -72,6 +72,20 @@ def test_the_fingerprint_changes_exactly_with_the_knobs(one, other):
     assert (first == second) == (one == other)
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["watch.selections=random:3:patches"], r"random:3:patches never holds an image of synthesis\.patches=4"),
+        (["watch.selections=random:0.1,random:8:patches", "synthesis.patches=9"], "random:8:patches never holds"),
+        (["watch.selections=optidel_s:0.1"], r"optidel_s:0\.1 ranks random crops, and patches\.proposer=medsam-lite makes others"),
+    ],
+)
+def test_a_selection_that_can_never_be_kept_current_is_refused_at_the_start_and_one_that_waits_for_patches_is_not(words, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        amend(Config(), words)
+    amend(Config(), ["watch.selections=random:4:patches,random:3:images,random:0.001,optidel_s:0.1", "patches.proposer=crops"])
+
+
 def test_a_config_cannot_be_changed_in_place():
     with pytest.raises(ValueError, match="frozen"):
         Config().where = "here"

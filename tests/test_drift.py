@@ -10,7 +10,10 @@ from scipy.stats import binom, ks_2samp
 
 from engine import clusters, drift, gate, simulate
 from engine.drift import Profile
+from engine.knobs import amend
 from engine.pool import Held
+from jobs.drift import is_due, planned
+from jobs.recipes import tiny
 
 
 def videos(rng, count, each=30, spread=1.0, shift=0.0):
@@ -47,7 +50,7 @@ def test_what_is_not_a_number_is_left_out_and_a_video_without_any_has_no_distanc
 
 def test_the_draws_are_the_real_ones_first_and_then_as_many_by_lot():
     new = np.array([True, True, *[False] * 10])
-    drawn = drift.draws(new, 3)
+    drawn = np.concatenate([*drift.draws(new, 3)])
     assert drawn.shape == (drift.DRAWS + 1, 12)
     assert (drawn.sum(axis=1) == 2).all()
     assert (drawn[0] == new).all()
@@ -86,6 +89,59 @@ def test_the_rate_of_false_alarms_is_as_promised(count, fresh, rate, monkeypatch
     assert alarms >= min(low, 1)  # and not silent altogether
 
 
+@pytest.mark.parametrize("ends", [1, 2, 7, 40])
+def test_what_the_looks_of_a_day_may_take_adds_up_to_its_rate_whenever_it_ends(ends):
+    shares = [drift.allowed(0.04, look, look == ends) for look in range(1, ends + 1)]
+    assert sum(shares) == pytest.approx(0.04)
+    assert shares == sorted(shares[:-1], reverse=True) + shares[-1:]
+
+
+RATE, POOL, GROWN = 0.05, 60, 12
+
+
+def day(config, seed, shift=0.0):
+    """Chances of all looks of a day to which one video after the other comes, and those of them that are alarms, by the job's own rules."""
+    rng = np.random.default_rng(seed)
+    first, owners = videos(rng, GROWN + POOL, each=8)
+    second = first * rng.normal() + np.repeat(rng.normal(size=GROWN + POOL), 8)
+    first[owners < GROWN] += shift
+    rows, every, alarms = None, [], []
+    for count in range(1, GROWN + 2):
+        over, there = count > GROWN, min(count, GROWN)
+        mine = (owners < there) | (owners >= GROWN)
+        numbers = np.where(owners < there, owners, owners - GROWN + there)[mine]
+        profiles = {name: drift.numbers(some[mine], numbers, there + POOL) for name, some in (("one", first), ("two", second))}
+        new = np.arange(there + POOL) < there
+        ids = [f"{number:03d}" for number in range(there)]
+        look = planned(config, ("source", "day"), (ids, []), rows, over)
+        found = min(one.chance for one in drift.look(profiles, new, look.allowed, seed).values())
+        every.append(found)
+        if is_due(set(ids), rows, over):
+            alarms.append(found <= look.allowed)
+            rows = [{"quantity": "one", "video_ids": " ".join(ids), "videos": there, "looks": look.number, "over": over, "alarm": False}]
+    assert not is_due(set(ids), rows, True)
+    return every, alarms
+
+
+@pytest.mark.timeout(300)
+def test_the_rate_of_false_alarms_holds_for_a_day_that_grows_and_would_not_by_look(monkeypatch):
+    monkeypatch.setattr(drift, "DRAWS", 799)
+    config, times = amend(tiny(), [f"watch.false_alarms={RATE}"]), 150
+    days = [day(config, seed) for seed in range(times)]
+    assert all(len(alarms) == 5 for _, alarms in days)  # at 1, 2, 4 and 8 videos, and when it is over
+    most = binom.ppf(1 - 1e-4, times, RATE)
+    assert 1 <= sum(any(alarms) for _, alarms in days) <= most
+    assert sum(min(every) <= RATE for every, _ in days) > most  # had each look been given the rate of the day
+
+
+def test_a_day_that_is_unlike_the_pool_is_found_before_it_is_over(monkeypatch):
+    monkeypatch.setattr(drift, "DRAWS", 799)
+    config = amend(tiny(), [f"watch.false_alarms={RATE}"])
+    days = [day(config, seed, shift=2.5)[1] for seed in range(15)]
+    assert np.mean([any(alarms[:-1]) for alarms in days]) > 0.8
+    assert np.mean([any(alarms) for alarms in days]) > 0.9
+
+
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 999), fresh=st.integers(1, 4), rate=st.sampled_from([0.02, 0.1, 0.3]))
 @example(seed=152, fresh=1, rate=0.3)
@@ -107,8 +163,9 @@ def test_too_few_videos_allow_no_alarm_however_far_the_new_one_is():
         assert found.alarm == possible == (found.threshold is not None)
 
 
-def test_patches_of_one_video_do_not_count_as_many_witnesses():
+def test_patches_of_one_video_do_not_count_as_many_witnesses(monkeypatch):
     """By frames alone every new video would be an alarm: one video is never like the mean of all."""
+    monkeypatch.setattr(drift, "DRAWS", 999)
     rng = np.random.default_rng(1)
     values, owners = videos(rng, 60, each=200)
     profile = drift.numbers(values, owners, 60)
@@ -117,7 +174,8 @@ def test_patches_of_one_video_do_not_count_as_many_witnesses():
     assert np.mean([ks_2samp(values[owners == one], values[owners != one]).pvalue < 0.05 for one in range(60)]) > 0.9
 
 
-def test_a_shift_of_two_and_a_half_times_the_spread_of_videos_is_found():
+def test_a_shift_of_two_and_a_half_times_the_spread_of_videos_is_found(monkeypatch):
+    monkeypatch.setattr(drift, "DRAWS", 999)
     rng, found = np.random.default_rng(2), []
     for time in range(40):
         values, owners = videos(rng, 60, each=10)

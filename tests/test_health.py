@@ -1,5 +1,6 @@
 """What /livez, /healthz and /metrics say of a watcher, whatever becomes of the process that works."""
 
+import http.client
 import json
 import socket
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 from engine.knobs import amend
 from jobs.health import Health, served
+from jobs.line import Setback
 from jobs.recipes import tiny
 from jobs.watch import Warden
 from tests.crashes import workers
@@ -49,7 +51,10 @@ LOOKED = ("looked", {"backlog": 3, "quarantined": 1})
         (["watching", LOOKED], "watching", True),
         (["watching", LOOKED, "busy"], "busy", True),
         (["watching", LOOKED, "busy", "idle"], "watching", True),
-        (["watching", LOOKED, "keeping up"], "keeping up", True),
+        (["watching", LOOKED, "keeping up"], "watching", True),
+        (["watching", LOOKED, "busy", "keeping up", "kept up"], "busy", True),
+        (["watching", "making up"], "making up", True),
+        (["watching", LOOKED, "making up", "made up"], "watching", True),
         (["standing by"], "another watcher holds the inbox", False),
         (["watching", LOOKED, ("waits", "store")], "waiting for the store", False),
         (["watching", LOOKED, ("waits", "disk")], "waiting for the disk, which is full", False),
@@ -93,11 +98,72 @@ def test_a_dead_worker_is_not_ready_and_what_was_counted_stays(clock):
     assert "endocurate_batches_total 1.0" in text
 
 
+def test_an_alarm_of_drift_is_told_in_words_and_as_a_number_and_leaves_the_watcher_ready(clock):
+    said = {"unlike": 2, "drift": "3 videos (ab…) of source 12, 2026-01-02: dark", "gain": 0.25, "worth": True}
+    made = health(clock, "watching", LOOKED)
+    with served(made, "127.0.0.1", where := port()):
+        assert json.loads(asked(where, "/healthz")[1])["stands"] is None
+        made.hear("stands", said)
+        status, told = asked(where, "/healthz")
+        metrics = asked(where, "/metrics")[1].splitlines()
+    assert (status, json.loads(told)["stands"]) == (200, said)
+    assert {"endocurate_drifted_sources 2.0", "endocurate_training_gain_ratio 0.25", "endocurate_training_worth 1.0"} <= set(metrics)
+    made.hear("stands", {"unlike": 0, "drift": None, "gain": None, "worth": False})
+    assert "endocurate_drifted_sources 0.0" in made.meters.text().decode()
+    assert "endocurate_training_worth 0.0" in made.meters.text().decode()
+
+
 def test_a_loop_that_stands_still_is_not_live(clock):
     made = health(clock, "watching", LOOKED)
     clock.now = 11.0
     assert not made.is_live
     assert not made.is_ready
+
+
+def test_what_fails_of_what_follows_is_told_with_its_reason_until_it_is_over(clock):
+    made = health(clock, "watching", LOOKED, ("setback", {"step": "drift", "reason": "KeyError"}))
+    made.hear("setbacks", {"drift": Setback(1, 0, "KeyError: 'x'")})
+    assert made.told()["setbacks"] == {"drift": "KeyError: 'x'"}
+    assert made.is_ready
+    text = made.meters.text().decode()
+    assert 'endocurate_setbacks_total{reason="KeyError",step="drift"} 1.0' in text
+    assert "endocurate_failing_steps 1.0" in text
+    made.hear("setbacks", {})
+    assert made.told()["setbacks"] == {}
+    assert "endocurate_failing_steps 0.0" in made.meters.text().decode()
+
+
+def test_upkeep_is_told_beside_what_is_done_and_ends_with_the_process(clock):
+    made = health(clock, "watching", "keeping up")
+    assert made.told()["keeping_up"]
+    made.hear("kept up", "")
+    assert not made.told()["keeping_up"]
+    made.hear("keeping up", "")
+    made.ended("was ended by signal 9")
+    assert not made.told()["keeping_up"]
+
+
+def test_after_a_batch_the_backlog_is_told_anew_and_does_not_count_as_a_look(clock):
+    made = health(clock, "watching", LOOKED)
+    clock.now = made.turned = 91.0
+    made.hear("left", {"backlog": 0, "quarantined": 2})
+    assert (made.told()["backlog"], made.told()["quarantined"], made.is_ready) == (0, 2, False)
+    assert "endocurate_backlog_sources 0.0" in made.meters.text().decode()
+
+
+@pytest.mark.parametrize("path", ["/livez", "/healthz", "/metrics", "/nothing"])
+def test_who_asks_for_the_head_gets_that_of_the_answer_and_no_more(clock, path):
+    with served(health(clock, "watching", LOOKED), "127.0.0.1", port()) as where:
+        heads = []
+        for method in ("GET", "HEAD"):
+            asked = http.client.HTTPConnection("127.0.0.1", where, timeout=10)
+            asked.request(method, path)
+            answer = asked.getresponse()
+            heads.append((answer.status, answer.getheader("Content-Type"), int(answer.getheader("Content-Length")) > 0))
+            body = answer.read()
+            asked.close()
+        assert heads[0] == heads[1]
+        assert body == b""
 
 
 def port():

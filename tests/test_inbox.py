@@ -215,3 +215,15 @@ def test_memory_stays_flat_while_two_hundred_thousand_names_are_listed(known, mo
     assert fs.listed == 200_000
     assert len(box.waiting) == (0 if known else 500)
     assert peak < 5 * 2**20  # all names alone are 5 MB of text and 40 MB of objects
+
+
+def test_a_look_gives_a_sign_of_life_at_every_source_that_is_listed(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
+    beats = []
+    inbox = Inbox(str(tmp_path), 0, Known(), beat=lambda: beats.append(1))
+    inbox.look()
+    first = len(beats)
+    inbox.known = Known(one.key for one in inbox.waiting.values())
+    inbox.look()  # of what is known, too
+    assert first >= 3 <= len(beats) - first

@@ -65,6 +65,40 @@ def test_a_wrong_command_is_one_sentence_and_exit_code_2(words, sentence, capsys
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [["watch", "tiny", "videos.uri=/nowhere", "watch.log=json"], ["watch", "FILE", "watch.tries=0"]])
+def test_a_watch_that_writes_json_is_refused_in_json_too(words, tmp_path):
+    """Whether a wrong knob or an inbox that is not there, and whether the command or its file wants JSON."""
+    (tmp_path / "a.yaml").write_text("recipe: tiny\nwatch: {log: json}\n")
+    words = [str(tmp_path / "a.yaml") if word == "FILE" else word for word in words]
+    done = subprocess.run([sys.executable, "-m", "jobs", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    (line,) = done.stderr.splitlines()
+    told = json.loads(line)
+    assert (done.returncode, told["level"], told["event"]) == (2, "error", "ended")
+    assert told["text"].startswith("endocurate: ")
+
+
+STRIKE = """
+import runpy, signal, sys
+
+class Strikes:
+    def find_spec(self, name, path, target=None):
+        if name == "{module}":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Strikes())
+sys.argv = ["jobs", "query", "store.uri=.", "SELECT 1"]
+runpy.run_module("jobs", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("module", ["engine.tracking", "fsspec", "pydantic"])
+def test_ctrl_c_while_python_imports_ends_with_130_and_no_traceback(module):
+    """Struck at the import of what the command needs before it knows the job, and of what the job needs."""
+    code = STRIKE.format(module=module)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (130, "", "")
+
+
 def test_an_error_is_told_without_the_places_and_statements_behind_it():
     lance = OSError("LanceError(IO): No space left on device, /build/rust/lance-file/src/writer.rs:254:9")
     assert sentence(lance) == "LanceError(IO): No space left on device"

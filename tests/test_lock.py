@@ -113,6 +113,13 @@ def test_the_lease_of_another_machine_is_left_alone_while_it_is_renewed(store, m
     assert leases(store)[0]["owner"] == FAR
 
 
+def test_who_waits_for_a_lock_gives_signs_of_life(store):
+    beats = []
+    with locked(store, "commit"), pytest.raises(TimeoutError), locked(store, "commit", patience=0.7, beat=lambda: beats.append(1)):
+        pass
+    assert 1 <= len(beats) <= 4
+
+
 def test_of_many_who_find_a_dead_lease_one_inherits_it(store):
     store.open("locks").insert(lock.row("commit", f"{lock.machine()}/4194304/abc", time.time() + 60))  # no such process
     racing = [python(INHERITING, store.uri) for _ in range(4)]

@@ -100,7 +100,11 @@ def test_looks_change_nothing_of_the_training_but_its_end(watched, tmp_path, tar
     assert blind["run"].curve("train/stopped") == []
     losses = blind["run"].curve("train/loss")
     assert len(losses) == EPOCHS
-    assert one["run"].curve("train/loss") == losses[: len(one["run"].curve("train/loss"))]
+    ended = len(one["run"].curve("train/loss"))
+    assert one["run"].curve("train/loss") == losses[:ended]
+    steps = -(-10 // RECIPE.batch)
+    assert one["run"].curve("train/step_loss") == blind["run"].curve("train/step_loss")[: ended * steps]
+    assert [step for step, _ in blind["run"].curve("train/step_loss")] == list(range(1, EPOCHS * steps + 1))
 
 
 @pytest.mark.parametrize("schedule", ["transfer.every=4", "transfer.looks=0,4"])
@@ -147,6 +151,7 @@ print(told.epoch, objectives.fingerprint(model), told.why, sep=";")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # six processes, each of which begins anew: more than the usual time where much else goes on
 def test_a_watched_training_that_is_killed_again_and_again_exports_the_same_model(tmp_path, targets):
     """Killed with -9 as soon as there is a checkpoint that was not there before: some amid an epoch, some at its end."""
 

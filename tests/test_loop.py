@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.optim import param_groups_weight_decay
 from torch import nn
 
 from engine import checkpoints, devices, footprint, loader, mae, objectives, optimiser, pretrain, simclr, weights
@@ -63,6 +64,23 @@ def test_a_mean_of_weights_that_is_switched_on_later_begins_with_the_weights_of_
     for name, found in mean.state_dict().items():
         if found.is_floating_point():
             torch.testing.assert_close(found, stays * began[name] + (1 - stays) * then[name])
+
+
+@pytest.mark.parametrize("recipe", [CONFIG, CONTRAST], ids=["mae", "simclr"])
+def test_what_decays_is_what_decays_by_timm_whose_rule_the_code_of_mae_takes(recipe):
+    """facebookresearch/mae main_pretrain.py calls add_weight_decay of timm 0.3.2, which is param_groups_weight_decay today."""
+    model = objectives.model(recipe)
+    names = {weight: name for name, weight in model.named_parameters()}
+
+    def decay(groups):
+        return {names[weight]: group["weight_decay"] for group in groups for weight in group["params"]}
+
+    ours = decay(optimiser.adamw(model, recipe).param_groups)
+    assert ours == decay(param_groups_weight_decay(model, recipe.weight_decay))
+    assert set(ours.values()) == {0.0, recipe.weight_decay}
+    tokens = {name: value for name, value in ours.items() if name.endswith("token")}
+    assert tokens
+    assert set(tokens.values()) == {recipe.weight_decay}
 
 
 def test_of_the_mean_of_weights_little_stays_at_first_and_then_what_was_asked_for():

@@ -57,7 +57,7 @@ def test_its_text_is_what_prometheus_parses_with_names_by_its_conventions():
 
 def test_names_follow_the_conventions():
     assert all((kind.kind == "counter") == name.endswith("_total") for name, kind in KINDS.items())
-    units = ("_total", "_seconds", "_bytes", "_ratio", "_sources", "_version", "_ready")
+    units = ("_total", "_seconds", "_bytes", "_ratio", "_sources", "_version", "_ready", "_steps", "_worth")
     assert all(name.startswith("endocurate_") and name.endswith(units) for name in KINDS)
     assert {label for kind in KINDS.values() for label in kind.labels} <= {"stage", "reason", "table", "gpu"}
 

@@ -16,14 +16,18 @@ from tests import rows
 OLD = ("patches", "frames", "videos", "selections", "images")
 NEW = ("journal", "locks")
 SEEN = [field.name for field in schema.APPEARANCE]
-LATER = {"patches": SEEN, "selections": ["unit", "embedding"], "images": ["layout"]}  # columns that came with schema version 3
+LATER = {  # columns by the schema version that they came with
+    2: {"selections": ["weight"]},
+    3: {"patches": SEEN, "selections": ["unit", "embedding"], "images": ["layout"]},
+    4: {"patches": ["mask"]},
+}
 
 
 def old_schemas(version):
-    """The tables as older engines wrote them: those of 1 had no weight, no journal and no locks."""
+    """The tables as older engines wrote them: those of 1 had no journal and no locks."""
     made = {"patches": schema.patches_table(rows.WIDTH), **{name: TABLES[name] for name in (*OLD[1:], *(NEW if version > 1 else ()))}}
-    later = LATER | ({"selections": [*LATER["selections"], "weight"]} if version < 2 else {})
-    return {name: pa.schema([field for field in columns if field.name not in later.get(name, [])]) for name, columns in made.items()}
+    later = [(name, column) for came, tables in LATER.items() if came > version for name in tables for column in tables[name]]
+    return {name: pa.schema([field for field in columns if (name, field.name) not in later]) for name, columns in made.items()}
 
 
 def append(uri, table, made):
@@ -38,10 +42,9 @@ def selected(selection_id, columns=None):
     return pa.Table.from_pylist(made, schema.SELECTION if columns is None else columns)
 
 
-def patches(*ids):
-    """The patches of some videos as a table had them before it told what they show."""
-    stored = pa.concat_tables([rows.stored(video_id) for video_id in ids])
-    return stored.select([name for name in stored.column_names if name not in SEEN])
+def patches(version, *ids):
+    """The patches of some videos as a table of that version had them."""
+    return pa.concat_tables([rows.stored(video_id) for video_id in ids]).select(old_schemas(version)["patches"].names)
 
 
 def made(uri, version):
@@ -50,15 +53,15 @@ def made(uri, version):
     for name, held in columns.items():
         empty = held.with_metadata({"endocurate": str(version)}).empty_table()
         lance.write_dataset(empty, f"{uri}/{name}.lance", enable_stable_row_ids=True)
-    whole = patches("aa")
+    whole = patches(version, "aa")
     if version > 1:
         append(uri, "locks", lock.row("commit", migrations.NOBODY, 0.0))
-    for part in (whole.slice(0, 4), whole.slice(4), patches("dead")):
+    for part in (whole.slice(0, 4), whole.slice(4), patches(version, "dead")):
         append(uri, "patches", part)
     ledger = rows.videos("aa").to_pylist()[0] | rows.STAMP | {"frames": 4, "kept": 3, "patches": 6, "patches_version": 3}
     append(uri, "videos", pa.Table.from_pylist([ledger], schema.VIDEOS_TABLE))
     append(uri, "selections", selected("random-1", columns["selections"]))
-    image = {"image_id": "i", "patch_ids": ["a"] * 4, "height": 2, "width": 2, "bytes": 1, "position": 0}
+    image = {"image_id": "i", "patch_ids": ["a"] * 4, "height": 2, "width": 2, "bytes": 1, "position": 0, "layout": ""}
     append(uri, "images", pa.Table.from_pylist([image | {"selection_id": "random-1", "pixels": b"x"}], columns["images"]))
     return uri
 
@@ -92,7 +95,7 @@ def is_migrated(uri):
 
 
 def test_an_older_store_is_refused_with_the_name_of_the_job_that_migrates_it(uri):
-    with pytest.raises(ValueError, match="schema version 1, this engine reads 3: run the job maintain, which migrates it"):
+    with pytest.raises(ValueError, match="schema version 1, this engine reads 4: run the job maintain, which migrates it"):
         PatchStore(uri).ledger()
 
 
@@ -101,7 +104,7 @@ def test_maintain_migrates_an_older_store_once_and_says_so(uri):
     first = store.maintain(UpkeepConfig()).to_pylist()
     is_migrated(uri)
     assert sorted(row["name"] for row in first if row["what"] == "migrated") == sorted((*OLD, *NEW))
-    assert "from schema version 1 to 3" in [row["note"] for row in first]
+    assert "from schema version 1 to 4" in [row["note"] for row in first]
     assert not [row for row in store.maintain(UpkeepConfig()).to_pylist() if row["what"] == "migrated"]
     with locked(store, "commit") as lease:
         assert not lease.inherited
@@ -136,7 +139,7 @@ def contents(store):
     return store.patches(columns).sort_by("patch_id").select(columns).combine_chunks().replace_schema_metadata()
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_migrated_store_equals_one_that_took_the_same_video_in_anew(tmp_path, version):
     uri = made(str(tmp_path / "old"), version)
     lance.dataset(f"{uri}/patches.lance").delete("patch_id LIKE 'aa@1000%'")  # deleted rows shift those behind them
@@ -175,8 +178,8 @@ def test_an_interrupted_measurement_goes_on_with_the_files_that_are_left(uri, mo
 
 
 def test_a_patch_that_is_no_picture_stops_the_migration_with_its_name(uri):
-    strange = patches("aa").slice(0, 1).to_pylist()[0] | {"patch_id": "aa@9:x", "pixels": b"no picture"}
-    append(uri, "patches", pa.Table.from_pylist([strange], patches("aa").schema))
+    strange = patches(1, "aa").slice(0, 1).to_pylist()[0] | {"patch_id": "aa@9:x", "pixels": b"no picture"}
+    append(uri, "patches", pa.Table.from_pylist([strange], patches(1, "aa").schema))
     ledger = lance.dataset(f"{uri}/videos.lance")
     ledger.update({"patches_version": str(lance.dataset(f"{uri}/patches.lance").version)})
     with pytest.raises(ValueError, match="the patch aa@9:x cannot be measured: 10 bytes are not a picture"):
@@ -219,8 +222,8 @@ def snapshot(uri):
     ("spoil", "sentence"),
     [
         (
-            lambda uri: lance.dataset(f"{uri}/images.lance").update_schema_metadata({"endocurate": "4"}),
-            "the table images of .* has schema version 4, this engine reads 3: use a newer engine; nothing was changed",
+            lambda uri: lance.dataset(f"{uri}/images.lance").update_schema_metadata({"endocurate": "5"}),
+            "the table images of .* has schema version 5, this engine reads 4: use a newer engine; nothing was changed",
         ),
         (
             lambda uri: lance.dataset(f"{uri}/frames.lance").update_schema_metadata({}, replace=True),

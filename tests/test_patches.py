@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pycocotools import mask
 from torchvision.ops import nms
 
-from engine import mae, patches, pictures, schema
+from engine import mae, outlines, patches, pictures, schema
 from engine.config import DifficultyConfig, MAEConfig, PatchesConfig
 from engine.difficulty import ScoreDifficulty
 from engine.ledger import Arrivals
@@ -186,6 +187,58 @@ def test_a_disc_on_an_even_ground_is_a_region():
     found = colour_regions(image, "v@0", PatchesConfig(proposer="regions"))
     errors = np.abs(found.boxes - [80, 190, 201, 311]).max(axis=1)
     assert found.areas[errors <= 6].max() == pytest.approx(np.pi * 60**2, rel=0.1)
+
+
+def test_a_mask_is_that_of_the_region_inside_the_box_in_pixels_of_the_source_video():
+    drawn = np.zeros((160, 240), bool)
+    drawn[20:60, 35:70] = drawn[30:40, 5:35] = True  # as long as it sticks out of the square around the first
+    top, left, scale = 30, 50, 2
+    found = Proposals(np.array([[20, 35, 60, 70]]), np.array([drawn.sum()]), mask=lambda index: drawn)
+    stage = ProposePatches(CONFIG, lambda image, frame_id: found)
+    (row,) = run(stage, frame(tissue(1, 160, 240), content=[top, left, top + 320, left + 480]))
+    whole = np.zeros((400, 600), bool)
+    whole[top : top + 320, left : left + 480] = np.kron(drawn, np.ones((scale, scale), bool))
+    y0, x0, y1, x1 = row["box"]
+    theirs = mask.decode({"size": [y1 - y0, x1 - x0], "counts": row["mask"]})
+    assert np.array_equal(theirs, whole[y0:y1, x0:x1])
+    assert theirs.sum() < row["area"] == whole.sum()
+    assert np.array_equal(outlines.unpacked(row["mask"], row["box"]), theirs)
+
+
+def test_a_proposer_that_cuts_no_region_leaves_no_mask_and_one_outside_its_box_is_none():
+    assert {row["mask"] for row in run(ProposePatches(PatchesConfig(proposer="crops", whole_frames=True)), frame(tissue()))} == {None}
+    (row,) = run(
+        ProposePatches(
+            CONFIG, lambda *_: Proposals(np.array([[9, 9, 60, 60]]), np.array([900]), mask=lambda _: np.zeros((120, 160), bool))
+        ),
+        frame(tissue()),
+    )
+    assert row["mask"] is None
+
+
+def test_the_mask_of_an_even_region_is_the_region():
+    image = np.full((300, 400, 3), (200, 120, 110), np.uint8)
+    disc = cv2.circle(np.zeros((300, 400), np.uint8), (250, 140), 60, 1, -1).astype(bool)
+    image[disc] = (120, 40, 40)
+    rows = run(ProposePatches(PatchesConfig(proposer="regions", whole_frames=True)), frame(image))
+    ious = []
+    for row in rows[:-1]:
+        y0, x0, y1, x1 = row["box"]
+        found = outlines.unpacked(row["mask"], row["box"])
+        ious.append((found & disc[y0:y1, x0:x1]).sum() / (found | disc[y0:y1, x0:x1]).sum())
+    assert max(ious) > 0.9
+    assert rows[-1]["mask"] is None
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
+def test_a_mask_comes_back_as_it_was_packed(drawn):
+    runs = outlines.packed(drawn)
+    assert (runs is None) == (not drawn.any())
+    if runs:
+        assert np.array_equal(outlines.unpacked(runs, [3, 4, 3 + drawn.shape[0], 4 + drawn.shape[1]]), drawn)
+        y0, x0, y1, x1 = outlines.bounds(drawn)
+        x, y, wide, high = mask.toBbox(mask.encode(np.asfortranarray(drawn, np.uint8))).tolist()
+        assert (y0, x0, y1, x1) == (y, x, y + high, x + wide)
 
 
 def test_the_settings_change_with_what_decides_the_patches_and_with_nothing_else():

@@ -26,13 +26,15 @@ class Stripes:
 
 class Recorder:
     def __init__(self, folder):
-        self.folder, self.metrics = Path(folder), []
+        self.folder, self.metrics, self.of_steps = Path(folder), [], {}
 
     @property
     def losses(self):
         return [metrics["loss"] for metrics in self.metrics]
 
     def __call__(self, metrics, made):
+        assert not self.of_steps.keys() & metrics["losses"].keys()
+        self.of_steps |= metrics["losses"]
         if "loss" in metrics:
             self.metrics.append(metrics)
         if not made:
@@ -59,8 +61,23 @@ def test_the_same_seed_gives_the_same_curve_and_a_resumed_run_the_same_model(tmp
     model, whole = run(tmp_path / "a")
     again, resumed = run(tmp_path / "b", resume=tmp_path / "a" / "step-3")
     assert resumed.losses == whole.losses[1:]
+    assert resumed.of_steps | {step: whole.of_steps[step] for step in (1, 2, 3)} == whole.of_steps
     assert all(torch.equal(one, other) for one, other in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
     assert run(tmp_path / "c", CONFIG.model_copy(update={"seed": 1}))[1].losses != whole.losses
+
+
+def test_the_losses_of_steps_are_told_once_each_up_to_the_checkpoint_that_they_come_with(tmp_path):
+    """Ten images in batches of four: the mean of an epoch counts its third step half."""
+    often = CONFIG.model_copy(update={"checkpoint_steps": 2})
+    (_, whole), (_, saved) = run(tmp_path / "a"), run(tmp_path / "b", often)
+    assert list(whole.of_steps) == list(saved.of_steps) == list(range(1, 10))
+    assert whole.of_steps == saved.of_steps
+    for epoch, loss in enumerate(whole.losses):
+        of_steps = [whole.of_steps[3 * epoch + step] for step in (1, 2, 3)]
+        assert loss == pytest.approx(np.average(of_steps, weights=[4, 4, 2]), rel=1e-12)
+    for step in (2, 4, 6, 8):
+        _, rest = run(tmp_path / f"from-{step}", often, resume=tmp_path / f"b/step-{step}")
+        assert list(rest.of_steps.items()) == list(whole.of_steps.items())[step:]
 
 
 def test_the_checkpoint_is_the_model(tmp_path):
@@ -112,6 +129,9 @@ def on_ray(config, folder, killed, resume, report):
     marker = Path(folder) / "killed"
 
     def tell(metrics, made):
+        if os.environ["RANK"] == "0":
+            with (Path(folder) / "of_steps").open("a") as file:
+                file.writelines(f"{step} {loss}\n" for step, loss in metrics["losses"].items())
         if "loss" in metrics and made:
             with (Path(folder) / "losses").open("a") as file:
                 file.write(f"{metrics['epoch']:.0f} {metrics['loss']}\n")
@@ -155,6 +175,9 @@ def test_two_workers_of_ray_train_give_the_curve_of_one_process_and_stop_togethe
     assert (tmp_path / "killed").exists() == killed
     assert len(alone.losses) == 3
     assert {int(epoch): float(loss) for epoch, loss in told} == pytest.approx(dict(enumerate(alone.losses)), rel=1e-3)
+    of_steps = [line.split() for line in (tmp_path / "of_steps").read_text().splitlines()]
+    assert {int(step): float(loss) for step, loss in of_steps} == pytest.approx(alone.of_steps, rel=1e-3)
+    assert list(alone.of_steps) == list(range(1, 10))
     trained, shared = (objectives.load(str(folder / "model.safetensors"), recipe) for folder in (tmp_path / "a" / "step-9", last))
     for one, other in zip(trained.state_dict().values(), shared.state_dict().values(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)

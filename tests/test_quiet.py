@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 import time
+import unicodedata
+import urllib.parse
 import urllib.request
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from engine import simulate
-from jobs import quiet
+from jobs import quiet, spelling
 from jobs.absence import names_below
 from tests.crashes import trials
 
@@ -48,6 +51,75 @@ def test_a_line_is_an_object_with_what_was_told():
 )
 def test_the_inbox_may_be_named_and_what_lies_below_it_may_not(text, is_named):
     assert names_below("/in/box", text) == is_named == names_below("/in/box/", text)
+
+
+NAME = "Müller Zoë_1970-05-03.mp4"
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        NAME,
+        urllib.parse.quote(NAME),
+        urllib.parse.quote_plus(NAME),
+        urllib.parse.quote(NAME, encoding="latin-1"),
+        ascii(NAME),
+        repr(NAME.encode()),
+        repr(repr(NAME.encode())),
+        json.dumps({"path": NAME}),
+        json.dumps(json.dumps(NAME)),
+        "".join(chr(one) if one < 128 else f"\\{one:03o}" for one in NAME.encode()),  # as C and git do
+        unicodedata.normalize("NFD", NAME),
+        urllib.parse.quote(unicodedata.normalize("NFD", NAME)),
+        NAME.upper(),
+        NAME.lower(),
+        NAME.replace(" ", "\\ "),
+        f"C:\\in\\{NAME}",
+        NAME.removesuffix(".mp4"),
+        NAME.removesuffix(".mp4").upper(),
+        NAME.encode("latin-1").decode("utf-8", "surrogateescape"),
+        f"{NAME.removesuffix('.mp4')}_thumb",
+    ],
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_is_known_in_every_spelling(spelled, form):
+    names = spelling.names([unicodedata.normalize(form, NAME)])
+    assert spelling.holds(f"cannot read {spelled}: it is no video", names)
+    assert not spelling.holds("cannot read what Zoe 1970 sent: it is no video", names)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/in/My Box/x.mp4",
+        "file:///in/My%20Box/x.mp4",
+        "\\in\\My Box\\x.mp4",
+        "b'/in/My\\x20Box/x.mp4'",
+        "/IN/my box/X.MP4",
+        "/in//My+Box//x",
+    ],
+)
+def test_what_lies_below_the_inbox_is_known_in_every_spelling_of_it(address):
+    assert names_below("/in/My Box", f"cannot read {address}")
+    assert not names_below("/in/My Box", "videos.uri='/in/My%20Box/' cannot be listed")
+
+
+YEAR = datetime.now(UTC).year
+
+
+def test_folders_for_each_day_and_ordinary_names_hide_none_of_our_own_words(handler):
+    """Lines that a watcher writes, from what they are put together of; a day of long ago may be one of birth."""
+    names = spelling.names([str(YEAR), "11", "22", f"{YEAR}-11-22", f"{YEAR}1122", "Videos", "video.mp4", "IMAGES", "Ana", "frame.mp4"])
+    quiet.withhold(lambda text: spelling.holds(text, names))
+    reason = f"3 videos (3ab4…) of source 0123456789ab, {YEAR}-11-22: 90 % of its frames have a sharpness of at most 3"
+    logging.getLogger("jobs.drift").warning("%s (%s: %.3f, threshold %.3f)", reason, "sharpness", 0.9, 0.5)
+    logging.getLogger("jobs.watch").warning("%s", "the store s3://x/store is away: its images and analysis wait")
+    logging.getLogger("jobs.watch").info("batch %d: %d videos", YEAR, 1122)
+    logging.getLogger("library").warning("video.mp4 is damaged")
+    assert [line.startswith("(a line") for line in handler] == [False, False, False, True]
+    assert spelling.holds("born 1970-11-22", spelling.names(["1970-11-22"]))
+    rosa = spelling.names(["Rosa.mp4"])
+    assert [spelling.holds(text, rosa) for text in ("ROSA was read", "rosa-2 was read", "the mucosa is rosaceous")] == [True, True, False]
 
 
 @pytest.fixture

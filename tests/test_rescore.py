@@ -70,6 +70,41 @@ def store(tmp_path):
     return made
 
 
+def test_the_scorers_of_the_patches_are_told_by_what_is_new_whatever_became_of_the_table(store, tmp_path, monkeypatch):
+    read, whole = [], rescoring.scorers_in
+
+    def counting(fragment):
+        read.append(fragment.fragment_id)
+        return whole(fragment)
+
+    monkeypatch.setattr(rescoring, "scorers_in", counting)
+
+    def told():
+        """What is told, held beside the column itself, and how many files were read for it."""
+        read.clear()
+        version = store.open("patches").version
+        found = rescoring.scorers_of(store, version)
+        assert found == set(store.patches(["scorer"], version=version)["scorer"].to_pylist())
+        return len(found), len(read)
+
+    assert told() == (2, 3)
+    assert told() == (2, 0)
+    take_in(tmp_path, "new", "dd")
+    assert told() == (2, 1)
+    store.open("patches").delete("patch_id LIKE 'aa@1000%'")
+    many, files = told()
+    assert (many, files) in ((2, 0), (2, 1))
+    store.open("patches").delete("video_id = 'cc' OR video_id = 'dd'")
+    assert told()[0] == 1
+    take_in(tmp_path, "new", "ee")
+    rescore.run(config(tmp_path, "new"))
+    assert told()[0] == 1
+    store.open("patches").optimize.compact_files()
+    assert told() == (1, 1)
+    store.open("patches").delete("true")
+    assert told() == (0, 0)
+
+
 def seen(store):
     """patch -> what its score is, as readers see it."""
     columns = ["patch_id", "difficulty", "embedding", "scorer", "pixels", "bytes", "variance"]

@@ -13,7 +13,7 @@ from segment_anything import SamAutomaticMaskGenerator, build_sam_vit_b
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 from segment_anything.modeling import Sam as SamModel
 
-from engine import sam, schema
+from engine import outlines, patches, sam, schema
 from engine.config import PatchesConfig
 from engine.inference import inference
 from engine.patches import ProposePatches
@@ -98,6 +98,48 @@ def test_sam_proposes_what_its_own_generator_finds():
         assert area == mask["segmentation"].sum()
     assert found.predicted_ious == pytest.approx([mask["predicted_iou"] for mask in expected], abs=1e-4)
     assert found.stabilities == pytest.approx([mask["stability_score"] for mask in expected], abs=1e-3)
+
+
+def boxed(image, propose, config, content=None):
+    """The patches of a picture, whose masks are unpacked."""
+    height, width = image.shape[:2]
+    frame = dict.fromkeys(schema.FRAME.names) | {"video_id": "v", "frame_id": "v@0", "image": image.tobytes()}
+    frame |= {"content": content or [0, 0, height, width], "frame_height": height, "frame_width": width}
+    (made,) = ProposePatches(config, propose)(pa.Table.from_pylist([frame], schema=schema.FRAME))
+    return [row | {"mask": outlines.unpacked(row["mask"], row["box"])} for row in made.to_pylist()]
+
+
+@pytest.mark.parametrize("size", [(90, 128), (200, 140)])  # scaled up, and down, to the model's input
+def test_a_stored_mask_of_sam_is_its_own_segmentation_inside_the_box(size):
+    model, image = small_sam(), picture(1, *size)
+    config = PatchesConfig(proposer="sam", checkpoint="given", points_per_side=6, min_predicted_iou=0, min_stability=0.5, max_overlap=1)
+    generator = SamAutomaticMaskGenerator(
+        copy.deepcopy(model), points_per_side=6, pred_iou_thresh=0, stability_score_thresh=0.5, box_nms_thresh=config.max_overlap
+    )
+    expected = [one["segmentation"] for one in generator.generate(image)]
+    found = sam.Sam(model, config)(image, "v@0")
+    box = [10, 20, 75, 100]
+    assert len(found.boxes) == len(expected) > 3
+    for index, theirs in enumerate(expected):
+        runs = patches.mask_of(found, index, np.array(box), box)
+        assert np.array_equal(outlines.unpacked(runs, box), theirs[10:75, 20:100])
+        assert found.mask(index).sum() == found.areas[index]
+
+
+def test_a_mask_of_medsam_lite_is_that_of_its_own_package_at_full_size(medsam):
+    image = 60 + picture(2, 384, 512) // 2
+    config = PatchesConfig(box_sides=(0.5,), max_side=64)
+    rows = boxed(image, medsam, config)
+    small = sam.shrink(image)
+    with inference():
+        logits, ious = medsam.masks(small, sam.box_grid(*small.shape[:2], (0.5,)))
+    theirs = torch.nn.functional.interpolate(logits[:, None], image.shape[:2], mode="bilinear", align_corners=False)[:, 0] > 0
+    assert len(rows) > 2
+    for row in rows:
+        y0, x0, y1, x1 = row["box"]
+        same = [one[y0:y1, x0:x1].numpy() for one, iou in zip(theirs, ious.tolist(), strict=True) if abs(iou - row["predicted_iou"]) < 1e-5]
+        assert max((row["mask"] & one).sum() / (row["mask"] | one).sum() for one in same) > 0.999
+        assert row["mask"].sum() == pytest.approx(row["area"], rel=0.05)
 
 
 def test_sam_that_finds_nothing_proposes_nothing():

@@ -303,7 +303,7 @@ def test_the_early_and_the_last_model_can_score_when_they_are_put_where_scorers_
         last = pretrain.fit(read, 6, RECIPE, resume=resume, report=report)
         probe.place(last, RECIPE, read, 6, uris[1])
 
-    training.kept(loop, pretrain.early(RECIPE), partial(probe.keep, RECIPE, read, 6, uris[0]), None, lambda metrics, folder: None)
+    training.kept(loop, probe.early_epochs(RECIPE), partial(probe.keep, RECIPE, read, 6, uris[0]), None, lambda metrics, folder: None)
     early, last = (difficulty.load_contrast(CONFIG.model_copy(update={"checkpoint": uri})) for uri in uris)
     assert early.keys.tolist() == last.keys.tolist() == sorted(map(simclr.key, jpegs))
     assert not torch.equal(early.bank, last.bank)

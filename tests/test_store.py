@@ -125,7 +125,7 @@ def test_a_store_of_another_schema_or_width_is_refused_in_a_sentence(store):
     import lance
 
     lance.dataset(store.address("videos.lance")).replace_schema_metadata({"endocurate": "99"})
-    with pytest.raises(ValueError, match="schema version 99, this engine reads 3: use a newer engine"):
+    with pytest.raises(ValueError, match="schema version 99, this engine reads 4: use a newer engine"):
         store.ledger()
 
 

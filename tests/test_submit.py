@@ -2,90 +2,36 @@ import http.server
 import os
 import re
 import shlex
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from engine import tracking
 from engine.flow import submission
 from engine.knobs import amend
-from jobs import needs, submit
+from engine.store import PatchStore, WriteRows
+from jobs import choose, needs, pretrain, retrain, submit
 from jobs.__main__ import main, parse
 from jobs.recipes import cluster, tiny
+from tests import rows
+from tests.raylets import TOKEN, Cluster
 
 ROOT = Path(__file__).resolve().parent.parent
-TOKEN = "a" * 64
-
-
-def free_ports(count):
-    taken = [socket.socket() for _ in range(count)]
-    for one in taken:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in taken]
-    for one in taken:
-        one.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
 def server():
     """The address of the job server of a Ray of three processors, which asks for a token."""
-    for _ in range(3):  # a raylet dies when its agent takes longer than 15 s to come, as it does on a loaded machine
-        with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-") as folder:  # longer ones do not fit the names of Ray's sockets
-            started, address = start(folder)
-            try:
-                if stands(started, address):
-                    yield address
-                    return
-            finally:
-                end(started)
-    raise TimeoutError("no Ray came up")
-
-
-def start(folder):
-    gcs, dashboard, agent, metrics, client, grpc, environments = free_ports(7)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    words = f"--head --block --num-cpus 3 --port {gcs} --dashboard-host 127.0.0.1 --dashboard-port {dashboard} --temp-dir {folder} "
-    words += f"--dashboard-agent-listen-port {agent} --metrics-export-port {metrics} --ray-client-server-port {client} "
-    words += f"--dashboard-agent-grpc-port {grpc} --runtime-env-agent-port {environments} "
-    words += "--object-store-memory 100000000 --disable-usage-stats --include-dashboard true"
-    ray = Path(sys.executable).with_name("ray")
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(
-        [str(ray), "start", *words.split()], env=environment, start_new_session=True, **quiet
-    ), f"http://127.0.0.1:{dashboard}"
-
-
-def stands(started, address):
-    """Whether the node of a Ray that was started is there; False where it ended instead."""
-    asked = urllib.request.Request(f"{address}/api/v0/nodes?detail=true", headers={"Authorization": f"Bearer {TOKEN}"})
-    while started.poll() is None:
-        with suppress(OSError):
-            if b"ALIVE" in urllib.request.urlopen(asked, timeout=20).read():
-                return True
-        time.sleep(0.5)
-    return False
-
-
-def end(started):
-    """Ray ends what it started when it is asked to; what is left has the same session."""
-    started.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        started.wait(20)
-    with suppress(ProcessLookupError):
-        os.killpg(started.pid, signal.SIGKILL)
+    # longer folders do not fit the names of Ray's sockets
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-") as folder, Cluster(folder, cpus=3) as made:
+        made.begin()
+        yield made.address
 
 
 @pytest.fixture
@@ -134,6 +80,93 @@ def test_who_asks_for_a_running_id_follows_it(asking):
     said = []
     assert submission.follow(client, "waits", said.append) == 7
     assert "".join(said).count("done\n") == 1
+
+
+def chosen(folder):
+    """Settings of a store that holds two selections, and their ids, the older first."""
+    knobs = [
+        f"store.uri={folder}/store",
+        "where=here",
+        "selection.method=random",
+        "selection.unit=patches",
+        "pretrain.epochs=2",
+        "pretrain.batch=2",
+    ]
+    config = amend(tiny(), [*knobs, "selection.budget=8"])
+    store = PatchStore(config.store.uri)
+    store.create(rows.WIDTH)
+    written = WriteRows(store.uri)(rows.scored("a" * 32, frames=6))
+    store.commit(pa.concat_tables(written), rows.videos("a" * 32), rows.STAMP)
+    for budget in (8, 12):
+        choose.run(amend(config, [f"selection.budget={budget}"]))
+    ids = store.open("selections").to_table(columns=["selection_id", "budget"]).to_pylist()
+    return config, *(next(one["selection_id"] for one in ids if one["budget"] == budget) for budget in (8, 12))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_training_again_runs_once_on_the_cluster_is_followed_and_is_left_when_it_fails(asking, tmp_path, caplog):
+    caplog.set_level("INFO")
+    config, older, newer = chosen(tmp_path)
+    before, asked = set(on_server()), retrain.request(config, older)
+    assert submission.begin(submission.server(), asked)  # by a watcher that was killed while it followed
+    retrain.begin(config, older, tries=2)
+    assert {one: state for one, state in on_server().items() if one not in before} == {asked.id: "SUCCEEDED"}
+    assert PatchStore(config.store.uri).holds(pretrain.model(config, older))
+    assert not PatchStore(config.store.uri).holds(pretrain.model(config, newer))  # which the job pretrain would take unasked
+    assert f"{asked.id} runs already" in caplog.text
+    assert "pre-training" in caplog.text.partition("runs already")[2]  # what it writes there
+    lost = retrain.request(config, "no-selection").id
+    for attempt in (1, 2):
+        with pytest.raises(RuntimeError, match=r"ended with code 1; its log there tells why"):
+            retrain.begin(config, "no-selection", tries=2)
+        assert len([one for one in on_server() if one.startswith(lost)]) == attempt
+    with pytest.raises(RuntimeError, match="failed 2 times on the cluster and is not begun again"):
+        retrain.begin(config, "no-selection", tries=2)
+    assert len([one for one in on_server() if one.startswith(lost)]) == 2
+
+
+def test_training_again_is_asked_for_by_all_that_it_depends_on_and_by_no_knob_of_watching(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = amend(tiny(), ["store.uri=store", "pretrain.epochs=3", "watch.selections=random:0.5", "watch.retrain=true"])
+    asked = retrain.request(config, "random-1")
+    assert asked.id == retrain.request(amend(config, ["watch.port=9000"]), "random-1").id
+    others = {retrain.request(amend(config, ["pretrain.epochs=4"]), "random-1").id, retrain.request(config, "random-2").id}
+    assert len(others | {asked.id}) == 3
+    job, made, subject = parse(shlex.split(asked.entrypoint)[1:])
+    assert (job, subject, made.selection.named, made.store.uri) == ("pretrain", [], "random-1", f"{tmp_path}/store")
+    assert made.pretrain == config.pretrain
+    assert pretrain.model(made, "random-1") == pretrain.model(config, "random-1")
+
+
+def carried_out(name, entrypoint):
+    """The exit code and the words of a command that the server runs as it stands, as it does those of a manifest."""
+    client, said = submission.server(), []
+    assert submission.begin(client, submission.Request(name, entrypoint))
+    return submission.follow(client, name, said.append), "".join(said)
+
+
+def test_a_manifest_with_a_knob_that_is_no_more_ends_in_a_sentence(asking):
+    spec = submit.manifest(asked("ingest", "tiny", "store.uri=/nowhere"))["spec"]
+    code, said = carried_out("outdated", f"{spec['entrypoint']} patches.gone=1")
+    assert code == 2
+    assert "endocurate: there is no knob 'patches.gone'" in said
+    assert "Traceback" not in said
+    assert not Path("/nowhere").exists()
+
+
+@pytest.mark.slow
+def test_credentials_that_a_bucket_refuses_end_a_job_in_a_sentence(asking):
+    told = os.environ | {"INITIAL_NO_AUTH_ACTION_COUNT": "0", "PYTHONPATH": str(ROOT)}  # from then on moto asks who it is
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen([sys.executable, "-m", "tests.crashes.bucket"], env=told, **quiet) as bucket:
+        keys = f"AWS_ENDPOINT_URL=http://127.0.0.1:{bucket.stdout.readline().strip()} AWS_REGION=us-east-1 AWS_ALLOW_HTTP=true "
+        keys += "AWS_ACCESS_KEY_ID=revoked AWS_SECRET_ACCESS_KEY=revoked"
+        code, said = carried_out("refused", f"{keys} endocurate history store.uri=s3://bucket/store")
+        bucket.kill()
+    assert code == 1
+    assert "endocurate history: the store s3://bucket/store cannot be reached: " in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(
@@ -192,6 +225,27 @@ def test_another_server_is_not_taken_for_a_job_server(monkeypatch, capsys):
     monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{other.server_port}")
     refused(main, ["submit", "datasets"], "is no job server of Ray", capsys)
     other.shutdown()
+
+
+def test_a_server_that_is_gone_for_good_is_given_up_in_a_sentence(monkeypatch):
+    class Version(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": "one"}')
+
+        def log_message(self, *_):
+            pass
+
+    once = http.server.HTTPServer(("127.0.0.1", 0), Version)
+    threading.Thread(target=once.serve_forever, daemon=True).start()
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{once.server_port}")
+    monkeypatch.setattr(submission, "LOST", 1.5)
+    client = submission.server()
+    once.shutdown()
+    once.server_close()
+    with pytest.raises(OSError, match=r"does not answer any more; when it does, the same command follows gone, or begins it anew"):
+        submission.follow(client, "gone", print)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from engine import mae, pictures, pretrain
 from engine.knobs import amend
 from engine.models import MAEConfig, SimCLRConfig, TrainConfig
-from jobs import training
+from jobs import probe, training
 from jobs.recipes import tiny
 
 MAE = MAEConfig(size="tiny", side=32, token=8, decoder_width=32, decoder_depth=1, decoder_heads=2, norm_pix=True)
@@ -36,10 +36,15 @@ class Noise:
 
 class Curve:
     def __init__(self):
-        self.losses, self.kept = {}, {}
+        self.losses, self.of_steps, self.kept = {}, {}, {}
 
     def log(self, metrics, step):
         self.losses.setdefault(step, []).append(metrics["train/loss"])
+
+    def log_curve(self, metric, points):
+        assert metric == "train/step_loss"
+        for step, loss in points.items():
+            self.of_steps.setdefault(step, []).append(loss)
 
     def note(self, tags):
         pass
@@ -73,6 +78,10 @@ def test_a_run_that_died_goes_on_where_it_was_and_ends_in_the_same_model(tmp_pat
     assert list(broken.losses) == [0, 1]
     model = train(tmp_path / "b", broken)
     assert broken.losses == whole.losses  # every epoch once
+    assert broken.of_steps == whole.of_steps  # and every step
+    assert list(whole.of_steps) == list(range(1, 9))
+    for epoch, (loss,) in whole.losses.items():  # of two steps of four images each
+        assert loss == pytest.approx(np.mean([whole.of_steps[2 * epoch + step][0] for step in (1, 2)]), rel=1e-12)
     assert all(torch.equal(one, other) for one, other in zip(undisturbed.state_dict().values(), model.state_dict().values(), strict=True))
     left = sorted(path.name for path in (tmp_path / "b/store/runs/run-here").iterdir())
     assert left == ["step-000000006", "step-000000008"]  # the disk does not fill up
@@ -89,6 +98,7 @@ def test_a_checkpoint_that_is_damaged_is_dropped_and_the_one_before_is_gone_on_f
     assert "step-000000004: the file state.pt of a checkpoint is damaged" in caplog.text
     assert "going on from step-000000002" in caplog.text
     assert broken.losses[1] == [whole.losses[1][0]] * 2  # the second epoch anew, with the same loss
+    assert broken.of_steps == whole.of_steps | {step: whole.of_steps[step] * 2 for step in (3, 4)}  # and the same of its steps
     assert same(undisturbed, model)
 
 
@@ -216,7 +226,7 @@ def test_half_a_checkpoint_is_none(tmp_path, place):
     ("epochs", "every", "expected"), [(20, 1, 4), (8, 1, 2), (4, 1, 1), (1, 1, 1), (20, 3, 6), (20, 50, 20), (50, 1, 10)]
 )
 def test_the_early_model_is_that_of_a_fifth_of_the_epochs_at_a_checkpoint(epochs, every, expected):
-    assert pretrain.early(RECIPE.model_copy(update={"epochs": epochs, "checkpoint_every": every})) == expected
+    assert probe.early_epochs(RECIPE.model_copy(update={"epochs": epochs, "checkpoint_every": every})) == expected
 
 
 def test_the_early_model_is_the_one_that_a_training_had_by_then_and_the_last_is_not_changed_by_keeping_it(tmp_path):
@@ -245,7 +255,7 @@ def test_pictures_of_every_so_many_steps_are_kept_with_their_run_and_nowhere_els
 
 
 KILLED = """
-import sys
+import json, sys
 from functools import partial
 from engine import pretrain, tracking
 from jobs import training
@@ -255,11 +265,14 @@ made = config(sys.argv[1])
 recipe = RECIPE.model_copy(update={"checkpoint_steps": 1, "epochs": 8})
 with tracking.running(made, "pretrain", "run", {}) as record:
     model = carried_out(made, recipe, Noise(-1), 16, record)
-    print(record.run_id, training.objectives.fingerprint(model), record.curve("train/loss"), sep=";")
+    curves = {name: tracking.connect(record.uri).get_metric_history(record.run_id, f"train/{name}") for name in ("loss", "step_loss")}
+    told = json.dumps({name: [[point.step, point.value] for point in points] for name, points in curves.items()})
+    print(record.run_id, training.objectives.fingerprint(model), told, sep=";")
 """
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # five processes, each of which begins anew
 def test_a_job_that_is_killed_again_and_again_is_one_run_with_the_curve_of_an_undisturbed_one(tmp_path):
     """Killed with -9 as soon as there is a checkpoint that was not there before: some amid an epoch, some at its end."""
 
@@ -274,6 +287,7 @@ def test_a_job_that_is_killed_again_and_again_is_one_run_with_the_curve_of_an_un
         running.send_signal(signal.SIGKILL)
         running.wait()
         assert running.returncode == -signal.SIGKILL
-    (_, model, curve), (_, same, whole) = (job(folder).communicate()[0].splitlines()[-1].split(";") for folder in ("killed", "whole"))
-    assert (model, curve) == (same, whole)
-    assert len(json.loads(whole.replace("(", "[").replace(")", "]"))) == 8
+    (_, model, curves), (_, same, whole) = (job(folder).communicate()[0].splitlines()[-1].split(";") for folder in ("killed", "whole"))
+    assert (model, curves) == (same, whole)  # to the last digit
+    assert [step for step, _ in json.loads(whole)["loss"]] == list(range(8))
+    assert [step for step, _ in json.loads(whole)["step_loss"]] == list(range(1, 8 * 4 + 1))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.knobs import amend
+from jobs import watch
 from jobs.recipes import tiny
 from jobs.watch import Warden
 from tests.crashes import workers
@@ -18,10 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN = """
 import sys
 from engine.knobs import amend
-from jobs import watch
+from jobs import quiet, watch
 from jobs.recipes import tiny
 from tests.crashes import workers
 
+quiet.begin()
 watch.run(amend(tiny(), sys.argv[3:]), getattr(workers, sys.argv[1]), )
 """
 
@@ -48,6 +50,25 @@ def test_one_that_is_silent_at_work_is_ended_and_one_that_beats_is_not(tmp_path)
     assert lines(tmp_path) == ["first:", "later:was-silent-for-3-s"]
 
 
+def test_one_that_is_silent_with_nothing_under_way_is_ended_too_and_begun_anew_however_often(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "IDLE_DEATHS", 2)
+    warden(tmp_path, workers.hangs_idly, "watch.patience_s=3").run()
+    assert lines(tmp_path) == ["first:", *["later:was-silent-for-3-s"] * 3]
+
+
+def test_a_step_that_hangs_is_known_by_the_next_process_and_by_those_who_ask(tmp_path):
+    mine = warden(tmp_path, workers.hangs_at_a_step, "watch.patience_s=3")
+    mine.run()
+    told = [line for line in lines(tmp_path) if line.startswith("drift")]
+    assert told == ["drift:1:1:the-process-that-did-it-was-silent-for-3-s", "drift:2:2:the-process-that-did-it-was-silent-for-3-s"]
+
+
+@pytest.mark.parametrize("work", [workers.stands_by, workers.imports_slowly])
+def test_one_that_waits_with_signs_of_life_or_is_not_imported_yet_is_left_alone(tmp_path, work):
+    warden(tmp_path, work, "watch.patience_s=7" if work is workers.stands_by else "watch.patience_s=3").run()
+    assert lines(tmp_path) == ["first:"]
+
+
 def test_one_that_cannot_begin_says_why(tmp_path):
     with pytest.raises(ValueError, match=r"^no scorer$"):
         warden(tmp_path, workers.refuses).run()
@@ -72,6 +93,7 @@ def test_sigterm_lets_a_batch_end_and_the_exit_code_is_0(tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(150) == 0, process.stderr.read()
     assert lines(tmp_path) == ["begun", "finished"]
+    assert process.stderr.read().splitlines()[-1].endswith(" stopped: 1 batch, 1 video, 0 with a reason, 1 patch")
 
 
 def test_sigterm_abandons_a_batch_that_takes_longer_than_half_of_the_grace(tmp_path):

@@ -4,6 +4,7 @@ import errno
 import logging
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -13,9 +14,14 @@ from engine import schema, videos
 from engine.knobs import amend
 from engine.store import PatchStore, WriteRows, attempts, quarantine
 from jobs import ingest
+from jobs.aside import Aside
+from jobs.latency import Latency
+from jobs.line import Past
 from jobs.recipes import tiny
+from jobs.rounds import announce
 from jobs.watcher import Watcher
 from tests import rows
+from tests.crashes import workers
 
 KNOBS = ["watch.settle_s=0", "watch.look_s=0.01", "watch.batch_s=0", "watch.backoff_s=0.001", "watch.backoff_most_s=0.001", "watch.tries=3"]
 
@@ -39,7 +45,7 @@ class Quick(Watcher):
 
     def __init__(self, folder, meets=(), poison=""):
         config = amend(tiny(), [*KNOBS, "watch.once=true", f"videos.uri={folder}/inbox", f"store.uri={folder}/store"])
-        super().__init__(config, PatchStore(config.store.uri), [], Line(), SimpleNamespace())
+        super().__init__(config, PatchStore(config.store.uri), [], Line(), Past(), SimpleNamespace())
         self.meets, self.poison, self.batches, self.counts = list(meets), poison, [], []
 
     def ingest(self, batch):
@@ -57,7 +63,7 @@ class Quick(Watcher):
             self.inbox.done(one)
 
     def go(self):
-        self.run(SimpleNamespace(check=lambda: None), "")
+        self.run(SimpleNamespace(check=lambda: None))
         return self
 
 
@@ -84,7 +90,7 @@ def test_a_full_disk_is_waited_for_told_of_once_and_blamed_on_nobody(folder, cap
     assert watcher.batches == [2] * 6
     assert ledger(watcher) == {"aa": None, "bb": None}
     assert not attempts.begun(watcher.store)
-    told = [record.message for record in caplog.records if "disk" in record.message or "back" in record.message]
+    told = [record.message for record in caplog.records if record.message.startswith(("the disk", "back"))]
     assert told[0] == "the disk is full; waiting, nothing is lost"
     assert "5 tries in vain" in told[1]
     assert len(told) == 2
@@ -181,6 +187,84 @@ def test_an_inbox_that_vanishes_is_waited_for(folder, caplog):
     watcher.go()
     assert ledger(watcher) == {"aa": None, "bb": None}
     assert caplog.text.count("does not exist; expected a folder or a file with video; waiting, nothing is lost") == 1
+
+
+def test_upkeep_is_done_beside_and_what_arrives_meanwhile_does_not_wait_for_it(folder):
+    """Both ways: that upkeep ends when late.mp4 is taken in, and the job, which ends with the last file, when upkeep did."""
+    watcher, heard = Quick(folder), []
+    watcher.line.tell = lambda word, said="": heard.append((word, said))
+    watcher.upkeep.aside.work = workers.keeps_up
+    watcher.upkeep.plan = lambda: setattr(watcher.upkeep, "next", 0.0)
+    watcher.config = watcher.upkeep.config = amend(watcher.config, ["watch.upkeep_s=1000"])
+    watcher.go()
+    assert ledger(watcher) == {"aa": None, "bb": None, "late": None}
+    assert (folder / "kept up").read_text() == "3"
+    words = [word for word, _ in heard]
+    assert words.count("keeping up") == words.count("kept up") == 1
+    assert words.index("keeping up") < words.index("kept up")
+
+
+def test_under_once_upkeep_is_done_at_the_end_where_it_is_due(folder):
+    """By their rows the videos came in long ago: it is due for the second one and, for that one did it, not for the third."""
+    found = []
+    for _ in range(3):
+        watcher = Quick(folder).go()
+        found.append(watcher.store.query("SELECT count(*) AS many FROM journal WHERE job = 'maintain'").to_pylist()[0]["many"])
+    assert found == [0, 1, 1]
+
+
+def test_work_beside_that_stands_still_is_ended_and_work_that_fails_says_why(folder):
+    watcher = Quick(folder)
+    for work, why in ((workers.is_stopped, "it was silent for 9 s"), (workers.says_why, "there is no room")):
+        one = Aside(amend(watcher.config, ["watch.patience_s=9"]), work)
+        one.start()
+        deadline = monotonic() + 100
+        while one.is_busy and monotonic() < deadline:
+            sleep(0.1)
+        assert (one.is_busy, one.ended(), one.ended()) == (False, why, None)
+
+
+def test_the_backlog_counts_what_waits_and_no_copies(folder, monkeypatch, caplog):
+    """Of three sources one has the bytes of another: it is no row, and when the batch is told of it waits no more."""
+    (folder / "inbox" / "copy.mp4").write_bytes(b"aa")
+    monkeypatch.setattr(ingest, "batches", all_but_copies)
+    watcher, heard = Quick(folder), []
+    watcher.line.tell = lambda word, said="": heard.append((word, said))
+    record = SimpleNamespace(log=lambda numbers, step: None)
+    watcher.followers = [Latency(watcher.inbox, record, watcher.line).tell]
+    watcher.look()
+    watcher.look()
+    batch = watcher.inbox.rested()
+    (folder / "inbox" / "later.mp4").write_bytes(b"later")
+    watcher.look()
+    Watcher.ingest(watcher, batch)
+    assert [said for word, said in heard if word in ("looked", "left")][-1] == {"backlog": 1, "quarantined": 0}
+    assert "batch 1: 2 videos, 0 with a reason, 0 patches" in caplog.text
+    assert caplog.text.count("· 1 wait") == 1
+
+
+def all_but_copies(config, store, sources, *rest):
+    """As the job ingest, which gives no rows of copies."""
+    ids = ["aa", "bb"]
+    found = [
+        row | next(one for one in sources.to_pylist() if Path(one["uri"]).stem == row["video_id"]) for row in rows.videos(*ids).to_pylist()
+    ]
+    written = pa.Table.from_pylist(
+        [dict.fromkeys(schema.WRITTEN.names) | {"video_id": one, "reason": None, "patches": 0, "expected": 0} for one in ids],
+        schema.WRITTEN,
+    )
+    yield store.commit(written, pa.Table.from_pylist(found, schema.VIDEO), rows.STAMP)
+
+
+def test_where_no_store_is_it_is_said_that_one_is_made_unless_there_is_not_even_the_folder_for_it(tmp_path, caplog):
+    announce(PatchStore(f"{tmp_path}/store"))
+    assert caplog.messages == [f"there is no store at {tmp_path}/store: a new store is made there"]
+    with pytest.raises(ValueError, match=r"there is no store at .*/mnt/store, nor a folder for a new one: mount the disk"):
+        announce(PatchStore(f"{tmp_path}/mnt/store"))
+    PatchStore(f"{tmp_path}/store").create(rows.WIDTH)
+    announce(PatchStore(f"{tmp_path}/store"))
+    assert len(caplog.messages) == 1
+    assert not (tmp_path / "mnt").exists()
 
 
 def test_what_another_calls_back_is_taken_in_while_it_watches(folder):

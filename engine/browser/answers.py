@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from engine.browser import asking, exports, plane, stories, thumbs, writes
+from engine.browser import asking, exports, overlay, plane, stories, thumbs, writes
 from engine.browser.footage import Footage
 from engine.browser.imagined import Scorers
 from engine.browser.looks import SQL_SECONDS, Looks, View
@@ -45,8 +45,9 @@ class Answers:
     def routes(self) -> list[Route]:
         asked: dict[str, Answer] = {
             "overview": self.overview, "state": self.state, "view": self.view, "rows": self.rows, "histogram": self.histogram,
-            "patch": self.patch, "picture": self.picture, "frame": self.frame, "clip": self.clip, "rebuilt": self.rebuilt,
-            "video": self.video, "difference": self.difference, "sql": self.sql, "map": self.map, "export": self.export,
+            "patch": self.patch, "picture": self.picture, "mask": self.mask, "frame": self.frame, "clip": self.clip,
+            "rebuilt": self.rebuilt, "video": self.video, "difference": self.difference, "sql": self.sql, "map": self.map,
+            "export": self.export,
         }  # fmt: skip
         changed: dict[str, Any] = {"tag": self.tag, "select": self.select}
         found = [Route(f"/api/{name}", answer) for name, answer in asked.items()]
@@ -87,6 +88,9 @@ class Answers:
 
     def picture(self, request: Request) -> Response:
         return Response(self.store.image(word(request, "id")), media_type="image/jpeg")
+
+    def mask(self, request: Request) -> Response:
+        return Response(overlay.overlay(self.store, word(request, "id")), media_type="image/png")
 
     def frame(self, request: Request) -> Response:
         return Response(self.footage.frame(word(request, "id")), media_type="image/jpeg")

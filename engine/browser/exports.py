@@ -3,14 +3,19 @@
 Pictures are the patches as they are stored. Ids may hold anything, so files are named by a number and what is harmless of the id.
 """
 
+import base64
 import csv
 import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from engine import outlines
 from engine.browser.looks import View
 from engine.browser.thumbs import plain
 
@@ -32,6 +37,18 @@ COLUMNS = [
     "foreign",
 ]
 Row = Mapping[str, Any]
+FIELDS = {  # what FiftyOne is to make of each: it refuses samples with a field that its metadata does not name
+    "id": "ObjectIdField",
+    "filepath": "StringField",
+    "tags": "ListField(fiftyone.core.fields.StringField)",
+    "metadata": "EmbeddedDocumentField(fiftyone.core.metadata.ImageMetadata)",
+    "proposer": "EmbeddedDocumentField(fiftyone.core.labels.Classification)",
+    "region": "EmbeddedDocumentField(fiftyone.core.labels.Detections)",
+    **dict.fromkeys(("patch_id", "video_id"), "StringField"),
+    "time_ms": "IntField",
+    "box": "ListField(fiftyone.core.fields.IntField)",
+    **dict.fromkeys(("difficulty", "variance", "black", "glare", "foreign"), "FloatField"),
+}
 
 
 class Pipe(io.RawIOBase):
@@ -64,10 +81,11 @@ def parts(view: View, layout: str, tags: Mapping[str, list[str]]) -> Iterator[by
     folder, described = LAYOUTS[layout]
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:  # JPEGs do not become smaller
         for start in range(0, len(view.rows), AT_ONCE):
-            for number, row in enumerate(view.sheet.take(view.rows[start : start + AT_ONCE], [*COLUMNS, "pixels"]), start):
+            for number, row in enumerate(view.sheet.take(view.rows[start : start + AT_ONCE], [*COLUMNS, "mask", "pixels"]), start):
                 name = f"{number:07d}-{HARMLESS.sub('_', row['patch_id'])[:120]}.jpg"
                 archive.writestr(zipfile.ZipInfo(f"{folder}/{name}"), row.pop("pixels"))
-                rows.append(plain(row) | {"file": name, "tags": tags.get(row["patch_id"], [])})
+                runs = row.pop("mask")  # as short as they came: a view may have a million
+                rows.append(plain(row) | {"file": name, "tags": tags.get(row["patch_id"], []), "mask": runs})
             yield pipe.emptied()
         for name, content in described(rows).items():
             archive.writestr(zipfile.ZipInfo(name), content)
@@ -77,7 +95,7 @@ def parts(view: View, layout: str, tags: Mapping[str, list[str]]) -> Iterator[by
 def as_folder(rows: list[dict[str, Any]]) -> dict[str, str]:
     """A CSV beside the pictures."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["file", *COLUMNS, "tags"])
+    writer = csv.DictWriter(text, ["file", *COLUMNS, "tags"], extrasaction="ignore")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: harmless(" ".join(map(str, value)) if isinstance(value, list) else value) for name, value in row.items()})
@@ -90,7 +108,10 @@ def harmless(value: Any) -> Any:
 
 
 def as_coco(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """A picture for each patch, annotated as a whole with its proposer; where it was in the source is `source_box` (y0, x0, y1, x1)."""
+    """A picture for each patch, and on it the mask of its region, or all of it where there is none, as of the category that proposed it.
+
+    Where the picture was in the source is `source_box` (y0, x0, y1, x1).
+    """
     kinds = {name: number for number, name in enumerate(sorted({row["proposer"] for row in rows}), 1)}
     images = [
         {"id": number, "file_name": row["file"], "height": row["height"], "width": row["width"]}
@@ -98,14 +119,44 @@ def as_coco(rows: list[dict[str, Any]]) -> dict[str, str]:
         for number, row in enumerate(rows, 1)
     ]
     annotations = [
-        {"id": number, "image_id": number, "category_id": kinds[row["proposer"]], "iscrowd": 0, "source_box": row["box"]}
-        | {"bbox": [0, 0, row["width"], row["height"]], "area": row["width"] * row["height"]}
-        | {"segmentation": [[0, 0, row["width"], 0, row["width"], row["height"], 0, row["height"]]]}
+        {"id": number, "image_id": number, "category_id": kinds[row["proposer"]], "iscrowd": 0, "source_box": row["box"]} | outlined(row)
         for number, row in enumerate(rows, 1)
     ]
     categories = [{"id": number, "name": name, "supercategory": "patch"} for name, number in kinds.items()]
     whole = {"info": {"description": "patches of endocurate"}, "licenses": [], "images": images, "annotations": annotations}
     return {"labels.json": json.dumps(whole | {"categories": categories}, ensure_ascii=False)}
+
+
+def outlined(row: Row) -> dict[str, Any]:
+    """What of a patch's picture is its region, in COCO's words: all of it where no mask was drawn."""
+    found, high, wide = region(row), row["height"], row["width"]
+    if found is None:
+        return {"bbox": [0, 0, wide, high], "area": wide * high, "segmentation": [[0, 0, wide, 0, wide, high, 0, high]]}
+    y0, x0, y1, x1 = outlines.bounds(found)
+    runs = {"size": [high, wide], "counts": (outlines.packed(found) or b"").decode()}
+    return {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": int(found.sum()), "segmentation": runs}
+
+
+def region(row: Row) -> outlines.Mask | None:
+    """The mask of a patch in the pixels of its picture; None where there is none, or nothing of it in so small a picture."""
+    if row["mask"] is None:
+        return None
+    found = outlines.resized(outlines.unpacked(row["mask"], row["box"]), (row["height"], row["width"]))
+    return found if found.any() else None
+
+
+def detected(row: Row) -> dict[str, Any]:
+    """The same in FiftyOne's words: shares of the picture, and what lies in the box as it keeps arrays, NumPy's format through zlib."""
+    found = region(row)
+    if found is None:
+        return {}
+    y0, x0, y1, x1 = outlines.bounds(found)
+    array = io.BytesIO()
+    np.save(array, found[y0:y1, x0:x1])
+    held = {"$binary": {"base64": base64.b64encode(zlib.compress(array.getvalue())).decode(), "subType": "00"}}
+    high, wide = row["height"], row["width"]
+    one = {"_cls": "Detection", "label": row["proposer"], "bounding_box": [x0 / wide, y0 / high, (x1 - x0) / wide, (y1 - y0) / high]}
+    return {"region": {"_cls": "Detections", "detections": [one | {"mask": held, "tags": [], "attributes": {}}]}}
 
 
 def as_fiftyone(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -120,9 +171,11 @@ def as_fiftyone(rows: list[dict[str, Any]]) -> dict[str, str]:
             "proposer": {"_cls": "Classification", "label": row["proposer"], "tags": []},
         }
         | {name: row[name] for name in COLUMNS if name not in ("proposer", "height", "width", "bytes")}
+        | detected(row)
         for row in rows
     ]
-    about = {"name": "endocurate", "media_type": "image", "sample_fields": {}, "info": {"columns": COLUMNS}}
+    fields = {name: f"fiftyone.core.fields.{kind}" for name, kind in FIELDS.items()}
+    about = {"name": "endocurate", "media_type": "image", "sample_fields": fields, "info": {"columns": COLUMNS}}
     return {"metadata.json": json.dumps(about), "samples.json": json.dumps({"samples": samples}, ensure_ascii=False)}
 
 

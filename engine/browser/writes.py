@@ -1,6 +1,7 @@
 """What the page may change where that was allowed: tags, and selections made of views."""
 
 import hashlib
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ def chosen(store: PatchStore, view: View, config: SynthesisConfig) -> dict[str, 
     """Make a selection of a view: its patches in its order, as many as make whole training images, and these images.
 
     Its id is a hash of the ids and of their order, so that the same view makes the same selection. ValueError where there are too few
-    or too many; the training takes it by `export.selection` or through the store, since no settings of `selection.*` name it.
+    or too many. The answer says the command that trains on it.
     """
     each = config.patches
     rows = view.rows[: len(view.rows) // each * each]
@@ -49,7 +50,8 @@ def chosen(store: PatchStore, view: View, config: SynthesisConfig) -> dict[str, 
     table = pa.Table.from_pylist([same | row | {"rank": rank} for rank, row in enumerate(held)], schema.SELECTION)
     with store.writing("browse"):
         images = store.save(table, composed(view, rows, ids, name, config))
-    return {"selection": name, "patches": len(ids), "images": images, "left": len(view.rows) - len(ids)}
+    command = f"endocurate pretrain store.uri={shlex.quote(store.uri)} selection.named={name}"
+    return {"selection": name, "patches": len(ids), "images": images, "left": len(view.rows) - len(ids), "command": command}
 
 
 def composed(view: View, rows: np.ndarray, ids: list[str], name: str, config: SynthesisConfig) -> Iterator[pa.Table]:

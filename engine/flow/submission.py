@@ -10,13 +10,14 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlsplit
 
 log = logging.getLogger("jobs.submit")
 PATIENCE = 10.0  # seconds for the server to take a connection
 LOOK = 1.0  # seconds between two looks at a job whose log has ended
+LOST = 60.0  # seconds without an answer after which a server that did answer is given up, and its job with it
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -52,10 +53,19 @@ def server() -> Any:
         raise OSError(f"what answers at {at} is no job server of Ray: {' '.join(str(error).split())[:200]}") from error
 
 
+def asked() -> str:
+    return os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
+
+
+def is_named() -> bool:
+    """Whether RAY_ADDRESS names a job server; it may also name a cluster to join, or be empty."""
+    parts = urlsplit(asked())
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 def address() -> str:
-    at = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
-    parts = urlsplit(at)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    at = asked()
+    if not is_named():
         raise ValueError(f"RAY_ADDRESS={at!r} is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265")
     return at.rstrip("/")
 
@@ -90,7 +100,7 @@ def status(client: Any, name: str) -> str:
     try:
         return str(client.get_job_status(name).value)
     except RuntimeError as error:  # all that the client raises, whatever the server answered
-        if "404" in str(error):
+        if "status code 404" in str(error):  # not any 404: a 500 comes with a traceback and its numbers of lines
             return ""
         raise
 
@@ -113,16 +123,20 @@ def begin(client: Any, request: Request) -> bool:
 
 
 def follow(client: Any, name: str, tell: Callable[[str], None]) -> int:
-    """Give what a job writes to `tell` until it is over; its exit code, 1 where it has none because it was stopped or lost."""
+    """Give what a job writes to `tell` until it is over; its exit code, 1 where it has none because it was stopped or lost.
+
+    OSError, in a sentence, where the server is silent for LOST seconds, or came back and does not know the job: its head is gone, or was,
+    and every job of it with it.
+    """
     import aiohttp
 
     told = 0
     while True:
         try:
             told = asyncio.run(listen(client, name, tell, told))
-        except (RuntimeError, aiohttp.ClientError) as error:
-            log.warning("the log of %s broke off, the job goes on: %s", name, " ".join(str(error).split())[:200])
-        if status(client, name) in OVER:
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
+            log.warning("the log of %s broke off: %s", name, " ".join(str(error).split())[:200])
+        if asked_again(client, name) in OVER:
             break
         sleep(LOOK)
     found = client.get_job_info(name)
@@ -130,6 +144,24 @@ def follow(client: Any, name: str, tell: Callable[[str], None]) -> int:
         log.warning("%s: %s", name, found.message or str(found.status.value))
         return 1
     return int(found.driver_exit_code)
+
+
+def asked_again(client: Any, name: str) -> str:
+    """The status of a job that was there; a server that does not answer is asked for LOST seconds."""
+    began, anew = monotonic(), f"the same command follows {name}, or begins it anew from what was committed"
+    while True:
+        try:
+            found = status(client, name)
+        except (RuntimeError, OSError) as error:
+            if monotonic() - began > LOST:
+                raise OSError(
+                    f"the job server at {address()} does not answer any more; when it does, {anew} where {name} is gone"
+                ) from error
+            sleep(LOOK)
+            continue
+        if not found:
+            raise OSError(f"the job server at {address()} began anew and does not know {name}; {anew}")
+        return found
 
 
 async def listen(client: Any, name: str, tell: Callable[[str], None], told: int) -> int:

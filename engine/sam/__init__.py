@@ -75,7 +75,10 @@ class Sam:
             [found] = self.room.over(1, lambda _: self.generator.regions(image))
         boxes = found["boxes"][:, [1, 0, 3, 2]].astype(int)
         boxes[:, 2:] += 1  # SAM's boxes end on the last pixel, ours after it
-        return Proposals(boxes, found["areas"], found["iou_preds"], found["stability_score"])
+        size, logits = (image.shape[0], image.shape[1]), found["logits"]
+        return Proposals(
+            boxes, found["areas"], found["iou_preds"], found["stability_score"], lambda index: self.generator.mask(logits[index], size)
+        )
 
 
 class MedSamLite:
@@ -113,9 +116,9 @@ class MedSamLite:
             boxes = batched_mask_to_box(masks)[:, [1, 0, 3, 2]]
             boxes[:, 2:] += 1
             drawn = areas > 0
-            found = [each[drawn].cpu().numpy() for each in (boxes, areas, ious, stabilities)]
+            found = [each[drawn].cpu().numpy() for each in (boxes, areas, ious, stabilities, logits)]
         regions = scaled(found[0], found[1], small.shape, image.shape)
-        return Proposals(regions.boxes, regions.areas, found[2], found[3])
+        return Proposals(regions.boxes, regions.areas, found[2], found[3], lambda index: smooth(found[4][index], image.shape[:2]))
 
     def masks(self, small: np.ndarray, boxes: np.ndarray) -> tuple["torch.Tensor", "torch.Tensor"]:
         """Logits (N, H, W) and predicted IoU (N,) of the masks prompted by the boxes (N, 4), x0, y0, x1, y1 in `small` (H, W, 3)."""
@@ -131,6 +134,11 @@ class MedSamLite:
             drawn = self.model.mask_decoder.drawn(image, self.model.prompt_encoder.get_dense_pe(), sparse, Wanted(slice(0, 1)))
             found = [(logits[:, : small.shape[0], : small.shape[1]].clone(), ious) for _, logits, ious in drawn]
         return torch.cat([logits for logits, _ in found]), torch.cat([ious for _, ious in found])
+
+
+def smooth(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """The mask (H, W) bool that logits (h, w) of the scaled frame come to at its full size, drawn as LiteMedSAM's inference draws it."""
+    return np.asarray(cv2.resize(logits, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) > 0)
 
 
 def shrink(image: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 The generator draws three masks for each of a thousand points at the frame's full size, then looks which are worth keeping, and writes
 run lengths of those. Here masks below the predicted IoU are never drawn, none leaves the cache between drawing and measuring, and what
-is kept of one is its box, its area and its stability. The points, thresholds, crops and suppressions are the generator's own code.
+is kept of one is its box, its area, its stability, and its logits as they come from the model, a twentieth of its pixels, from which `mask`
+draws it again where it is wanted. The points, thresholds, crops and suppressions are the generator's own code.
 """
 
 from typing import Any
@@ -41,8 +42,15 @@ class AutomaticMasks(SamAutomaticMaskGenerator):  # type: ignore[misc]  # segmen
         self.points_per_batch = max(map(len, self.point_grids))  # our decoder has chunks of its own
 
     def regions(self, image: np.ndarray) -> MaskData:
-        """Of an RGB image (H, W, 3): boxes (N, 4) x0 y0 x1 y1, ends included, areas, iou_preds, stability_score, points (N, 2) x y."""
+        """Of an RGB image (H, W, 3): boxes (N, 4) x0 y0 x1 y1, ends included, areas, iou_preds, stability_score, points (N, 2), logits."""
         return self._generate_masks(image)
+
+    def mask(self, logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """(H, W) bool: what was measured of one of the logits (h, w) that were found in an image of that size."""
+        transform = self.predictor.transform
+        content = transform.get_preprocess_shape(*size, transform.target_length)
+        drawn = enlarged(torch.from_numpy(logits)[None].to(self.predictor.device), content, size)
+        return np.asarray((drawn[0] > self.predictor.model.mask_threshold).cpu())
 
     def _process_batch(self, points: np.ndarray, im_size: tuple[int, ...], crop_box: list[int], orig_size: tuple[int, ...]) -> MaskData:
         model, features, (height, width) = self.predictor.model, self.predictor.features, self.predictor.input_size
@@ -53,11 +61,13 @@ class AutomaticMasks(SamAutomaticMaskGenerator):  # type: ignore[misc]  # segmen
         def kept(drawn: Drawn) -> MaskData:
             which, logits, ious = drawn
             found = self.measured(enlarged(logits, (height, width), im_size))
-            found["iou_preds"] = ious
+            found["iou_preds"], found["place"] = ious, torch.arange(len(logits))
             found["points"] = torch.as_tensor(points)[which.cpu() // model.mask_decoder.original.num_multimask_outputs]
             if self.stability_score_thresh > 0:
                 found.filter(found["stability_score"] >= self.stability_score_thresh)
             found.filter(~is_box_near_crop_edge(found["boxes"], crop_box, [0, 0, orig_size[1], orig_size[0]]))
+            found["logits"] = list(logits[found["place"].to(logits.device)].cpu().numpy())  # a list, which grows without being copied
+            del found["place"]
             return found
 
         places, data = model.prompt_encoder.get_dense_pe(), MaskData()

@@ -17,7 +17,13 @@ def remove(tables: Tables, keep_hours: float) -> list[dict[str, Any]]:
     torn = [path for path in listed(tables, "", "models", "scorers", "runs/*", "runs/*/*") if TORN.search(path)]
     samples = [path for path in listed(tables, "scorers") if path.endswith(".arrow") and is_trained(tables, path)]
     finished = [path for path in listed(tables, "runs") if (model := model_of(path)) and is_old(tables, model, keep_hours)]
-    kinds = {"torn file removed": torn, "sample of a trained scorer removed": samples, "checkpoints of a finished model removed": finished}
+    begun = [path for path in listed(tables, "") if path.startswith(".mlflow-")]  # as tracking names what it makes MLflow's file in
+    kinds = {
+        "torn file removed": torn,
+        "unfinished file of MLflow removed": begun,
+        "sample of a trained scorer removed": samples,
+        "checkpoints of a finished model removed": finished,
+    }
     done = []
     for what, paths in kinds.items():
         for path in paths:

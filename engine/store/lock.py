@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -49,10 +49,13 @@ class Lease:
 
 
 @contextmanager
-def locked(tables: Tables, name: str, patience: float = 3600.0) -> Iterator[Lease]:
-    """Hold the lock `name` of a store; TimeoutError, in one sentence, where others hold it longer than `patience` seconds."""
+def locked(tables: Tables, name: str, patience: float = 3600.0, beat: Callable[[], None] = lambda: None) -> Iterator[Lease]:
+    """Hold the lock `name` of a store; TimeoutError, in one sentence, where others hold it longer than `patience` seconds.
+
+    `beat` is called at every look at a lock that others hold.
+    """
     owner = f"{machine()}/{os.getpid()}/{uuid.uuid4().hex}"
-    lease = Lease(tables, name, owner, acquire(tables, name, owner, patience))
+    lease = Lease(tables, name, owner, acquire(tables, name, owner, patience, beat))
     released = threading.Event()
     renewing = threading.Thread(target=renew, args=(tables, name, owner, released), daemon=True)
     renewing.start()
@@ -67,7 +70,7 @@ def locked(tables: Tables, name: str, patience: float = 3600.0) -> Iterator[Leas
             release(tables, name, owner) if finished else put(tables, row(name, owner, ABANDONED), owner)
 
 
-def acquire(tables: Tables, name: str, owner: str, patience: float) -> bool:
+def acquire(tables: Tables, name: str, owner: str, patience: float, beat: Callable[[], None]) -> bool:
     """Wait for the lock; gives True where it was taken over from a holder that did not finish."""
     seen, since, deadline = None, 0.0, time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -82,6 +85,7 @@ def acquire(tables: Tables, name: str, owner: str, patience: float) -> bool:
         # Only the lease that was looked at gives way: of two who would take it over, the second finds another owner.
         if (stands_still or is_gone(held)) and put(tables, row(name, owner, time.time() + LEASE), held["owner"]):
             return True
+        beat()
         time.sleep(WAIT)
     raise TimeoutError(f"another job has held the lock {name!r} of the store {tables.uri} for {patience:g} s")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lance
+import pyarrow as pa
 
 from engine import schema
 from engine.store import appearances, lock
@@ -91,10 +92,18 @@ def see_patches(tables: Tables, lease: Lease) -> None:
     add(tables, "images", {"layout": "cast('' as string)"})
 
 
+def keep_masks(tables: Tables, lease: Lease) -> None:
+    """3 to 4: a patch has the mask of its region, which nobody knows any more of those that are there."""
+    patches = tables.lance("patches")
+    if schema.MASK.name not in patches.schema.names:
+        lease.check()
+        patches.add_columns(pa.schema([schema.MASK]))
+
+
 def add(tables: Tables, table: str, columns: dict[str, str]) -> None:
     """Give a table columns by SQL expressions, where it has them not yet."""
     if tables.has(table) and not set(columns) <= set((dataset := tables.lance(table)).schema.names):
         dataset.add_columns(columns)
 
 
-STEPS: dict[int, Callable[[Tables, Lease], None]] = {1: weigh_selections, 2: see_patches}  # from this version to the next
+STEPS: dict[int, Callable[[Tables, Lease], None]] = {1: weigh_selections, 2: see_patches, 3: keep_masks}  # from this version to the next

@@ -5,6 +5,7 @@ Only the columns that change are written; a kill at any moment leaves the old ve
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import lance
 import numpy as np
@@ -15,7 +16,7 @@ from engine.pool import Rows
 from engine.store.commits import committing, land, replace
 from engine.store.lock import Lease, locked
 from engine.store.scorers import covered, opened
-from engine.store.tables import Tables, fragments_of, quoted
+from engine.store.tables import Tables, fragments_of
 from engine.store.versions import mark_complete
 
 Updated = tuple[lance.fragment.FragmentMetadata, list[int], bytes]
@@ -86,7 +87,27 @@ def retire(tables: Tables, version: int, lease: Lease) -> None:
         replace(tables, table, fragments_of(tables.address(f"{table}.lance"), pa.Table.from_pylist([row], columns)), "true", lease)
 
 
+def scorers_of(tables: Tables, version: int) -> frozenset[str]:
+    """The scorers whose scores the patches of a version have. Files never change: only those are read that were not there the last time."""
+    dataset = tables.open("patches", version)
+    before = KNOWN.get(dataset.uri, {})
+    now = {one: before[one] if one in before else scorers_in(fragment) for one, fragment in files_of(dataset).items()}
+    KNOWN[dataset.uri] = now  # no more than the table has
+    return frozenset().union(*now.values())
+
+
+KNOWN: dict[str, dict[str, frozenset[str]]] = {}  # scorers by table and file
+
+
+def files_of(dataset: lance.LanceDataset) -> dict[str, Any]:
+    """The fragments of a table by the names of their files, that of deleted rows too: another deletion is another file."""
+    return {f"{[file.path for file in one.metadata.files]} {one.deletion_file()}": one for one in dataset.get_fragments()}
+
+
+def scorers_in(fragment: Any) -> frozenset[str]:
+    return frozenset(fragment.to_table(columns=["scorer"])["scorer"].unique().to_pylist())
+
+
 def mixed(tables: Tables, version: int) -> bool:
     """Whether the patches of a version have scores by more than one scorer, which cannot be compared."""
-    first = tables.open("patches", version).to_table(columns=["scorer"], limit=1)["scorer"].to_pylist()
-    return bool(first and tables.open("patches", version).count_rows(f"scorer != {quoted(first)}"))
+    return len(scorers_of(tables, version)) > 1

@@ -37,6 +37,16 @@ def save(tables: Tables, selection: pa.Table, images: Iterable[pa.Table]) -> int
     return sum(fragment.num_rows for fragment in made)
 
 
+def remove(tables: Tables, selection_ids: Iterable[str]) -> dict[str, int]:
+    """Remove selections and their images, of which it returns how many rows there were; interrupted, the same again ends it."""
+    mine = f"selection_id IN ({quoted(sorted(selection_ids))})"
+    with committing(tables) as lease:
+        counts = {table: int(tables.open(table).count_rows(mine)) for table in ("selections", "images")}
+        for table in counts:  # the selection's rows first, so that whoever finds them finds its images
+            replace(tables, table, [], mine, lease)
+    return counts
+
+
 def gathered(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The images in tables of about FILE bytes: reading at random from many small files costs more than twice as much."""
     waiting: list[pa.Table] = []

@@ -9,6 +9,7 @@ from typing import Any
 
 import lance
 import pyarrow as pa
+import pyarrow.compute as pc
 from lance.optimize import Compaction, CompactionTask
 
 from engine.settings import UpkeepConfig
@@ -44,6 +45,13 @@ def maintain(tables: Tables, config: UpkeepConfig, commit: str) -> pa.Table:
     done = [row for row in done if row["count"] or row["note"]]
     journal.enter(tables, "maintain", "store", {"rows": done}, commit)
     return journal.rows_of(done)
+
+
+def last(tables: Tables) -> str:
+    """When it was done last, UTC in ISO 8601; the time of the first video where it never was, "" where there is none either."""
+    done = tables.open("journal").to_table(columns=["at"], filter="job = 'maintain'")["at"]
+    latest = pc.max(done).as_py() or pc.min(tables.open("videos").to_table(columns=["ingested_at"])["ingested_at"]).as_py()
+    return str(latest or "")
 
 
 def compact(tables: Tables, table: str, config: UpkeepConfig) -> dict[str, Any]:

@@ -38,15 +38,15 @@ def reading(tables: Tables, table: str, version: int) -> Iterator[None]:
 
 
 @contextmanager
-def watching(tables: Tables, inbox: str, occupied: Callable[[], None]) -> Iterator[Lease]:
+def watching(tables: Tables, inbox: str, occupied: Callable[[], None], beat: Callable[[], None] = lambda: None) -> Iterator[Lease]:
     """Be the only one who watches an inbox into this store: another waits, and takes over when this one is gone.
 
-    `occupied` is called where somebody watches it already, before the wait.
+    `occupied` is called where somebody watches it already, before the wait, and `beat` meanwhile.
     """
     name = f"{WATCHER}{hashlib.sha256(inbox.encode()).hexdigest()[:16]}"
     if (held := holding(tables, name)) and not is_gone(held):
         occupied()
-    with locked(tables, name, patience=inf) as lease:
+    with locked(tables, name, patience=inf, beat=beat) as lease:
         yield lease
 
 

@@ -9,8 +9,9 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, flock
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -21,6 +22,7 @@ from engine.tracking.run import Run, briefly, connect, reason, refused, troubles
 
 __all__ = ["Run", "address", "begun", "code_commit", "connect", "newest", "reach", "running", "runs", "troubles"]
 
+UNFINISHED = ".mlflow-"  # begins the name of a folder in which MLflow's file is made
 FEW, MANY = 10, 1000  # runs that the server is asked for at once
 
 
@@ -128,10 +130,34 @@ def lay_out(path: Path) -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder, suppress(FileExistsError):
+    with alone(path.parent) as swept, TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder, suppress(FileExistsError):
+        for left in swept:
+            rmtree(left, ignore_errors=True)
         connect(f"sqlite:///{folder}/made.db").search_experiments()
         # MLflow keeps the file open that it made, hence the copy; a link, not a rename, so that of two jobs that begin at once one wins
         os.link(copyfile(f"{folder}/made.db", f"{folder}/copy.db"), path)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[list[Path]]:
+    """Let one process of this machine at a time make the file; gives what those left who were killed at it.
+
+    Where the file system has no locks nothing is known to be left, and upkeep removes it when it is old.
+    """
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        yield sorted(folder.glob(f"{UNFINISHED}*")) if is_locked(opened) else []
+    finally:
+        os.close(opened)
+
+
+def is_locked(opened: int) -> bool:
+    """Whether a lock was had, which goes with its process."""
+    try:
+        flock(opened, LOCK_EX)
+    except OSError:
+        return False
+    return True
 
 
 def experiment_of(client: Any, config: Config) -> str:
@@ -161,9 +187,12 @@ def newest(config: Config, job: str, where: str = "") -> Iterator[dict[str, Any]
     return (one for one in found if one["status"] == "FINISHED")
 
 
-def begun(config: Config, job: str) -> list[dict[str, Any]]:
-    """All runs of a job, whatever became of them, as `runs` tells them; OSError, in one sentence, where they are out of reach."""
-    return list(sought(config, f"tags.job = '{job}'", "start_time ASC", MANY))
+def begun(config: Config, job: str, where: str = "") -> list[dict[str, Any]]:
+    """All runs of a job that meet MLflow's filter `where`, whatever became of them, as `runs` tells them.
+
+    OSError, in one sentence, where they are out of reach.
+    """
+    return list(sought(config, f"tags.job = '{job}'" + f" AND {where}" * bool(where), "start_time ASC", MANY))
 
 
 def sought(config: Config, where: str, order: str, at_once: int) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,9 @@ from engine import files
 
 log = logging.getLogger("jobs.tracking")
 Entry = dict[str, Any]
+Point = tuple[str, float, int]  # metric, value, step
 TOO_MANY = 429  # requests: the status of HTTP that says later, not never
+AT_ONCE = 1000  # metrics in a call: MLflow takes no more
 PATIENCE = 20  # times as long as it was waited for in vain, a server is left alone: it costs a training a twentieth of its time at most
 USUAL = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # one bar a file
@@ -49,6 +51,11 @@ class Run:
         """Log a step once: what a restarted loop repeats is not logged again."""
         self.post.send({"metrics": {name: float(value) for name, value in metrics.items()}, "step": step})
 
+    def log_curve(self, metric: str, points: Mapping[int, float]) -> None:
+        """Log many steps of one metric in as few calls as there can be, each step once."""
+        if points:
+            self.post.send({"curve": metric, "points": sorted(points.items())})
+
     def note(self, tags: Mapping[str, Any]) -> None:
         self.post.send({"tags": {name: str(value) for name, value in tags.items()}})
 
@@ -59,6 +66,8 @@ class Run:
     def end(self, status: str) -> None:
         """Give the run its status; what is still unsent is told."""
         self.post.send({"status": status}, now=True)
+        if held := len(self.post.held):
+            log.warning("%d entries of the run %s are lost: its store is away, and nothing is made in its place", held, self.run_id)
         if waiting := self.post.waiting():
             log.warning(
                 "tracking.uri=%r is out of reach: %d entries of the run %s wait in %s, and the next job that reaches it sends them",
@@ -115,15 +124,28 @@ class Post:
         self.steps: dict[str, set[int]] = {}  # of each metric, those that the server has
         self.all_sent = False  # as far as is known: another process may have left something
         self.next_try = 0.0
+        self.held: list[Entry] = []  # that wait in memory, while the store is away in which they would
 
     def send(self, entry: Entry, now: bool = False) -> None:
         """Bring the entry to the server, or put it with those that wait; `now`: ask for the server however recently it was away."""
-        entry |= {"time": time.time_ns() // 10**6}
-        if (now or time.monotonic() >= self.next_try) and self.reached(lambda: self.deliver(entry)):
+        self.held.append(entry | {"time": time.time_ns() // 10**6})
+        if (now or time.monotonic() >= self.next_try) and self.reached(self.deliver_held):
             return
-        name = f"{time.time_ns():020}-{os.getpid()}.json"
-        files.put(json.dumps(entry).encode(), f"{self.run.folder}/{name}")
-        self.all_sent = False
+        while self.held and not is_away(self.run.folder):
+            name = f"{time.time_ns():020}-{os.getpid()}.json"
+            files.put(json.dumps(self.held[0]).encode(), f"{self.run.folder}/{name}")
+            self.held.pop(0)
+            self.all_sent = False
+
+    def deliver_held(self) -> None:
+        while self.held:
+            try:
+                self.deliver(self.held[0])
+            except amid_a_run() as error:
+                if is_wrong(error):
+                    self.held.pop(0)  # its sender hears of it now, and nobody again
+                raise
+            self.held.pop(0)
 
     def withdraw(self, name: str) -> int:
         """Throw away the artifacts under a folder `name` that wait; how many there were."""
@@ -139,6 +161,8 @@ class Post:
         """Send what waits, then deliver; False where the server is lost."""
         began = time.monotonic()
         try:
+            if is_missing(self.run.uri):
+                raise FileNotFoundError("the file of MLflow is not there")
             if not self.all_sent:
                 self.send_waiting()
             deliver()
@@ -169,7 +193,9 @@ class Post:
     def deliver(self, entry: Entry) -> None:
         client, run_id = connect(self.run.uri), self.run.run_id
         if "metrics" in entry:
-            self.deliver_metrics(client, entry)
+            self.deliver_metrics(client, [(name, value, entry["step"]) for name, value in entry["metrics"].items()], entry["time"])
+        elif "curve" in entry:
+            self.deliver_metrics(client, [(entry["curve"], value, step) for step, value in entry["points"]], entry["time"])
         elif "tags" in entry:
             from mlflow.entities import RunTag
 
@@ -183,18 +209,35 @@ class Post:
                 path.write_bytes(base64.b64decode(entry["content"]))
                 client.log_artifacts(run_id, folder)
 
-    def deliver_metrics(self, client: Any, entry: Entry) -> None:
-        """In one call, those of the metrics that have no such step yet; their history is asked for once."""
+    def deliver_metrics(self, client: Any, points: list[Point], time: int) -> None:
+        """Those that are of no step which the server has; the history of a metric is asked for once."""
         from mlflow.entities import Metric
 
-        step, run_id = entry["step"], self.run.run_id
-        for name in entry["metrics"].keys() - self.steps.keys():
+        run_id = self.run.run_id
+        for name in {name for name, _, _ in points} - self.steps.keys():
             self.steps[name] = {point.step for point in client.get_metric_history(run_id, name)}
-        new = {name: value for name, value in entry["metrics"].items() if step not in self.steps[name]}
-        if new:
-            client.log_batch(run_id, metrics=[Metric(name, value, entry["time"], step) for name, value in new.items()])
-        for name in new:
-            self.steps[name].add(step)
+        new = [(name, value, step) for name, value, step in points if step not in self.steps[name]]
+        for start in range(0, len(new), AT_ONCE):
+            some = new[start : start + AT_ONCE]
+            client.log_batch(run_id, metrics=[Metric(name, value, time, step) for name, value, step in some])
+            for name, _, step in some:
+                self.steps[name].add(step)
+
+
+def is_missing(uri: str) -> bool:
+    """Whether it is that of a sqlite file which is not there: to ask for it would make one, in a folder on which nothing is mounted."""
+    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///").partition("?")[0]).exists()
+
+
+def is_away(folder: str) -> bool:
+    """Whether the store in which that folder of a run is to be made is not there, or empty as a folder on which nothing is mounted.
+
+    A bucket says so itself.
+    """
+    if "://" in folder:
+        return False
+    store = Path(folder).parents[2]
+    return not store.is_dir() or not any(store.iterdir())
 
 
 def connect(uri: str) -> Any:

@@ -22,9 +22,13 @@ from engine import flow, mae, schema, simulate, videos
 from engine.inbox import Waiting
 from engine.knobs import amend
 from engine.listing import key_of
+from engine.pool import Pool
 from engine.store import PatchStore, WriteRows
-from jobs import ingest, probe
+from jobs import after, ingest, judging, probe, rescore
+from jobs import watcher as watching
+from jobs.line import Past
 from jobs.recipes import tiny
+from jobs.setbacks import Attempt
 from jobs.watcher import Watcher
 from tests.bench import rows
 from tests.test_watcher import Line
@@ -77,14 +81,17 @@ def test_a_batch_of_one_small_clip_with_models_kept_and_loaded_anew(tmp_path):
 
 
 class Taking(Watcher):
-    """A watcher that takes in what it is given; with `bare`, rows come from nowhere and nothing is decoded."""
+    """A watcher that takes in what it is given; with `bare`, rows come from nowhere, with `alone` nothing follows."""
 
-    def __init__(self, config, bare):
+    def __init__(self, config, bare, alone):
         store = PatchStore(config.store.uri)
         record = SimpleNamespace(log=lambda *given, **named: None)
-        super().__init__(config, store, ingest.steps(config, store), Line(), record)
+        super().__init__(config, store, ingest.steps(config, store), Line(), Past(), record)
+        self.parts = {name: [] for name in [*after.STEPS, *after.DUE, "standing"]}
         if bare:
             self.execute = self.bare
+        if alone:
+            self.followers.clear()
 
     def bare(self, steps, table):
         if steps[-1].stage is not WriteRows:
@@ -92,7 +99,7 @@ class Taking(Watcher):
             return
         writer = WriteRows(*steps[-1].arguments)
         for name in table["video_id"].to_pylist():
-            yield from writer(renamed(name))
+            yield from writer(renamed(name, mark_of(self.config)))
 
     def seconds(self, sources):
         """What it takes to take these in, from the first word on disk to the last."""
@@ -103,17 +110,43 @@ class Taking(Watcher):
         self.take_in(batch)
         took = time.perf_counter() - began
         assert not self.inbox.waiting
+        assert not self.after.aside.is_busy  # the rows are by the scorer of now, and nothing is trained
         return took
 
 
+def timed(parts):
+    """An attempt at a step, whose seconds are kept by its name."""
+
+    class Timed(Attempt):
+        def __enter__(self):
+            self.began = time.perf_counter()
+            super().__enter__()
+
+        def __exit__(self, *how):
+            parts[self.step].append(time.perf_counter() - self.began)
+            return super().__exit__(*how)
+
+    return Timed
+
+
 @functools.cache
-def template():
-    return rows.scored(1, 1, PER_VIDEO, WIDTH, False)
+def template(mark):
+    return marked(rows.scored(1, 1, PER_VIDEO, WIDTH, False), mark)
 
 
-def renamed(name):
+def marked(table, mark):
+    """Rows as if a scorer had made them that patches call so; else each batch would begin to score all anew."""
+    column = pa.array([None if one is None else mark for one in table["scorer"].to_pylist()], pa.string())
+    return table.set_column(table.schema.get_field_index("scorer"), table.schema.field("scorer"), column)
+
+
+def mark_of(config):
+    return rescore.name_of(config.difficulty).rpartition("-")[2]
+
+
+def renamed(name, mark):
     """The rows of a video of PER_VIDEO patches under another id."""
-    table = template()
+    table = template(mark)
     for column in ("video_id", "frame_id", "patch_id"):
         place = table.schema.get_field_index(column)
         whole = [value and value.replace(rows.video_id(1), name) for value in table[column].to_pylist()]
@@ -123,44 +156,68 @@ def renamed(name):
     return table.set_column(table.schema.get_field_index("expected"), schema.EXPECTED, pa.array(per_frame, pa.int32()))
 
 
-def filled_store(uri, patches):
-    """Of videos that were taken in many at a time."""
+def filled_store(uri, patches, mark):
+    """Of videos that were taken in many at a time, on an earlier day."""
     store = PatchStore(uri)
     store.create(WIDTH)
     each = min(patches, PER_VIDEO)
     count = patches // each
     for first in range(0, count, 500):
         some = min(500, count - first)
-        table = rows.scored(10**6 + first, some, each, WIDTH, False)
+        table = marked(rows.scored(10**6 + first, some, each, WIDTH, False), mark)
         store.commit(pa.concat_tables(WriteRows(uri)(table)), rows.sources(10**6 + first, some), rows.STAMP)
 
 
 @pytest.mark.bench
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("bare", [True, False], ids=["bookkeeping alone", "all of it"])
-def test_ten_new_videos_into_stores_of_three_sizes(tmp_path, bare):
+@pytest.mark.parametrize(
+    ("bare", "alone"),
+    [(True, True), (True, False), (False, True)],
+    ids=["bookkeeping alone", "and what follows", "decoding, and nothing follows"],
+)
+def test_ten_new_videos_into_stores_of_three_sizes(tmp_path, bare, alone, monkeypatch):
+    """Selections are left out: rows without pixels make no images."""
     rows.room_for(1.5 * rows.SCALE, tmp_path)
-    watchers, inbox = {}, tmp_path / "clips"
-    if bare:
-        inbox.mkdir()
-        for number in range(10 * (TURNS + 1) * 3):
-            (inbox / f"{number}.mp4").write_bytes(f"video {number}".encode())
-    else:
-        small_clips(inbox, 10 * (TURNS + 1) * 3, seconds=0.4)
-    sources = videos.find(str(inbox))
+    sources, watchers = clips_or_bytes(tmp_path / "clips", bare), {}
     for name, patches in STORES.items():
         folder = tmp_path / name.replace(",", "")
         folder.mkdir()
-        filled_store(str(folder / "store"), patches)
-        watchers[name] = Taking(config_of(folder, "patches.proposer=crops", "patches.per_frame=2"), bare)
+        config = config_of(folder, "patches.proposer=crops", "patches.per_frame=2", "videos.batch=10")
+        filled_store(str(folder / "store"), patches, mark_of(config))
+        watchers[name] = Taking(config, bare, alone)
+        if not alone:
+            cluster(watchers[name].store)
     found = {name: [] for name in STORES}
     for turn in range(TURNS + 1):
         for place, (name, watcher) in enumerate(watchers.items()):
+            for module in (after, watching):
+                monkeypatch.setattr(module, "Attempt", timed(watcher.parts))
             found[name].append(watcher.seconds(sources.slice(10 * (3 * turn + place), 10)))
-    print(f"\n10 new videos into a store of so many patches, {'nothing decoded, ' * bare}{rows.load()}, {TURNS} turns:")
+    how = f"{'nothing decoded, ' * bare}{'nothing follows, ' * alone}{rows.load()}, {TURNS} turns"
+    print(f"\n10 new videos into a store of so many patches, {how}:")
     for name, took in found.items():
         ratio = statistics.median(one / other for one, other in zip(took[1:], found["10"][1:], strict=True))
         print(f"{name:>12} patches {statistics.median(took[1:]):8.3f} s   {ratio:.2f} of the smallest")
+        parts = {part: statistics.median(seconds[1:]) for part, seconds in watchers[name].parts.items() if seconds[1:]}
+        print(f"{'':>12} {', '.join(f'{part} {seconds:.3f}' for part, seconds in parts.items())}")
+
+
+def clips_or_bytes(inbox, bare):
+    """Sources enough for all turns; where nothing is decoded, files that are told apart and no more."""
+    count = 10 * (TURNS + 1) * 3
+    if not bare:
+        small_clips(inbox, count, seconds=0.4)
+        return videos.find(str(inbox))
+    inbox.mkdir()
+    for number in range(count):
+        (inbox / f"{number}.mp4").write_bytes(f"video {number}".encode())
+    return videos.find(str(inbox))
+
+
+def cluster(store):
+    """Have clusters, by which near-duplicates are told and drift is measured, as after a choice."""
+    version = store.complete_version()
+    judging.kinds(store, Pool(store.patches(["patch_id"], version=version), store.vectors(version)), version)
 
 
 # -- from arrival to rows -------------------------------------------------------------------------------------------------------------

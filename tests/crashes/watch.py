@@ -38,10 +38,10 @@ class PoisonedDecoder(DecodeFrames):
         yield from super().__call__(videos)
 
 
-def armed(config, first, before, line):
+def armed(config, past, line):
     ingest.WriteRows, ingest.DecodeFrames = strikes.StruckWriteRows, PoisonedDecoder
     strikes.arm_committer()
-    watch.rounds(config, first, before, line)
+    watch.rounds(config, past, line)
 
 
 def main(folder: str, store: str, checkpoint: str, *knobs: str) -> None:

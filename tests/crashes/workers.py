@@ -5,21 +5,22 @@ import signal
 import time
 from pathlib import Path
 
+from engine.store import PatchStore
 from jobs import aside
-from jobs.line import Line
+from jobs.line import Line, beating
 
 
-def begun(config, first, before, connection):
+def begun(config, past, connection):
     """The line, and how many were there before this one."""
     with Path(config.store.uri, "lines").open("a") as file:
-        file.write(f"{'first' if first else 'later'}:{before.replace(' ', '-')}\n")
+        file.write(f"{'first' if past.first else 'later'}:{past.ended.replace(' ', '-')}\n")
     line = Line(connection)
     line.tell("ready")
     return line, len(Path(config.store.uri, "lines").read_text().split()) - 1
 
 
-def dies_twice(config, first, before, connection):
-    line, number = begun(config, first, before, connection)
+def dies_twice(config, past, connection):
+    line, number = begun(config, past, connection)
     with line.at_work():
         if number == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -27,8 +28,8 @@ def dies_twice(config, first, before, connection):
             os._exit(3)
 
 
-def hangs_once(config, first, before, connection):
-    line, number = begun(config, first, before, connection)
+def hangs_once(config, past, connection):
+    line, number = begun(config, past, connection)
     with line.at_work():
         if number == 0:
             time.sleep(1000)
@@ -37,11 +38,43 @@ def hangs_once(config, first, before, connection):
             line.beat()
 
 
-def refuses(config, first, before, connection):
+def hangs_idly(config, past, connection):
+    """Nothing is under way, as in a look at an inbox that does not answer."""
+    _, number = begun(config, past, connection)
+    if number < 3:
+        time.sleep(1000)
+
+
+def hangs_at_a_step(config, past, connection):
+    """What follows a batch hangs, the first time within the batch and then without one."""
+    line, number = begun(config, past, connection)
+    with Path(config.store.uri, "lines").open("a") as file:
+        file.write("".join(f"{step}:{one.tries}:{one.deaths}:{one.reason.replace(' ', '-')}\n" for step, one in past.setbacks.items()))
+    if number == 0:
+        line.tell("busy")
+    if "drift:2:2" not in Path(config.store.uri, "lines").read_text():
+        line.tell("follows", "drift")
+        time.sleep(1000)
+
+
+def stands_by(config, past, connection):
+    """It waits for longer than the patience, and says so."""
+    line, _ = begun(config, past, connection)
+    with beating(line.beat):
+        time.sleep(12)
+
+
+def imports_slowly(config, past, connection):
+    signal.raise_signal(signal.SIGINT)  # a Ctrl-C while it imports
+    time.sleep(5)  # longer than the patience
+    begun(config, past, connection)
+
+
+def refuses(config, past, connection):
     Line(connection).tell("refused", "no scorer")
 
 
-def breaks(config, first, before, connection):
+def breaks(config, past, connection):
     os._exit(3)
 
 
@@ -51,9 +84,10 @@ def wrote(config, *words):
         file.write("".join(f"{word}\n" for word in words))
 
 
-def finishes(config, first, before, connection):
+def finishes(config, past, connection):
     line = Line(connection)
     with line.at_work():
+        line.tell("batch", {**dict.fromkeys(("videos", "patches"), 1), "refused": 0, "frames": 2, "at": "", "reasons": {}, "latencies": []})
         wrote(config, "begun")
         while not line.stopping:
             time.sleep(0.05)
@@ -61,7 +95,7 @@ def finishes(config, first, before, connection):
         wrote(config, "finished")
 
 
-def abandons(config, first, before, connection):
+def abandons(config, past, connection):
     line = Line(connection)
     try:
         with line.at_work():
@@ -71,7 +105,7 @@ def abandons(config, first, before, connection):
         wrote(config, "abandoned")
 
 
-def is_deaf(config, first, before, connection):
+def is_deaf(config, past, connection):
     line = Line(connection)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with line.at_work():
@@ -84,3 +118,26 @@ def lingers(config, line):
     aside.begin(line)
     Path(config.store.uri, "aside").write_text(str(os.getpid()))
     time.sleep(10_000)
+
+
+def keeps_up(config, line):
+    """Upkeep that takes until the videos are taken in, which came when it had begun: in the way of these it would never end."""
+    aside.begin(line)
+    folder = Path(config.store.uri).parent
+    (folder / "inbox" / "late.mp4").write_bytes(b"late")
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and PatchStore(config.store.uri).open("videos").count_rows() < 3:
+        time.sleep(0.1)
+    (folder / "kept up").write_text(str(PatchStore(config.store.uri).open("videos").count_rows()))
+
+
+def is_stopped(config, line):
+    """Work beside a watcher that stands still."""
+    aside.begin(line)
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def says_why(config, line):
+    aside.begin(line)
+    line.send("there is no room")

@@ -24,7 +24,8 @@ class Page {
       h("div", { class: "patch" },
         h("div", {}, h("section", { class: "card", "aria-label": "frame" }, h("h2", {}, "In its frame"), this.frame, this.clip), h("section", { class: "card", "aria-label": "rebuilt" }, h("h2", {}, "As the scorer sees it"), this.rebuilt)),
         h("div", {}, h("section", { class: "card" }, h("h1", {}, `Difficulty ${number(patch.difficulty)}`), h("p", { class: "quiet" }, `${clock(patch.time_ms)} of `, h("a", { href: link("video", { id: patch.video_id, at: patch.time_ms }) }, short(patch.video_id))),
-          h("img", { class: "whole", src: address("picture", { id: patch.patch_id }), alt: `the patch, ${patch.width} by ${patch.height} pixels` }), h("p", { class: "id quiet" }, patch.patch_id), this.tags(tags)),
+          h("div", { class: "stage own" }, h("img", { class: "whole", src: address("picture", { id: patch.patch_id }), alt: `the patch, ${patch.width} by ${patch.height} pixels` }), this.mask({ top: 0, left: 0, width: "100%", height: "100%" })),
+          this.masked(), h("p", { class: "id quiet" }, patch.patch_id), this.tags(tags)),
           h("section", { class: "card tree", "aria-label": "why it is there" }, h("h2", {}, "Why it is there"), tree(story))))));
     this.load();
   }
@@ -32,6 +33,27 @@ class Page {
   step(by, name) {
     const index = kept.at + by, isThere = kept.view && index >= 0 && index < kept.rows;
     return h("button", { type: "button", disabled: !isThere, onclick: () => this.go(by) }, by < 0 ? `‹ ${name}` : `${name} ›`);
+  }
+
+  // The region's mask over a picture, where it lies in it; nothing of a patch without one.
+  mask(place) {
+    const { patch, mask } = this.told;
+    if (mask === null) return null;
+    const laid = h("img", { class: "mask", src: address("mask", { id: patch.patch_id }), hidden: isBare(), alt: `the mask of the region, ${Math.round(100 * mask)} % of the box` });
+    Object.assign(laid.style, place);
+    return laid;
+  }
+
+  masked() {
+    if (this.told.mask === null) return h("p", { class: "quiet" }, "No mask is kept of it: its proposer cuts no regions, or it was taken in before masks were kept.");
+    this.shade = h("button", { type: "button", class: "shade", "aria-pressed": String(!isBare()), onclick: () => this.turn() }, "Mask ", h("kbd", {}, "m"));
+    return h("p", { class: "row" }, this.shade, h("span", { class: "quiet" }, `${Math.round(100 * this.told.mask)} % of the box`));
+  }
+
+  turn() {
+    localStorage.setItem("mask", isBare() ? "shown" : "hidden");
+    for (const laid of this.main.querySelectorAll("img.mask")) laid.hidden = isBare();
+    this.shade.setAttribute("aria-pressed", String(!isBare()));
   }
 
   async go(by) {
@@ -65,7 +87,7 @@ class Page {
   async load() {
     const { patch, frame } = this.told;
     await Promise.all([
-      this.picture(this.frame, "frame", frame.frame_id, image => [this.stage(image), h("figcaption", {}, "Only what the store would keep: cut to the endoscope's picture, burnt-in text hidden. Masks are not stored, boxes are.")]),
+      this.picture(this.frame, "frame", frame.frame_id, image => [this.stage(image), h("figcaption", {}, "Only what the store would keep: cut to the endoscope's picture, burnt-in text hidden. Boxes are those of its patches.")]),
       this.picture(this.rebuilt, "rebuilt", patch.patch_id, image => [image, h("figcaption", {}, "What it was given, what was left of that unmasked, and what it made of it: the first of the masks that the score is a mean of.")]),
     ]);
   }
@@ -80,15 +102,17 @@ class Page {
   stage(shown) {
     const { patch, frame, beside } = this.told, [top, left, bottom, right] = frame.content;
     const share = (value, of) => `${100 * value / of}%`;
+    let laid = null; // below the boxes, which are to be clicked
     const boxes = beside.map(one => {
       const [y0, x0, y1, x1] = one.box, isThis = one.patch_id === patch.patch_id;
       const box = h("button", { type: "button", class: isThis ? "box this" : "box", tabIndex: isThis ? -1 : 0, "aria-label": isThis ? "this patch" : `another patch, difficulty ${number(one.difficulty)}`, onclick: () => { if (!isThis) location.hash = link("patch", { id: one.patch_id }); } });
       Object.assign(box.style, { top: share(y0 - top, bottom - top), left: share(x0 - left, right - left), height: share(y1 - y0, bottom - top), width: share(x1 - x0, right - left) });
       box.area = (y1 - y0) * (x1 - x0) * (isThis ? 0 : 1); // the smaller above the larger, and this one above all
+      if (isThis) laid = this.mask({ top: box.style.top, left: box.style.left, height: box.style.height, width: box.style.width });
       return box;
     });
     boxes.sort((one, other) => other.area - one.area);
-    return h("div", { class: "stage" }, shown, shown.tagName === "IMG" ? boxes : boxes.filter(box => box.classList.contains("this")));
+    return h("div", { class: "stage" }, shown, shown.tagName === "IMG" ? [laid, boxes] : boxes.filter(box => box.classList.contains("this")));
   }
 
   async play() {
@@ -111,11 +135,14 @@ class Page {
     const steps = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 };
     if (event.key in steps && !event.target.closest("video")) { this.go(steps[event.key]); return true; }
     if (event.key === "Escape") { location.hash = link("patches", kept.words); return true; }
+    if (event.key === "m" && this.shade) { this.turn(); return true; }
     return false;
   }
 
   close() { this.urls.forEach(URL.revokeObjectURL); this.urls = []; }
 }
+
+const isBare = () => localStorage.getItem("mask") === "hidden";
 
 export function tree(value) {
   return h("dl", {}, Object.entries(value).map(([name, held]) => {

@@ -76,7 +76,7 @@ class Page {
       if (how === "selection") {
         const made = await post("select", { view: found.view });
         await this.state.renew();
-        say(`The selection ${made.selection} has ${count(made.patches)} patches and ${count(made.images)} images${made.left ? `; ${made.left} at the end make no whole image` : ""}.`);
+        tellMade(made);
       } else if (how === "tag") await this.tag(found);
       else if (how) h("a", { href: address("export", { view: found.view, layout: how }), download: "" }).click();
     } catch (error) { failed(error); }
@@ -117,6 +117,15 @@ class Page {
   }
 
   close() { this.grid.close(); this.filters.end(); }
+}
+
+function tellMade(made) {
+  const told = h("dialog", { "aria-labelledby": "made-title", onclose: () => told.remove() }, h("h2", { id: "made-title" }, "The selection is made"),
+    h("p", {}, `${made.selection} has ${count(made.patches)} patches and ${count(made.images)} training images${made.left ? `; ${made.left} at the end make no whole image` : ""}.`),
+    h("p", {}, "A training on it:"), h("p", { class: "id command" }, made.command),
+    h("p", { class: "quiet" }, "selection.named is taken by choose, evaluate, transfer and export too."), h("form", { method: "dialog" }, h("button", { class: "main" }, "Close")));
+  document.body.append(told);
+  told.showModal();
 }
 
 const ordered = words => ["like", "sql", "selection", "tag"].find(name => words[name]);

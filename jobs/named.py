@@ -1,0 +1,66 @@
+"""A selection that is there already, as one made of a view in `browse`, and is named by its id instead of the knobs that would make it."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from engine import synthesis
+from engine.config import Config
+from engine.selection import Selection
+from engine.store import PatchStore, quoted
+
+
+def made(store: PatchStore, selection_id: str) -> dict[str, Any]:
+    """How a selection was made: what its rows have in common. LookupError says which selections there are."""
+    rows = ranked(store, selection_id)
+    return {name: rows[name][0].as_py() for name in rows.column_names if name not in ("rank", "patch_id", "weight", "bytes")}
+
+
+def ranked(store: PatchStore, selection_id: str) -> pa.Table:
+    """The rows of a selection by rank; LookupError says which selections there are."""
+    table = store.open("selections")
+    rows = table.to_table(filter=f"selection_id = {quoted([selection_id])}").sort_by("rank")
+    if not len(rows):
+        have = sorted(set(table.to_table(columns=["selection_id"])["selection_id"].to_pylist()))
+        raise LookupError(f"the store {store.uri} has no selection {selection_id} (it has {', '.join(have) or 'none'})")
+    return rows
+
+
+def training_set(config: Config) -> str:
+    """The id of selection.named with images as synthesis.* lays them out."""
+    name, ending = config.selection.named, synthesis.named("", config.synthesis)
+    return name if name.endswith(ending) else f"{name}{ending}"
+
+
+def chosen(config: Config) -> dict[str, Any]:
+    """How the training set that selection.named and synthesis.* name was made; LookupError where it has no images."""
+    store, name = PatchStore(config.store.uri), training_set(config)
+    if name != config.selection.named and not store.open("selections").count_rows(f"selection_id = {quoted([name])}"):
+        ranked(store, config.selection.named)
+        raise LookupError(
+            f"the store {store.uri} has no training images of {config.selection.named} laid out so: "
+            f"run the job choose with selection.named={config.selection.named} and the same synthesis.* first"
+        )
+    return made(store, name)
+
+
+def selection(config: Config, version: int) -> tuple[Selection, pa.Table]:
+    """What selection.named holds, cut to whole images, and its rows as those of the training set; of one that is there as they are.
+
+    ValueError where it makes no image, as when its videos were forgotten.
+    """
+    store, name, each = PatchStore(config.store.uri), training_set(config), config.synthesis.patches
+    rows = ranked(store, config.selection.named)
+    kept = rows.slice(0, len(rows) // each * each)
+    if not len(kept):
+        raise ValueError(f"selection.named={config.selection.named} has {len(rows)} patches, an image takes {each}")
+    whole = sum(store.patches(["bytes"], version=version)["bytes"].to_pylist())
+    sizes = kept["bytes"].to_numpy()
+    found = Selection(name, kept["patch_id"].to_pylist(), sizes, float(sizes.sum() / whole))
+    if name == config.selection.named:
+        return found, rows
+    new = {"selection_id": name, "retained": found.retained, "patches_version": version}
+    for column, value in new.items():
+        place = kept.schema.get_field_index(column)
+        kept = kept.set_column(place, kept.schema.field(place), pa.array([value] * len(kept), kept.schema.field(place).type))
+    return found, kept

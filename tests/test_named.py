@@ -1,0 +1,100 @@
+"""A selection that somebody made by hand is trained on by its id, and all that is made of it says so."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import rebuild, synthesis, tracking
+from engine.config import SelectionConfig, SynthesisConfig
+from engine.knobs import amend
+from engine.selection import Selection
+from engine.store import PatchStore
+from jobs import choose, evaluate, export, named, pretrain
+from jobs.recipes import tiny
+from tests import rows
+from tests.browsed import A, take_in
+
+MADE = "browse-0a1b2c"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A store of 24 patches and a selection of eight of them, whose method no settings name."""
+    folder = tmp_path_factory.mktemp("named")
+    made = amend(tiny(), ["where=here", f"store.uri={folder}/store", f"selection.named={MADE}", "transfer.uri="])
+    store = PatchStore(made.store.uri)
+    store.create(rows.WIDTH)
+    take_in(store, A)
+    save(store, MADE)
+    return made
+
+
+def save(store, name, count=8):
+    ids = store.sample(count, 1)["patch_id"].to_pylist()
+    table = Selection(name, ids, np.full(count, 700, np.int32), 0.5).rows(
+        SelectionConfig(budget=count, unit="patches"), store.complete_version()
+    )
+    place = table.schema.get_field_index("method")
+    table = table.set_column(place, table.schema.field(place), [["browse"] * count])
+    store.save(table, [synthesis.synthesise(store.patches(synthesis.READ.names), ids, name, 0, SynthesisConfig())])
+
+
+def held(config, name):
+    return PatchStore(config.store.uri).open("selections").to_table(filter=f"selection_id = '{name}'").sort_by("rank").to_pylist()
+
+
+def test_what_is_named_is_chosen_and_stays_as_it_is(config):
+    before = held(config, MADE)
+    choose.run(config)
+    assert held(config, MADE) == before
+    assert pretrain.chosen(config) == (MADE, 0.5)
+    run = tracking.runs(config, "choose")[-1]
+    assert (run["tags"]["selection"], run["tags"]["named"], run["metrics"]["choose/images"]) == (MADE, MADE, 2)
+
+
+def test_another_layout_of_it_is_another_training_set_of_the_same_patches(config):
+    single = amend(config, ["synthesis.patches=1"])
+    with pytest.raises(LookupError, match=f"run the job choose with selection.named={MADE} and the same synthesis"):
+        pretrain.chosen(single)
+    choose.run(single)
+    name, retained = pretrain.chosen(single)
+    assert name == named.training_set(single) == synthesis.named(MADE, single.synthesis) != MADE
+    assert [row["patch_id"] for row in held(config, name)] == [row["patch_id"] for row in held(config, MADE)]
+    assert {(row["method"], row["budget"], row["unit"]) for row in held(config, name)} == {("browse", 8, "patches")}
+    assert 0 < retained < 1
+    assert len(PatchStore(config.store.uri).reader(name)) == 8
+    assert len(rebuild.faults(PatchStore(config.store.uri), name)) == 0
+    assert named.training_set(amend(single, [f"selection.named={name}"])) == name
+
+
+def test_a_name_that_is_none_is_refused_with_those_there_are(config):
+    for job in (pretrain, choose):
+        with pytest.raises(LookupError, match=f"has no selection no-such .it has {MADE}"):
+            job.run(amend(config, ["selection.named=no-such"]))
+    with pytest.raises(ValueError, match=r"selection\.named"):
+        amend(config, ["selection.named=' OR 1=1"])
+
+
+def test_a_name_changes_no_id_of_what_is_chosen_and_is_not_kept_current(config):
+    assert SelectionConfig(named=MADE).fingerprint() == SelectionConfig().fingerprint()
+    (one,) = amend(config, ["watch.selections=random:0.5"]).maintained()
+    assert (one.named, one.method) == ("", "random")
+
+
+def test_the_images_of_a_name_are_exported(config, tmp_path):
+    export.run(amend(config, [f"export.path={tmp_path}"]))
+    assert len(list((tmp_path / MADE).rglob("*.jpg"))) == 2
+
+
+@pytest.mark.slow
+def test_a_model_of_it_says_which_patches_and_how_many_and_is_evaluated_as_made_by_hand(config):
+    small = amend(config, ["pretrain.epochs=1", "pretrain.warmup_epochs=0", "pretrain.batch=2"])
+    pretrain.run(small)
+    run = tracking.runs(small, "pretrain")[-1]
+    assert run["tags"]["selection"] == MADE
+    contender = evaluate.pretrained(small)
+    assert (contender.method, contender.selection, contender.retained) == ("browse", MADE, 0.5)
+    assert evaluate.budget(small) == 8
+    (card,) = Path(small.store.uri, "models").rglob("*.md")
+    assert "8 patches" in card.read_text()

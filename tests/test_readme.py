@@ -1,0 +1,99 @@
+"""The front page says only what can be typed: every command is understood, and each of the four journeys is walked on small data."""
+
+import re
+import shlex
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from engine import simulate
+from jobs.__main__ import main, parse
+from tests.raylets import TOKEN, Cluster
+from tests.test_jobs import SMALL
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINE = re.compile(r"^    endocurate (.*?)(?:\s+#.*)?$", re.MULTILINE)
+SERVED = {"/data/videos": "videos", "/data/archive": "videos", "/data/inbox": "inbox", "/data/kvasir_seg": "pairs"}
+
+
+def commands(text):
+    return [shlex.split(line) for line in LINE.findall(text)]
+
+
+def journey(name):
+    """The commands of the part of the front page that has this heading."""
+    text = (ROOT / "README.md").read_text()
+    (part,) = re.findall(rf"^### {name}\b.*?$(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL)
+    return commands(part)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_is_understood(page):
+    for words in commands(page.read_text()):
+        if "..." not in words:
+            parse(words)
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder to work in, and data beside it."""
+    data = tmp_path / "data"
+    simulate.write_clips(data / "videos", data / "truth", 2, seconds=4.0)
+    simulate.write_clips(data / "inbox", data / "truth of inbox", 1, seconds=2.0, seed=7)
+    simulate.write_pairs(data / "pairs", 10, side=96)
+    (tmp_path / "desk").mkdir()
+    monkeypatch.chdir(tmp_path / "desk")
+    return data
+
+
+def walk(words, data, *more):
+    """The exit code of a command of the page, made small: its paths are those of `data`, and `more` knobs follow."""
+    for told, folder in SERVED.items():
+        words = [word.replace(told, str(data / folder)) for word in words]
+    return main([*words, *SMALL, *more])
+
+
+def test_the_researchers_journey_ends_in_a_report(desk, capsys):
+    walked = journey("Researcher")
+    assert [words[0] for words in walked] == ["ingest", "query", "hardest", "choose", "pretrain", "evaluate", "report"]
+    assert [walk(words, desk) for words in walked] == [0] * len(walked)
+    assert "optidel" in (desk.parent / "desk/store/report.html").read_text()
+    assert "reason" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_operators_journey_takes_in_what_arrives_and_keeps_the_table(desk):
+    walked = journey("Operator")
+    assert {words[0] for words in walked} == {"ingest", "watch", "requeue", "maintain"}
+    quick = ["watch.once=true", "watch.settle_s=0.1", "watch.look_s=0.2", "watch.batch_s=0"]
+    assert [walk(words, desk, *quick) for words in walked] == [0] * len(walked)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_newcomers_journey_is_the_demo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = re.search(r"^demo:.*\n\t\$\(RUN\) -m jobs (\w+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert main([recipe.group(1)]) == 0
+    assert (tmp_path / "demo/store/report.html").stat().st_size > 10_000
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A Ray with a job server, by the variables that a person sets."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-") as folder, Cluster(folder, cpus=6) as made:
+        made.begin()
+        monkeypatch.setenv("RAY_ADDRESS", made.address)
+        monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+        yield made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_platform_engineers_journey_is_planned_submitted_and_done(desk, cluster):
+    walked = journey("Platform engineer")
+    assert {words[0] for words in walked} == {"plan", "submit"}
+    assert [walk(words, desk, "where=ray") for words in walked] == [0] * len(walked)
