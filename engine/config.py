@@ -137,7 +137,7 @@ class HierarchicalConfig(Section):  # facebookresearch/ssl-data-curation: its sm
 
 class EndocurateConfig(Section):  # our own; the values were not tuned, the meaning of `alike` was changed once after a look at real images
     start: Share = 0.5  # quantile of worth in its cluster at which a patch is taken first: the median
-    # Or where the theory of the pruned perceptron would begin with this pool; off, since how a pool maps onto it is our guess (README).
+    # Or where the theory of the pruned perceptron would begin with this pool; off: how a pool maps onto it is our guess.
     by: Literal["start", "theory"] = "start"
     degrees: Annotated[float, Field(ge=0, le=90)] = 45.0  # of that theory, how far the scorer is off: half-way to knowing nothing
     balance: Share = 0.5  # clusters of n patches are taken from at a rate of n^balance: 0 all alike, 1 by size
@@ -160,7 +160,7 @@ class SelectionConfig(Section):
 
     # The id of a selection that is there, as one made of a view in `browse`: the other knobs of the section are not looked at then.
     named: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
-    method: Method = "optidel"  # who is hard, who is like whom, or by lot: README tells them apart
+    method: Method = "optidel"  # who is hard, who is like whom, or by lot: docs/choosing.md tells them apart
     budget: Annotated[float, Field(gt=0)] = 0.05  # up to 1 a share, above a whole number; the papers' headline
     unit: Literal["bytes", "patches", "images", "gpu_hours"] = "bytes"  # images: synthesised ones, a share is of the frames
     seed: Seed = 0  # of what is drawn, k-means included

@@ -10,7 +10,6 @@ from engine.config import Config
 from engine.monitor import TITLES, Monitor, choose, mean_ranks, title, within
 from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
-from engine.store import PatchStore
 from engine.trails import FULL, HINDSIGHT, NONE, Choice, Gap, Trail
 from jobs import evaluate, looks, named, pretrain
 from jobs.evaluate import Contender
@@ -94,7 +93,7 @@ def scored(config: Config, name: str, epochs: list[int], losses: Mapping[int, fl
 def measured(config: Config, name: str, epoch: int, seed: int, data: tuple[str, float]) -> float:
     """The Dice of a kept model fine-tuned with this seed; measured once."""
     model = objectives.load(Kept(config, name).address(epoch), config.pretrain)
-    method = named.made(PatchStore(config.store.uri), data[0])["method"]
+    method = named.chosen(config)["method"] if config.selection.named else config.selection.method
     contender = Contender(f"{method}, {epoch} epochs", *data, objectives.fingerprint(model), cards.encoder(model))
     split = datasets.chosen(config.evaluate, seed)
     images = datasets.fingerprint(config.evaluate.uri, config.evaluate.dataset)

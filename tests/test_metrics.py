@@ -59,7 +59,7 @@ def test_names_follow_the_conventions():
     assert all((kind.kind == "counter") == name.endswith("_total") for name, kind in KINDS.items())
     units = ("_total", "_seconds", "_bytes", "_ratio", "_sources", "_version", "_ready", "_steps", "_worth")
     assert all(name.startswith("endocurate_") and name.endswith(units) for name in KINDS)
-    assert {label for kind in KINDS.values() for label in kind.labels} <= {"stage", "reason", "table", "gpu"}
+    assert {label for kind in KINDS.values() for label in kind.labels} <= {"stage", "step", "reason", "table", "gpu"}
 
 
 def test_a_machine_without_nvml_has_no_gpu_to_tell_of():
