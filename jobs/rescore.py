@@ -10,7 +10,7 @@ from engine.config import Config, DifficultyConfig
 from engine.difficulty import ScoreAgain
 from engine.flow import Step
 from engine.store import PatchStore, journal, rescoring
-from jobs import probe, score, training
+from jobs import probe, score
 
 log = logging.getLogger("jobs.rescore")
 
@@ -23,12 +23,10 @@ def name_of(section: DifficultyConfig) -> str:
 
 def scorer(config: Config) -> DifficultyConfig:
     """The scorer of now: the checkpoint that is named, or the store's own; LookupError where there is neither."""
-    store = PatchStore(config.store.uri)
-    if config.difficulty.checkpoint:
-        return config.difficulty
-    if not store.holds(probe.scorer(config)):
-        raise LookupError(f"the store {store.uri} has no scorer of these settings: run the job probe first, or set difficulty.checkpoint")
-    return config.difficulty.model_copy(update={"checkpoint": training.absolute(store.address(probe.scorer(config)))})
+    if not (found := probe.at_hand(config)):
+        uri = PatchStore(config.store.uri).uri
+        raise LookupError(f"the store {uri} has no scorer of these settings: run the job probe first, or set difficulty.checkpoint")
+    return found
 
 
 def is_due(config: Config) -> bool:

@@ -75,7 +75,7 @@ def begun_first(config: Config, line: Line) -> Ready:
 
 def begun(config: Config) -> Ready:
     """What a watch needs; ValueError or OSError, in one sentence, where there is something that it has not."""
-    if not config.difficulty.checkpoint and not PatchStore(config.store.uri).holds(probe.scorer(config)):
+    if not probe.at_hand(config):
         raise ValueError(
             f"the store {config.store.uri} has no scorer of these settings yet, and one that is trained on the first files to "
             "arrive would stay: run the job ingest or probe on what there is first, or set difficulty.checkpoint"
@@ -101,7 +101,7 @@ def begun_again(config: Config) -> Ready:
     store = PatchStore(config.store.uri)
     reach(store)
     tracking.reach(config)
-    if not config.difficulty.checkpoint and not store.holds(probe.scorer(config)):
+    if not probe.at_hand(config):
         raise OSError(f"the store {store.uri} is away: the scorer that it had is not there")
     return equipped(config, store)
 

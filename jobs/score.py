@@ -13,7 +13,7 @@ from engine.features import EmbedPatches
 from engine.flow import Step
 from engine.pool import Rows
 from engine.store import PatchStore, ReadPixels
-from jobs import probe, training
+from jobs import probe
 
 log = logging.getLogger("jobs.score")
 TOGETHER = 256  # patches that are read together: about 5 MB of pixels
@@ -59,13 +59,12 @@ def checkpoint(config: Config, store: PatchStore) -> DifficultyConfig:
     """The settings of difficulty with the checkpoint that is asked for; LookupError where the store has no early one."""
     if config.score.by == "checkpoint":
         return config.difficulty
-    early = probe.scorer(config, early=True)
-    if not store.holds(early):
+    if not (found := probe.stored(config, early=True)):
         raise LookupError(
-            f"the store {store.uri} has no early scorer of these settings ({early}): the job probe keeps one when it trains; "
-            "score.by=checkpoint takes any other"
+            f"the store {store.uri} has no early scorer of these settings ({probe.scorer(config, early=True)}): the job probe keeps one "
+            "when it trains; score.by=checkpoint takes any other"
         )
-    return config.difficulty.model_copy(update={"checkpoint": training.absolute(store.address(early))})
+    return found
 
 
 def pieces(left: Rows) -> pa.Table:
