@@ -9,6 +9,7 @@ all
     documents   configurations as YAML files
     places      what a job needs to find before it begins
     quiet       what a process of a job says, and what its libraries do not
+    troubles    what a person can mend, told from what is a bug
     output      rows as a table, JSON lines or Parquet
 ingest, plan, watch
     pools       the pools of an ingest by the times that `plan` measured

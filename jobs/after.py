@@ -13,7 +13,8 @@ from engine.config import Config
 from jobs import alike, drift, rescore, selections, worth
 from jobs.aside import Aside
 from jobs.line import Line, Setback, beating
-from jobs.setbacks import Attempt, Setbacks, mendable
+from jobs.setbacks import Attempt, Setbacks
+from jobs.troubles import BUGS, mendable, said
 
 log = logging.getLogger("jobs.watch")
 BESIDE = "beside"  # the step of all that the other process does
@@ -86,8 +87,8 @@ def attempt(name: str, step: Callable[[Config], bool | None], config: Config) ->
     """What a step says, in the process beside; False where it met what a person can mend."""
     try:
         return bool(step(config))
-    except (KeyError, IndexError):
-        raise  # a bug
-    except mendable() as error:
-        log.warning("%s: %s; the next batch tries again", name, " ".join(str(error).split()))
+    except BUGS:
+        raise
+    except (*mendable(), MemoryError) as error:
+        log.warning("%s: %s; the next batch tries again", name, said(error))
         return False

@@ -15,9 +15,10 @@ from engine.files import locate
 from engine.flow import Step
 from engine.store import PatchStore, writers
 from jobs import ingest, pools, probe, quiet
-from jobs.absence import Absence, away, lacking, names_below, reach
+from jobs.absence import Absence, lacking, names_below, reach
 from jobs.line import STARTING, Line, Past, beating
 from jobs.news import measure
+from jobs.troubles import BUGS, away
 from jobs.watcher import TICK, Watcher
 
 log = logging.getLogger("jobs.watch")
@@ -33,17 +34,12 @@ def serve(config: Config, past: Past, connection: Connection) -> None:
     with suppress(KeyboardInterrupt), quiet.Surprises():
         try:
             ready = begun_first(config, line) if past.first else patiently(config, line, partial(begun_again, config))
-        except refusals() as error:
-            if isinstance(error, KeyError | IndexError):
-                raise  # a bug
+        except BUGS:
+            raise
+        except (ValueError, LookupError, *away()) as error:  # it lacks what it needs to begin
             line.tell("refused", str(error))
             return
         keep_watch(ready, line, past)
-
-
-def refusals() -> tuple[type[BaseException], ...]:
-    """What is raised where a watch lacks what it needs to begin."""
-    return ValueError, LookupError, *away()
 
 
 def keep_watch(ready: Ready, line: Line, past: Past) -> None:

@@ -22,12 +22,13 @@ from engine.listing import key_of
 from engine.store import PatchStore, attempts, intake, quarantine
 from engine.store.lock import Lease
 from jobs import ingest, spelling, standing
-from jobs.absence import Absence, away, gone, lacking, names_below, reach
+from jobs.absence import Absence, lacking, names_below, reach
 from jobs.after import After
 from jobs.latency import Latency
 from jobs.line import Line, Past, beating
 from jobs.news import TABLES, many
 from jobs.setbacks import Attempt
+from jobs.troubles import BUGS, away
 from jobs.upkeep import Upkeep
 
 log = logging.getLogger("jobs.watch")
@@ -148,9 +149,9 @@ class Watcher:
                 with suppress(*away()):
                     self.withdraw(tries, before)
                 raise
-            except gone() as error:
-                if isinstance(error, KeyError | IndexError):
-                    raise  # a bug
+            except BUGS:
+                raise
+            except (LookupError, *away()) as error:  # the former where a table is not there
                 self.failed(batch, before, error)
                 return
         self.outage.over()
