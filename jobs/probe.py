@@ -148,7 +148,7 @@ def sample_crops(config: Config, forgotten: frozenset[str] = frozenset()) -> pa.
     """
     sources, rng = find(config.videos.uri), np.random.default_rng(config.probe.train.seed)
     shuffled = sources.take(pa.array(rng.permutation(len(sources))))
-    execute = flow.run_on_ray if config.where == "ray" else flow.run_here
+    execute = flow.runner(config.where)
     enough, found = config.probe.frames * config.probe.crops, [NO_CROPS]
     for start in range(0, len(shuffled), config.videos.batch):
         made = execute(steps(config, len(sources), forgotten), shuffled.slice(start, config.videos.batch))

@@ -48,9 +48,9 @@ def run(config: Config) -> None:
     log.info("%s: %d patches came in with another scorer, %d of them are to be scored", name, len(old), len(left))
     tags = {"scorer": name, "patches_version": version}
     stage = Step(ScoreAgain, (section,), batch=64, gpus=0.25, actors=(1, 8))
-    execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     with store.writing("rescore"), store.reading("patches", version), tracking.running(config, "rescore", name, tags) as record:
-        made = execute(score.steps(store, version, stage), score.pieces(left)) if len(left) else iter(())
+        work = score.steps(store, version, stage)
+        made = flow.runner(config.where)(work, score.pieces(left)) if len(left) else iter(())
         record.log({"rescore/patches": store.scored(name, score.followed(made, len(left)))}, step=0)
     changed = rescoring.adopt(store, name, mark)
     journal.enter(store, "rescore", mark, {"patches": changed}, tracking.code_commit())

@@ -30,9 +30,8 @@ def run(config: Config) -> None:
     if not len(left):
         return
     tags = {"scorer": name, "patches_version": version}
-    execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     with store.writing("score"), store.reading("patches", version), tracking.running(config, "score", name, tags) as record:
-        made = execute(steps(store, version, stage), pieces(left))
+        made = flow.runner(config.where)(steps(store, version, stage), pieces(left))
         added = store.scored(name, followed(made, len(left)))
         record.log({"score/patches": added}, step=0)
     log.info("%s: %d patches scored", name, added)
