@@ -127,7 +127,7 @@ def start(job: str, config: Config, rest: list[str]) -> int:
         return 1
     except (*BUGS, BrokenPipeError):
         raise  # not something a person can mend; or nobody is left to tell
-    except (*mendable(), FloatingPointError) as error:  # a training met numbers that are none
+    except mendable(FloatingPointError) as error:  # a training met numbers that are none
         quiet.complain(f"endocurate {job}: {sentence(error)}")
         return 1
     except KeyboardInterrupt:

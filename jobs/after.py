@@ -109,6 +109,6 @@ def attempt(name: str, step: Callable[[Config], bool | None], config: Config) ->
         return bool(step(config))
     except BUGS:
         raise
-    except (*mendable(), MemoryError) as error:
+    except mendable(MemoryError) as error:
         log.warning("%s: %s; the next batch tries again", name, said(error))
         return False

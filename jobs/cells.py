@@ -166,5 +166,5 @@ def attempted(work: Callable[[], Made]) -> Made | str:
         return work()
     except BUGS:
         raise
-    except (*mendable(), ArithmeticError) as error:
+    except mendable(ArithmeticError) as error:
         return said(error)

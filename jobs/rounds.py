@@ -36,7 +36,7 @@ def serve(config: Config, past: Past, connection: Connection) -> None:
             ready = begun_first(config, line) if past.first else patiently(config, line, partial(begun_again, config))
         except BUGS:
             raise
-        except (ValueError, LookupError, *away()) as error:  # it lacks what it needs to begin
+        except away(ValueError, LookupError) as error:  # it lacks what it needs to begin
             line.tell("refused", str(error))
             return
         keep_watch(ready, line, past)

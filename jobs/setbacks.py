@@ -86,4 +86,4 @@ class Attempt:
 
 def is_bug(error: BaseException) -> bool:
     """Whether it is none of what a person could mend."""
-    return isinstance(error, BUGS) or not isinstance(error, (*mendable(), MemoryError))
+    return isinstance(error, BUGS) or not isinstance(error, mendable(MemoryError))

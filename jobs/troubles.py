@@ -5,14 +5,14 @@ from engine import files, tracking
 BUGS = (KeyError, IndexError, NotImplementedError, RecursionError)  # kinds of what is mendable that are none: only we can mend these
 
 
-def away() -> tuple[type[BaseException], ...]:
-    """What is raised where a file system, a bucket or a server does not answer."""
-    return *files.unreadable(), *tracking.troubles()
+def away(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
+    """What is raised where a file system, a bucket or a server does not answer, and `more`."""
+    return *files.unreadable(), *tracking.troubles(), *more
 
 
-def mendable() -> tuple[type[BaseException], ...]:
-    """What a person can mend: input, settings, disk, network; but for BUGS."""
-    return ValueError, LookupError, RuntimeError, *away()
+def mendable(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
+    """What a person can mend: input, settings, disk, network, and `more`; but for BUGS."""
+    return away(ValueError, LookupError, RuntimeError, *more)
 
 
 def said(error: BaseException | None) -> str:

@@ -71,5 +71,5 @@ def keep_up(config: Config, line: Connection) -> None:
             PatchStore(config.store.uri).maintain(config.upkeep, tracking.code_commit())
         except BUGS:
             raise
-        except (*mendable(), MemoryError) as error:
+        except mendable(MemoryError) as error:
             line.send(said(error))

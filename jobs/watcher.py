@@ -100,7 +100,7 @@ class Watcher:
             return
         self.closed.over()
         self.is_fresh = True
-        with suppress(LookupError, *away()):  # where the store is away the next batch says so
+        with suppress(*away(LookupError)):  # where the store is away the next batch says so
             aside = {key_of(row) for row in quarantine.quarantined(self.store).to_pylist()}
             for key in self.aside - aside:  # called back by `requeue`
                 self.inbox.known.drop(key)
@@ -151,7 +151,7 @@ class Watcher:
                 raise
             except BUGS:
                 raise
-            except (LookupError, *away()) as error:  # the former where a table is not there
+            except away(LookupError) as error:  # the former where a table is not there
                 self.failed(batch, before, error)
                 return
         self.outage.over()
@@ -190,7 +190,7 @@ class Watcher:
                 self.put_off(one, max(self.tries[one.key], 1))
             self.line.tell("failed")
             return
-        with suppress(LookupError, *away()):
+        with suppress(*away(LookupError)):
             self.withdraw({one.key: 0 for one in batch}, before)
         self.outage.found(lacks, "the disk is full" if lacks == "disk" else str(error))
 
@@ -261,7 +261,7 @@ class Watcher:
         self.line.tell("made up")
 
     def tell_versions(self, rows: pa.Table | None = None) -> None:
-        with suppress(LookupError, *away()):
+        with suppress(*away(LookupError)):
             found = {table: int(self.store.open(table).version) for table in TABLES}
             if found != self.versions:
                 self.line.tell("versions", found)
