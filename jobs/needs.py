@@ -31,7 +31,7 @@ def least(job: str, config: Config) -> tuple[float, float]:
     if job in ("ingest", "watch"):
         steps = ingest.steps(config, PatchStore(config.store.uri))
         return flow.cpus_of(steps), flow.gpus_of(steps) if config.patches.proposer == "sam" else 0.0
-    if job in ("pretrain", "retrain"):
+    if job == "pretrain":
         workers = config.pretrain.least_workers or config.pretrain.workers
         return workers + 1.0, float(workers) if config.pretrain.precision != "no" else 0.0
     if job in HERE:
