@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 
 from engine import schema
-from engine.config import VideosConfig
 from engine.files import images_of, locate, unreadable
 from engine.ledger import REPLACED
 from engine.listing import ETAGS, modified, sources
@@ -49,9 +48,6 @@ def content_hash(uri: str) -> str:
 class IdentifyVideos:
     """Give every source its content hash as `video_id`; what is empty or cannot be read gets a reason."""
 
-    def __init__(self, config: VideosConfig) -> None:
-        self.config = config
-
     def __call__(self, sources: pa.Table) -> pa.Table:
         return pa.Table.from_pylist([identified(source) for source in sources.to_pylist()], schema.VIDEO)
 
@@ -59,9 +55,6 @@ class IdentifyVideos:
 @schema.stage(reads=schema.VIDEO, writes=schema.VIDEO)
 class ConfirmVideos:
     """Give the reason REPLACED to every video whose file holds other bytes by now than those that it was named by."""
-
-    def __init__(self, config: VideosConfig) -> None:
-        self.config = config
 
     def __call__(self, videos: pa.Table) -> pa.Table:
         rows = [{**video, **OTHER} if is_replaced(video) else video for video in videos.to_pylist()]

@@ -72,7 +72,7 @@ def test_an_ingest_beside_its_simulation(tmp_path):
     config = job.with_some_scorer(amend(tiny(), knobs), tmp_path)
     store = PatchStore(config.store.uri)
     store.create(probe.width(config))
-    videos = pa.concat_tables(flow.run_here(ingest.identify(config), job.find(config.videos.uri)))
+    videos = pa.concat_tables(flow.run_here(ingest.identify(), job.find(config.videos.uri)))
     *others, write = ingest.steps(config, store)
     steps = [*(Step(one.stage, one.arguments, min(one.batch, 16)) for one in others), Step(write.stage, write.arguments, 16)]
     services = job.measured(config, tmp_path)
