@@ -11,7 +11,7 @@ import pyarrow as pa
 from engine import schema
 from engine.files import images_of, locate, unreadable
 from engine.ledger import REPLACED
-from engine.listing import ETAGS, modified, sources
+from engine.listing import ETAGS, modified, reached, sources
 
 CHUNK = 8 << 20  # bytes per read while hashing
 OTHER = {"reason": REPLACED, "detail": "The file was written anew while it was read."}
@@ -24,14 +24,8 @@ def find(uri: str) -> pa.Table:
     images, is one source. A folder that may not be listed is a row, too: it will be reported as unreadable.
     FileNotFoundError or OSError says in one sentence what could not be listed.
     """
-    fs, root = locate(uri)
-    try:
-        fs.invalidate_cache()
-        found = list(sources(fs, root, lambda row: False)) if fs.exists(root) else None
-    except unreadable() as error:
-        raise OSError(f"videos.uri={uri!r} cannot be listed: {error or type(error).__name__}") from error
-    if found is None:
-        raise FileNotFoundError(f"videos.uri={uri!r} does not exist; expected a folder or a file with video")
+    with reached(uri) as (fs, root):
+        found = list(sources(fs, root, lambda row: False))
     return pa.Table.from_pylist(sorted(found, key=lambda row: str(row["uri"])), schema.SOURCE)
 
 
