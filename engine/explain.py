@@ -10,20 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine import gate
 from engine.schema import FRAME_PROPOSER
 from engine.store import PatchStore, alike, quoted
 
 Tree = dict[str, Any]
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # by job: {"run", "status", "tags", "params"}
 
-# The gate's questions in its order: the reason it gives, the column, the knob, and whether the number must not be above or below it.
-GATE = (
-    ("dark", "brightness", "frames.min_brightness", "at least"),
-    ("glare", "glare", "frames.max_glare", "at most"),
-    ("out of body", "tissue", "frames.min_tissue", "at least"),
-    ("blurred", "sharpness", "frames.min_sharpness", "at least"),
-    ("near duplicate", "change", "frames.min_change", "at least"),
-)
 UNSEEN = ("unreadable", "same millisecond")  # reasons of frames that were not measured at all
 SHOWN = 8  # ids in a sentence about several
 MOMENT = re.compile(r"(0|[1-9][0-9]{0,14})(#-?[0-9]{1,18})?")  # of a day's length and far beyond
@@ -246,10 +239,11 @@ def gated(row: Tree, knobs: Mapping[str, str]) -> list[Tree]:
     asked = [
         decision("shorter side of the picture", side, "frames.min_side", "at least", knobs) | {"passed": row["reason"] != "no content"}
     ]
-    for reason, column, knob, bound in GATE:
+    for one in gate.QUESTIONS:
         if not asked[-1]["passed"]:
             break
-        asked.append(decision(column, row[column], knob, bound, knobs) | {"passed": row["reason"] != reason})
+        told = decision(one.column, row[one.column], f"frames.{one.knob}", "at most" if one.is_most else "at least", knobs)
+        asked.append(told | {"passed": row["reason"] != one.reason})
     return asked
 
 
