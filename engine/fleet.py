@@ -8,8 +8,7 @@ words and, at a million parcels, some ten times as slowly.
 """
 
 import heapq
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 
@@ -127,17 +126,6 @@ def stations(made: Plan, parcel: int, videos: float, serial: Sequence[Station]) 
     return [*found, *serial]
 
 
-def on_cores(line: Sequence[Station], cores: float) -> list[Station]:
-    """The same stations where all their actors share `cores` processors.
-
-    Behind them stands one that serves as many parcels at once as there are processors, each for all the seconds that its stages work: no
-    flow is faster than that. What it adds to the time of a single parcel is not so; it is for the pace of many.
-    """
-    if math.isinf(cores):
-        return list(line)
-    return [*line, Station("cores", int(cores), sum(station.seconds for station in line))]
-
-
 def slowest(line: Sequence[Station]) -> Station:
     """The station that the others wait for."""
     return max(line, key=lambda station: station.seconds / station.actors)
@@ -160,23 +148,3 @@ def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, pric
     use = work / (seconds * made.gpus) if made.gpus else 0.0
     name = slowest(line).name if parcels > slowest(line).actors else "start and end"
     return Forecast(int(made.gpus), frames, frames / seconds, use, name, Cost(hours, hours * made.cpus, hours * made.gpus, money))
-
-
-def time_in_system(arrivals: Sequence[float], flow: Flow) -> float:
-    """Mean seconds from a parcel's arrival to its leaving: W of Little's law."""
-    return sum(left - came for came, left in zip(arrivals, flow.leaves, strict=True)) / len(arrivals)
-
-
-def mean_number(arrivals: Sequence[float], flow: Flow) -> float:
-    """Parcels in the system on average over time, counted at its events: L of Little's law."""
-    area = now = 0.0
-    inside = 0
-    for at, change in sorted(changes(arrivals, flow)):
-        area += inside * (at - now)
-        now, inside = at, inside + change
-    return area / now
-
-
-def changes(arrivals: Sequence[float], flow: Flow) -> Iterator[tuple[float, int]]:
-    yield from ((at, 1) for at in arrivals)
-    yield from ((at, -1) for at in flow.leaves)
