@@ -142,9 +142,7 @@ def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, pric
     half = some // 2
     pace = (flow.leaves[-1] - flow.leaves[half]) / max(some - 1 - half, 1)  # seconds a parcel
     seconds = flow.leaves[-1] + pace * (parcels - some)
-    hours = seconds / 3600
-    money = hours * (made.cpus * prices.cpu_hour + made.gpus * prices.gpu_hour)
     work = sum(station.seconds * parcels * station.gpus for station in line)
     use = work / (seconds * made.gpus) if made.gpus else 0.0
     name = slowest(line).name if parcels > slowest(line).actors else "start and end"
-    return Forecast(int(made.gpus), frames, frames / seconds, use, name, Cost(hours, hours * made.cpus, hours * made.gpus, money))
+    return Forecast(int(made.gpus), frames, frames / seconds, use, name, plan.priced(seconds / 3600, made.cpus, made.gpus, prices))
