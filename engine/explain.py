@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine import gate
-from engine.schema import FRAME_PROPOSER
+from engine.schema import FRAME_PROPOSER, video_of
 from engine.store import PatchStore, alike, quoted
 
 Tree = dict[str, Any]
@@ -186,7 +186,7 @@ class Explainer:
         """A selection: how it was made, from which videos, its images, and the runs that used it."""
         mine = f"selection_id = {quoted([selection_id])}"
         ids = self.store.open("selections").to_table(columns=["patch_id"], filter=mine)["patch_id"].to_pylist()
-        videos = Counter(patch_id.partition("@")[0] for patch_id in ids)
+        videos = Counter(map(video_of, ids))
         images = self.store.open("images").count_rows(mine)
         return {**self.chosen(selection_id), "patches": len(ids), "images": images, "videos": dict(videos.most_common())}
 
