@@ -121,7 +121,7 @@ def fill(model: nn.Module, path: str) -> None:
 
 def mark(*settings: object) -> str:
     """Twelve hex digits over all that an embedding depends on."""
-    told = " ".join(map(str, (*settings, "area-then-bilinear mean-of-places")))
+    told = " ".join(map(str, (*settings, f"{pictures.RESIZED} mean-of-places")))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 

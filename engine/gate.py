@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import FramesConfig
-
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
-Mask = NDArray[np.bool_]
+from engine.pictures import Image, Mask, size_at
 
 SIDE = 256  # px of the longest side at which sharpness is measured, so that it does not depend on the resolution
 THUMB = 64  # px, side of the grey thumbnail by which frames are compared
@@ -76,7 +74,7 @@ def measure(image: Image, hidden: Mask, last_kept: NDArray[np.float32] | None) -
 
 def at_256(image: Image, hidden: Mask) -> tuple[Image, Mask]:
     scale = SIDE / max(image.shape[:2])
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    size = size_at(image, scale)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     covered = cv2.resize(hidden.astype(np.float32), size, interpolation=how)
     return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8), np.asarray(covered == 0)
