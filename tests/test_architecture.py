@@ -1,6 +1,7 @@
 """The shape of the code: one direction of imports, one home for each heavy library, files a person can hold in the head."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,12 @@ def test_no_catch_all_hides_a_bug():
             if isinstance(node, ast.ExceptHandler):
                 assert node.type is not None, path
                 assert "Exception" not in {part.id for part in ast.walk(node.type) if isinstance(part, ast.Name)}, path
+
+
+def test_a_package_names_every_file_that_it_is_made_of():
+    for path in ENGINE:
+        told = ast.get_docstring(ast.parse((path.parent / "__init__.py").read_text())) or ""
+        assert path.stem == "__init__" or re.search(rf"\b{path.stem}\b", told), path
 
 
 def test_the_map_of_the_engine_names_every_module():

@@ -1,7 +1,10 @@
-"""Runs a list of steps over Arrow tables, in this process (`here`) or on Ray, with identical rows; a training loop on Ray Train
-(`train`), and calls that wait for each other (`tasks`).
+"""Runs a list of steps over Arrow tables, in this process or on Ray, with identical rows; a training loop on Ray Train; and calls that
+wait for each other.
 
 The steps say what is done; how many processors each takes is said by the job. The order of rows is not promised: rows carry ids.
+
+Inside: `steps` (what a flow is made of), `here`, `cluster` (the one that is joined, or started), `meters` (what Ray is told of counts),
+`train`, `tasks`, and `submission` (jobs that a cluster's job server runs).
 """
 
 import logging
