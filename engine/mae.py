@@ -17,8 +17,7 @@ from torch.nn.functional import pad
 
 from engine import vits, weights
 from engine.models import MAEConfig
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the official checkpoints saw it
+from engine.pictures import MEAN, STD
 
 
 class MAE(nn.Module):

@@ -8,6 +8,7 @@ Image = NDArray[np.uint8]  # (H, W, 3) RGB
 Mask = NDArray[np.bool_]  # (H, W)
 Box = tuple[int, int, int, int]  # y0, x0, y1, x1 in pixels, half open
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, RGB from 0 to 1, by which models see
 RESIZED = "area-then-bilinear"  # the rule of `square`, on which scores and embeddings depend
 
 
