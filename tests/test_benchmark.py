@@ -370,7 +370,7 @@ def test_an_estimate_tells_what_it_measures_what_intake_takes_and_what_is_not_in
 def test_finished_cells_teach_what_is_left(done):
     path, found = done
     config, made = matrix.read(path)
-    every = matrix.cells(config, made)
+    every = benchmark.looked_into(matrix.cells(config, made))
     rows_done = [row for row in found if not row["reason"]]
     costs_now = costs.learnt(config, rows_done)
     trained = next(one for one in every if one.method == "random" and one.budget == 0.6)
