@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from math import ceil, inf
 
 from engine import plan
-from engine.plan import SPARE_CPUS, Cost, Plan, Prices, Service
+from engine.flow import SPARE_CPUS
+from engine.plan import Cost, Plan, Prices, Service
 
 SPARE_NODE_CPUS = 1  # of a GPU node, beside its actors': a task of another stage that strays there does not keep one of these away
 

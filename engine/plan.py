@@ -15,10 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.flow import Step, in_batches
+from engine.flow import SPARE_CPUS, Step, in_batches
 
 REPEATS = 3  # passes over the sample per stage; their median is not moved by one disturbed pass
-SPARE_CPUS = 1.0  # pools that hold every processor wait for ever, see flow.cpus_of
 ROUNDING = 1e-9  # of sums of fractions
 
 

@@ -24,14 +24,16 @@ from engine.flow.tasks import Task, devices, tasks_here, tasks_on_ray
 from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_ray
 
 __all__ = [
-    "SLOTS", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers", "connect", "cpus_of", "devices",
-    "in_batches", "run_here", "run_on_ray", "scored", "shut_down", "tasks_here", "tasks_on_ray", "train_on_ray",
+    "SLOTS", "SPARE_CPUS", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers", "connect",
+    "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "scored", "shut_down", "tasks_here", "tasks_on_ray", "train_on_ray",
 ]  # fmt: skip
+
+SPARE_CPUS = 1.0  # beside the pools: those that hold every processor wait for ever, without a word
 
 
 def cpus_of(steps: Sequence[Step]) -> float:
-    """What the smallest pools take, and one whole processor beside them: pools that hold all of them wait for ever, without a word."""
-    return sum(step.actors[0] * step.cpus for step in steps) + 1
+    """What the smallest pools take, and what stays free beside them."""
+    return sum(step.actors[0] * step.cpus for step in steps) + SPARE_CPUS
 
 
 def gpus_of(steps: Sequence[Step]) -> float:
