@@ -25,13 +25,13 @@ PATIENCE = 10.0  # seconds without a word
 ROUND = 16  # micro-batches that share a flow: all their videos are read and hashed before the first is decoded
 
 
-def identify(config: Config) -> list[Step]:
+def identify() -> list[Step]:
     # It reads and hashes: the disk is the limit. It loads nothing: four actors started to hash two small videos took longer than these.
-    return [Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5, actors=(1, 4), loads=False)]
+    return [Step(IdentifyVideos, (), batch=1, cpus=0.5, actors=(1, 4), loads=False)]
 
 
-def confirm(config: Config) -> list[Step]:
-    return [Step(ConfirmVideos, (config.videos,), batch=1, cpus=0.5, actors=(1, 4), loads=False)]  # it reads and hashes once more
+def confirm() -> list[Step]:
+    return [Step(ConfirmVideos, (), batch=1, cpus=0.5, actors=(1, 4), loads=False)]  # it reads and hashes once more
 
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
@@ -95,12 +95,12 @@ def batches(
     *others, write = work
     for start in range(0, len(sources), ROUND * config.videos.batch):
         some = sources.slice(start, ROUND * config.videos.batch)
-        videos = store.unknown(pa.concat_tables(progress.heard(execute(identify(config), some))).sort_by("uri"))
+        videos = store.unknown(pa.concat_tables(progress.heard(execute(identify(), some))).sort_by("uri"))
         progress.copies += len(some) - len(videos)
         arrivals = Arrivals(videos, config.videos.batch)
         steps = [*others, replace(write, arguments=(store.uri, arrivals.batch_of))]
         for batch, written in arrivals.whole(progress.follow(execute(steps, videos) if len(videos) else iter(()))):
-            read = progress.confirmed(pa.concat_tables(execute(confirm(config), batch)))
+            read = progress.confirmed(pa.concat_tables(execute(confirm(), batch)))
             yield store.commit(written, read, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
 
 

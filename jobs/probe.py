@@ -75,7 +75,7 @@ def steps(config: Config, sources: int, forgotten: frozenset[str] = frozenset())
     crops = PatchesConfig(proposer="crops", per_frame=config.probe.crops, max_side=config.patches.max_side, seed=config.probe.train.seed)
     each = min(max(PER_VIDEO, ceil(config.probe.frames / max(sources, 1))), AT_ONCE)
     return [
-        Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5, loads=False),
+        Step(IdentifyVideos, (), batch=1, cpus=0.5, loads=False),
         Step(SampleFrames, (config.frames, each, config.probe.train.seed, forgotten), batch=1, actors=(1, 4)),
         Step(ProposePatches, (crops,), batch=16, cpus=0.5),
     ]

@@ -194,6 +194,12 @@ def test_no_catch_all_hides_a_bug():
                 assert "Exception" not in {part.id for part in ast.walk(node.type) if isinstance(part, ast.Name)}, path
 
 
+def test_a_package_names_every_file_that_it_is_made_of():
+    for path in ENGINE:
+        told = ast.get_docstring(ast.parse((path.parent / "__init__.py").read_text())) or ""
+        assert path.stem == "__init__" or re.search(rf"\b{path.stem}\b", told), path
+
+
 def test_the_map_of_the_engine_names_every_module():
     text = (ROOT / "engine" / "__init__.py").read_text()
     assert not [path for path in ENGINE if module_of(path) != "__init__" and f"{module_of(path)} " not in text]

@@ -1,7 +1,10 @@
-"""Runs a list of steps over Arrow tables, in this process (`here`) or on Ray, with identical rows; a training loop on Ray Train
-(`train`), and calls that wait for each other (`tasks`).
+"""Runs a list of steps over Arrow tables, in this process or on Ray, with identical rows; a training loop on Ray Train; and calls that
+wait for each other.
 
 The steps say what is done; how many processors each takes is said by the job. The order of rows is not promised: rows carry ids.
+
+Inside: `steps` (what a flow is made of), `here`, `cluster` (the one that is joined, or started), `meters` (what Ray is told of counts),
+`train`, `tasks`, and `submission` (jobs that a cluster's job server runs).
 """
 
 import logging
@@ -21,14 +24,17 @@ from engine.flow.tasks import Task, devices, tasks_here, tasks_on_ray
 from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_ray
 
 __all__ = [
-    "SLOTS", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers", "connect", "cpus_of", "devices",
-    "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "tasks_here", "tasks_on_ray", "train_on_ray",
+    "SLOTS", "SPARE_CPUS", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers", "connect",
+    "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "tasks_here", "tasks_on_ray",
+    "train_on_ray",
 ]  # fmt: skip
+
+SPARE_CPUS = 1.0  # beside the pools: those that hold every processor wait for ever, without a word
 
 
 def cpus_of(steps: Sequence[Step]) -> float:
-    """What the smallest pools take, and one whole processor beside them: pools that hold all of them wait for ever, without a word."""
-    return sum(step.actors[0] * step.cpus for step in steps) + 1
+    """What the smallest pools take, and what stays free beside them."""
+    return sum(step.actors[0] * step.cpus for step in steps) + SPARE_CPUS
 
 
 def gpus_of(steps: Sequence[Step]) -> float:
