@@ -49,7 +49,7 @@ def run(config: Config) -> None:
     left = np.intersect1d(old, store.missing(name, version))
     log.info("%s: %d patches came in with another scorer, %d of them are to be scored", name, len(old), len(left))
     tags = {"scorer": name, "patches_version": version}
-    stage = Step(ScoreAgain, (section,), batch=64, gpus=0.25, actors=(1, 8))
+    stage = Step(ScoreAgain, (section,), batch=64, gpus=0.25, actors=(1, 4096))  # the most: as in jobs/ingest.py
     execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     with store.writing("rescore"), store.reading("patches", version), tracking.running(config, "rescore", name, tags) as record:
         made = execute(score.steps(store, version, stage), score.pieces(left)) if len(left) else iter(())
