@@ -95,6 +95,26 @@ def test_every_object_of_kubernetes_follows_its_schema_and_no_other_word_is_in_i
             kubernetes_validate.validate(one, "1.37", strict=True)
 
 
+def test_the_pod_that_fills_the_claim_follows_its_schema_and_writes_where_jobs_read():
+    pod = yaml.safe_load((CLUSTER / "fill.yaml").read_text())
+    kubernetes_validate.validate(pod, "1.37", strict=True)
+    (claim,) = (one["spec"]["volumes"][1] for one in [clusters("small")["ingest"]["headGroupSpec"]["template"]])
+    assert pod["spec"]["volumes"] == [claim]
+    (mount,) = pod["spec"]["containers"][0]["volumeMounts"]
+    head = clusters("small")["ingest"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert mount | {"readOnly": True} in head["volumeMounts"]
+
+
+def test_the_readme_names_every_line_that_names_the_bucket():
+    step = re.search(r"^3\. .*?^4\. ", (CLUSTER / "README.md").read_text(), re.MULTILINE | re.DOTALL)[0]
+    naming = {path.relative_to(CLUSTER) for path in FILES if path.suffix == ".yaml" and "s3://" in path.read_text()}
+    for path in naming - {Path("raycluster/run.yaml")}:  # in whose place is that of a size
+        assert (f"`{path}`" if path.parts[0] != "sizes" else "`sizes/SIZE/run.yaml`") in step
+    for path in naming:
+        for knob in re.findall(r"([\w.-]+)=s3://", (CLUSTER / path).read_text()):
+            assert knob.strip("-") in step
+
+
 def test_pods_of_ray_follow_the_schema_of_pods():
     for size in SIZES:
         for spec in clusters(size).values():
@@ -532,6 +552,11 @@ def test_every_metric_that_is_asked_for_is_one_that_ray_has():
     asked = {name for expression in expressions() for name in re.findall(r"\bray_[a-z_]+(?=\{)", expression)}
     assert len(asked) > 10
     assert [name for name in asked if name not in text and name.removeprefix("ray_") not in text] == []
+
+
+def test_what_moves_is_told_by_rows_and_reports_and_not_by_tasks():
+    (expression,) = (one for one in expressions() if "changes(" in one)
+    assert set(re.findall(r"changes\((\w+)", expression)) == {"ray_data_output_rows", "ray_train_report_total_blocked_time_s"}
 
 
 def test_every_metric_of_ours_is_one_that_a_watcher_tells():
