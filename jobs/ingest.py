@@ -78,14 +78,10 @@ def run(config: Config) -> None:
     told = {"patches_version_in": store.complete_version()}
     with store.writing("ingest"), tracking.running(config, "ingest", config.fingerprint(), told) as record:
         progress = Progress(len(sources))
-        for rows in batches(config, store, sources, work, progress, execution(config)):
+        for rows in batches(config, store, sources, work, progress, flow.runner(config.where)):
             progress.took_in(rows)
             record.log({f"ingest/{name}": value for name, value in progress.counts().items()}, step=store.open("videos").count_rows())
         record.note({"patches_version_out": store.complete_version()})
-
-
-def execution(config: Config) -> flow.Execute:
-    return flow.run_on_ray if config.where == "ray" else flow.run_here
 
 
 def batches(

@@ -35,7 +35,7 @@ def least(job: str, config: Config) -> tuple[float, float]:
         return of_intake(job, config)
     if job in SCORING:
         return 2.25, SCORING[job] if config.patches.proposer == "sam" else 0.0  # what scores, what reads, and a processor beside them
-    if job in ("pretrain", "retrain"):
+    if job == "pretrain":
         return of_training(config.pretrain)
     if job == "probe":
         return of_training(config.probe.train)

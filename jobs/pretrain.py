@@ -10,7 +10,7 @@ from engine import cards, flow, objectives, pretrain, tracking
 from engine.config import Config
 from engine.knobs import flat
 from engine.monitor import title
-from engine.store import ImageReader, PatchStore, quoted
+from engine.store import ImageReader, PatchStore
 from jobs import looks, named, training
 from jobs.kept import Export, Kept
 
@@ -40,9 +40,8 @@ def choice(config: Config) -> dict[str, Any] | None:
     knobs.pop("selection.named")  # runs of before it was there do not tell it
     if not store.has("selections"):
         return None
-    held = store.open("selections")
     runs = (one for one in tracking.newest(config, "choose") if knobs.items() <= one["params"].items())
-    return next((one for one in runs if held.count_rows(f"selection_id = {quoted([one['tags']['selection']])}")), None)
+    return next((one for one in runs if named.is_there(store, one["tags"]["selection"])), None)
 
 
 def key(config: Config, selection_id: str) -> str:
@@ -105,7 +104,7 @@ def budget(made: dict[str, Any]) -> str:
     return f"{value:g} {unit}" if value > 1 or unit == "gpu_hours" else f"{value:g} of all {unit}"
 
 
-def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.Run) -> training.Trained:
+def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.Run) -> objectives.Trained:
     """The model that the images make of the recipe; looked at while it is trained where transfer.uri names target images."""
     recipe, watch, validate = config.pretrain, None, None
     loop = partial(pretrain.fit, reader, len(reader), recipe)
@@ -120,7 +119,7 @@ def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.
     return trained
 
 
-def chosen_of(config: Config, name: str, trained: training.Trained) -> tuple[training.Trained, Export]:
+def chosen_of(config: Config, name: str, trained: objectives.Trained) -> tuple[objectives.Trained, Export]:
     """The model that others get, and which it is: by its score the best that was trained, without one the last."""
     if not config.transfer.uri:
         return trained, Export(config.pretrain.epochs, "the last; nobody looked at those before")

@@ -14,10 +14,11 @@ import fsspec
 import pyarrow as pa
 from torch import nn
 
-from engine import devices, files, flow, mae, objectives, pretrain, simclr, tracking
+from engine import devices, files, flow, objectives, pretrain, tracking
 from engine.checkpoints import FILES, STATE, WEIGHTS
 from engine.config import Config
 from engine.models import TrainConfig
+from engine.objectives import Trained
 from engine.store import PatchStore
 from engine.weights import DamagedError
 from jobs.looks import Watched
@@ -26,7 +27,6 @@ log = logging.getLogger("jobs.training")
 STEP_LOSS = "train/step_loss"  # of each step of the optimiser, by how many are then done; all else under train/ is by epochs
 HELD = 2  # checkpoints of a training in this process, as on Ray: the last one may be damaged
 PICTURES = "pictures"  # the folder of a run's artifacts that shows training images
-Trained = mae.MAE | simclr.SimCLR
 
 
 class ArrowReader:
@@ -63,7 +63,7 @@ def carry_out(config: Config, recipe: TrainConfig, work: flow.Work, name: str, v
 
 def runs(config: Config) -> str:
     """Where the checkpoints of trainings under way lie."""
-    return absolute(PatchStore(config.store.uri).address("runs"))
+    return PatchStore(config.store.uri).address("runs")
 
 
 def train_here(work: flow.Work, runs: str) -> str:
@@ -170,7 +170,3 @@ class Checkpoints:
         fs, root = files.locate(self.uri)
         fs.rm(f"{root}/{damaged}", recursive=True)
         log.warning("%s/%s: %s; going on from %s", self.uri, damaged, error, before[-1])
-
-
-def absolute(uri: str) -> str:
-    return uri if "://" in uri else str(Path(uri).resolve())

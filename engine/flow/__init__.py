@@ -22,7 +22,7 @@ from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_
 
 __all__ = [
     "SLOTS", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers", "connect", "cpus_of", "devices",
-    "in_batches", "run_here", "run_on_ray", "scored", "shut_down", "tasks_here", "tasks_on_ray", "train_on_ray",
+    "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "tasks_here", "tasks_on_ray", "train_on_ray",
 ]  # fmt: skip
 
 
@@ -67,6 +67,11 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
         taken = {"num_cpus": step.cpus, "num_gpus": step.gpus if has_gpu else 0}
         rows = rows.map_batches(batch_size=step.batch, batch_format="pyarrow", **how(step, most, len(table)), **taken)
     return streamed(rows)
+
+
+def runner(where: str) -> Execute:
+    """What runs steps by the knob `where`: run_here, or run_on_ray."""
+    return run_on_ray if where == "ray" else run_here
 
 
 def how(step: Step, most: int, sources: int) -> dict[str, Any]:
