@@ -36,10 +36,11 @@ def confirm() -> list[Step]:
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
     score = ScoreContrast if config.difficulty.scorer == "simclr" else ScoreDifficulty
+    # The most are how the pools share a cluster, which is what limits them (flow.widest): Ray makes a pool larger only while it is behind.
     return [
-        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 4)),  # one video at a time; its frames stream
-        Step(ProposePatches, (config.patches,), batch=4, gpus=0.5, actors=(2, 8)),  # here goes the time; SAM-H takes 8 GB: two fit a GPU
-        Step(score, (config.difficulty,), batch=64, gpus=0.25, actors=(1, 2)),  # ten times as fast as SAM
+        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 2048)),  # one video at a time; its frames stream
+        Step(ProposePatches, (config.patches,), batch=4, gpus=0.5, actors=(2, 4096)),  # here goes the time; SAM-H takes 8 GB: two fit a GPU
+        Step(score, (config.difficulty,), batch=64, gpus=0.25, actors=(1, 1024)),  # ten times as fast as SAM
         Step(WriteRows, (store.uri,), batch=512, cpus=0.25),  # about 20 MB a fragment: few files, little memory
     ]
 
@@ -47,7 +48,7 @@ def steps(config: Config, store: PatchStore) -> list[Step]:
 def verdicts(config: Config, store: PatchStore) -> list[Step]:
     """For video of which nothing passes the gate, before there is a scorer: what is bad goes into the ledger all the same."""
     return [
-        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 4)),
+        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 2048)),
         Step(PassVerdicts, (probe.width(config),), batch=512, cpus=0.25),
         Step(WriteRows, (store.uri,), batch=512, cpus=0.25),
     ]

@@ -47,7 +47,7 @@ def run(config: Config) -> None:
     left = np.intersect1d(old, store.missing(name, version))
     log.info("%s: %d patches came in with another scorer, %d of them are to be scored", name, len(old), len(left))
     tags = {"scorer": name, "patches_version": version}
-    stage = Step(ScoreAgain, (section,), batch=64, gpus=0.25, actors=(1, 8))
+    stage = Step(ScoreAgain, (section,), batch=64, gpus=0.25, actors=(1, 4096))  # the most: as in jobs/ingest.py
     with store.writing("rescore"), store.reading("patches", version), tracking.running(config, "rescore", name, tags) as record:
         work = score.steps(store, version, stage)
         made = flow.runner(config.where)(work, score.pieces(left)) if len(left) else iter(())

@@ -39,7 +39,7 @@ def run(config: Config) -> None:
 
 def steps(store: PatchStore, version: int, stage: Step) -> list[Step]:
     # It only reads, and ahead of what scores: a store far away answers slowly, so several ask.
-    return [Step(ReadPixels, (store.uri, version), batch=1, cpus=0.25, actors=(1, 4), loads=False), stage]
+    return [Step(ReadPixels, (store.uri, version), batch=1, cpus=0.25, actors=(1, 2048), loads=False), stage]
 
 
 def scorer(config: Config, store: PatchStore) -> tuple[str, Step]:
@@ -48,9 +48,9 @@ def scorer(config: Config, store: PatchStore) -> tuple[str, Step]:
         again = checkpoint(config, store)
         told = difficulty.scorer_of(again)
         name = f"early-{told}" if config.score.by == "early" else told
-        return name, Step(ScoreAgain, (again,), batch=64, gpus=0.25, actors=(1, 8))
+        return name, Step(ScoreAgain, (again,), batch=64, gpus=0.25, actors=(1, 4096))  # the most: as in jobs/ingest.py
     encoder = features.load(config.score, config.patches)  # a wrong one is refused here; each actor loads its own
-    step = Step(EmbedPatches, (config.score, config.patches), batch=64, gpus=0.5, actors=(1, 8))  # SAM's encoder is the largest
+    step = Step(EmbedPatches, (config.score, config.patches), batch=64, gpus=0.5, actors=(1, 4096))  # SAM's encoder is the largest
     return encoder.name, step
 
 

@@ -61,9 +61,10 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
     connect(cpus_of(steps))
     import ray  # not before: connect says what ray reads when it is imported
 
-    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    steps = fitting(steps, ray.cluster_resources().get("GPU", 0))
-    sizes = widest(steps, ray.cluster_resources().get("CPU", 1.0))
+    cpus, gpus = (ray.cluster_resources().get(kind, 0.0) for kind in ("CPU", "GPU"))
+    has_gpu = gpus > 0
+    steps = fitting(steps, gpus)
+    sizes = widest(steps, cpus, gpus)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()  # in a log file they would be thousands of lines
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # else the plan of every batch of videos; the job says how far it is
@@ -107,14 +108,20 @@ def streamed(rows: Any) -> Iterator[pa.Table]:
         raise error.cause from error
 
 
-def widest(steps: Sequence[Step], cpus: float) -> list[int]:
-    """The most actors of each pool such that all pools at their most leave one processor; spare ones go where most are wanted."""
+def widest(steps: Sequence[Step], cpus: float, gpus: float = 0.0) -> list[int]:
+    """The most actors of each pool such that all pools at their most fit the GPUs and leave one processor.
+
+    Spare ones go where most are wanted: to pools that take a GPU first, while there are GPUs, which cost more than processors do.
+    """
+    shares = [step.gpus if gpus else 0.0 for step in steps]
     sizes = [step.actors[0] for step in steps]
-    spare = cpus - cpus_of(steps)
-    while growing := [i for i, step in enumerate(steps) if sizes[i] < step.actors[1] and step.cpus <= spare]:
-        emptiest = min(growing, key=lambda i: sizes[i] / steps[i].actors[1])
+    spare, spare_gpus = cpus - cpus_of(steps), gpus - sum(size * share for size, share in zip(sizes, shares, strict=True))
+    while growing := [
+        i for i, step in enumerate(steps) if sizes[i] < step.actors[1] and step.cpus <= spare and (not shares[i] or shares[i] <= spare_gpus)
+    ]:
+        emptiest = min(growing, key=lambda i: (not shares[i], sizes[i] / steps[i].actors[1]))
         sizes[emptiest] += 1
-        spare -= steps[emptiest].cpus
+        spare, spare_gpus = spare - steps[emptiest].cpus, spare_gpus - shares[emptiest]
     return sizes
 
 
