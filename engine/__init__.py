@@ -66,13 +66,13 @@ choosing and training
     finetune     trains a segmenter by a recipe
     geometry     features without labels: distances, directions, ranks, and scores of that
     probes       features with labels: linear probe, neighbours, LogME, LEEP, H-score
-    transfer     robustness, its baselines by name, and how a choice by them is judged
+    transfer     robustness, and its baselines, by name
     targets      target images in two views, and what an encoder makes of them
     monitor      looks at an encoder in training, and says when it has been enough
     scores       mIoU, Dice and the like from counts of pixels, HD95 from outlines, and their intervals
     evaluate     fine-tunes a segmenter and measures it
     released     scores that others released of pre-training at many lengths
-    stopping     rules of when to stop pre-training, and what they are worth
+    stopping     rules of when to stop pre-training, and what a choice by them is worth
     frontier     the least regret that any rule could reach for so many epochs
     foresight    our rule: how long to pre-train, learnt on other data sets
 around
@@ -86,7 +86,7 @@ around
     entries      results of a matrix side by side, those that failed, and what may flatter them
     standings    what a matrix came to: methods at equal budget, over seeds and images, and what told so before
     published    what the papers report, to stand beside
-    boards       its tables and curves as numbers
+    boards       a matrix's tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
     tradeoffs    what rules of when to stop keep for the epochs that they take, as a picture
     pruning      the theory's figures as numbers, and what it says of a choice

@@ -72,6 +72,7 @@ class Exhibit:
 
 
 def exhibit(study: Study) -> Exhibit:
+    """All that the page shows of a matrix, in the order of its boards."""
     rows = [(one, OPTIDEL.get((one.method, one.budget))) for one in means(study)]
     told = checks(study)
     spans, scale = intervals([(one.rho, one.low, one.high) for one in told], -1, 0, 1)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from engine import files, mae, simclr, vits
 from engine.models import Section, SimCLRConfig
+from engine.objectives import Trained, fingerprint
 
-Model = mae.MAE | simclr.SimCLR
 WEIGHTS = "encoder.safetensors"
 DPT_TOKENS = (8, 16, 32)  # px: smp's DPT draws token / 16 of a feature map's size, which it needs to be a power of two
 SMP = "segmentation-models-pytorch"
@@ -52,7 +52,7 @@ class Origin:
     why: str  # this one, in a sentence
 
 
-def export(model: Model, origin: Origin, uri: str) -> None:
+def export(model: Trained, origin: Origin, uri: str) -> None:
     """Write the encoder and its card, as README.md and card.json, into the folder at `uri`; the card comes last."""
     told = facts(model, origin)
     weights = {name: weight.detach().cpu().contiguous() for name, weight in encoder(model).items()}
@@ -61,12 +61,12 @@ def export(model: Model, origin: Origin, uri: str) -> None:
     files.put(card(told).encode(), f"{uri}/README.md")
 
 
-def encoder(model: Model) -> dict[str, Tensor]:
+def encoder(model: Trained) -> dict[str, Tensor]:
     """The encoder's weights by timm's names, all that `timm.create_model(name, num_classes=0)` has."""
     return mae.timm_state(model) if isinstance(model, mae.MAE) else dict(model.encoder.state_dict())
 
 
-def network(model: Model) -> tuple[str, dict[str, Any]]:
+def network(model: Trained) -> tuple[str, dict[str, Any]]:
     """The name of the encoder in timm, and what else `timm.create_model` must be told for the weights to fit."""
     config = model.config
     if isinstance(config, SimCLRConfig):
@@ -75,7 +75,7 @@ def network(model: Model) -> tuple[str, dict[str, Any]]:
     return shape.network, {"num_classes": 0, "img_size": config.side, "patch_size": config.token, **shape.arguments}
 
 
-def facts(model: Model, origin: Origin) -> dict[str, Any]:
+def facts(model: Trained, origin: Origin) -> dict[str, Any]:
     """All that the card says, for programs."""
     name, told = network(model)
     given = encoder(model)
@@ -85,7 +85,7 @@ def facts(model: Model, origin: Origin) -> dict[str, Any]:
             "timm": name,
             "arguments": told,
             "numbers": sum(weight.numel() for weight in given.values()),
-            "fingerprint": (mae if isinstance(model, mae.MAE) else simclr).fingerprint(model),
+            "fingerprint": fingerprint(model),
         },
         "input": {"side_px": model.config.side, "colours": "RGB, 0 to 1", "mean": mae.MEAN, "deviation": mae.STD},
         "data": dict(origin.data),

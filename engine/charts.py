@@ -53,6 +53,7 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
 
 def axis(values: Sequence[float], low: float, high: float) -> list[Tick]:
+    """Those of evenly spaced values that lie within low to high, as ticks."""
     step = values[1] - values[0] if len(values) > 1 else 1.0
     return [Tick(100 * (value - low) / (high - low), label(value, step)) for value in values if low <= value <= high]
 
@@ -78,6 +79,13 @@ class Frame:
     def place(self, point: tuple[float, float]) -> tuple[float, float]:
         x = 100 * (point[0] - self.left) / (self.right - self.left)
         return x, 100 - 100 * (point[1] - self.low) / (self.high - self.low)
+
+
+def better_up(values: Sequence[float], right: float, lower: bool) -> tuple[Frame, list[Tick]]:
+    """The frame of values over 0 to `right`, and its upright ticks, with the better end up: `lower` is better turns it upside down."""
+    rows = ticks(min(values), max(values))
+    frame = Frame(0, right, rows[-1], rows[0]) if lower else Frame(0, right, rows[0], rows[-1])
+    return frame, [Tick(100 - tick.at if lower else tick.at, tick.label) for tick in axis(rows, rows[0], rows[-1])]
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,7 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 
 
 def line(points: Sequence[Point], frame: Frame) -> str:
+    """The path through points in a frame, as SVG; it breaks off where a value is not finite."""
     pieces, pen = [], "M"
     for point in points:
         if not math.isfinite(point[1]):

@@ -90,6 +90,7 @@ def inverse(rounded: Block) -> Floats:
 
 
 def fine(cosines: Floats) -> Floats:
+    """Cosines of any shape, rounded to multiples of 1 / FINE."""
     rounded: Floats = np.rint(cosines * FINE) / FINE
     return rounded
 

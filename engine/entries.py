@@ -43,6 +43,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Board:
+    """All cells of a matrix on one data set under one architecture, measured by one `setting`."""
+
     dataset: str
     architecture: str
     setting: str
@@ -83,4 +85,5 @@ class Board:
 
 
 def amount(budget: float) -> str:
+    """A budget in words: a share as per cent, else a count."""
     return share(budget) if budget <= 1 else f"{budget:g}"

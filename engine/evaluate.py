@@ -17,12 +17,14 @@ from torch import Tensor
 from engine import datasets, pictures
 from engine.datasets import IGNORE, Pair, Split
 from engine.finetune import Report, quickly, train
-from engine.models import EvaluateConfig, MAEConfig, ViTSize
+from engine.models import EvaluateConfig, MAEConfig
 from engine.scores import Marks, bootstrap, by_class, counted, intervals, mean_iou, missing, outline_distances, per_image
 from engine.segmenters import Segmenter, ViT, segmenter
 
 
 class Example(NamedTuple):
+    """A test image with its truth and what the network drew."""
+
     name: str
     iou: float  # of the foreground, the mean over its classes
     image: np.ndarray  # (H, W, 3) uint8 RGB, as stored
@@ -60,7 +62,7 @@ class Result:
 
 def evaluate(
     encoder_state: Mapping[str, Tensor] | None,
-    vit: MAEConfig | ViT | ViTSize,
+    vit: MAEConfig | ViT,
     split: Split,
     config: EvaluateConfig,
     seed: int,
@@ -68,16 +70,16 @@ def evaluate(
 ) -> Result:
     """Fine-tune on split.train, measure on split.test; on the first GPU if there is one.
 
-    encoder_state None: no pre-training, the baseline. `vit` is asked for a DPT alone; a bare size means tokens of 16 px (huge: 14). The
-    same seed gives the same decoder, batches and crops whatever the encoder's weights, and on a CPU the same numbers. ValueError for
-    weights, sides or pairs that do not fit, FloatingPointError for a loss that is not a number.
+    encoder_state None: no pre-training, the baseline. `vit` is asked for a DPT alone. The same seed gives the same decoder, batches
+    and crops whatever the encoder's weights, and on a CPU the same numbers. ValueError for weights, sides or pairs that do not fit,
+    FloatingPointError for a loss that is not a number.
     """
     started = perf_counter()
     datasets.check(split)
     cuda = torch.cuda.is_available()
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
         torch.manual_seed(seed)
-        model = segmenter(encoder_state, as_vit(vit), config, len(split.classes)).to("cuda" if cuda else "cpu")
+        model = segmenter(encoder_state, vit, config, len(split.classes)).to("cuda" if cuda else "cpu")
         curve = train(model, split.train, config, seed, report or (lambda step, metrics: None))
     marks, found = measured(model, split, config)
     return Result(
@@ -94,10 +96,6 @@ def evaluate(
         seed=seed,
         seconds=perf_counter() - started,
     )
-
-
-def as_vit(vit: MAEConfig | ViT | ViTSize) -> MAEConfig | ViT:
-    return ViT(vit, 14 if vit == "huge" else 16) if isinstance(vit, str) else vit
 
 
 def measured(model: Segmenter, split: Split, config: EvaluateConfig) -> tuple[Marks, dict[str, np.ndarray]]:

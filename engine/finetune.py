@@ -1,13 +1,11 @@
 """Train a segmenter on image and mask pairs: batches read ahead, crops and flips, an optimiser, its rate and a loss by recipe.
 
-The default recipe is mmsegmentation's dpt_vit-b16 (AdamW, linear warm-up, polynomial decay; METHODS.md section 3), for a U-Net too; one
-logit with binary cross-entropy is mmsegmentation's cross-entropy of two classes in other variables.
+The default recipe is mmsegmentation's dpt_vit-b16 (AdamW, linear warm-up, polynomial decay), for a U-Net too; one logit with binary
+cross-entropy is mmsegmentation's cross-entropy of two classes in other variables.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import lru_cache
 
@@ -17,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from engine import datasets, losses
+from engine import datasets, loader, losses
 from engine.datasets import Pair
 from engine.models import EvaluateConfig
 from engine.products import ByOneDNN
@@ -110,13 +108,7 @@ def batches(pairs: Sequence[Pair], config: EvaluateConfig, seed: int, steps: int
         images, labels = zip(*map(loaded, turns(len(pairs), config.batch, seed, step)), strict=True)
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.from_numpy(np.stack(labels))[:, None]
 
-    with ThreadPoolExecutor(AHEAD) as pool:
-        waiting = deque(pool.submit(read, step) for step in range(min(AHEAD, steps)))
-        for step in range(steps):
-            ready = waiting.popleft().result()
-            if step + AHEAD < steps:
-                waiting.append(pool.submit(read, step + AHEAD))
-            yield ready
+    return loader.ahead(range(steps), read, AHEAD, AHEAD)
 
 
 def turns(count: int, batch: int, seed: int, step: int) -> list[int]:

@@ -34,11 +34,6 @@ class Followed:
     days: Sequence[dict[str, Any]] = ()
     worth: Sequence[str] = ()
 
-    @property
-    def drift(self) -> "Drawn":
-        """The drift over days as numbers."""
-        return drawn(self)
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -50,11 +45,11 @@ class Drawn:
     untold: int = 0  # days of a source on which too few videos were there for any alarm
 
 
-def drawn(followed: Followed) -> Drawn:
-    """The drift over days as numbers; of several sources on one day the farthest."""
-    rows = [row for row in followed.days if row["threshold"]]
-    untold = {(row["source"], row["day"]) for row in followed.days if not row["threshold"]}
-    alarms = [row["reason"] for row in sorted(followed.days, key=lambda row: row["day"], reverse=True) if row["alarm"]]
+def drawn(days: Sequence[dict[str, Any]]) -> Drawn:
+    """The drift over days, rows of the table drift, as numbers; of several sources on one day the farthest."""
+    rows = [row for row in days if row["threshold"]]
+    untold = {(row["source"], row["day"]) for row in days if not row["threshold"]}
+    alarms = [row["reason"] for row in sorted(days, key=lambda row: row["day"], reverse=True) if row["alarm"]]
     if not rows:
         return Drawn(alarms=alarms, untold=len(untold))
     first = min(row["day"] for row in rows)

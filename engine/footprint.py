@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from engine import devices, mae, simclr
 from engine.models import MAEConfig, SimCLRConfig, TrainConfig
+from engine.objectives import Trained
 
 COUNTED = (1, 3)  # images by which it is counted; of more each takes as much as the next
 COPIES = 4  # of every weight: itself, its gradient, and two means of AdamW, in float32
@@ -33,7 +34,7 @@ def check(config: TrainConfig) -> None:
 
 
 @contextmanager
-def room(config: TrainConfig) -> Iterator[None]:
+def explained(config: TrainConfig) -> Iterator[None]:
     """Memory that does not suffice as one RuntimeError that says what to lower; all other errors as they are."""
     try:
         yield
@@ -76,7 +77,7 @@ def counted(config: MAEConfig | SimCLRConfig) -> tuple[int, float]:
     return weights, (more - few) / (COUNTED[1] - COUNTED[0])
 
 
-def kept_bytes(model: mae.MAE | simclr.SimCLR, count: int) -> int:
+def kept_bytes(model: Trained, count: int) -> int:
     """Bytes that a pass over `count` images keeps for the gradients, each tensor once and the weights not."""
     side, kept = model.config.side, dict[int, Tensor]()
     weights = {id(weight) for weight in model.parameters()}
@@ -107,7 +108,7 @@ class Attended(torch.autograd.Function):
         return out
 
 
-def shown(model: mae.MAE | simclr.SimCLR, side: int, count: int) -> Any:
+def shown(model: Trained, side: int, count: int) -> Any:
     """A pass as in training: SimCLR sees an image twice."""
     if isinstance(model, simclr.SimCLR):
         return model(torch.empty(2 * count, 3, side, side, device="meta"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.released import completed
 from engine.stopping import regrets
 
 
@@ -71,7 +72,7 @@ def held_out(dice: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     The seed's Dice is placed between best and worst of the mean over all seeds, so that on average a fixed length scores its usual
     regret. A seed that was not run counts as the mean of those that were.
     """
-    whole = np.where(np.isnan(dice), np.nanmean(dice, axis=-1, keepdims=True), dice)
+    whole = completed(dice)
     mean = whole.mean(axis=-1)
     best, span = mean.max(axis=1, keepdims=True), np.ptp(mean, axis=1, keepdims=True)
     scored = []

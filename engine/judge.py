@@ -73,8 +73,7 @@ class Case:
 
     @cached_property
     def videos(self) -> NDArray[np.int64]:
-        codes = self.pool.columns["video_id"].combine_chunks().dictionary_encode().indices
-        return np.asarray(codes.to_numpy(), np.int64)
+        return self.pool.codes("video_id").astype(np.int64)
 
     @cached_property
     def directions(self) -> Moments:

@@ -40,12 +40,16 @@ class Looks(NamedTuple):
 
 
 class Leak(NamedTuple):
+    """An image of the pool and a test image that look alike, by name."""
+
     pool: str
     test: str
     likeness: float  # 1: the same up to brightness and contrast
 
 
 class Leaks(NamedTuple):
+    """What of a pool was found among test images."""
+
     found: tuple[Leak, ...]  # the most alike first
     unjudged: int  # of the pool, too little of which is known
 
@@ -119,6 +123,7 @@ def sharpened(values: Floats, known: Floats) -> Floats:
 
 
 def joined(looks: Iterable[Looks]) -> Looks:
+    """Several lots of looks as one, in their order."""
     parts = list(looks)
     return Looks(
         tuple(name for one in parts for name in one.names),

@@ -46,6 +46,8 @@ def title(config: TransferConfig) -> str:
 
 
 class Verdict(NamedTuple):
+    """Which checkpoint is best by what is watched."""
+
     epoch: int  # of the best checkpoint; of equal ones the earliest, which costs least
     score: float
     untrained: bool | None  # no pre-training is best; None: the untrained encoder was not scored
@@ -82,6 +84,7 @@ def loss(reading: str, score: float) -> float:
 
 
 def within(heard: Heard, begin: int, end: float = math.inf) -> dict[str, dict[int, float]]:
+    """The same of the epochs from `begin` to `end`, both included."""
     return {name: {epoch: score for epoch, score in one.items() if begin <= epoch <= end} for name, one in heard.items()}
 
 

@@ -18,6 +18,7 @@ from engine.loader import Key
 from engine.models import TrainConfig
 
 Picture = NDArray[np.uint8]
+Trained = mae.MAE | simclr.SimCLR
 
 
 class Objective(Protocol):
@@ -50,15 +51,7 @@ class Rebuild:
 
     def sheet(self, run: mae.MAE, seen: Sequence[Any]) -> Picture:
         """The view, what is left visible of it, and what the model makes of that, in (b * side, 3 * side, 3)."""
-        images, noise = batch_of(run, seen)
-        _, prediction, mask = run(images, noise)
-        if self.config.mae.norm_pix:  # back from what every token's own mean and deviation left
-            tokens = mae.patchify(images, self.config.mae.token)
-            prediction = prediction * (tokens.var(-1, keepdim=True) + 1e-6).sqrt() + tokens.mean(-1, keepdim=True)
-        removed = mae.unpatchify(mask[..., None].expand_as(prediction), self.config.mae.token)
-        rebuilt = torch.where(removed > 0, mae.unpatchify(prediction.float(), self.config.mae.token), images)
-        rows = torch.cat([images, torch.where(removed > 0, 0.0, images), rebuilt], dim=3)
-        return as_pixels(rows).reshape(-1, rows.shape[3], 3)
+        return np.concatenate(list(pictured(run, *batch_of(run, seen))))
 
 
 @dataclass(frozen=True)
@@ -107,6 +100,7 @@ def gathered(mine: Tensor) -> Tensor:
 
 
 def objective(config: TrainConfig) -> Objective:
+    """That of pretrain.architecture."""
     return Contrast(config) if config.architecture == "simclr" else Rebuild(config)
 
 
@@ -118,7 +112,7 @@ def check(config: TrainConfig) -> None:
         simclr.known(config.simclr)
 
 
-def model(config: TrainConfig) -> mae.MAE | simclr.SimCLR:
+def model(config: TrainConfig) -> Trained:
     """What is trained: with the weights of config.checkpoint, else random ones by torch's seed; ValueError for one of another model."""
     if not config.checkpoint:
         return simclr.SimCLR(config.simclr) if config.architecture == "simclr" else mae.MAE(config.mae)
@@ -128,7 +122,7 @@ def model(config: TrainConfig) -> mae.MAE | simclr.SimCLR:
     return started
 
 
-def load(path: str, config: TrainConfig) -> mae.MAE | simclr.SimCLR:
+def load(path: str, config: TrainConfig) -> Trained:
     """The model of a checkpoint; FileNotFoundError where nothing is, ValueError where it is something else than `config` describes."""
     return simclr.load(path, config.simclr) if config.architecture == "simclr" else mae.load(path, config.mae)
 
@@ -138,7 +132,7 @@ def save(trained: nn.Module, uri: str) -> None:
     simclr.save(trained, uri) if isinstance(trained, simclr.SimCLR) else mae.save(trained, uri)  # type: ignore[arg-type]
 
 
-def fingerprint(trained: mae.MAE | simclr.SimCLR) -> str:
+def fingerprint(trained: Trained) -> str:
     """Twelve hex digits that change when any weight or setting does."""
     return simclr.fingerprint(trained) if isinstance(trained, simclr.SimCLR) else mae.fingerprint(trained)
 
@@ -162,6 +156,18 @@ def batch_of(run: Any, seen: Sequence[tuple[Picture, NDArray[np.float32]]]) -> t
 
 def device_of(run: nn.Module) -> str:
     return next(run.parameters()).device.type
+
+
+def pictured(model: mae.MAE, images: Tensor, noise: Tensor) -> Picture:
+    """Each image, what is left visible of it, and what the model makes of that, side by side: (B, side, 3 * side, 3)."""
+    token = model.config.token
+    _, prediction, mask = model(images, noise)
+    if model.config.norm_pix:  # back from what every token's own mean and deviation left
+        tokens = mae.patchify(images, token)
+        prediction = prediction * (tokens.var(-1, keepdim=True) + 1e-6).sqrt() + tokens.mean(-1, keepdim=True)
+    removed = mae.unpatchify(mask[..., None].expand_as(prediction), token) > 0
+    rebuilt = torch.where(removed, mae.unpatchify(prediction.float(), token), images)
+    return as_pixels(torch.cat([images, torch.where(removed, 0.0, images), rebuilt], dim=3))
 
 
 def as_pixels(images: Tensor) -> Picture:

@@ -144,6 +144,10 @@ class Pool:
             raise ValueError(f"{bad:,} of {len(values):,} patches have a {name} that is not a finite number")
         return np.asarray(values)
 
+    def codes(self, name: str) -> NDArray[np.int32]:
+        """A number per value of a column (N,): which one does not matter."""
+        return np.asarray(self.columns[name].combine_chunks().dictionary_encode().indices.to_numpy(), np.int32)
+
     def keys(self, seed: int = 0) -> NDArray[np.uint64]:
         """A lot per patch (N,): a function of its id and the seed."""
         return hashed(self.columns["patch_id"], seed) if seed else self.first_keys

@@ -51,7 +51,7 @@ def fit(read: Read, count: int, config: TrainConfig, *, resume: Path | None, rep
     if count < config.batch:
         raise ValueError(f"{count} training images do not fill a batch of {config.batch}: choose a larger budget, or lower pretrain.batch")
     footprint.check(config)
-    with footprint.room(config):
+    with footprint.explained(config):
         loop = Loop(read, count, config, report, look)
         if resume:
             loop.restore(resume)

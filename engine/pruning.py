@@ -64,6 +64,7 @@ class Drawing:
 
 
 def drawn(figures: Figures | None) -> list[Drawing]:
+    """A drawing for each figure, all its panels on one scale; none where there are no figures."""
     groups = groupby(figures.panels if figures else [], key=lambda panel: panel.figure)
     return [drawing(title, list(panels)) for title, panels in groups]
 

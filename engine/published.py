@@ -8,11 +8,13 @@ SOURCE = (
 
 
 class Reported(NamedTuple):
+    """What a paper reports of a method at a share of the data."""
+
     miou: float  # a fraction, like the next
     normdel: float
 
 
-# By method and share of the pre-training data. The means are METHODS.md's, section 1, over the table in the text of versions 1 and 2.
+# By method and share of the pre-training data. The means are ours, over the table in the text of versions 1 and 2.
 OPTIDEL = {
     ("full data", 1.0): Reported(0.6872, 0.5628),
     ("random", 0.05): Reported(0.6544, 0.6504),

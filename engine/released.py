@@ -74,6 +74,11 @@ class Release:
         return np.asarray(np.nanmean(self.dice, axis=-1))
 
 
+def completed(dice: np.ndarray) -> np.ndarray:
+    """Dice (..., K) where a seed that was not run counts as the mean of those that were."""
+    return np.where(np.isnan(dice), np.nanmean(dice, axis=-1, keepdims=True), dice)
+
+
 def numbered(setups: Sequence[Setup], fields: Sequence[str]) -> np.ndarray:
     """(S,) numbers from 0 up, the same for setups that are alike in all `fields`."""
     cells = [tuple(getattr(one, field) for field in fields) for one in setups]

@@ -1,8 +1,9 @@
 """One self-contained HTML page about a store: what came in, what was kept, what it looks like, what it was worth.
 
 A pure function over plain values: `render(findings)` reads no store, asks no clock and gives the same page for the same findings.
-The charts are computed as numbers in `charts.py` and `trails.py` and drawn by `report.html`; the page loads nothing and runs no script,
-and says so to the browser. Of the ledger's rows only the columns of `LEDGER` are shown, so no path or file name gets onto the page.
+What it shows comes as numbers from `charts` and, each for its own part, `outcomes`, `trails`, `boards`, `pruning` and `followed`, and is
+drawn by `report.html`; the page loads nothing and runs no script, and says so to the browser. Of the ledger's rows only the columns of
+`LEDGER` are shown, so no path or file name gets onto the page.
 """
 
 import base64
@@ -90,6 +91,7 @@ def render(findings: Findings) -> str:
             trails=[(trail, drawn(trail)) for trail in findings.trails],
             studies=[boards.exhibit(study) for study in findings.studies],
             pruned=pruning.drawn(findings.theory.figures),
+            drift=followed.drawn(findings.arrivals.days),
             gaps=gaps(findings.judged),
             videos=listed(findings.videos),
         )

@@ -153,7 +153,7 @@ def advantage(first: Sequence[Marks], second: Sequence[Marks], seed: int = 0) ->
     for number, (one, other) in enumerate(zip(first, second, strict=True)):
         times = redrawn(len(one.names), seed + number)
         drawn.append(mean_iou(summed(times, one.counts)) - mean_iou(summed(times, other.counts)))
-        seen.append(mean_iou(by_class(one.counts).sum(0)) - mean_iou(by_class(other.counts).sum(0)))
+        seen.append(pooled(one) - pooled(other))
     low, high = np.percentile(np.mean(drawn, axis=0), [2.5, 97.5])
     return float(np.mean(seen)), float(low), float(high)
 

@@ -37,8 +37,8 @@ def told(image: Mapping[str, Any]) -> dict[str, Any]:
 
 def origin(patch_id: str) -> dict[str, Any]:
     """The video and the time of a patch, as its id has them."""
-    video_id, _, rest = patch_id.partition("@")
-    return {"patch_id": patch_id, "video_id": video_id, "time_ms": int(rest.partition(":")[0].partition("#")[0])}
+    video_id, _, time_ms, _ = synthesis.moment(patch_id)
+    return {"patch_id": patch_id, "video_id": video_id, "time_ms": int(time_ms)}
 
 
 def key(position: int, count: int) -> str:

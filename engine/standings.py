@@ -83,6 +83,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Study:
+    """A matrix: its boards, and what proposing patches took."""
+
     name: str
     key: str  # changes with the matrix and its settings
     boards: tuple[Board, ...]
@@ -111,6 +113,7 @@ class Study:
 
 
 def study(name: str, boards: Iterable[Board], proposals: Mapping[str, float] | None = None) -> Study:
+    """The Study of some boards, its key a hash of the name and of what each board measures."""
     made = tuple(boards)
     key = hashlib.sha256("\n".join([name, *(f"{one.architecture} {one.dataset} {one.setting}" for one in made)]).encode()).hexdigest()[:12]
     return Study(name, f"{name}-{key}", made, proposals or {})
@@ -248,9 +251,9 @@ def related(board: Board, measure: str, gain: bool) -> Iterator[tuple[float, flo
             yield fmean(values), fmean(one.miou for one in some) - fmean(one.miou for one in against)
 
 
-def correlation(points: np.ndarray, seed: int = 0) -> Measured:
+def correlation(points: np.ndarray) -> Measured:
     """Spearman's rho of points (N, 2), and its 95 % interval by a bootstrap over points; draws that are all alike say nothing."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = (points[rng.integers(len(points), size=len(points))] for _ in range(DRAWS))
     values = [rho(some) for some in drawn if all(len(np.unique(axis)) > 1 for axis in some.T)]
     low, high = np.percentile(values, [2.5, 97.5])

@@ -4,11 +4,12 @@ S setups, L lengths. The rules are those that need no experience: a fixed length
 which see a curve of robustness, lower being better. Rules that learn are in foresight, what any rule could reach in frontier.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from engine.released import Release, numbered
+from engine.released import Release, completed, numbered
 
 DRAWS = 4000  # of the bootstrap
 
@@ -34,14 +35,37 @@ class Worth:
 
 
 def ratios(performance: np.ndarray) -> np.ndarray:
-    """TIS of every length: performance (..., L) over the best of its row, 0 to 1 (arXiv 2410.18677; the ratio is METHODS.md's reading)."""
-    return np.asarray(performance / performance.max(axis=-1, keepdims=True))
+    """TIS of every length: performance (..., L) over the best of its row, 0 to 1 (arXiv 2410.18677; that it is a ratio is our reading).
+
+    1 where all are 0. A random choice has .98, so `regrets` stand beside.
+    """
+    best = performance.max(axis=-1, keepdims=True)
+    return np.asarray(np.where(best > 0, performance / np.where(best > 0, best, 1), 1.0))
 
 
 def regrets(performance: np.ndarray) -> np.ndarray:
     """Min-max regret of every length (..., L): 0 for the best of its row, 1 for the worst, and 0 where all are alike."""
     best, worst = performance.max(axis=-1, keepdims=True), performance.min(axis=-1, keepdims=True)
     return np.asarray((best - performance) / np.where(best > worst, best - worst, 1))
+
+
+def tis(performance: Sequence[float], chosen: int) -> float:
+    """That of one choice among checkpoints, by its place; ValueError for a place that is none, or what is no performance."""
+    return float(ratios(performances(performance, chosen))[chosen])
+
+
+def regret(performance: Sequence[float], chosen: int) -> float:
+    """The same of `regrets`."""
+    return float(regrets(performances(performance, chosen))[chosen])
+
+
+def performances(performance: Sequence[float], chosen: int) -> np.ndarray:
+    measured = np.asarray(performance, np.float64)
+    if not isinstance(chosen, int | np.integer) or not 0 <= chosen < len(measured):
+        raise ValueError(f"chosen={chosen} is none of {len(measured)} checkpoints, expected an index from 0")
+    if not (np.isfinite(measured).all() and (measured >= 0).all()):
+        raise ValueError(f"performance={list(performance)} must be numbers from 0, such as Dice")
+    return measured
 
 
 def at(stops: np.ndarray, lengths: np.ndarray) -> Stop:
@@ -61,7 +85,7 @@ def by_chance(setups: int, lengths: np.ndarray) -> Stop:
 
 
 def offline(curve: np.ndarray, lengths: np.ndarray) -> Stop:
-    """The most robust of all lengths above 0 is kept, all are paid for; curve (S, L - 1). The authors' rule, METHODS.md section 4."""
+    """The most robust of all lengths above 0 is kept, all are paid for; curve (S, L - 1). The authors' rule (arXiv 2410.18677)."""
     return Stop(np.eye(len(lengths))[1 + curve.argmin(axis=1)], np.full(len(curve), lengths[-1]))
 
 
@@ -105,8 +129,7 @@ def drawn(release: Release, seed: int = 0) -> Draws:
     rng = np.random.default_rng(seed)
     blocks = numbered(release.setups, ("dataset", "encoder", "scheme"))
     kinds, seeds = blocks.max() + 1, release.dice.shape[-1]
-    whole = np.where(np.isnan(release.dice), release.performance[..., None], release.dice)
-    performance = np.moveaxis(whole @ rng.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS).T / seeds, -1, 0)
+    performance = np.moveaxis(completed(release.dice) @ rng.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS).T / seeds, -1, 0)
     weights = rng.multinomial(kinds, np.full(kinds, 1 / kinds), DRAWS)[:, blocks].astype(float)
     return Draws(ratios(performance), regrets(performance), weights / weights.sum(axis=1, keepdims=True))
 

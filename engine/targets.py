@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -82,7 +81,7 @@ def read(config: TransferConfig, side: int) -> Targets:
     ValueError, one sentence, for no folder, fewer than two pictures, a file that is no picture, a picture without its mask, and where a
     score that takes labels is to watch, masks without any foreground, or nothing else.
     """
-    root = Path(config.uri.removeprefix("file://")).expanduser()
+    root = datasets.local(config.uri)
     if not root.is_dir():
         raise FileNotFoundError(f"transfer.uri={config.uri}: there is no such folder, expected one with target images")
     paired = (root / "images").is_dir() and (root / "masks").is_dir()

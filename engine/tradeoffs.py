@@ -9,7 +9,7 @@ from html import escape
 from itertools import groupby, pairwise
 from typing import Literal, NamedTuple
 
-from engine.charts import Frame, Tick, axis, line, ticks
+from engine.charts import Frame, Tick, axis, better_up, line, ticks
 
 WIDTH, LEFT, TOP, WIDE, TALL = 1000, 64, 44, 560, 320  # px of the picture, of its margins, and of the plot of a panel
 BETWEEN = 60  # px from a panel to the next
@@ -61,9 +61,8 @@ def panel(curves: Sequence[Curve], title: str, of: Value, lower: bool) -> Panel:
     if empty := [one.name for one in curves if not one.points]:
         raise ValueError(f"the curve {empty[0]!r} has no points")
     every = [point for one in curves for point in [*one.points, *one.also]]
-    rows, right = ticks(min(map(of, every)), max(map(of, every))), max(one.epochs for one in every)
-    frame = Frame(0, right, rows[-1], rows[0]) if lower else Frame(0, right, rows[0], rows[-1])
-    y = [Tick(100 - tick.at if lower else tick.at, tick.label) for tick in axis(rows, rows[0], rows[-1])]
+    right = max(one.epochs for one in every)
+    frame, y = better_up([of(one) for one in every], right, lower)
     placed = [[(*pixels(frame, point.epochs, of(point)), point.told) for point in merged(one.points)] for one in curves]
     return Panel(
         title=title,

@@ -15,15 +15,12 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from engine.charts import Frame, Interval, Point, Tick, axis, intervals, line, ticks
+from engine.charts import Interval, Point, Tick, axis, better_up, intervals, line, ticks
+from engine.entries import NONE
+from engine.scores import Measured
 
-NONE, FULL, HINDSIGHT = (
-    "no pre-training",
-    "the full length",
-    "best in hindsight",
-)  # choices that are no rules, but what rules are held against
+FULL, HINDSIGHT = "the full length", "best in hindsight"  # with NONE the choices that are no rules, but what rules are held against
 TOGETHER = ("mean rank by", "vote of")  # how rules by several scores at once are called
-Measured = tuple[float, float, float]  # mean over seeds, 95 % interval low, high; of one seed its value thrice
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Choice:
     epochs: int | None  # of the checkpoint it chose; None: differs between seeds
     paid: float  # epochs that had to be trained for it, mean over seeds
     saved_hours: float | None  # GPU-hours less than the full length, its looks paid: negative where they cost more; None: not measured
-    tis: Measured  # of each seed, like the next
+    tis: Measured  # over seeds, like the next
     regret: Measured  # min-max
 
     def __post_init__(self) -> None:
@@ -46,6 +43,8 @@ class Choice:
 
 
 class Gap(NamedTuple):
+    """A score that a look did not give."""
+
     epoch: int
     score: str  # that could not be had
     why: str
@@ -133,6 +132,8 @@ class Lane:
 
 @dataclass(frozen=True)
 class Drawing:
+    """A trail as the page shows it."""
+
     said: list[str]
     x: list[Tick]
     performance: Panel
@@ -184,10 +185,7 @@ def ends(trail: Trail) -> dict[float, list[str]]:
 
 def panel(epochs: Sequence[int], values: Sequence[Sequence[float]], right: int, lower: bool = False) -> Panel:
     """The mean of the values at every epoch, with a gap where there are none; `lower` is better turns the axis upside down."""
-    every = [value for row in values for value in row]
-    rows = ticks(min(every), max(every))
-    frame = Frame(0, right, rows[-1], rows[0]) if lower else Frame(0, right, rows[0], rows[-1])
-    y = [Tick(100 - tick.at if lower else tick.at, tick.label) for tick in axis(rows, rows[0], rows[-1])]
+    frame, y = better_up([value for row in values for value in row], right, lower)
     points: list[Point] = [(epoch, fmean(row) if row else math.nan) for epoch, row in zip(epochs, values, strict=True)]
     spread = [(epoch, row) for epoch, row in zip(epochs, values, strict=True) if len(row) > 1]
     corners = [frame.place((epoch, max(row))) for epoch, row in spread] + [frame.place((epoch, min(row))) for epoch, row in spread[::-1]]

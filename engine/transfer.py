@@ -1,7 +1,7 @@
-"""How well an encoder may transfer to target images: robustness, its baselines by name, and how a choice by them is judged."""
+"""How well an encoder may transfer to target images: robustness, and its baselines by name."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -48,29 +48,9 @@ def prepared(features: NDArray[Any], distance: Distance) -> Rows:
     return np.asarray(unit(centred, np.linalg.norm(rows, axis=1)) / np.sqrt(2))
 
 
-def tis(performance: Sequence[float], chosen: int) -> float:
-    """Performance of the chosen checkpoint / of the best, 0 to 1 (arXiv 2410.18677; the ratio form is inferred); 1 where all are 0."""
-    measured = performances(performance, chosen)
-    return float(measured[chosen] / measured.max()) if measured.max() else 1.0
-
-
-def regret(performance: Sequence[float], chosen: int) -> float:
-    """(best - chosen) / (best - worst), 0 to 1; 0 where all are equal. Ours beside TIS, which a random choice brings to 0.98."""
-    measured = performances(performance, chosen)
-    span = measured.max() - measured.min()
-    return float((measured.max() - measured[chosen]) / span) if span else 0.0
-
-
-def performances(performance: Sequence[float], chosen: int) -> Rows:
-    measured = np.asarray(performance, np.float64)
-    if not isinstance(chosen, int | np.integer) or not 0 <= chosen < len(measured):
-        raise ValueError(f"chosen={chosen} is none of {len(measured)} checkpoints, expected an index from 0")
-    if not (np.isfinite(measured).all() and (measured >= 0).all()):
-        raise ValueError(f"performance={list(performance)} must be numbers from 0, such as Dice")
-    return measured
-
-
 class Score(NamedTuple):
+    """How one score is called, computed and read."""
+
     title: str  # as the field writes it
     function: Callable[..., float]
     lower: bool  # is better

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from engine import judge
 from engine.config import Config
 from engine.pool import Clustering, Pool, Rows
-from engine.selection.likeness import extended
+from engine.selection.clustering import extended
 from engine.selection.twins import twins
 from engine.store import PatchStore, alike, rescoring
 from engine.store.tables import CLUSTERS

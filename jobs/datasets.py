@@ -1,7 +1,6 @@
 """Which data sets there are to evaluate on and to pre-train on, and what of one lies in a folder."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -66,7 +65,7 @@ def checked(config: EvaluateConfig) -> list[dict[str, Any]]:
 
 def ingestible(uri: str) -> list[dict[str, Any]]:
     """What of the known sources lies at videos.uri; ValueError where none does."""
-    root = Path(uri.removeprefix("file://")).expanduser()
+    root = datasets.local(uri)
     if not root.is_dir():
         raise FileNotFoundError(f"videos.uri={uri!r} is no local folder: the job datasets counts files, ingest takes addresses too")
     found = sources.recognised(root)

@@ -11,6 +11,7 @@ import torch
 from engine import cards, datasets, evaluate, objectives, segmenters, theory, tracking
 from engine.config import Config
 from engine.datasets import Split
+from engine.entries import NONE
 from engine.evaluate import Result
 from engine.leaks import Leaks
 from engine.models import MAEConfig, check_dpt
@@ -21,7 +22,6 @@ from jobs import named, pretrain, twins
 
 MEASURES = ("miou", "iou", "dice", "precision", "recall", "hd95", "missing", "seconds")
 NETWORKS = {"dpt": "DPT", "unet": "U-Net", "attention_unet": "attention U-Net"}
-UNTRAINED = "no pre-training"
 log = logging.getLogger("jobs.evaluate")
 
 
@@ -44,7 +44,7 @@ def run(config: Config) -> None:
     measured from random weights, as the baseline it is.
     """
     alone = config.evaluate.architecture != "dpt" and config.pretrain.architecture == "mae"
-    contenders = [Contender(UNTRAINED, "", 0.0, "random", None)] if alone else [pretrained(config), untrained(config)]
+    contenders = [Contender(NONE, "", 0.0, "random", None)] if alone else [pretrained(config), untrained(config)]
     data = datasets.fingerprint(config.evaluate.uri, config.evaluate.dataset)
     splits = {seed: datasets.chosen(config.evaluate, seed) for seed in config.evaluate.seeds}
     for split in splits.values():
@@ -101,7 +101,7 @@ def untrained(config: Config) -> Contender:
     """The same encoder as it is before its first step, from the same seed; random, whatever the training began with."""
     torch.manual_seed(config.pretrain.seed)
     model = objectives.model(config.pretrain.model_copy(update={"checkpoint": ""}))
-    return Contender(UNTRAINED, "", 0.0, objectives.fingerprint(model), cards.encoder(model))
+    return Contender(NONE, "", 0.0, objectives.fingerprint(model), cards.encoder(model))
 
 
 def measure(config: Config, seed: int, images: tuple[str, Split], contender: Contender, job: str = "evaluate") -> dict[str, float]:

@@ -14,7 +14,7 @@ from engine.difficulty import ScoreContrast, ScoreDifficulty
 from engine.judge import Case, Judgement, UnknownError
 from engine.pool import Held, Pool
 from engine.selection import Selection
-from engine.selection.likeness import clustered
+from engine.selection.clustering import clustered
 from engine.store import PatchStore
 from jobs import places, probe
 from jobs.results import PREFIX

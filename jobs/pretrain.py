@@ -105,7 +105,7 @@ def budget(made: dict[str, Any]) -> str:
     return f"{value:g} {unit}" if value > 1 or unit == "gpu_hours" else f"{value:g} of all {unit}"
 
 
-def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.Run) -> training.Trained:
+def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.Run) -> objectives.Trained:
     """The model that the images make of the recipe; looked at while it is trained where transfer.uri names target images."""
     recipe, watch, validate = config.pretrain, None, None
     loop = partial(pretrain.fit, reader, len(reader), recipe)
@@ -120,7 +120,7 @@ def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.
     return trained
 
 
-def chosen_of(config: Config, name: str, trained: training.Trained) -> tuple[training.Trained, Export]:
+def chosen_of(config: Config, name: str, trained: objectives.Trained) -> tuple[objectives.Trained, Export]:
     """The model that others get, and which it is: by its score the best that was trained, without one the last."""
     if not config.transfer.uri:
         return trained, Export(config.pretrain.epochs, "the last; nobody looked at those before")

@@ -123,7 +123,7 @@ def keep(recipe: TrainConfig, read: training.ArrowReader, count: int, uri: str, 
     place(objectives.load(path, recipe), recipe, read, count, uri)
 
 
-def place(model: training.Trained, recipe: TrainConfig, read: training.ArrowReader, count: int, uri: str) -> None:
+def place(model: objectives.Trained, recipe: TrainConfig, read: training.ArrowReader, count: int, uri: str) -> None:
     """Put a scorer where it is looked for, SimCLR with a bank of the pictures that it was trained on."""
     if isinstance(model, simclr.SimCLR):
         simclr.remember(model, read(range(count)), recipe.seed, recipe.batch)

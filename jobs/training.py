@@ -14,10 +14,11 @@ import fsspec
 import pyarrow as pa
 from torch import nn
 
-from engine import devices, files, flow, mae, objectives, pretrain, simclr, tracking
+from engine import devices, files, flow, objectives, pretrain, tracking
 from engine.checkpoints import FILES, STATE, WEIGHTS
 from engine.config import Config
 from engine.models import TrainConfig
+from engine.objectives import Trained
 from engine.store import PatchStore
 from engine.weights import DamagedError
 from jobs.looks import Watched
@@ -26,7 +27,6 @@ log = logging.getLogger("jobs.training")
 STEP_LOSS = "train/step_loss"  # of each step of the optimiser, by how many are then done; all else under train/ is by epochs
 HELD = 2  # checkpoints of a training in this process, as on Ray: the last one may be damaged
 PICTURES = "pictures"  # the folder of a run's artifacts that shows training images
-Trained = mae.MAE | simclr.SimCLR
 
 
 class ArrowReader:

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any, get_args
 
-from engine import cards, datasets, leaks, objectives, targets, tracking, transfer
+from engine import cards, datasets, leaks, objectives, stopping, targets, tracking, transfer
 from engine.config import Config
+from engine.entries import NONE
 from engine.monitor import TITLES, Monitor, choose, mean_ranks, title, within
 from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
-from engine.trails import FULL, HINDSIGHT, NONE, Choice, Gap, Trail
+from engine.trails import FULL, HINDSIGHT, Choice, Gap, Trail
 from jobs import evaluate, looks, named, pretrain
 from jobs.evaluate import Contender
 from jobs.kept import Kept
@@ -200,7 +201,7 @@ def choice(rule: str, at: tuple[int, int], epochs: list[int], performance: Perfo
     """What a rule came to that chose the model of the first of these epochs and paid the second, and saved so many hours."""
     place = epochs.index(at[0])
     by_seed = list(zip(*performance, strict=True))
-    judged = [over_seeds([judge(one, place) for one in by_seed]) for judge in (transfer.tis, transfer.regret)]
+    judged = [over_seeds([judge(one, place) for one in by_seed]) for judge in (stopping.tis, stopping.regret)]
     return Choice(rule, at[0], at[1], hours, *judged)
 
 

@@ -136,7 +136,7 @@ def test_video_like_the_pool_is_no_alarm_and_blurred_video_is_one_with_a_reason_
     assert "MARKER" not in str(run["metrics"]) + str(run["tags"])
     page = Page(render(Findings("t", "now", arrivals=Followed(days=table.found(store).to_pylist()))))
     assert blurred["reason"] in page.words()
-    assert drawn(Followed(days=table.found(store).to_pylist())).alarms[0].startswith(many)
+    assert drawn(table.found(store).to_pylist()).alarms[0].startswith(many)
     sql = store.query("SELECT DISTINCT day, source FROM drift WHERE alarm").to_pylist()
     assert sql == [{"day": DAYS[3], "source": source}]
 

@@ -101,7 +101,7 @@ def test_every_training_by_name_can_be_taken_whole_with_knobs_that_come_last(rec
 
 
 def test_the_trainings_are_those_of_their_papers():
-    """METHODS.md sections 2 and 3; facebookresearch/mae PRETRAIN.md; SimCLR, arXiv 2002.05709, section 2."""
+    """OptiDEL, arXiv 2408.07107; facebookresearch/mae PRETRAIN.md; SimCLR, arXiv 2002.05709, section 2."""
     optidel, mae, simclr = (TRAININGS[name]() for name in ("optidel", "mae", "simclr"))
     assert (optidel.mae.size, optidel.mae.side, optidel.mae.mask_ratio, optidel.batch, optidel.epochs) == ("base", 224, 0.75, 16, 100)
     for one in (optidel, mae):
@@ -134,7 +134,7 @@ def test_an_evaluation_by_name_is_taken_whole_but_for_what_is_measured_on(recipe
 
 
 def test_the_evaluations_are_those_of_their_papers():
-    """METHODS.md sections 3 and 4; configurations of aielte-research/MedSegPretrainImageNet."""
+    """mmsegmentation's dpt_vit-b16; configurations of aielte-research/MedSegPretrainImageNet."""
     optidel, robustness = (EVALUATIONS[name]() for name in ("optidel", "robustness"))
     assert (optidel.architecture, optidel.iterations, optidel.batch, optidel.optimiser) == ("dpt", 20000, 16, "adamw")
     assert (optidel.lr, optidel.weight_decay, optidel.warmup, optidel.power, optidel.loss) == (6e-5, 0.01, 1500, 1.0, "cross_entropy")

@@ -71,7 +71,7 @@ def test_a_unet_trains_on_a_cnn(shapes: Split) -> None:
 
 def test_a_result_tells_what_it_was_measured_on(shapes: Split) -> None:
     told: list[tuple[int, dict[str, float]]] = []
-    result = evaluate.evaluate(None, "tiny", shapes, QUICK, seed=5, report=lambda step, metrics: told.append((step, metrics)))
+    result = evaluate.evaluate(None, MAE, shapes, QUICK, seed=5, report=lambda step, metrics: told.append((step, metrics)))
     assert [step for step, _ in told] == [step for step, _ in result.curve] == list(range(1, 31))
     assert [metrics["loss"] for _, metrics in told] == [loss for _, loss in result.curve]
     assert result.marks.names == tuple(pair.name for pair in shapes.test)
@@ -96,7 +96,7 @@ def test_examples_of_several_classes_show_all_of_them_and_what_is_ignored(tmp_pa
     path = str(miniatures.coco(tmp_path))
     every = tuple(datasets.listed(path, "coco"))
     split = Split(every, every, datasets.classes(path, "coco"))
-    result = evaluate.evaluate(None, "tiny", split, QUICK.model_copy(update={"side": 32, "iterations": 1, "warmup": 0}), seed=0)
+    result = evaluate.evaluate(None, MAE, split, QUICK.model_copy(update={"side": 32, "iterations": 1, "warmup": 0}), seed=0)
     shown = {example.name: example.truth for example in result.examples}
     assert len(shown) == 6
     for pair in every:
@@ -142,10 +142,6 @@ def test_an_encoder_that_is_not_frozen_learns(shapes: Split) -> None:
 
 def states(*modules: torch.nn.Module) -> list[list[torch.Tensor]]:
     return [list(module.state_dict().values()) for module in modules]
-
-
-def test_a_bare_size_means_the_tokens_of_the_paper() -> None:
-    assert [evaluate.as_vit(size).token for size in ("tiny", "base", "large", "huge")] == [16, 16, 16, 14]  # type: ignore[arg-type]
 
 
 # The measure

@@ -13,9 +13,10 @@ import torch
 from scipy import stats
 
 from engine import datasets, flow, objectives, pictures, pretrain, scores, tracking, transfer
+from engine.entries import NONE
 from engine.knobs import amend
 from engine.monitor import TITLES, Looker, Monitor, mean_ranks
-from engine.trails import FULL, NONE, Gap
+from engine.trails import FULL, Gap
 from engine.transfer import Readings
 from jobs import looks, training
 from jobs import transfer as job

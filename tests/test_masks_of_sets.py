@@ -13,6 +13,7 @@ from engine import datasets, evaluate
 from engine.datasets import Pair, Split, masks, pixels, truth
 from engine.datasets.pixels import holed, require_whole, size_of
 from engine.models import EvaluateConfig
+from engine.segmenters import ViT
 from tests import miniatures
 
 LOSSLESS = (".png", ".tif", ".bmp", ".webp")
@@ -134,7 +135,7 @@ def test_a_bad_test_mask_is_found_before_anything_is_trained(tmp_path: Path) -> 
     told: list[int] = []
     config = EvaluateConfig(side=32, iterations=1, warmup=0, batch=2)
     with pytest.raises(ValueError, match=r"2 of 5 pairs cannot be used, 3 can; the first: .*\.png holds \d+ grey levels"):
-        evaluate.evaluate(None, "tiny", split, config, 0, report=lambda step, _: told.append(step))
+        evaluate.evaluate(None, ViT("tiny", 16), split, config, 0, report=lambda step, _: told.append(step))
     assert not told
     for pair in split.test:  # the same files, mended: what was seen of them before does not hold
         cv2.imwrite(str(pair.mask), miniatures.disc())

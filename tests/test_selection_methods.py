@@ -12,9 +12,9 @@ from engine.config import D4Config, DensityConfig, SelectionConfig
 from engine.pool import Held, Pool
 from engine.selection import choose
 from engine.selection.budgets import Budget, most
+from engine.selection.clustering import clustered
 from engine.selection.density import allotted, complexity, projected
 from engine.selection.hierarchical import evenly, shared_out, tree
-from engine.selection.likeness import clustered
 from tests.test_selection import pool, table
 
 CONFIG = SelectionConfig(budget=1.0, unit="patches")

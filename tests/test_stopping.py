@@ -3,7 +3,9 @@
 import csv
 import itertools
 import json
+import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -173,6 +175,35 @@ def test_tis_and_regret_by_hand():
     performance = np.array([[0.4, 0.8, 0.6], [0.5, 0.5, 0.5]])
     assert stopping.ratios(performance) == pytest.approx(np.array([[0.5, 1, 0.75], [1, 1, 1]]))
     assert stopping.regrets(performance) == pytest.approx(np.array([[1, 0, 0.5], [0, 0, 0]]))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.data())
+def test_tis_and_regret_are_shares_and_the_best_choice_costs_nothing(performance: list[float], data: st.DataObject) -> None:
+    chosen = data.draw(st.integers(0, len(performance) - 1))
+    best = int(np.argmax(performance))
+    assert 0 <= stopping.tis(performance, chosen) <= stopping.tis(performance, best) == 1
+    assert 1 >= stopping.regret(performance, chosen) >= stopping.regret(performance, best) == 0
+
+
+def test_tis_and_regret_of_a_known_case() -> None:
+    assert stopping.tis([0.6, 0.8, 0.7], 2) == pytest.approx(0.875)
+    assert stopping.regret([0.6, 0.8, 0.7], 2) == pytest.approx(0.5)
+    assert stopping.regret([0.6, 0.8, 0.7], 0) == 1
+    assert stopping.regret([0.5, 0.5], 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda: stopping.tis([0.5], 1), r"chosen=1 is none of 1 checkpoints"),
+        (lambda: stopping.tis([0.5, 0.6], 1.0), r"chosen=1\.0 is none of 2 checkpoints, expected an index from 0"),  # type: ignore[arg-type]
+        (lambda: stopping.regret([0.5, math.nan], 0), r"must be numbers from 0, such as Dice"),
+    ],
+)
+def test_a_choice_that_cannot_be_judged_is_told_in_a_sentence(wrong: Callable[[], float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        wrong()
 
 
 def test_the_rules_of_the_authors_by_hand(release):

@@ -10,7 +10,7 @@ FRACTION = st.floats(0, 1)
 SHARE = st.floats(0.01, 1)
 ALPHA = st.floats(0.1, 5)
 
-# METHODS.md section 1, OptiDEL table 1: retained share, mean mIoU and mean NormDEL of eight data sets in percent.
+# OptiDEL (arXiv 2408.07107), table 1: retained share, mean mIoU and mean NormDEL of eight data sets in percent.
 TABLE = [
     (1.00, 68.72, 56.28),
     *[(0.05, 65.44, 65.04), (0.05, 68.19, 65.63), (0.05, 71.59, 66.35)],

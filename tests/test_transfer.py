@@ -106,22 +106,6 @@ def test_cosine_knows_no_scale_and_all_others_no_order(rows: np.ndarray, scale: 
     assert shuffled == pytest.approx(transfer.robustness(rows, keys, negatives="others"))
 
 
-@quick
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.data())
-def test_tis_and_regret_are_shares_and_the_best_choice_costs_nothing(performance: list[float], data: st.DataObject) -> None:
-    chosen = data.draw(st.integers(0, len(performance) - 1))
-    best = int(np.argmax(performance))
-    assert 0 <= transfer.tis(performance, chosen) <= transfer.tis(performance, best) == 1
-    assert 1 >= transfer.regret(performance, chosen) >= transfer.regret(performance, best) == 0
-
-
-def test_tis_and_regret_of_a_known_case() -> None:
-    assert transfer.tis([0.6, 0.8, 0.7], 2) == pytest.approx(0.875)
-    assert transfer.regret([0.6, 0.8, 0.7], 2) == pytest.approx(0.5)
-    assert transfer.regret([0.6, 0.8, 0.7], 0) == 1
-    assert transfer.regret([0.5, 0.5], 1) == 0
-
-
 def test_alignment_and_uniformity_of_known_points() -> None:
     axes = np.array([[1.0, 0], [0, 2], [-3, 0]])  # on the circle at 0, 90 and 180 degrees: squared distances 2, 4, 2
     assert geometry.uniformity(axes) == pytest.approx(math.log((2 * math.exp(-4) + math.exp(-8)) / 3))
@@ -289,9 +273,6 @@ def test_every_score_that_an_encoder_and_masks_suffice_for_can_be_configured() -
         (lambda: transfer.robustness(np.eye(3), np.eye(3), negatives="other"), r"negatives='other' is unknown, expected one of published"),
         (lambda: transfer.robustness(np.eye(3), np.eye(3), margin=math.nan), r"margin=nan is no distance, expected a number from 0"),
         (lambda: transfer.robustness(np.eye(3), np.eye(3), margin=-0.5), r"margin=-0\.5 is no distance"),
-        (lambda: transfer.tis([0.5], 1), r"chosen=1 is none of 1 checkpoints"),
-        (lambda: transfer.tis([0.5, 0.6], 1.0), r"chosen=1\.0 is none of 2 checkpoints, expected an index from 0"),  # type: ignore[arg-type]
-        (lambda: transfer.regret([0.5, math.nan], 0), r"must be numbers from 0, such as Dice"),
         (lambda: probes.logme(np.eye(3), np.zeros(3)), r"name 1 classes of 3 samples, expected two at least"),
         (lambda: probes.knn(np.eye(3), np.arange(3), np.zeros(3)), r"3 samples come from one image"),
         (lambda: probes.leep(np.eye(3) * 2, np.arange(3)), r"sum to 1 for every sample"),

@@ -8,11 +8,12 @@ from functools import cached_property
 import torch
 
 from engine import difficulty, mae, pictures, weights
+from engine.browser import sheets
 from engine.config import DifficultyConfig
 from engine.files import unreadable
 from engine.inference import inference
 from engine.models import MAEConfig
-from engine.objectives import as_pixels
+from engine.objectives import pictured
 from engine.store import PatchStore
 from engine.store.leftovers import listed
 
@@ -50,9 +51,7 @@ class Scorers:
 
         LookupError, in one sentence, where the patch or its scorer is not there.
         """
-        row = self.store.named([patch_id], ["scorer", "pixels"]).get(patch_id)
-        if row is None:
-            raise LookupError(f"the store has no patch {patch_id[:120]!r}")
+        row = sheets.one(self.store, patch_id, ["scorer", "pixels"])
         model = self.models.get(row["scorer"])
         if model is None:
             raise LookupError(f"the scorer {row['scorer']} of this patch lies not in the store, or is no masked autoencoder")
@@ -60,11 +59,4 @@ class Scorers:
         images = mae.normalise(pictures.square(pictures.decode(row["pixels"]), config.side)[None])
         noise = torch.from_numpy(difficulty.masks_of(patch_id, self.config.seed, 1, config.tokens))
         with inference("float32"):
-            _, prediction, mask = model(images, noise)
-        tokens = mae.patchify(images, config.token)
-        if config.norm_pix:  # back from what every token's own mean and deviation left
-            prediction = prediction * (tokens.var(-1, keepdim=True) + 1e-6).sqrt() + tokens.mean(-1, keepdim=True)
-        removed = mae.unpatchify(mask[..., None].expand_as(prediction), config.token) > 0
-        rebuilt = torch.where(removed, mae.unpatchify(prediction, config.token), images)
-        row_of_three = torch.cat([images, torch.where(removed, 0.0, images), rebuilt], dim=3)
-        return pictures.encode(as_pixels(row_of_three)[0], QUALITY)
+            return pictures.encode(pictured(model, images, noise)[0], QUALITY)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from engine import outlines
+from engine.browser import sheets
 from engine.store import PatchStore
 
 SIDE = 512  # px of the longest side that is sent
@@ -13,9 +14,7 @@ NO_MASK = "no mask was drawn: its proposer cuts no regions, or it was taken in b
 
 def overlay(store: PatchStore, patch_id: str) -> bytes:
     """The PNG to lay over a patch, of its box's shape; LookupError for an id that is not there, and for a patch without a mask."""
-    found = store.named([patch_id], ["box", "mask"]).get(patch_id)
-    if found is None:
-        raise LookupError(f"the store has no patch {patch_id[:120]!r}")
+    found = sheets.one(store, patch_id, ["box", "mask"])
     if found["mask"] is None:
         raise LookupError(NO_MASK)
     return drawn(outlines.unpacked(found["mask"], found["box"]))

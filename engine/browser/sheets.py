@@ -78,6 +78,14 @@ class Sheet:
         return [found[place] for place in np.argsort(order).tolist()]
 
 
+def one(store: PatchStore, patch_id: str, columns: Sequence[str]) -> dict[str, Any]:
+    """Columns of a patch as it is now; LookupError, without the address of the store, for an id that is not there."""
+    found = store.named([patch_id], columns)
+    if patch_id not in found:
+        raise LookupError(f"the store has no patch {patch_id[:120]!r}")
+    return found[patch_id]
+
+
 def numbers(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return np.asarray(pc.fill_null(pc.cast(column, pa.float32()), np.nan).to_numpy(), np.float32)
 

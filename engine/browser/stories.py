@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from engine.browser import sheets
 from engine.browser.asking import NUMBERS
 from engine.browser.looks import Looks
 from engine.browser.overlay import share
@@ -63,10 +64,7 @@ def patch(store: PatchStore, patch_id: str, jobs: Runs) -> Row:
 
     LookupError for an id that is not.
     """
-    found = store.named([patch_id], [*SHOWN, "mask"])
-    if patch_id not in found:
-        raise LookupError(f"the store has no patch {patch_id[:120]!r}")
-    row = found[patch_id]
+    row = sheets.one(store, patch_id, [*SHOWN, "mask"])
     runs = row.pop("mask")
     mine = f"video_id = {quoted([row['video_id']])}"
     frame = store.open("frames").to_table(filter=f"{mine} AND frame_id = {quoted([row['frame_id']])}").to_pylist()[0]

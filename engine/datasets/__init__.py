@@ -20,8 +20,8 @@ from engine.models import EvaluateConfig
 
 __all__ = [
     "ENDINGS", "IGNORE", "SETS", "Pair", "Split", "check", "check_place", "check_sizes", "chosen", "classes", "digest", "every",
-    "fingerprint", "folder", "image_of", "is_picture", "listed", "load", "matched", "misfit", "pairs", "picture", "require_classes",
-    "scaled", "surveyed", "truth",
+    "fingerprint", "folder", "image_of", "is_picture", "listed", "load", "local", "matched", "misfit", "pairs", "picture",
+    "require_classes", "scaled", "surveyed", "truth",
 ]  # fmt: skip
 
 

@@ -26,6 +26,7 @@ def folder(uri: str, *parts: str) -> Path:
 
 
 def local(uri: str) -> Path:
+    """The local path of an address, without file:// and with ~ as the home; it need not be there."""
     return Path(uri.removeprefix("file://")).expanduser()
 
 

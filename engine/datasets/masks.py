@@ -28,6 +28,8 @@ BRIGHT = "255"
 
 
 class Mask(NamedTuple):
+    """What a mask of one class says, and by which level."""
+
     drawn: np.ndarray  # (height, width) uint8, 1 in the foreground
     level: str = ""  # of the foreground: BRIGHT for the brighter half of levels, else the level or colour itself; "": there is none
     dim: int = 0  # the brightest level of a smeared mask that has no foreground

@@ -34,6 +34,8 @@ class Pair(NamedTuple):
 
 
 class Split(NamedTuple):
+    """Who is trained on and who is tested on, of one data set."""
+
     train: tuple[Pair, ...]
     test: tuple[Pair, ...]
     classes: tuple[str, ...] = ("foreground",)  # the foreground's; a class's number is its place + 1, and 0 is the background

@@ -18,6 +18,7 @@ TIFFS = (b"II*\x00", b"MM\x00*")  # how a TIFF begins: with the order of its byt
 
 
 def is_picture(path: Path) -> bool:
+    """By its ending, and not hidden; looks into no file."""
     return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
 
 
@@ -121,6 +122,7 @@ def picture(path: Path) -> np.ndarray:
 
 
 def decoded(path: Path, colours: int) -> np.ndarray:
+    """What OpenCV makes of a file by its flag `colours`; ValueError as of `picture`."""
     # Turning by EXIF is off: masks carry no such tag, so a turned image would no longer lie under its mask.
     require_whole(path)
     found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), colours | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -130,5 +132,6 @@ def decoded(path: Path, colours: int) -> np.ndarray:
 
 
 def scaled(image: np.ndarray, side: int) -> np.ndarray:
+    """(side, side, ...) uint8 of an image (height, width, ...) that is stretched to the square."""
     shrinks = image.shape[0] >= side and image.shape[1] >= side
     return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.datasets import layouts
+from engine.datasets.folders import local
 from engine.datasets.pair import Pair
 
 
 class DataSet(NamedTuple):
+    """A known set: how its pairs are listed, what was published of it, where it is to be had."""
+
     title: str
     pairs: Callable[[Path], list[Pair]]
     published: Mapping[str, int]
@@ -163,7 +166,7 @@ def check(name: str, pairs: list[Pair], uri: str, part: bool = False) -> None:
 def advice(name: str, pairs: Sequence[Pair], uri: str) -> str:
     """What to do where counts differ: name the set that the folder looks like; else look at the download, or take what is there."""
     count, told = len(pairs), SETS[name]
-    root = Path(uri.removeprefix("file://")).expanduser()
+    root = local(uri)
     if others := [other for other in others_near(name, count) if laid(other, root)]:
         sets = " or ".join(f"{SETS[other].title} has ({SETS[other].published['pairs']:,})" for other in others)
         return f"; about as many pairs as {sets}: evaluate.dataset={' or '.join(others)}"

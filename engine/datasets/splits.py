@@ -14,6 +14,7 @@ Groups = Sequence[str]
 
 
 def digest(seed: int, content: bytes) -> str:
+    """The lot of some bytes, 64 hex digits of the seed and of them: who is drawn is decided by the order of these."""
     return hashlib.sha256(f"{seed}:".encode() + content).hexdigest()
 
 

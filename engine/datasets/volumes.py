@@ -64,4 +64,5 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def slices(path: Path) -> int:
+    """How many slices a volume has, by the header."""
     return int(opened(path).shape[2])

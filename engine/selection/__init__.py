@@ -1,6 +1,9 @@
 """Which patches are worth training on: a ranked list of ids that fills a budget, never a copy of pixels.
 
 A method orders the patches of a pool; the budget then cuts the order to whole training images. What a method looks at stands in METHODS.
+Inside: budgets (how much, and where an order is cut), spread (work inside clusters, here or on other processes), clustering (what a choice
+goes by), then the methods: ranking (by what scorers say, or by lot), likeness (SemDeDup, MedDEL), prototypes (SSL prototypes, D4), density,
+hierarchical, coverage (k-centre) and endocurate (ours); and twins, which of what is new looks like what is there.
 """
 
 import hashlib
@@ -132,6 +135,7 @@ def of_kind(pool: Pool, kind: str) -> Pool:
 
 
 def total_bytes(pool: Pool) -> int:
+    """What all patches of a pool take as they are stored."""
     return int(pc.sum(pool.columns["bytes"].cast(pa.int64())).as_py() or 0)
 
 

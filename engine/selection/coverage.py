@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Block, Pool, Rows, Vectors
+from engine.pool import Block, Pool, Rows, Vectors, rising
 from engine.selection.budgets import Budget, Order
 from engine.selection.spread import Run
 
@@ -49,7 +49,7 @@ def farthest(nearest: Floats, keys: NDArray[np.uint64]) -> Rows:
     """The AHEAD + 1 rows that are not chosen and farthest, in their order, equal ones by key."""
     bound = np.partition(nearest, AHEAD)[AHEAD] if len(nearest) > AHEAD else CHOSEN
     rows = np.flatnonzero((nearest <= bound) & (nearest < CHOSEN))
-    return rows[np.lexsort((keys[rows], nearest[rows]))][: AHEAD + 1]
+    return rows[rising(nearest[rows], keys[rows])][: AHEAD + 1]
 
 
 def farther(vectors: Vectors, rows: Rows, nearest: Floats, keys: NDArray[np.uint64], last: np.int64 | None) -> Rows:

@@ -7,7 +7,8 @@ from engine import clusters
 from engine.config import SelectionConfig
 from engine.pool import Clustering, Pool, Rows
 from engine.selection.budgets import Budget, Order, most
-from engine.selection.likeness import clustered, deduplicated, outside_in
+from engine.selection.clustering import clustered, outside_in
+from engine.selection.likeness import deduplicated
 from engine.selection.spread import Run
 
 DEDUP = 0.63  # share that SemDeDup leaves first: 280 of LAION's 440 million in the paper

@@ -32,7 +32,7 @@ from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
 from engine.pool import Clustering, Pool, Rows, rising
 from engine.selection.budgets import Budget, Order
-from engine.selection.likeness import clustered, compared
+from engine.selection.clustering import clustered, compared
 from engine.selection.spread import Run
 from engine.theory import recommendation
 from engine.theory.recommendation import Advice
@@ -129,7 +129,7 @@ def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collec
     plain = np.flatnonzero(~artefact & ~alike)
     late, last = np.flatnonzero(alike), np.flatnonzero(artefact)
     late, last = late[rising(traits.likeness[late], keys[late])], last[rising(traits.artefact[last], keys[last])]
-    videos = np.zeros(len(pool), np.int32) if "diversity" in omitted else codes(pool, "video_id")
+    videos = np.zeros(len(pool), np.int32) if "diversity" in omitted else pool.codes("video_id")
     first = turns(traits.worth[plain], traits.labels[plain], videos[plain], keys[plain], knobs)
     return np.concatenate([plain[first], late, last])
 
@@ -152,11 +152,6 @@ def turns(worth: Floats, labels: NDArray[np.int32], videos: NDArray[np.int32], k
     rounds = clusters.places(paired(labels, videos), near)
     turn = clusters.places(labels, np.lexsort([keys, late, rounds]))
     return rising((turn + 0.5) / sizes**knobs.balance, keys)
-
-
-def codes(pool: Pool, name: str) -> NDArray[np.int32]:
-    """A number per value of a column (N,): which one does not matter."""
-    return np.asarray(pool.columns[name].combine_chunks().dictionary_encode().indices.to_numpy(), np.int32)
 
 
 def paired(labels: NDArray[np.int32], videos: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Block, Held, Part, Pool, Rows, Vectors, mixed
+from engine.pool import Block, Held, Part, Pool, Rows, Vectors, mixed, rising
 from engine.selection.budgets import Budget, Order, most
-from engine.selection.likeness import cluster_count
+from engine.selection.clustering import cluster_count
 from engine.selection.spread import Run
 
 ROUNDS = 10  # of resampling, as in the original
@@ -51,7 +51,7 @@ def resampled(vectors: Vectors, count: int, keys: Keys, config: SelectionConfig)
     labels, nearness = clusters.assigned(vectors, centroids)
     each = max(1, round(config.hierarchical.sample * len(vectors) / count))
     for _ in range(ROUNDS):
-        inside_out = np.lexsort((keys, -nearness))
+        inside_out = rising(-nearness, keys)
         nearest = np.flatnonzero(clusters.places(labels, inside_out) < each)
         centroids = clusters.fit(Part(vectors, nearest), count, keys[nearest], config.iterations)
         labels, nearness = clusters.assigned(vectors, centroids)
@@ -66,8 +66,7 @@ def shared_out(levels: list[NDArray[np.int32]], patches: int, count: int, seed: 
     quotas = evenly(sizes[-1], count, seed)
     for level in range(len(levels) - 1, 0, -1):
         labels, below = levels[level], np.zeros(len(sizes[level]), np.int64)
-        children = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=len(quotas)))[:-1])
-        for node, mine in enumerate(children):
+        for node, mine in enumerate(clusters.members(labels, np.arange(len(labels)), len(quotas))):
             below[mine] = evenly(sizes[level][mine], int(quotas[node]), seed + node)
         quotas = below
     return quotas

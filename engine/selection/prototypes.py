@@ -3,7 +3,8 @@
 from engine.config import SelectionConfig
 from engine.pool import Pool
 from engine.selection.budgets import Budget, Order
-from engine.selection.likeness import clustered, deduplicated, outside_in
+from engine.selection.clustering import clustered, outside_in
+from engine.selection.likeness import deduplicated
 from engine.selection.spread import Run
 
 

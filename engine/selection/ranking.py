@@ -75,8 +75,7 @@ def realistic(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> 
     Of n images the j-th gets the patches j, j + n, j + 2n, ... of that list.
     """
     ranked = easiest(pool, budget, config, run).rows
-    frames = pool.columns["frame_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    _, first = np.unique(frames[ranked], return_index=True)
+    _, first = np.unique(pool.codes("frame_id")[ranked], return_index=True)
     chosen = ranked[np.sort(first)]
     return Order(dealt(chosen[: budget.within(chosen)], budget.group))
 

@@ -61,6 +61,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
+    """The error over what is kept of a pool of alpha_tot examples a dimension: a line by the theory, points by draws."""
+
     alpha_tot: float
     kept: list[float]  # alpha, of the line
     errors: list[float]
@@ -75,6 +77,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
+    """One Setting of a figure, solved and simulated."""
+
     figure: str
     title: str
     curves: list[Curve]
@@ -157,6 +161,7 @@ def error(row: dict[str, Any], downstream: float) -> float:
 
 
 def point(kept: float, errors: Sequence[float]) -> Point:
+    """The errors of several draws as one Point, whose interval begins above 0: axes are logarithmic."""
     mean = fmean(errors)
     reach = float(student_t.ppf(0.975, len(errors) - 1)) * stdev(errors) / len(errors) ** 0.5 if len(errors) > 1 else 0.0
     return Point(kept, mean, max(mean - reach, 1e-6), mean + reach)

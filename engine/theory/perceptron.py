@@ -113,6 +113,8 @@ class Margin:
 
 @dataclass(frozen=True)
 class Problem:
+    """Which student is looked for: of alpha examples a dimension from a window, by a probe so many degrees off."""
+
     alpha: float
     of: Window
     degrees: float

@@ -18,7 +18,6 @@ RUNGS = 3  # pool sizes in a power of ten: while a pool grows by less, what is r
 SHARES = (*BUDGETS, 0.75)  # among which one may be enough
 ENOUGH = 1.1  # times the error of the whole pool
 
-
 ANGLES = (10, 20, 30, 45, 60, 75)  # degrees
 SIZES = 13  # rungs, from 1 to 10,000 examples a dimension
 # Of every angle and rung the start of least `regret` and the share that is `enough`, as `solved` finds them in minutes; a test solves some.
@@ -50,11 +49,11 @@ class Advice:
     enough: float  # the least of SHARES, or 1, that is nearly as good as all when it is taken from where it is best
 
 
-def recommended(examples: int, dimensions: float, degrees: float, redundancy: float = 1.0) -> Advice:
-    """The advice for a pool of `examples`, each in it `redundancy` times; of the nearest angle and rung that were solved."""
-    if not (examples > 0 and dimensions >= 1 <= redundancy):
-        raise ValueError(f"examples={examples}, dimensions={dimensions} and redundancy={redundancy} must be above 0, and 1 at least")
-    place = min(max(round(RUNGS * math.log10(examples / (dimensions * redundancy))), 0), SIZES - 1)
+def recommended(examples: int, dimensions: float, degrees: float) -> Advice:
+    """The advice for a pool of so many different `examples`; of the nearest angle and rung that were solved."""
+    if not (examples > 0 and dimensions >= 1):
+        raise ValueError(f"examples={examples} and dimensions={dimensions} must be above 0, and 1 at least")
+    place = min(max(round(RUNGS * math.log10(examples / dimensions)), 0), SIZES - 1)
     angle = min(ANGLES, key=lambda solved: abs(solved - degrees))
     return Advice(rung(place), float(angle), STARTED[angle][place], SUFFICED[angle][place])
 
