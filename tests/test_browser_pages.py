@@ -4,11 +4,14 @@ import shutil
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from engine import outlines
+from engine.store import WriteRows
 from jobs import named
 from jobs.__main__ import parse
+from tests import rows
 from tests.browsed import A, choose, filled, serving, take_in
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -218,6 +221,29 @@ def test_a_store_that_cannot_be_read_is_said_and_not_asked_without_pause(chromiu
         assert str(tmp_path) not in tab.page.inner_text("body")
         (tmp_path / "away").rename(data)
         tab.page.wait_for_selector(".cell img", timeout=40_000)
+
+
+def test_a_moment_that_was_rejected_says_why_it_is_not_opened(tab):
+    tab.open(f"video?id={A}&at=6000", ".timeline")
+    tab.page.click("text=Open this moment")
+    tab.page.wait_for_selector("#said:has-text('rejected (dark)')")
+    assert "video?" in tab.page.url
+
+
+def test_a_phone_shows_the_videos_of_frames_and_which_were_refused(chromium, tmp_path):
+    store, name = filled(tmp_path), "d4" + "0" * 30
+    written = pa.concat_tables(WriteRows(store.uri)(rows.scored(name, 0, 0, "too short")))
+    store.commit(written, rows.videos(name), rows.STAMP)
+    with serving(store) as base, Tab(chromium, base, 360) as tab:
+        tab.open("frames", ".cell.line .id")
+        assert tab.page.is_visible(".cell.line .id >> nth=0")
+        assert tab.page.inner_text("h1") == "Frames"
+        tab.page.click("button:has-text('Filters')")
+        tab.page.click("summary:has-text('refused videos (1)')")
+        assert "d4000000… too short" in tab.page.inner_text(".refused")
+        tab.page.click(".refused a")
+        tab.page.wait_for_selector("h1.id")
+        assert tab.page.inner_text("h1") == name
 
 
 def test_the_map_has_the_filters_of_the_grid_and_leads_back_to_them(tab):
