@@ -9,14 +9,17 @@ import duckdb
 import pyarrow as pa
 
 BROKEN = "reading the stream registered as "  # what DuckDB says where a table did not deliver
+MEMORY = "1GB"  # of a question that has an end; what needs more is refused and not put on the disk
+BATCH = 250  # rows at a time where only the first ones are asked for
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
-def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None = None, seconds: float = 0) -> pa.Table:
+def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None = None, seconds: float = 0, most: int = 0) -> pa.Table:
     """The rows of one SELECT over `tables`: Lance views, scanners or Arrow tables by name.
 
     `only` holds a condition for some of them, which all their rows meet; it may name the others. ValueError, in one sentence, for SQL that
-    does not parse, names what is not there, or does anything but read, and for what takes longer than `seconds` (0: as long as it takes).
+    does not parse, names what is not there, or does anything but read, and for what takes longer than `seconds` (0: as long as it takes)
+    or then more memory than MEMORY. Only the first `most` rows are read (0: all).
     """
     with duckdb.connect() as connection:
         parts = dict(only or {})
@@ -27,11 +30,14 @@ def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None =
         shown = connection.execute("SELECT current_setting('enable_progress_bar')").fetchone()
         if shown == (True,):  # after two seconds it would draw over the rows; in Jupyter it is off, and saying so fails
             connection.execute("SET enable_progress_bar=false")
+        if seconds:
+            connection.execute(f"SET memory_limit='{MEMORY}'")
+            connection.execute("SET temp_directory=''")
         connection.execute("SET enable_external_access=false")  # no files, no network: the tables are all there is
         connection.execute("SET python_enable_replacements=false")  # nor the variables of this program
         connection.execute("SET lock_configuration=true")
         with stopped_after(seconds, connection):
-            return answer(connection, sql)
+            return answer(connection, sql, most)
 
 
 @contextmanager
@@ -63,13 +69,23 @@ def is_condition(text: str) -> bool:
             return False
 
 
-def answer(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+def answer(connection: duckdb.DuckDBPyConnection, sql: str, most: int) -> pa.Table:
     try:
         statements = connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type not in READING:
             raise ValueError("query takes one SELECT, and nothing that writes or sets")
-        return connection.sql(sql).to_arrow_table()
+        found = connection.sql(sql)
+        return first(found.to_arrow_reader(BATCH), most) if most else found.to_arrow_table()
     except duckdb.Error as error:
         if BROKEN in str(error):
             raise OSError(f"query: a table cannot be read: {str(error).partition(BROKEN)[2].partition(', /')[0]}") from error
         raise ValueError(f"query: {' '.join(str(error).split())}") from error
+
+
+def first(batches: pa.RecordBatchReader, most: int) -> pa.Table:
+    """The first rows of an answer; those behind them are never made."""
+    held, count = [], 0
+    while count < most and (batch := next(batches, None)) is not None:
+        held.append(batch)
+        count += len(batch)
+    return pa.Table.from_batches(held, batches.schema).slice(0, most)

@@ -1,7 +1,9 @@
 """A local web page to look into a store: its patches, frames, videos, selections, and why they are there."""
 
 import logging
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,14 +17,16 @@ from engine.knobs import amend
 from engine.store import PatchStore
 from jobs import explain
 
+SECONDS = 5.0  # that the runs of MLflow stay as they were: fetching all of them takes as long as the rest of an answer
+Runs = dict[str, list[dict[str, Any]]]
 log = logging.getLogger("jobs.browse")
 
 
 def run(config: Config) -> None:
     """Serve the page until interrupted; what may be changed is said."""
     store = PatchStore(config.store.uri)
-    runs = partial(explain.runs, config)
-    answers = Answers(store, config, runs, Footage(store, partial(limits, store, config)))
+    runs = lasting(partial(explain.runs, config), SECONDS)
+    answers = Answers(store, config, runs, Footage(store, partial(limits, store, config, runs)))
     answers.looks.sheet()  # a store that cannot be read is refused before anybody looks
     try:
         server.serve(config.browse, answers, partial(say, config))
@@ -37,7 +41,22 @@ def say(config: Config, address: str) -> None:
     log.info("tags and selections may be made" if config.browse.write else "nothing can be changed; --write allows tags and selections")
 
 
-def limits(store: PatchStore, config: Config, video_id: str) -> FramesConfig:
+def lasting(ask: Callable[[], Runs], seconds: float) -> Callable[[], Runs]:
+    """The same for so many seconds: one page asks for the runs several times; what began meanwhile is told that much later."""
+    lock = threading.Lock()
+    held: list[tuple[float, Runs]] = []
+
+    def asked() -> Runs:
+        with lock:
+            if not held or time.monotonic() - held[0][0] > seconds:
+                found = ask()
+                held[:] = [(time.monotonic(), found)]
+            return held[0][1]
+
+    return asked
+
+
+def limits(store: PatchStore, config: Config, runs: Callable[[], Runs], video_id: str) -> FramesConfig:
     """The gate's thresholds that took a video in; those of this command where MLflow does not know them any more."""
-    taken: Mapping[str, Any] = Explainer(store, explain.runs(config)).knobs(video_id)
+    taken: Mapping[str, Any] = Explainer(store, runs()).knobs(video_id)
     return amend(config, [f"{knob}={value}" for knob, value in taken.items() if knob.startswith("frames.")]).frames

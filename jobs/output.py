@@ -4,15 +4,15 @@ import base64
 import io
 import json
 import logging
-import math
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine import files
+from engine import plain as values
 from engine.settings import OutputConfig
 
 log = logging.getLogger("jobs.output")
@@ -34,29 +34,29 @@ def give(rows: pa.Table, config: OutputConfig, table: Callable[[pa.Table], str] 
         print(text)
 
 
-def put(content: bytes, count: int, config: OutputConfig) -> None:
+def put(content: bytes, many: int, config: OutputConfig) -> None:
     files.put(content, config.path)
-    log.info("%d rows are in %s", count, config.path)
+    log.info("%d rows are in %s", many, config.path)
 
 
 def as_lines(rows: pa.Table) -> str:
-    """One JSON object a line; bytes are base64, and a number that is none is null."""
-    return "\n".join(json.dumps(plain(row), ensure_ascii=False) for row in rows.to_pylist())
+    """One JSON object a line; bytes are base64, a number that is none is null, and of columns with one name the second one is name_1."""
+    named = rows.rename_columns(apart(rows.column_names))
+    return "\n".join(json.dumps(plain(row), ensure_ascii=False) for row in named.to_pylist())
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """The names of columns with a number behind those that came before: an object has room for one of each."""
+    made: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{number}" for number in count(1))
+        made.append(name if name not in made else next(one for one in numbered if one not in made and one not in names))
+    return made
 
 
 def plain(value: Any) -> Any:
-    """The same as JSON knows it."""
-    if isinstance(value, dict):
-        return {str(name): plain(held) for name, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(held) for held in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | int | None) else str(value)
+    """The same as JSON knows it, bytes as base64."""
+    return values.plain(value, lambda held: base64.b64encode(held).decode())
 
 
 def as_text(rows: pa.Table) -> str:

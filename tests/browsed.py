@@ -71,13 +71,13 @@ def filled(folder):
 
 
 @contextmanager
-def serving(store, token="", write=False, config=None, runs=None):
+def serving(store, token="", write=False, config=None, runs=None, host=""):
     """The address at which a store is served."""
     config = config or Config()
     config = config.model_copy(update={"browse": config.browse.model_copy(update={"write": write})})
     answers = Answers(store, config, runs or dict, Footage(store, lambda video_id: config.frames))
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(program(answers, token), log_level="critical", access_log=False, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(program(answers, token, host), log_level="critical", access_log=False, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started:

@@ -5,8 +5,11 @@ import csv
 import io
 import json
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,9 +25,10 @@ from engine.browser import plane, server
 from engine.browser.exports import harmless
 from engine.browser.thumbs import small
 from engine.store import PatchStore, tags, tombstones
+from jobs import browse
 from jobs.__main__ import main, parse, spelled_out
 from tests import rows
-from tests.browsed import A, B, filled, get, parts, post, serving, take_in, told
+from tests.browsed import A, B, choose, filled, get, parts, post, sent, serving, take_in, told
 
 HOSTILE = [
     "",
@@ -201,6 +205,19 @@ def test_sql_sees_no_addresses_writes_nothing_and_ends_in_time(store, base):
     assert store.open("patches").version == version
 
 
+def test_an_answer_to_sql_is_by_position_the_first_rows_of_any_number_and_long_cells_are_cut(base):
+    found = told(base, "/api/sql", q="SELECT 1 AS a, 2 AS a, sum(range) AS n, repeat('x', 5000) AS long FROM range(4)")
+    assert found["columns"] == ["a", "a", "n", "long"]
+    assert found["rows"][0][:3] == [1, 2, 6]
+    assert found["rows"][0][3] == "x" * 400 + "… (5,000 letters)"
+    assert found["more"] is False
+    many = told(base, "/api/sql", q="SELECT range AS n FROM range(1000000000000)")  # eight terabytes, if it were read whole
+    assert [row[0] for row in many["rows"]] == list(range(1000))
+    assert many["more"] is True
+    status, _, body = get(base, "/api/sql", q="SELECT CASE WHEN range = 700 THEN error('boom') END AS n FROM range(900)")
+    assert (status, "boom" in json.loads(body)["error"]) == (400, True)
+
+
 @pytest.mark.parametrize("word", HOSTILE)
 def test_hostile_words_are_refused_in_a_sentence_and_change_nothing(store, base, word):
     for path, name in [
@@ -263,6 +280,25 @@ def test_another_name_for_this_machine_and_other_pages_are_turned_away(base):
     assert get(base, "/api/state", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"})[0] == 403
 
 
+def test_the_host_that_is_listened_at_is_a_name_of_this_machine(store):
+    with serving(store, host="127.0.0.2") as base:
+        port = base.rpartition(":")[2]
+        assert get(base, "/api/state", {"Host": f"127.0.0.2:{port}"})[0] == 200
+        assert get(base, "/api/state", {"Host": f"127.0.0.3:{port}"})[0] == 421
+
+
+def test_the_address_that_is_printed_names_the_machine_and_no_wildcard():
+    assert server.named("0.0.0.0") == server.named("::") == socket.gethostname()
+    assert (server.named("127.0.0.2"), server.named("::1"), server.named("mine.example")) == ("127.0.0.2", "[::1]", "mine.example")
+
+
+def test_two_servers_of_one_machine_do_not_take_each_others_cookie(store):
+    with serving(store, token="first") as one, serving(store, token="second") as other:
+        held = [get(base, f"/?token={token}")[1]["Set-Cookie"].partition(";")[0] for base, token in ((one, "first"), (other, "second"))]
+        assert len({cookie.partition("=")[0] for cookie in held}) == 2
+        assert [get(base, "/api/state", {"Cookie": "; ".join(held)})[0] for base in (one, other)] == [200, 200]
+
+
 def test_with_a_token_nothing_is_told_without_it(store):
     with serving(store, token="open-sesame") as base:
         for path in ("/", "/api/state", "/page/main.js", "/?token=wrong", "/api/state?token=", "/api/state?token=OPEN-SESAME"):
@@ -289,6 +325,14 @@ def test_nothing_is_written_unless_it_was_allowed(store, base):
         assert post(base, path, body)[0] == 403
     assert len(tags.tags(store)) == 0
     assert len(told(base, "/api/overview")["selections"]) == 2
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b'{"patches": ["\\ud800"], "tag": "x"}', b'"x"', b"1" * 9999])
+def test_a_body_that_is_no_json_object_is_refused(tmp_path, body):
+    with serving(filled(tmp_path), write=True) as base:
+        for path in ("/api/tag", "/api/select"):
+            asked = urllib.request.Request(f"{base}{path}", body, {"Content-Type": "application/json"})
+            assert sent(asked)[0] == 400, body
 
 
 def test_tags_are_rows_that_are_given_taken_filtered_by_and_forgotten_with_their_video(tmp_path):
@@ -350,6 +394,29 @@ def test_a_view_stays_as_it_was_while_the_store_grows_and_the_growth_is_told(tmp
         assert now["patches"] == before["patches"] + 8
         assert now["version"] > before["version"]
         assert told(base, "/api/view", sort="difficulty")["rows"] == 48
+
+
+def test_selections_and_tags_that_are_made_elsewhere_are_told(tmp_path):
+    store = filled(tmp_path)
+    with serving(store) as base:
+        states = [told(base, "/api/state")]
+        assert told(base, "/api/overview")["beside"] == states[0]["beside"]
+        tags.tag(store, store.sample(2, 0)["patch_id"].to_pylist(), "polyp")
+        states.append(told(base, "/api/state"))
+        choose(store, "later-333", store.sample(4, 0)["patch_id"].to_pylist())
+        states.append(told(base, "/api/state"))
+    assert len({str(one["beside"]) for one in states}) == 3
+    assert len({one["version"] for one in states}) == 1
+
+
+def test_a_store_that_is_away_is_a_sentence_without_its_address_or_the_words_of_a_library(tmp_path):
+    store = filled(tmp_path)
+    with serving(store) as base:
+        view = told(base, "/api/view")["view"]
+        Path(store.uri, "patches.lance", "data").rename(tmp_path / "away")
+        for path, words in [("rows", {"view": view, "first": 0, "count": 5}), ("sql", {"q": "SELECT * FROM patches"})]:
+            status, _, body = get(base, f"/api/{path}", **words)
+            assert (status, json.loads(body)) == (503, {"error": server.AWAY})
 
 
 def test_what_is_forgotten_is_shown_no_longer_not_even_by_a_view_of_before(tmp_path):
@@ -488,6 +555,14 @@ def test_the_command_prints_an_address_with_a_token_when_it_can_be_reached_from_
     finally:
         process.terminate()
         process.communicate(timeout=60)
+
+
+def test_runs_are_fetched_once_in_a_while():
+    asked = []
+    runs = browse.lasting(lambda: asked.append(1) or {"ingest": [{"n": len(asked)}]}, 0.3)
+    assert [runs()["ingest"][0]["n"] for _ in range(5)] == [1] * 5
+    time.sleep(0.35)
+    assert runs()["ingest"][0]["n"] == 2
 
 
 def test_a_taken_port_is_a_sentence(store, base, capsys):

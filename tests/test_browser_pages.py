@@ -4,11 +4,14 @@ import shutil
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from engine import outlines
+from engine.store import WriteRows
 from jobs import named
 from jobs.__main__ import parse
+from tests import rows
 from tests.browsed import A, choose, filled, serving, take_in
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -167,6 +170,88 @@ def test_the_keyboard_goes_through_grid_patch_help_filters_and_sql(tab):
     tab.press("Control+Enter")
     tab.page.click("text=Show as patches")
     tab.says("8 of 40")
+
+
+def test_whole_numbers_are_shown_whole_and_times_as_a_clock_has_them(tab):
+    tab.open("sql?q=SELECT 1234567 AS n, 0.123456 AS x", "td")
+    assert tab.page.locator("td").all_inner_texts() == ["1,234,567", "0.1235"]
+    assert "mono" in tab.page.evaluate("getComputedStyle(document.querySelector('textarea')).fontFamily").lower()
+    shown = tab.page.evaluate("import('/page/dom.js').then(({ clock }) => [0, 949, 59949, 59960, 119960, 60000].map(clock))")
+    assert shown == ["0.0 s", "0.9 s", "59.9 s", "1:00.0", "2:00.0", "1:00.0"]
+    tab.open("patches?time_ms=1000,3000", ".cell img")
+    assert "time 1 s to 3 s" in tab.page.inner_text("button.chip")
+
+
+def test_a_window_of_another_width_leaves_the_grid_where_it_was_scrolled_to(tab):
+    tab.page.set_viewport_size({"width": 900, "height": 420})
+    tab.open("patches", ".cell img")
+    tab.page.evaluate("document.querySelector('#grid').scrollTop = 900")
+    tab.page.wait_for_selector("#cell-0", state="detached")
+    tab.page.wait_for_timeout(300)
+    named = "document.getElementById(document.querySelector('#grid').getAttribute('aria-activedescendant') ?? 'main') !== null"
+    before = first(tab)
+    for width in (860, 1000, 700, 900):
+        tab.page.set_viewport_size({"width": width, "height": 420})
+        tab.page.wait_for_timeout(300)
+        low, wide = first(tab)
+        assert low <= before[0] < low + wide, width
+        assert tab.page.evaluate(named)
+    assert first(tab) == before
+
+
+def first(tab):
+    """The first patch at the upper edge of the grid, and how many are in a row."""
+    script = """() => { const top = grid.getBoundingClientRect().top, seen = [...grid.querySelectorAll('.cell')].filter(one =>
+        one.getBoundingClientRect().bottom > top + 2).map(one => Number(one.id.slice(5)));
+        return [Math.min(...seen), Math.floor(grid.clientWidth / (grid.clientWidth < 500 ? 116 : 168))]; }"""
+    return tab.page.evaluate(script)
+
+
+def test_a_store_that_cannot_be_read_is_said_and_not_asked_without_pause(chromium, tmp_path):
+    store = filled(tmp_path)
+    with serving(store) as base, Tab(chromium, base) as tab:
+        tab.open("patches", ".cell img")
+        data = tmp_path / "store" / "patches.lance" / "data"
+        data.rename(tmp_path / "away")
+        tab.page.reload()
+        tab.page.wait_for_selector("text=cannot be read or written just now")
+        tab.asked.clear()
+        tab.page.wait_for_timeout(5000)
+        assert len([url for url in tab.asked if "/api/rows" in url]) <= 3
+        assert str(tmp_path) not in tab.page.inner_text("body")
+        (tmp_path / "away").rename(data)
+        tab.page.wait_for_selector(".cell img", timeout=40_000)
+
+
+def test_a_moment_that_was_rejected_says_why_it_is_not_opened(tab):
+    tab.open(f"video?id={A}&at=6000", ".timeline")
+    tab.page.click("text=Open this moment")
+    tab.page.wait_for_selector("#said:has-text('rejected (dark)')")
+    assert "video?" in tab.page.url
+
+
+def test_a_phone_shows_the_videos_of_frames_and_which_were_refused(chromium, tmp_path):
+    store, name = filled(tmp_path), "d4" + "0" * 30
+    written = pa.concat_tables(WriteRows(store.uri)(rows.scored(name, 0, 0, "too short")))
+    store.commit(written, rows.videos(name), rows.STAMP)
+    with serving(store) as base, Tab(chromium, base, 360) as tab:
+        tab.open("frames", ".cell.line .id")
+        assert tab.page.is_visible(".cell.line .id >> nth=0")
+        assert tab.page.inner_text("h1") == "Frames"
+        tab.page.click("button:has-text('Filters')")
+        tab.page.click("summary:has-text('refused videos (1)')")
+        assert "d4000000… too short" in tab.page.inner_text(".refused")
+        tab.page.click(".refused a")
+        tab.page.wait_for_selector("h1.id")
+        assert tab.page.inner_text("h1") == name
+
+
+def test_the_map_has_the_filters_of_the_grid_and_leads_back_to_them(tab):
+    tab.open(f"patches?video={A}", ".cell img")
+    tab.page.click("nav a:has-text('Map')")
+    tab.page.wait_for_selector("text=All 24 patches")
+    tab.page.click("nav a:has-text('Patches')")
+    tab.says("24 of 40")
 
 
 def test_what_the_store_or_an_address_says_is_text_and_never_markup(tab, store):

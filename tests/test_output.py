@@ -54,6 +54,11 @@ def test_json_lines_are_read_back_by_any_json_reader():
     assert second == {"s": None, "f": 0.25, "b": None, "d": 7, "l": []}
 
 
+def test_columns_of_one_name_are_all_in_json_lines():
+    table = pa.Table.from_arrays([pa.array([number]) for number in range(5)], ["a", "a", "a_1", "b", "a"])
+    assert json.loads(as_lines(table)) == {"a": 0, "a_2": 1, "a_1": 2, "b": 3, "a_3": 4}
+
+
 @pytest.mark.parametrize("count", [2, 0])
 def test_rows_in_a_file_are_those_that_were_given(tmp_path, count, capsys):
     table = ODD.slice(0, count)

@@ -1,5 +1,6 @@
 """What stands at which address: each answer is one call of what knows it. Ids are words of a query, since they may hold anything."""
 
+import json
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -17,6 +18,7 @@ from engine.store import PatchStore, tags
 
 Answer = Callable[..., Response]
 ROWS = 1000  # of an answer to SQL that are shown
+CELL = 400  # letters of one of its cells
 
 
 def word(request: Request, name: str) -> str:
@@ -32,6 +34,13 @@ def whole(request: Request, name: str) -> int:
     if not (value.isascii() and value.isdecimal()) or len(value) > 12:
         raise ValueError(f"{name}={value[:40]!r} is no whole number")
     return int(value)
+
+
+def cell(value: Any) -> Any:
+    """A value of an answer to SQL, as short as a page shows it."""
+    held = thumbs.plain(value)
+    text = held if isinstance(held, str) else json.dumps(held, ensure_ascii=False) if isinstance(held, dict | list) else ""
+    return f"{text[:CELL]}… ({len(text):,} letters)" if len(text) > CELL else held
 
 
 class Answers:
@@ -59,8 +68,9 @@ class Answers:
         return JSONResponse(stories.overview(self.looks) | {"write": self.write})
 
     def state(self, request: Request) -> Response:
-        """How large the store is by now, for a page that has been open for long."""
-        return JSONResponse({"version": self.looks.refresh(), "patches": len(self.looks.sheet())})
+        """How large the store is by now, and what is said in it of patches, for a page that has been open for long."""
+        sheet = self.looks.sheet()
+        return JSONResponse({"version": sheet.version, "patches": len(sheet), "beside": stories.beside(self.store)})
 
     def view(self, request: Request) -> Response:
         made = self.looks.view(asking.read(dict(request.query_params)))
@@ -108,9 +118,11 @@ class Answers:
         return JSONResponse(stories.difference(self.store, word(request, "older"), word(request, "newer")))
 
     def sql(self, request: Request) -> Response:
-        found = self.store.shown(word(request, "q"), SQL_SECONDS)
-        rows = [list(row.values()) for row in thumbs.plain(found.slice(0, ROWS).to_pylist())]
-        return JSONResponse({"columns": found.column_names, "rows": rows, "of": len(found)})
+        """The first rows by position, since two columns may have one name; how many there are is told where these are all."""
+        found = self.store.shown(word(request, "q"), SQL_SECONDS, ROWS + 1)
+        columns = [[cell(value) for value in column.to_pylist()] for column in found.slice(0, ROWS).columns]
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        return JSONResponse({"columns": found.column_names, "rows": rows, "more": len(found) > ROWS})
 
     # -- taken along --------------------------------------------------------------------------------------------------------
 
@@ -138,7 +150,11 @@ def writing(answers: Answers, work: Callable[[dict[str, Any]], dict[str, Any]]) 
     async def answer(request: Request) -> Response:
         if not answers.write:
             raise PermissionError("the store is open to be looked at only: start the job browse with --write to change it")
-        body = await request.json()
+        try:
+            body = await request.json()
+            json.dumps(body, ensure_ascii=False).encode()  # half a letter, as in "\\ud800", is none that a table can hold
+        except (UnicodeError, RecursionError):
+            raise ValueError("a JSON object in UTF-8 was expected, with few levels") from None
         if not isinstance(body, dict):
             raise ValueError("a JSON object was expected")
         return JSONResponse(await run_in_threadpool(work, body))

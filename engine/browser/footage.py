@@ -1,8 +1,8 @@
 """The frame of a patch and the seconds around it, from the video file, as the store would have kept them and never as they are.
 
 The file is read only while its bytes hash to the video's id. Everything outside the endoscope's picture is cut; what is burnt in is looked
-for in every frame that is shown, and what is hidden in one of them is hidden in all. A frame that the gate would have refused for what it
-shows, as one outside the body, stays black.
+for in every frame that is shown, and what is hidden in one of them is hidden in all. A moment that the gate would have refused as dark,
+as glaring or as outside the body stays black.
 """
 
 import io

@@ -42,10 +42,14 @@ def is_here(host: str) -> bool:
 
 @dataclass
 class Guard:
-    """Answers what may not be answered, and adds what every answer says to the browser; `token` is "" where none is asked for."""
+    """Answers what may not be answered, and adds what every answer says to the browser.
+
+    `token` is "" where none is asked for; then `host`, which is listened at, is a name of this machine as those of HERE are.
+    """
 
     app: ASGIApp
     token: str
+    host: str = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,7 +74,11 @@ class Guard:
         if request.method not in ("GET", "HEAD") and not is_own(headers):
             return PlainTextResponse("only the page itself may write, as JSON of at most 1 MB", 403)
         if not self.token:
-            return None if hostname(headers) in HERE else PlainTextResponse("asked for under a name that is not this machine's", 421)
+            return (
+                None
+                if place(headers)[0] in (*HERE, self.host.lower())
+                else PlainTextResponse("asked for under a name that is not this machine's", 421)
+            )
         return self.known(request)
 
     def known(self, request: Request) -> Response | None:
@@ -79,10 +87,10 @@ class Guard:
             if not same(given, self.token):
                 return PlainTextResponse("this is not the token that was printed when the job browse began", 403)
             answer = RedirectResponse("/", 303)
-            answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", path="/")
+            answer.set_cookie(cookie(request.headers), self.token, httponly=True, samesite="strict", path="/")
             return answer
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if any(same(one, self.token) for one in (request.cookies.get(COOKIE, ""), bearer)):
+        if any(same(one, self.token) for one in (request.cookies.get(cookie(request.headers), ""), bearer)):
             return None
         return PlainTextResponse("open the address with the token that was printed when the job browse began", 401)
 
@@ -91,11 +99,18 @@ def same(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(), token.encode())
 
 
-def hostname(headers: Headers) -> str:
+def place(headers: Headers) -> tuple[str, int]:
+    """The name and the port that were asked for; "" for what is none."""
     try:
-        return urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        found = urlsplit(f"//{headers.get('host', '')}")
+        return found.hostname or "", found.port or 80
     except ValueError:
-        return ""
+        return "", 0
+
+
+def cookie(headers: Headers) -> str:
+    """Its name: a browser sends a cookie to every port of a machine, where another store may be open."""
+    return f"{COOKIE}-{place(headers)[1]}"
 
 
 def is_own(headers: Headers) -> bool:

@@ -14,6 +14,7 @@ from engine.browser.overlay import share
 from engine.browser.thumbs import plain
 from engine.explain import Explainer, explain
 from engine.store import PatchStore, quoted, tags
+from engine.store.tables import TAGS
 
 Row = dict[str, Any]
 Runs = Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]]  # what MLflow has of the jobs: see explain
@@ -32,12 +33,22 @@ def overview(looks: Looks) -> Row:
     store, sheet = looks.store, looks.sheet()
     names, codes = sheet.words("video_id")
     counts = np.bincount(codes, minlength=len(names)).tolist()
-    told = {"version": sheet.version, "patches": len(sheet), "videos": [list(one) for one in zip(names, counts, strict=True)][:NAMED]}
+    told = {
+        "version": sheet.version,
+        "patches": len(sheet),
+        "beside": beside(store),
+        "videos": [list(one) for one in zip(names, counts, strict=True)][:NAMED],
+    }
     told |= {"selections": selections(store), "clusters": {name: clusters(looks, name) for name in looks.clusterings()}}
     reasons = store.shown(REASONS, PATIENCE)
     refused = [row for row in store.ledger().select(["video_id", "reason", "detail"]).to_pylist() if row["reason"]]
     told |= {"reasons": reasons.to_pylist(), "refused": refused[:NAMED], "tags": tagged(store), "numbers": NUMBERS}
     return plain(told)  # type: ignore[no-any-return]
+
+
+def beside(store: PatchStore) -> list[int]:
+    """The versions of what people and jobs say of patches, which changes while the patches stay: selections and tags; 0 without one."""
+    return [int(store.open(name).version) if store.is_made(name) else 0 for name in ("selections", TAGS)]
 
 
 def selections(store: PatchStore) -> list[Row]:

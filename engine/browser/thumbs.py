@@ -1,12 +1,12 @@
 """A part of a view as it travels to the page: what its rows say, and their pictures small enough to scroll through."""
 
 import json
-import math
 from typing import Any
 
 import cv2
 import numpy as np
 
+from engine import plain as values
 from engine.browser.looks import View
 
 LEAST = 160  # px: of a picture whose sides are all twice as long, half is sent, and so on
@@ -49,13 +49,9 @@ def small(jpeg: bytes, longer: int, shorter: int) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """The same as JSON knows it: numbers that are none are null, bytes are told by their count."""
-    if isinstance(value, dict):
-        return {str(name): plain(held) for name, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(held) for held in value]
-    if isinstance(value, bytes):
-        return f"<{len(value)} bytes>"
-    if isinstance(value, float):
-        return (round(value, 6) if abs(value) >= 1e-3 or value == 0 else value) if math.isfinite(value) else None
-    return value if isinstance(value, str | int | None) else str(value)
+    """The same as JSON knows it: bytes are told by their count, and numbers are as short as a page shows them."""
+    return values.plain(value, lambda held: f"<{len(held)} bytes>", rounded)
+
+
+def rounded(number: float) -> float:
+    return round(number, 6) if abs(number) >= 1e-3 else number

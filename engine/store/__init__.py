@@ -174,9 +174,9 @@ class PatchStore(Tables):
         """
         return sql.select(views.views(self), asked, views.conditions(self, None))
 
-    def shown(self, asked: str, seconds: float) -> pa.Table:
-        """The same for whoever only looks: no addresses of sources, and ValueError after so many seconds."""
-        return sql.select(views.views(self, views.NamelessView), asked, views.conditions(self, None), seconds)
+    def shown(self, asked: str, seconds: float, most: int = 0) -> pa.Table:
+        """The same for whoever only looks: no addresses of sources, ValueError after so many seconds, the first `most` rows (0: all)."""
+        return sql.select(views.views(self, views.NamelessView), asked, views.conditions(self, None), seconds, most)
 
     def nearest(self, like: str | Sequence[float], k: int = 10, where: str = "") -> pa.Table:
         """The `k` patches most like a patch, itself left out, or like a vector: patch_id, difficulty, video_id, time_ms, box, distance.

@@ -72,12 +72,12 @@ export function failed(error) {
 }
 
 const round = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 }), whole = new Intl.NumberFormat("en");
-export const number = value => value === null || value === undefined ? "–" : round.format(value);
+export const number = value => value === null || value === undefined ? "–" : (Number.isInteger(value) ? whole : round).format(value);
 export const count = value => whole.format(value);
 export function clock(ms) {
   if (ms === null || ms === undefined) return "–";
-  const seconds = ms / 1000, minutes = Math.floor(seconds / 60);
-  return minutes ? `${minutes}:${(seconds % 60).toFixed(1).padStart(4, "0")}` : `${seconds.toFixed(1)} s`;
+  const tenths = Math.round(ms / 100), minutes = Math.floor(tenths / 600), seconds = (tenths % 600 / 10).toFixed(1); // rounded first: 59.96 s are 1:00.0
+  return minutes ? `${minutes}:${seconds.padStart(4, "0")}` : `${seconds} s`;
 }
 export const short = id => id.length > 10 ? `${id.slice(0, 8)}…` : id;
 export const link = (page, words = {}) => `#/${page}?${new URLSearchParams(Object.entries(words).filter(([, value]) => value !== "" && value !== undefined))}`;

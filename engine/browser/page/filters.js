@@ -1,5 +1,5 @@
 // What the rows are told apart by: choices, histograms to brush, and an order. Every change is a new address.
-import { count, h, short } from "./dom.js";
+import { count, h, link, short } from "./dom.js";
 import { Histogram, TITLES } from "./histogram.js";
 
 export class Filters {
@@ -10,7 +10,7 @@ export class Filters {
     const fields = table === "patches" ? [this.video(), this.choice("selection", "selection", this.selections()), this.cluster(), this.choice("tag", "tag", Object.entries(overview.tags).map(([name, many]) => [name, `${name} (${count(many)})`]))] : [this.choice("reason", "verdict", this.reasons()), this.video()];
     this.host = h("aside", { class: "filters", "aria-label": "Filters", id: "filters" },
       h("div", { class: "row" }, h("h2", { class: "grow" }, "Filters"), h("button", { type: "button", class: "only-phone", onclick: () => this.close?.() }, "Done")),
-      fields.filter(Boolean), this.charts.map(chart => chart.host), h("button", { type: "button", onclick: () => go({}) }, "Clear all"));
+      fields.filter(Boolean), this.charts.map(chart => chart.host), table === "frames" && this.refused(), h("button", { type: "button", onclick: () => go({}) }, "Clear all"));
     this.set(words);
   }
 
@@ -50,14 +50,25 @@ export class Filters {
     return h("label", {}, "video, or the beginning of its id", h("input", { "data-word": "video", list: "videos", placeholder: this.overview.videos.length ? `e.g. ${short(this.overview.videos[0][0])}` : "", autocomplete: "off", onchange: event => this.change({ video: event.target.value.trim().replace("…", "") }) }), names);
   }
 
+  refused() { // videos of which nothing was looked at have no frames to be listed
+    const { refused } = this.overview;
+    return refused.length > 0 && h("details", { class: "refused" }, h("summary", {}, `refused videos (${count(refused.length)})`), refused.map(one => h("p", {}, h("a", { class: "id", href: link("video", { id: one.video_id }) }, short(one.video_id)), ` ${one.reason}${one.detail ? `: ${one.detail}` : ""}`)));
+  }
+
   focus() { this.host.querySelector("input, select, summary")?.focus(); }
   end() { for (const chart of this.charts) chart.close(); }
 }
 
 export function chips(words, remove) {
   const told = Object.entries(words).filter(([name]) => !["sort", "down", "against"].includes(name)).map(([name, value]) => {
-    const compared = name === "change" ? `${value} from ${words.against}` : `${TITLES[name] ?? name} ${name === "sql" ? "question" : value.replace(/^(.{34}).+$/, "$1…")}`;
-    return h("button", { type: "button", class: "chip", title: `remove: ${name} ${value}`, "aria-label": `remove the filter ${name} ${value}`, onclick: () => remove(name) }, compared, " ✕");
+    const shown = name === "time_ms" ? seconds(value) : value;
+    const compared = name === "change" ? `${value} from ${words.against}` : `${TITLES[name] ?? name} ${name === "sql" ? "question" : shown.replace(/^(.{34}).+$/, "$1…")}`;
+    return h("button", { type: "button", class: "chip", title: `remove: ${name} ${shown}`, "aria-label": `remove the filter ${name} ${shown}`, onclick: () => remove(name) }, compared, " ✕");
   });
   return told;
+}
+
+function seconds(range) {
+  const [least = "", most = ""] = range.split(",").map(ms => ms === "" ? "" : `${Number((Number(ms) / 1000).toFixed(3))} s`);
+  return least === most ? least : least === "" ? `to ${most}` : most === "" ? `from ${least}` : `${least} to ${most}`;
 }

@@ -2,7 +2,7 @@
 // so beyond MOST the bar stands for more than it is long: small moves are exact, large ones go by its share.
 import { bytes, failed, h } from "./dom.js";
 
-const MOST = 8_000_000, CHUNK = 60, HELD = 40, SETTLED = 140;
+const MOST = 8_000_000, CHUNK = 60, HELD = 40, SETTLED = 140, AGAIN = 500, RAREST = 60_000;
 
 export class Grid {
   constructor({ label, cell, size, open, moved, stale }) {
@@ -14,7 +14,8 @@ export class Grid {
     this.view = "";
     this.total = 0;
     this.at = 0;
-    this.top = this.last = 0;
+    this.top = this.last = this.first = this.share = 0; // `first` is the row at the upper edge, of which a `share` is above it
+    this.failures = this.until = 0;
     this.host.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.host.addEventListener("keydown", event => this.pressed(event));
     this.watch = new ResizeObserver(() => this.resized());
@@ -23,9 +24,10 @@ export class Grid {
 
   show(view, total, at = 0) {
     this.forget();
-    Object.assign(this, { view, total, at: Math.min(at, Math.max(0, total - 1)) });
+    Object.assign(this, { view, total, at: Math.min(at, Math.max(0, total - 1)), failures: 0, until: 0 });
     this.resized();
     this.reveal();
+    if (this.columns) this.edge();
   }
 
   forget() {
@@ -35,7 +37,7 @@ export class Grid {
     this.cells.clear();
   }
 
-  close() { this.watch.disconnect(); this.forget(); }
+  close() { this.watch.disconnect(); clearTimeout(this.settling); clearTimeout(this.waiting); this.forget(); }
 
   drop(chunk) {
     chunk.stop.abort();
@@ -53,7 +55,20 @@ export class Grid {
     this.space.style.height = `${Math.min(this.length, MOST)}px`;
     for (const cell of this.cells.values()) cell.remove();
     this.cells.clear();
-    this.reveal();
+    this.place((Math.floor(this.first / this.columns) + this.share) * this.high);
+    this.draw();
+    this.fetch();
+  }
+
+  place(top) {
+    this.top = Math.min(Math.max(0, top), this.reach);
+    this.host.scrollTop = this.length <= MOST ? this.top : this.reach ? this.top / this.reach * this.bar : 0;
+    this.last = this.host.scrollTop;
+  }
+
+  edge() {
+    this.first = Math.floor(this.top / this.high) * this.columns;
+    this.share = this.top / this.high % 1;
   }
 
   get reach() { return Math.max(0, this.length - this.host.clientHeight); }
@@ -61,10 +76,12 @@ export class Grid {
 
   scrolled() {
     const now = this.host.scrollTop, moved = now - this.last, all = this.bar;
+    if (!moved || !this.columns) return; // it was put there
     const isSmall = Math.abs(moved) < 2 * this.host.clientHeight && now > 0 && now < all;
     this.top = this.length <= MOST ? now : isSmall ? this.top + moved : all ? now / all * this.reach : 0;
     this.top = Math.min(Math.max(0, this.top), this.reach);
     this.last = now;
+    this.edge();
     this.draw();
     clearTimeout(this.settling);
     this.settling = setTimeout(() => { this.settle(); this.fetch(); }, SETTLED);
@@ -101,7 +118,7 @@ export class Grid {
       const y = this.last + Math.floor(index / this.columns) * this.high - this.top;
       Object.assign(cell.style, { transform: `translate(${(index % this.columns) * this.wide}px, ${y}px)`, width: `${this.wide}px`, height: `${this.high}px` });
     }
-    if (this.total) this.host.setAttribute("aria-activedescendant", `cell-${this.at}`);
+    if (this.cells.has(this.at)) this.host.setAttribute("aria-activedescendant", `cell-${this.at}`);
     else this.host.removeAttribute("aria-activedescendant");
   }
 
@@ -118,7 +135,7 @@ export class Grid {
   }
 
   fetch() {
-    if (!this.columns || !this.total) return;
+    if (!this.columns || !this.total || performance.now() < this.until) return;
     const { first, end } = this.seen(3), from = Math.floor(first / CHUNK), to = Math.floor((end - 1) / CHUNK);
     for (const [number, chunk] of this.chunks) {
       const isFar = number < from || number > to;
@@ -134,22 +151,33 @@ export class Grid {
       const found = await part(this.view, number * CHUNK, CHUNK, chunk.stop.signal);
       if (this.chunks.get(number) !== chunk) return this.drop({ stop: chunk.stop, urls: found.urls });
       Object.assign(chunk, found);
+      this.failures = 0;
       this.draw();
       this.moved?.(this.at);
     } catch (error) {
-      if (this.chunks.get(number) === chunk) this.chunks.delete(number);
-      if (error.status === 410 || error.status === 503) this.stale();
-      else failed(error);
+      if (this.chunks.get(number) !== chunk) return; // let go of meanwhile
+      this.chunks.delete(number);
+      if (error.status === 410) this.stale();
+      else this.later(error);
     }
+  }
+
+  later(error) { // once more soon, then said and ever more rarely: what cannot be read now is not read by asking without pause
+    if (performance.now() < this.until) return; // another part in sight has failed already
+    this.failures++;
+    const wait = Math.min(AGAIN * 4 ** (this.failures - 1), RAREST);
+    this.until = performance.now() + wait;
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => { this.until = 0; this.fetch(); }, wait);
+    if (this.failures > 1) failed(error);
   }
 
   reveal() {
     if (!this.columns) return;
     const y = Math.floor(this.at / this.columns) * this.high, tall = this.host.clientHeight;
     if (y < this.top || y + this.high > this.top + tall) {
-      this.top = Math.min(Math.max(0, y < this.top ? y : y + this.high - tall), this.reach);
-      this.host.scrollTop = this.length <= MOST ? this.top : this.reach ? this.top / this.reach * this.bar : 0;
-      this.last = this.host.scrollTop;
+      this.place(y < this.top ? y : y + this.high - tall);
+      this.edge();
     }
     this.draw();
     this.fetch();

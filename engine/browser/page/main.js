@@ -1,16 +1,20 @@
 // Which page stands at which address, the keys that work everywhere, and word of a store that grows.
-import { ask, count, failed, h, isTyping } from "./dom.js";
+import { ask, count, failed, h, isTyping, link } from "./dom.js";
 
 const PAGES = { patches: "patches", frames: "patches", patch: "patch", video: "video", map: "plane", compare: "compare", sql: "sql" };
 const EVERY = 5000; // ms between two looks at whether the store has grown
-const state = { overview: null, page: null, turn: 0 };
+const state = { overview: null, page: null, turn: 0, words: {} };
 state.renew = async () => { state.overview = await ask("overview"); };
 
 async function open() {
   const [, name = "patches", query = ""] = /^#\/(\w*)\??(.*)$/.exec(location.hash) ?? [];
-  const page = name in PAGES ? name : "patches", main = document.getElementById("main"), turn = ++state.turn;
+  const page = Object.hasOwn(PAGES, name) ? name : "patches", main = document.getElementById("main"), turn = ++state.turn;
+  const words = Object.fromEntries(new URLSearchParams(query));
+  if (page === "patches" || page === "map") state.words = words; // the grid and the map show the same patches
   for (const anchor of document.querySelectorAll("nav a")) {
-    if (anchor.hash === `#/${page}` || (page === "patch" && anchor.hash === "#/patches")) anchor.setAttribute("aria-current", "page");
+    const target = /^#\/(\w+)/.exec(anchor.hash)[1];
+    if (target === "patches" || target === "map") anchor.hash = link(target, state.words);
+    if (target === page || (page === "patch" && target === "patches")) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
   }
   try {
@@ -20,7 +24,7 @@ async function open() {
     state.page?.close?.();
     state.page = null;
     document.title = `${page} – endocurate`;
-    const made = await show(main, Object.fromEntries(new URLSearchParams(query)), state, page);
+    const made = await show(main, words, state, page);
     if (turn === state.turn) state.page = made;
     else made?.close?.();
   } catch (error) {
@@ -43,9 +47,9 @@ async function look() {
   if (!state.overview || document.hidden) return;
   try {
     const now = await ask("state"), more = now.patches - state.overview.patches;
-    if (now.version === state.overview.version) { place.replaceChildren(); return; }
+    if (now.version === state.overview.version && String(now.beside) === String(state.overview.beside)) { place.replaceChildren(); return; }
     const renew = async () => { place.replaceChildren(); await state.renew(); await open(); };
-    const told = more > 0 ? `${count(more)} new patches` : more < 0 ? `${count(-more)} patches are gone` : "the store has changed";
+    const told = more > 0 ? `${count(more)} new patches` : more < 0 ? `${count(-more)} patches are gone` : now.version === state.overview.version ? "selections or tags have changed" : "the store has changed";
     if (place.textContent !== `${told}: show`) place.replaceChildren(h("button", { type: "button", class: "main", onclick: renew }, `${told}: show`));
   } catch (error) { place.replaceChildren(h("span", { class: "alarm" }, error.status ? error.message : "the server does not answer")); }
 }

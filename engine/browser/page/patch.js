@@ -121,7 +121,7 @@ class Page {
       const url = this.url(await bytes("clip", { id: this.told.frame.frame_id }), "video/mp4");
       const video = h("video", { src: url, controls: true, autoplay: true, muted: true, loop: true, "aria-label": "two seconds before and after" });
       video.setAttribute("playsinline", "");
-      this.clip.replaceChildren(this.stage(video), h("figcaption", {}, "Two seconds before and after, cut and blacked out as the frame is; moments outside the body stay black."));
+      this.clip.replaceChildren(this.stage(video), h("figcaption", {}, "Two seconds before and after, cut and blacked out as the frame is; moments that are dark, glaring or outside the body stay black."));
     } catch (error) { this.clip.replaceChildren(h("p", { class: "missing" }, error.message)); }
   }
 

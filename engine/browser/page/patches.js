@@ -4,6 +4,7 @@ import { chips, Filters } from "./filters.js";
 import { Grid, part } from "./grid.js";
 import { TITLES } from "./histogram.js";
 
+const TAGGED = 200; // patches at a time
 export const kept = { words: {}, view: "", rows: 0, at: 0 }; // the last grid, so that a patch's page knows its neighbours
 
 export async function show(main, words, state, table = "patches") {
@@ -58,6 +59,7 @@ class Page {
     order.value = asked.sort ?? "";
     const turned = h("button", { type: "button", "aria-label": asked.down ? "highest first; turn round" : "lowest first; turn round", title: "turn the order round", onclick: () => this.filters.change({ sort: asked.sort ?? "", down: asked.down ? "0" : "1" }) }, asked.down === "1" ? "↓" : "↑");
     this.bar.replaceChildren(
+      h("h1", { class: "unseen" }, this.table === "patches" ? "Patches" : "Frames"),
       h("button", { type: "button", "aria-controls": "filters", onclick: () => this.toggle() }, "Filters"),
       h("span", { class: "count", role: "status" }, `${count(found.rows)} of ${count(found.of)}`, h("small", {}, ` ${this.table}`)),
       ...chips(withoutTable(this.words), name => this.filters.change({ [name]: "", ...(name === "change" ? { against: "", selection: "" } : {}), ...(name === "selection" ? { against: "", change: "" } : {}) })),
@@ -67,7 +69,7 @@ class Page {
   taken(found) {
     const choose = h("select", { "aria-label": "take this view along", onchange: event => { this.take(event.target.value, found); event.target.value = ""; } },
       h("option", { value: "" }, "Take along …"), h("option", { value: "folder" }, "folder (zip)"), h("option", { value: "coco" }, "COCO (zip)"), h("option", { value: "fiftyone" }, "FiftyOne (zip)"),
-      this.state.overview.write && h("option", { value: "selection" }, "as a selection"), this.state.overview.write && h("option", { value: "tag" }, "tag what is shown …"));
+      this.state.overview.write && h("option", { value: "selection" }, "as a selection"), this.state.overview.write && h("option", { value: "tag" }, found.rows > TAGGED ? `tag the first ${TAGGED} …` : "tag what is shown …"));
     return choose;
   }
 
@@ -83,9 +85,9 @@ class Page {
   }
 
   async tag(found) {
-    const word = prompt(`A tag for the first ${count(Math.min(found.rows, 200))} patches of this view:`);
+    const word = prompt(`A tag for the first ${count(Math.min(found.rows, TAGGED))} patches of this view:`);
     if (!word) return;
-    const { rows, urls } = await part(found.view, 0, Math.min(found.rows, 200));
+    const { rows, urls } = await part(found.view, 0, Math.min(found.rows, TAGGED));
     urls.forEach(URL.revokeObjectURL);
     await post("tag", { tag: word, patches: rows.map(row => row.patch_id) });
     await this.state.renew();
@@ -123,6 +125,7 @@ function tellMade(made) {
   const told = h("dialog", { "aria-labelledby": "made-title", onclose: () => told.remove() }, h("h2", { id: "made-title" }, "The selection is made"),
     h("p", {}, `${made.selection} has ${count(made.patches)} patches and ${count(made.images)} training images${made.left ? `; ${made.left} at the end make no whole image` : ""}.`),
     h("p", {}, "A training on it:"), h("p", { class: "id command" }, made.command),
+    h("p", { class: "quiet" }, "It trains with the defaults, which are those of the papers: where the store was made with a recipe, as tiny, or with a YAML file, put that right behind pretrain."),
     h("p", { class: "quiet" }, "selection.named is taken by choose, evaluate, transfer and export too."), h("form", { method: "dialog" }, h("button", { class: "main" }, "Close")));
   document.body.append(told);
   told.showModal();
@@ -139,6 +142,6 @@ function picture(row) {
 
 function line(row) {
   if (!row) return h("div", { class: "cell line" });
-  return h("div", { class: "cell line" }, h("b", { class: row.reason && row.reason !== "no region" ? "alarm" : "" }, row.reason ?? "kept"), h("span", {}, clock(row.time_ms)), h("span", { class: "id far" }, short(row.video_id)),
+  return h("div", { class: "cell line" }, h("b", { class: row.reason && row.reason !== "no region" ? "alarm" : "" }, row.reason ?? "kept"), h("span", { class: "where" }, h("span", {}, clock(row.time_ms)), h("span", { class: "id" }, short(row.video_id))),
     h("span", { class: "why" }, row.detail ?? `${count(row.patches)} patches`), h("span", { class: "far" }, `sharpness ${number(row.sharpness)}, brightness ${number(row.brightness)}, tissue ${number(row.tissue)}`));
 }

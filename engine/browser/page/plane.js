@@ -2,6 +2,8 @@
 import { address, ask, clock, count, drawn, h, link, number, short } from "./dom.js";
 import { kept } from "./patches.js";
 
+const FAITHFUL = 0.8; // of the variance: what lies near is then near in most directions; our choice
+
 export async function show(main, words) {
   const { rows, view } = await ask("view", words);
   return new Page(main, words, rows ? await ask("map", { view }) : { points: [], share: 0, of: 0 });
@@ -21,7 +23,7 @@ class Page {
     this.shown = h("div", { role: "status" }, h("p", { class: "quiet" }, "Point at a dot."));
     const inks = h("select", { onchange: event => { this.by = event.target.value; this.drawing.again(); } }, h("option", { value: "difficulty" }, "difficulty: green easy, orange hard"), h("option", { value: "video" }, "video"));
     main.replaceChildren(h("div", { class: "map" }, h("div", {}, data.points.length ? this.canvas : h("p", { class: "missing" }, "There are too few patches for a map.")),
-      h("aside", { "aria-label": "about the map" }, h("h1", {}, "Map"), h("p", { class: "quiet" }, `${count(data.points.length)} of ${count(data.of)} patches by lot, on the two directions in which their embeddings differ most; these hold ${(100 * data.share).toFixed(0)} % of the variance, so near is not always alike.`),
+      h("aside", { "aria-label": "about the map" }, h("h1", {}, "Map"), h("p", { class: "quiet" }, `${data.points.length < data.of ? `${count(data.points.length)} of ${count(data.of)} patches by lot` : `All ${count(data.of)} patches`}, on the two directions in which their embeddings differ most; these hold ${(100 * data.share).toFixed(0)} % of the variance${data.share < FAITHFUL ? ", so near is not always alike" : ""}.`),
         h("label", {}, "colour by", inks), h("h3", {}, "The dot"), this.shown)));
   }
 

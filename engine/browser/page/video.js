@@ -1,5 +1,5 @@
 // A video's timeline: the difficulty of its patches over time, what was rejected and why.
-import { ask, clock, count, drawn, h, link, number } from "./dom.js";
+import { ask, clock, count, drawn, h, link, number, say } from "./dom.js";
 import { tree } from "./patch.js";
 
 const INKS = ["#b3541e", "#7a5aa6", "#3f6fb5", "#a8324a", "#5d7a2e", "#8a6d1d", "#3b7f86", "#6b6b6b"];
@@ -107,6 +107,7 @@ class Page {
   open() {
     const frame = this.told.frames[this.at];
     if (frame?.patches) location.hash = link("patches", { video: this.told.video, time_ms: `${frame.time_ms},${frame.time_ms}` });
+    else if (frame) say(frame.reason ? `This moment was rejected (${frame.reason}): no patch of it is kept.` : "No patch of this moment is kept.");
   }
 
   table() {
