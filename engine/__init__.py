@@ -12,6 +12,7 @@ front of the flow
     listing      what lies below an address, as a stream
     inbox        what is new in a folder, and has come to rest
     files        local paths and addresses, and what their file systems raise
+    pictures     what a picture, a mask and a box are, and one JPEG codec for all
     clip         an open container, its best stream, and what is wrong with it
     dicom        DICOM endoscopy objects: the film or the pictures in them, and no word of the patient
     decode       the moments of a video, upright and exact in time
@@ -37,7 +38,6 @@ front of the flow
     difficulty   scores how hard a patch is to rebuild, or to tell from others
     features     embeddings by models that were not made to score
 store
-    pictures     one JPEG codec for all
     ledger       what a micro-batch came to, per frame and per video
     store        the Lance tables: patches, frames, videos, selections, images
     sql          SQL over tables, read-only

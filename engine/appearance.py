@@ -12,9 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import gate, schema
+from engine.pictures import STD
 
 BLACK = 4  # of 255 in every channel: border and text are hidden by zeros, half of which a JPEG of quality 95 leaves so; lumen is brighter
-DEVIATION = 255 * np.array([0.229, 0.224, 0.225])  # ImageNet's, by which difficulty is measured too
+DEVIATION = 255 * np.array(STD)  # by which difficulty is measured too
 
 # Shares of a patch above which it is an artefact. The first two were tried on random crops of Kvasir-SEG and PolypGen, of which the 64
 # hardest that stayed below were polyps, bleeding, vessels, stool and folds, and the 64 hardest of all nearly all artefacts. The third is

@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import Tensor
 
-from engine import files, mae, simclr, vits
+from engine import files, mae, pictures, simclr, vits
 from engine.models import Section, SimCLRConfig
 from engine.objectives import Trained, fingerprint
 
@@ -87,7 +87,7 @@ def facts(model: Trained, origin: Origin) -> dict[str, Any]:
             "numbers": sum(weight.numel() for weight in given.values()),
             "fingerprint": fingerprint(model),
         },
-        "input": {"side_px": model.config.side, "colours": "RGB, 0 to 1", "mean": mae.MEAN, "deviation": mae.STD},
+        "input": {"side_px": model.config.side, "colours": "RGB, 0 to 1", "mean": pictures.MEAN, "deviation": pictures.STD},
         "data": dict(origin.data),
         "chosen": {"epochs": origin.epochs, "why": origin.why},
         "recipe": {"fingerprint": origin.recipe.fingerprint(), **origin.recipe.model_dump(mode="json")},

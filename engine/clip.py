@@ -11,9 +11,8 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
+from engine.pictures import Image
 
 HELD = 16 << 20  # bytes of packets at most that wait for a keyframe
 BLOCK = 1 << 18  # bytes per read

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from engine import mucosa
-from engine.mucosa import Floats, Mask, Pixels
+from engine.mucosa import Floats, Pixels
+from engine.pictures import Mask
 
 PERIOD, STAY = 4.0, 0.4  # seconds, and for how much of them it stays
 CLUTTER = 40  # stream of random numbers

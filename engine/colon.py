@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import mucosa
-from engine.mucosa import Box, Floats, Mask, Pixels
+from engine.mucosa import Floats, Pixels
+from engine.pictures import Box, Mask, bounds
 
 ANGLES, RADII, DEPTHS = 360, 256, 320  # nodes of the polar grids; finer ones cannot be told apart at 480 px
 NEAR, FAR = 0.22, 11.0  # depths that are drawn; beyond it is dark
@@ -251,8 +252,8 @@ def assembled(image: Pixels, painted: list[tuple[int, Box, Mask]]) -> View:
     mask, boxes = np.zeros(image.shape[:2], np.bool_), []
     for _, (y0, x0, y1, x1), part in painted:
         mask[y0:y1, x0:x1] |= part
-        rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
-        boxes.append((y0 + int(rows[0]), x0 + int(columns[0]), y0 + int(rows[-1]) + 1, x0 + int(columns[-1]) + 1))
+        top, left, bottom, right = bounds(part)
+        boxes.append((y0 + top, x0 + left, y0 + bottom, x0 + right))
     return View(image, mask, tuple(boxes), tuple(number for number, _, _ in painted))
 
 

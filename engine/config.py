@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from engine.models import EvaluateConfig, MAEConfig, Positive, Precision, Section, Seed, SimCLRConfig, TrainConfig, check_dpt
+from engine.models import EvaluateConfig, MAEConfig, Natural, Positive, Precision, Section, Seed, SimCLRConfig, TrainConfig, check_dpt
 from engine.settings import (
     Address,
     BenchmarkConfig,
@@ -76,9 +76,9 @@ class PatchesConfig(Section):
     max_overlap: Share = 0.7  # IoU of two boxes; the weaker one goes
     # MedSAM's prompts as shares of the frame's shorter side: 48, 80, 128 of 256 px.
     box_sides: tuple[Annotated[float, Field(ge=0.02, le=1)], ...] = (0.19, 0.31, 0.5)
-    min_area: Annotated[float, Field(ge=0, le=1)] = 0.005  # share of the frame
+    min_area: Share = 0.005  # share of the frame
     max_area: Annotated[float, Field(gt=0, le=1)] = 0.6  # share of the frame; our choice: above is the frame itself
-    margin: Annotated[float, Field(ge=0, le=1)] = 0.1  # of the box side, on every side: context a rebuild needs
+    margin: Share = 0.1  # of the box side, on every side: context a rebuild needs
     per_frame: Positive = 12  # the most certain ones
     max_side: Annotated[int, Field(ge=16)] = 512  # px; larger patches are scaled down
     quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
@@ -166,7 +166,7 @@ class SelectionConfig(Section):
     seed: Seed = 0  # of what is drawn, k-means included
     of: Literal["patches", "frames"] = "patches"  # what is chosen from: regions of frames, or whole ones
     embedding: str = ""  # which of the store's; "": the scorer's own
-    clusters: Annotated[int, Field(ge=0)] = 0  # of k-means; 0: the root of the number of patches (no paper fits so few)
+    clusters: Natural = 0  # of k-means; 0: the root of the number of patches (no paper fits so few)
     iterations: Positive = 20  # of k-means; SemDeDup: 100, of which the later ones change next to nothing
     images_per_s: Annotated[float, Field(ge=0)] = 0.0  # of one device in pre-training, for unit=gpu_hours; 0: as measured
     density: DensityConfig = DensityConfig()

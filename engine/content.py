@@ -11,9 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[int, int, int, int]  # y0, x0, y1, x1 in pixels, half open
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
-Mask = NDArray[np.bool_]
+from engine.pictures import Box, Image, Mask, bounds, size_at
 
 WORKING_SIDE = 512  # px: thin letters blur away when the area is looked for, and one picture costs some 10 ms
 GRID = 128  # cells along the longer side in which the clean rectangle is looked for
@@ -41,15 +39,14 @@ def find_content(frames: Sequence[Image]) -> tuple[Box, Mask]:
         return (0, 0, height, width), np.ones((height, width), np.bool_)
     full = cv2.resize(picture.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.bool_)
     clean = largest_rectangle(full)
-    y0, x0, y1, x1 = clean if area(clean) >= CLEAN_ENOUGH * full.sum() else bounding_box(full)
+    y0, x0, y1, x1 = clean if area(clean) >= CLEAN_ENOUGH * full.sum() else bounds(full)
     return (y0, x0, y1, x1), full[y0:y1, x0:x1]
 
 
 def shrink(frame: Image, scale: float) -> Image:
     if scale == 1:
         return frame
-    size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(frame, size_at(frame, scale), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def median(frames: Sequence[Image]) -> Image:
@@ -200,11 +197,6 @@ def inner(mask: Mask) -> Mask:
 
 def area(box: Box) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def bounding_box(mask: Mask) -> Box:
-    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(ys[0]), int(xs[0]), int(ys[-1]) + 1, int(xs[-1]) + 1
 
 
 def largest_rectangle(mask: Mask) -> Box:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import dicom
-from engine.clip import Clip, Clock, Image, VideoError, decoded, judge, opened, upright
+from engine.clip import Clip, Clock, VideoError, decoded, judge, opened, upright
 from engine.config import FramesConfig
 from engine.files import images_of
+from engine.pictures import Image
 
 Stamped = tuple[Any, int, Fraction]  # a decoded frame, its pts, its time base
 

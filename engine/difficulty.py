@@ -188,13 +188,13 @@ def scorer_of(config: DifficultyConfig) -> str:
 
 def scorer_id(model: mae.MAE, config: DifficultyConfig) -> str:
     """Twelve hex digits over all that a score depends on: weights, model settings, masks and the rule of resizing."""
-    settings = f"{mae.fingerprint(model)} draws={config.draws} seed={config.seed} {config.precision} area-then-bilinear"
+    settings = f"{mae.fingerprint(model)} draws={config.draws} seed={config.seed} {config.precision} {pictures.RESIZED}"
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
 def contrast_id(model: simclr.SimCLR, config: DifficultyConfig) -> str:
     """The same for a contrastive model, whose bank is among its weights."""
-    settings = f"{simclr.fingerprint(model)} draws={config.draws} seed={config.seed} {config.precision} area-then-bilinear appendix-a"
+    settings = f"{simclr.fingerprint(model)} draws={config.draws} seed={config.seed} {config.precision} {pictures.RESIZED} appendix-a"
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 

@@ -12,7 +12,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from engine.mucosa import Box, Mask, Pixels
+from engine.mucosa import Pixels
+from engine.pictures import Box, Mask, bounds
 
 PANEL = 0.26  # of the screen's width
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -101,8 +102,7 @@ class Screen:
         found = []
         for line, x, y in self.texts(0):
             covered = self.drawn([(line, x, y), (re.sub(r"\d", "0", line), x, y), (re.sub(r"\d", "4", line), x, y)])[1]
-            rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
-            found.append((int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1))
+            found.append(bounds(covered))
         return found
 
     def written(self, second: int) -> tuple[Pixels, Mask]:

@@ -10,20 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.schema import FRAME_PROPOSER
+from engine import gate
+from engine.schema import FRAME_PROPOSER, video_of
 from engine.store import PatchStore, alike, quoted
 
 Tree = dict[str, Any]
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # by job: {"run", "status", "tags", "params"}
 
-# The gate's questions in its order: the reason it gives, the column, the knob, and whether the number must not be above or below it.
-GATE = (
-    ("dark", "brightness", "frames.min_brightness", "at least"),
-    ("glare", "glare", "frames.max_glare", "at most"),
-    ("out of body", "tissue", "frames.min_tissue", "at least"),
-    ("blurred", "sharpness", "frames.min_sharpness", "at least"),
-    ("near duplicate", "change", "frames.min_change", "at least"),
-)
 UNSEEN = ("unreadable", "same millisecond")  # reasons of frames that were not measured at all
 SHOWN = 8  # ids in a sentence about several
 MOMENT = re.compile(r"(0|[1-9][0-9]{0,14})(#-?[0-9]{1,18})?")  # of a day's length and far beyond
@@ -193,7 +186,7 @@ class Explainer:
         """A selection: how it was made, from which videos, its images, and the runs that used it."""
         mine = f"selection_id = {quoted([selection_id])}"
         ids = self.store.open("selections").to_table(columns=["patch_id"], filter=mine)["patch_id"].to_pylist()
-        videos = Counter(patch_id.partition("@")[0] for patch_id in ids)
+        videos = Counter(map(video_of, ids))
         images = self.store.open("images").count_rows(mine)
         return {**self.chosen(selection_id), "patches": len(ids), "images": images, "videos": dict(videos.most_common())}
 
@@ -246,10 +239,11 @@ def gated(row: Tree, knobs: Mapping[str, str]) -> list[Tree]:
     asked = [
         decision("shorter side of the picture", side, "frames.min_side", "at least", knobs) | {"passed": row["reason"] != "no content"}
     ]
-    for reason, column, knob, bound in GATE:
+    for one in gate.QUESTIONS:
         if not asked[-1]["passed"]:
             break
-        asked.append(decision(column, row[column], knob, bound, knobs) | {"passed": row["reason"] != reason})
+        told = decision(one.column, row[one.column], f"frames.{one.knob}", "at most" if one.is_most else "at least", knobs)
+        asked.append(told | {"passed": row["reason"] != one.reason})
     return asked
 
 

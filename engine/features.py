@@ -22,11 +22,12 @@ from torch.nn.functional import normalize
 from engine import pictures, sam, schema, weights
 from engine.config import PatchesConfig, ScoreConfig
 from engine.inference import inference
+from engine.pictures import MEAN, STD
 from engine.room import Room, filled
 
 CACHED = 8  # patches at a time on a CPU; the encoders of SAM take a second or ten for each
+SAM_MEAN, SAM_DEVIATION = (tuple(255 * one for one in each) for each in (MEAN, STD))  # of 8-bit colours, as SAM was trained
 SAM_SIDE, SAM_WIDTH = 1024, 256  # px, and numbers that it gives for a place; LiteMedSAM gives as many
-SAM_MEAN, SAM_DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of 8-bit colours, as SAM was trained
 CLASSIFIERS = ("head.", "fc.", "classifier.", "fc_norm.")  # of checkpoints trained on labels: no part of the encoder
 
 
@@ -121,7 +122,7 @@ def fill(model: nn.Module, path: str) -> None:
 
 def mark(*settings: object) -> str:
     """Twelve hex digits over all that an embedding depends on."""
-    told = " ".join(map(str, (*settings, "area-then-bilinear mean-of-places")))
+    told = " ".join(map(str, (*settings, f"{pictures.RESIZED} mean-of-places")))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 

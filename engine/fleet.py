@@ -8,13 +8,13 @@ words and, at a million parcels, some ten times as slowly.
 """
 
 import heapq
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 
 from engine import plan
-from engine.plan import SPARE_CPUS, Cost, Plan, Prices, Service
+from engine.flow import SPARE_CPUS
+from engine.plan import Cost, Plan, Prices, Service
 
 SPARE_NODE_CPUS = 1  # of a GPU node, beside its actors': a task of another stage that strays there does not keep one of these away
 
@@ -127,17 +127,6 @@ def stations(made: Plan, parcel: int, videos: float, serial: Sequence[Station]) 
     return [*found, *serial]
 
 
-def on_cores(line: Sequence[Station], cores: float) -> list[Station]:
-    """The same stations where all their actors share `cores` processors.
-
-    Behind them stands one that serves as many parcels at once as there are processors, each for all the seconds that its stages work: no
-    flow is faster than that. What it adds to the time of a single parcel is not so; it is for the pace of many.
-    """
-    if math.isinf(cores):
-        return list(line)
-    return [*line, Station("cores", int(cores), sum(station.seconds for station in line))]
-
-
 def slowest(line: Sequence[Station]) -> Station:
     """The station that the others wait for."""
     return max(line, key=lambda station: station.seconds / station.actors)
@@ -154,29 +143,7 @@ def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, pric
     half = some // 2
     pace = (flow.leaves[-1] - flow.leaves[half]) / max(some - 1 - half, 1)  # seconds a parcel
     seconds = flow.leaves[-1] + pace * (parcels - some)
-    hours = seconds / 3600
-    money = hours * (made.cpus * prices.cpu_hour + made.gpus * prices.gpu_hour)
     work = sum(station.seconds * parcels * station.gpus for station in line)
     use = work / (seconds * made.gpus) if made.gpus else 0.0
     name = slowest(line).name if parcels > slowest(line).actors else "start and end"
-    return Forecast(int(made.gpus), frames, frames / seconds, use, name, Cost(hours, hours * made.cpus, hours * made.gpus, money))
-
-
-def time_in_system(arrivals: Sequence[float], flow: Flow) -> float:
-    """Mean seconds from a parcel's arrival to its leaving: W of Little's law."""
-    return sum(left - came for came, left in zip(arrivals, flow.leaves, strict=True)) / len(arrivals)
-
-
-def mean_number(arrivals: Sequence[float], flow: Flow) -> float:
-    """Parcels in the system on average over time, counted at its events: L of Little's law."""
-    area = now = 0.0
-    inside = 0
-    for at, change in sorted(changes(arrivals, flow)):
-        area += inside * (at - now)
-        now, inside = at, inside + change
-    return area / now
-
-
-def changes(arrivals: Sequence[float], flow: Flow) -> Iterator[tuple[float, int]]:
-    yield from ((at, 1) for at in arrivals)
-    yield from ((at, -1) for at in flow.leaves)
+    return Forecast(int(made.gpus), frames, frames / seconds, use, name, plan.priced(seconds / 3600, made.cpus, made.gpus, prices))

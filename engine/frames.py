@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from engine import gate, schema
 from engine.clip import VideoError
 from engine.config import FramesConfig
-from engine.content import Image, Mask, find_content, median, overlay_mask
+from engine.content import find_content, median, overlay_mask
 from engine.decode import Moment, glimpses, sampled, stills
 from engine.files import locate, unreadable
+from engine.pictures import Image, Mask, size_at
 from engine.text import FindText, Search, Strokes, WatchText, filled_in, strokes
 
 TABLE_BYTES = 64 << 20  # pixels per yielded table
@@ -149,7 +150,7 @@ def scaled(image: Image, hidden: Mask, longest_side: int) -> tuple[Image, Mask]:
     scale = longest_side / max(image.shape[:2])
     if scale >= 1:
         return image, hidden
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    size = size_at(image, scale)
     covered = cv2.resize(hidden.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
     return blacked(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), np.asarray(covered)), np.asarray(covered)
 

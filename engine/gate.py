@@ -5,21 +5,40 @@ the variance of the Laplacian as a measure of blur is that of Pech-Pacheco et al
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import FramesConfig
-
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
-Mask = NDArray[np.bool_]
+from engine.pictures import Image, Mask, size_at
 
 SIDE = 256  # px of the longest side at which sharpness is measured, so that it does not depend on the resolution
 THUMB = 64  # px, side of the grey thumbnail by which frames are compared
 MUCOSA_SATURATION = 100  # of 255; medians: a hand 93, Kvasir-SEG 157 (first percentile 107), PolypGen 136
 DARKEST = 30  # of 255 in the brightest channel; darker pixels have no colour that could be told
 BLOWN = 240  # of the middle channel: red alone is at its limit in much well-lit mucosa, red and green together show nothing
+
+
+class Question(NamedTuple):
+    """One thing that every frame is asked: whether a number of its quality is within a knob."""
+
+    reason: str  # where it is not
+    column: str  # of schema.QUALITY
+    knob: str  # of FramesConfig
+    is_most: bool  # the knob is the most that the number may be, else the least
+    digits: int = 3  # behind its point in a sentence
+    beside: str = ""  # what the number is measured against
+
+
+QUESTIONS = (
+    Question("dark", "brightness", "min_brightness", is_most=False),
+    Question("glare", "glare", "max_glare", is_most=True),
+    Question("out of body", "tissue", "min_tissue", is_most=False),
+    Question("blurred", "sharpness", "min_sharpness", is_most=False, digits=1),
+    Question("near duplicate", "change", "min_change", is_most=False, digits=4, beside=" to the last kept frame"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,7 @@ def measure(image: Image, hidden: Mask, last_kept: NDArray[np.float32] | None) -
 
 def at_256(image: Image, hidden: Mask) -> tuple[Image, Mask]:
     scale = SIDE / max(image.shape[:2])
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    size = size_at(image, scale)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     covered = cv2.resize(hidden.astype(np.float32), size, interpolation=how)
     return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8), np.asarray(covered == 0)
@@ -78,15 +97,10 @@ def blown(image: Image) -> Mask:
 
 
 def reason(quality: Quality, config: FramesConfig) -> tuple[str, str] | None:
-    """Why the frame is rejected, as a word and a sentence; None: it is kept. The first fault in a fixed order counts."""
-    if quality.brightness < config.min_brightness:
-        return "dark", f"brightness {quality.brightness:.3f} is below frames.min_brightness={config.min_brightness}"
-    if quality.glare > config.max_glare:
-        return "glare", f"glare {quality.glare:.3f} is above frames.max_glare={config.max_glare}"
-    if quality.tissue < config.min_tissue:
-        return "out of body", f"tissue {quality.tissue:.3f} is below frames.min_tissue={config.min_tissue}"
-    if quality.sharpness < config.min_sharpness:
-        return "blurred", f"sharpness {quality.sharpness:.1f} is below frames.min_sharpness={config.min_sharpness}"
-    if quality.change is not None and quality.change < config.min_change:
-        return "near duplicate", f"change {quality.change:.4f} to the last kept frame is below frames.min_change={config.min_change}"
+    """Why the frame is rejected, as a word and a sentence; None: it is kept. The first fault in the order of QUESTIONS counts."""
+    for asked in QUESTIONS:
+        number, limit = getattr(quality, asked.column), getattr(config, asked.knob)
+        if number is not None and (number > limit if asked.is_most else number < limit):
+            side = "above" if asked.is_most else "below"
+            return asked.reason, f"{asked.column} {number:.{asked.digits}f}{asked.beside} is {side} frames.{asked.knob}={limit}"
     return None

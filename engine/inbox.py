@@ -5,16 +5,13 @@ known by 64 bits of a hash: two of a million sources are taken for the same with
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.files import locate, unreadable
-from engine.listing import Row, below, key_of, sources
+from engine.listing import Row, below, key_of, reached, sources
 
 Clock = Callable[[], float]  # seconds, never backwards
 MOST = 100_000  # sources that are waited for at a time, about 50 MB; of those beyond it a later look tells
@@ -110,20 +107,6 @@ class Inbox:
     def put_off(self, one: Waiting, seconds: float) -> None:
         """Try a source again no sooner than in so many seconds, unless it changes."""
         one.tries, one.until = one.tries + 1, self.clock() + seconds
-
-
-@contextmanager
-def reached(uri: str) -> Iterator[tuple[Any, str]]:
-    """File system and path of an inbox; FileNotFoundError or OSError, in one sentence, where it is not there or cannot be listed."""
-    try:
-        fs, root = locate(uri)
-        fs.invalidate_cache()
-        if there := fs.exists(root):
-            yield fs, root
-    except unreadable() as error:
-        raise OSError(f"videos.uri={uri!r} cannot be listed: {error or type(error).__name__}") from error
-    if not there:
-        raise FileNotFoundError(f"videos.uri={uri!r} does not exist; expected a folder or a file with video")
 
 
 def glance(uri: str) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import content
+from engine.pictures import bounds
 
 SIDE = 32  # cells of the grid along either side of the picture
 BLUR = 2.7  # cells; slower changes than that are light, which all colons share
@@ -70,7 +71,7 @@ def views(image: NDArray[np.uint8]) -> list[tuple[Floats, NDArray[np.bool_]]]:
     picture = content.picture_mask([small])
     if picture.all() or picture.mean() < content.MIN_PICTURE:
         return [grid(small, np.ones(small.shape[:2], np.bool_))]
-    boxes = {content.largest_rectangle(picture), content.bounding_box(picture)}
+    boxes = {content.largest_rectangle(picture), bounds(picture)}
     return [grid(small[y0:y1, x0:x1], picture[y0:y1, x0:x1]) for y0, x0, y1, x1 in sorted(boxes)]
 
 

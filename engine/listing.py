@@ -7,6 +7,7 @@ with more than HELD files only sums are kept meanwhile, and it is listed again w
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 
-from engine.files import address, is_file, is_still
+from engine.files import address, is_file, is_still, locate, unreadable
 
 HELD = 1000  # files of a folder that wait for its end
 PEEKED = 8  # of these, when there are more: a folder of video is known for one without waiting
@@ -34,6 +35,20 @@ class Found(NamedTuple):
     size: int
     modified: str
     closed: bool = False
+
+
+@contextmanager
+def reached(uri: str) -> Iterator[tuple[Any, str]]:
+    """File system and path of videos.uri; FileNotFoundError or OSError, in one sentence, where it is not there or cannot be listed."""
+    try:
+        fs, root = locate(uri)
+        fs.invalidate_cache()
+        if there := fs.exists(root):
+            yield fs, root
+    except unreadable() as error:
+        raise OSError(f"videos.uri={uri!r} cannot be listed: {error or type(error).__name__}") from error
+    if not there:
+        raise FileNotFoundError(f"videos.uri={uri!r} does not exist; expected a folder or a file with video")
 
 
 def sources(fs: Any, root: str, known: Told) -> Iterator[Row]:

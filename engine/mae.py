@@ -4,12 +4,10 @@ The model and its words are the paper's, the weights' names those of facebookres
 blocks are timm's. B images, L tokens each, S pixels a side, p pixels a token's side, D the encoder's width.
 """
 
-import json
 from functools import partial
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from timm.layers import PatchEmbed
@@ -17,10 +15,9 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from engine import files, vits, weights
+from engine import vits, weights
 from engine.models import MAEConfig
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the official checkpoints saw it
+from engine.pictures import MEAN, STD
 
 
 class MAE(nn.Module):
@@ -231,17 +228,12 @@ def timm_state(model: MAE) -> dict[str, Tensor]:
 
 def fingerprint(model: MAE) -> str:
     """Twelve hex digits that change when any weight or setting does."""
-    return weights.fingerprint(model.state_dict(), stored_config(model.config))
-
-
-def stored_config(config: MAEConfig) -> str:
-    return json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return weights.fingerprint(model.state_dict(), weights.knobs_of(model.config))
 
 
 def save(model: MAE, uri: str) -> None:
-    """Write weights and config as safetensors to a path or address, whole or not at all: a crash leaves the file that was there before."""
-    state = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    files.put(safetensors.torch.save(state, {"mae": stored_config(model.config)}), uri)
+    """Write weights and config to a path or address, as `load` reads them."""
+    weights.save(model, "mae", model.config, uri)
 
 
 def load(path: str, config: MAEConfig) -> MAE:

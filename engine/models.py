@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Word = Annotated[str, Field(min_length=1)]  # a name or an address: anything but nothing
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ViTSize = Annotated[str, Field(pattern=r"^[a-z0-9]+$")]  # tiny, small, base, large, huge and every other one of timm: see vits.py
 Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and what is stored stay float32
@@ -69,7 +70,7 @@ class MAEConfig(Section):
 class SimCLRConfig(Section):
     """A contrastive model and what it is measured against: the paper's settings (arXiv 2002.05709) where it has one."""
 
-    encoder: Annotated[str, Field(min_length=1)] = "resnet50"  # any of timm; on a CPU resnet18
+    encoder: Word = "resnet50"  # any of timm; on a CPU resnet18
     side: Annotated[int, Field(ge=32)] = 224  # px of a view
     projection: Positive = 128  # numbers in what the loss compares
     temperature: Annotated[float, Field(gt=0)] = 0.5  # the paper's for CIFAR-10 (appendix B.9); for ImageNet it takes 0.1
@@ -135,7 +136,7 @@ class EvaluateConfig(Section):
 
     uri: str = ""  # folder with images/ and masks/, of another data set as it comes, or a COCO file
     dataset: DataSet = "folder"  # what lies there: the job datasets lists them
-    pairs: Annotated[int, Field(ge=0)] = 0  # that must be there, of a known set a part; 0: all that were published
+    pairs: Natural = 0  # that must be there, of a known set a part; 0: all that were published
     test_groups: tuple[str, ...] = ()  # patients, videos or centres that are tested on; none: by the set's lists, else by test_share
     train_groups: tuple[str, ...] = ()  # that are trained on; none: all others
     architecture: Literal["dpt", "unet", "attention_unet"] = "dpt"  # what stands on the encoder
@@ -149,12 +150,12 @@ class EvaluateConfig(Section):
     lr: Annotated[float, Field(gt=0)] = 6e-5  # the highest, after the warm-up
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
     weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of adamw but for norms, biases and embeddings, of sgd for all weights
-    warmup: Annotated[int, Field(ge=0)] = 1500  # iterations
+    warmup: Natural = 1500  # iterations
     power: Annotated[float, Field(gt=0)] = 1.0  # of the polynomial by which the rate falls; 1: a line
     precision: Precision = "float32"  # of training; measured is in float32 always
     frozen: bool = False  # the encoder stays as it was pre-trained
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # tested on, where the set does not say who is
-    limit: Annotated[int, Field(ge=0)] = 0  # pairs trained on at most, drawn by seed, 0: all; of the test part none is ever left out
+    limit: Natural = 0  # pairs trained on at most, drawn by seed, 0: all; of the test part none is ever left out
     seeds: tuple[Seed, ...] = (0,)  # one measurement each: of the split where it is drawn, first weights and order
 
     @model_validator(mode="after")

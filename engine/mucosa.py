@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
-Box = tuple[int, int, int, int]  # y0, x0, y1, x1 in pixels, half open
 
 SKIN, VESSELS, FILM, PITS, SWELL = range(5)  # streams of random numbers
 

@@ -172,6 +172,6 @@ def pictured(model: mae.MAE, images: Tensor, noise: Tensor) -> Picture:
 
 def as_pixels(images: Tensor) -> Picture:
     """The opposite of mae.normalise: (B, 3, H, W) -> (B, H, W, 3) uint8."""
-    mean, deviation = (torch.tensor(of, device=images.device).view(3, 1, 1) for of in (mae.MEAN, mae.STD))
+    mean, deviation = (torch.tensor(of, device=images.device).view(3, 1, 1) for of in (pictures.MEAN, pictures.STD))
     pixels = ((images * deviation + mean).clamp(0, 1) * 255).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).cpu().numpy()

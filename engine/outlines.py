@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-Mask = NDArray[np.bool_]  # (H, W)
+from engine.pictures import Mask
 
 
 def part(mask: Mask, box: Sequence[int], size: tuple[int, int]) -> Mask:
@@ -37,9 +36,3 @@ def unpacked(runs: bytes, box: Sequence[int]) -> Mask:
     """The mask (y1 - y0, x1 - x0) of a patch with that box."""
     y0, x0, y1, x1 = box
     return np.asarray(coco.decode({"size": [y1 - y0, x1 - x0], "counts": runs}), np.bool_)
-
-
-def bounds(mask: Mask) -> tuple[int, int, int, int]:
-    """The smallest box around a mask that is not empty, as y0, x0, y1, x1."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1

@@ -173,8 +173,8 @@ def cut(image: np.ndarray, box: np.ndarray, max_side: int) -> np.ndarray:
     scale = max_side / max(y1 - y0, x1 - x0)
     if scale >= 1:
         return image[y0:y1, x0:x1]
-    height, width = (max(1, round(side * scale)) for side in (y1 - y0, x1 - x0))
-    return np.asarray(cv2.resize(image[y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_AREA))
+    part = image[y0:y1, x0:x1]
+    return np.asarray(cv2.resize(part, pictures.size_at(part, scale), interpolation=cv2.INTER_AREA))
 
 
 def source_scale(frame: dict[str, Any]) -> np.ndarray:

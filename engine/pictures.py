@@ -1,7 +1,15 @@
-"""Pictures as bytes and back: one codec with one setting everywhere, so that the same pixels are the same row."""
+"""Pictures: what they are in memory, and as bytes and back by one codec with one setting, so that the same pixels are the same row."""
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+Mask = NDArray[np.bool_]  # (H, W)
+Box = tuple[int, int, int, int]  # y0, x0, y1, x1 in pixels, half open
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, RGB from 0 to 1, by which models see
+RESIZED = "area-then-bilinear"  # the rule of `square`, on which scores and embeddings depend
 
 
 def decode(jpeg: bytes) -> np.ndarray:
@@ -18,6 +26,18 @@ def encode(image: np.ndarray, quality: int) -> bytes:
     if not done:
         raise ValueError(f"a picture of shape {image.shape} cannot be encoded")
     return bytes(jpeg.tobytes())
+
+
+def bounds(mask: Mask) -> Box:
+    """The smallest box around a mask that is not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def size_at(picture: np.ndarray, scale: float) -> tuple[int, int]:
+    """(width, height), as OpenCV has them, of a picture scaled so: a pixel at least."""
+    height, width = picture.shape[:2]
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def square(picture: np.ndarray, side: int) -> np.ndarray:

@@ -15,10 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.flow import Step, in_batches
+from engine.flow import SPARE_CPUS, Step, in_batches
 
 REPEATS = 3  # passes over the sample per stage; their median is not moved by one disturbed pass
-SPARE_CPUS = 1.0  # pools that hold every processor wait for ever, see flow.cpus_of
 ROUNDING = 1e-9  # of sums of fractions
 
 
@@ -161,7 +160,12 @@ def cost(plan: Plan, video_hours: float, sampled_per_second: float, prices: Pric
     """What `video_hours` of video take when `sampled_per_second` frames are looked at in each of their seconds."""
     frames = video_hours * 3600 * sampled_per_second
     hours = (frames / plan.frames_per_second + plan.start_up) / 3600 if frames else 0.0
-    cpu_hours, gpu_hours = hours * plan.cpus, hours * plan.gpus
+    return priced(hours, plan.cpus, plan.gpus, prices)
+
+
+def priced(hours: float, cpus: float, gpus: float, prices: Prices) -> Cost:
+    """What so many processors and GPUs cost, held for so many hours."""
+    cpu_hours, gpu_hours = hours * cpus, hours * gpus
     return Cost(hours, cpu_hours, gpu_hours, cpu_hours * prices.cpu_hour + gpu_hours * prices.gpu_hour)
 
 
@@ -253,6 +257,5 @@ def makespan(chains: Sequence[tuple[float, Sequence[float]]], devices: int) -> f
 
 def cost_of(chains: Sequence[tuple[float, Sequence[float]]], devices: int, share: tuple[float, float], prices: Prices) -> Cost:
     """What trainings and measurements cost on `devices`; `share` is the processors and GPUs that one of them is."""
-    hours = makespan(chains, devices) / 3600
-    cpu_hours, gpu_hours = (hours * devices * part for part in share)
-    return Cost(hours, cpu_hours, gpu_hours, cpu_hours * prices.cpu_hour + gpu_hours * prices.gpu_hour)
+    cpus, gpus = (devices * part for part in share)
+    return priced(makespan(chains, devices) / 3600, cpus, gpus, prices)

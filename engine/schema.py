@@ -12,9 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 VERSION = 4  # of the stored tables; the job maintain migrates older ones, a newer one is refused with a sentence
-
 PATCHES_PER_IMAGE = 4  # OptiDEL: M = 4, two by two; other settings of the synthesis may say otherwise
-
 FRAME_PROPOSER = "frame"  # of a patch that is all of a frame: see patches.whole_frames
 
 BOX = pa.list_(pa.int32(), 4)  # y0, x0, y1, x1 in pixels of the source video, half open
@@ -101,16 +99,14 @@ APPEARANCE = [
 SEEN = pa.field("appearance", pa.struct(APPEARANCE))
 
 PIXELS = pa.field("pixels", pa.large_binary())  # JPEG
-MASK = pa.field(
-    "mask", pa.binary()
-)  # of the region, inside `box`: COCO's compressed run lengths, see outlines.py; null where none was drawn
+# Of the region, inside `box`: COCO's compressed run lengths, see outlines.py; null where none was drawn.
+MASK = pa.field("mask", pa.binary())
 CARRIED = [field for field in FRAME if field.name not in ("image", "expected")]
 PATCH = pa.schema([*CARRIED, *REGION, MASK, PIXELS, EXPECTED])
 SCORED = pa.schema([*CARRIED, *REGION, *SCORE, SEEN, MASK, PIXELS, EXPECTED])
 
 # What the store keeps: the same columns, each fact once.
 FRAMES_TABLE = pa.schema([*CARRIED, pa.field("patches", pa.int32(), False)])
-
 WRITTEN = pa.schema([*FRAMES_TABLE, EXPECTED, text("fragment")])  # JSON of the Lance fragment; once per written fragment
 
 
@@ -218,9 +214,8 @@ RESULT = pa.schema(
         text("metrics"),  # JSON: all that was measured on the data set
         text("measures"),  # JSON: what the selection was judged by, and the mean difficulty of its patches
         pa.field("names", pa.list_(pa.string())),  # of the test images
-        pa.field(
-            "counts", pa.list_(pa.int64())
-        ),  # of each the four counts of pixels of every class, one after the other: see scores.counted
+        # Of each the four counts of pixels of every class, one after the other: see scores.counted.
+        pa.field("counts", pa.list_(pa.int64())),
         pa.field("choose_s", pa.float64()),  # seconds; null: it was chosen before
         pa.field("images_per_s", pa.float64()),  # of the pre-training, the median of its epochs
     ]
@@ -240,7 +235,7 @@ JOURNAL = pa.schema(
 # What the job watch is about to take in, written before it tries: what is there after a death was under way. It names no source.
 ATTEMPTS = pa.schema(
     [
-        pa.field("key", pa.string(), False, metadata={"lance-schema:unenforced-primary-key": "true"}),  # see inbox.key_of, 16 hex digits
+        pa.field("key", pa.string(), False, metadata={"lance-schema:unenforced-primary-key": "true"}),  # see listing.key_of, 16 hex digits
         pa.field("tries", pa.int64(), False),  # alone, since it was last taken in or abandoned by will; 0: with others
         text("at", nullable=False),  # UTC, ISO 8601: of the last try
     ]
@@ -257,6 +252,11 @@ LOCKS = pa.schema(
         pa.field("until", pa.float64(), False),  # seconds since 1970; later it is anybody's
     ]
 )
+
+
+def video_of(patch_id: str) -> str:
+    """The id of the video that a patch, or a frame, is of."""
+    return patch_id.partition("@")[0]
 
 
 def check(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:

@@ -4,9 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from engine.models import Natural, Positive, Section, Seed
+from engine.models import Natural, Positive, Section, Seed, Word
 
-Address = Annotated[str, Field(min_length=1)]  # a folder or file, local or any fsspec address
+Address = Word  # a folder or file, local or any fsspec address
+Port = Annotated[int, Field(ge=0, le=65535)]  # that is listened at
 Distance = Literal["cosine", "l2", "correlation"]
 Negatives = Literal["published", "others"]
 Scored = Literal[
@@ -56,8 +57,8 @@ class WatchConfig(Section):
     gain: Annotated[float, Field(ge=0)] = 0.1  # estimated, over what the newest model was trained on, from which to train again pays
     retrain: bool = False  # whether it is trained then, by the first of `selections`
     once: bool = False  # end when nothing is left to take in, for a job that is started by the clock
-    port: Annotated[int, Field(ge=0, le=65535)] = 0  # of /healthz and /metrics; 0: none, since two watchers would want the same
-    host: Address = "127.0.0.1"  # that it listens at, this machine alone; 0.0.0.0 in a container, whose probes come from outside
+    port: Port = 0  # of /healthz and /metrics; 0: none, since two watchers would want the same
+    host: Word = "127.0.0.1"  # that it listens at, this machine alone; 0.0.0.0 in a container, whose probes come from outside
     log: Literal["text", "json"] = "text"  # json: an object a line; by word, as of Ray and Prometheus: people read what is no terminal, too
     seed: Seed = 0  # of the waits, which are drawn by lot so that many watchers do not ask at the same moment
 
@@ -140,14 +141,14 @@ class TheoryConfig(Section):
 class BrowseConfig(Section):
     """Where the job `browse` shows its page; our choices."""
 
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"  # other addresses are reached from outside, and ask for a token
-    port: Annotated[int, Field(ge=0, lt=2**16)] = 8420  # 0: any that is free
+    host: Word = "127.0.0.1"  # other addresses are reached from outside, and ask for a token
+    port: Port = 8420  # 0: any that is free
     write: bool = False  # tags and selections may be made; on the command line also --write
 
 
 class TrackingConfig(Section):
     uri: str = ""  # of MLflow; "": a sqlite file beside the store
-    experiment: Address = "endocurate"  # its name in MLflow
+    experiment: Word = "endocurate"  # its name in MLflow
 
 
 class ReportConfig(Section):
@@ -174,10 +175,10 @@ class TransferConfig(Section):
     level: int = -2  # counted as Python does: the second deepest
     levels: tuple[int, ...] = ()  # all of these instead, heard together as several scores are; none: `level` alone
     pooled: bool = True  # the mean over places; scores that take labels see single places in any case
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of the images drawn and their augmentation
+    seed: Seed = 0  # of the images drawn and their augmentation
     every: Positive = 1  # epochs from one look to the next, the untrained encoder's being the first; the last epoch has one always
-    looks: tuple[Annotated[int, Field(ge=0)], ...] = ()  # after these epochs instead, and after the last; none: as `every` says
-    warmup: Annotated[int, Field(ge=0)] = 1  # epochs before which looks do not count towards the end; 1: that of the untrained encoder
+    looks: tuple[Natural, ...] = ()  # after these epochs instead, and after the last; none: as `every` says
+    warmup: Natural = 1  # epochs before which looks do not count towards the end; 1: that of the untrained encoder
     patience: Positive = 3  # looks without a better one that end the run
     min_delta: Annotated[float, Field(ge=0)] = 0.0  # in the score's unit, so of one score at one level: better by no more is not better
     wait: bool = False  # for every score, so that a run repeated ends at the same epoch; else training goes on meanwhile

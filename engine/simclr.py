@@ -11,18 +11,16 @@ projection's.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from engine import files, mae, pictures, views, weights
+from engine import mae, pictures, views, weights
 from engine.models import SimCLRConfig
 
 
@@ -126,17 +124,12 @@ def remember(model: SimCLR, jpegs: Sequence[bytes], seed: int, batch: int = 64) 
 
 def fingerprint(model: SimCLR) -> str:
     """Twelve hex digits that change when any weight, any picture of the bank or any setting does."""
-    return weights.fingerprint(model.state_dict(), stored_config(model.config))
-
-
-def stored_config(config: SimCLRConfig) -> str:
-    return json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return weights.fingerprint(model.state_dict(), weights.knobs_of(model.config))
 
 
 def save(model: SimCLR, uri: str) -> None:
-    """Write weights, bank and config as safetensors to a path or address, whole or not at all."""
-    state = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    files.put(safetensors.torch.save(state, {"simclr": stored_config(model.config)}), uri)
+    """Write weights, bank and config to a path or address, as `load` reads them."""
+    weights.save(model, "simclr", model.config, uri)
 
 
 def load(path: str, config: SimCLRConfig) -> SimCLR:

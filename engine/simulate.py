@@ -20,7 +20,8 @@ from engine.clutter import Clutter
 from engine.colon import FOCAL, Camera, Colon, Polyp, View
 from engine.encode import encode
 from engine.endoscope import Screen, Weather
-from engine.mucosa import Box, Mask, Pixels
+from engine.mucosa import Pixels
+from engine.pictures import Box, Mask, bounds
 
 EVENTS = ("out_of_body", "lumen", "polyp", "motion_blur", "bubbles", "glare", "dark", "still")
 CYCLE = 8.0  # seconds in which a clip shows most of what can happen; a shorter clip is one cycle
@@ -244,8 +245,10 @@ def path(colon: Colon, moved: float) -> Camera:
 def visible(mask: Mask, part: Box, content: Box) -> Box | None:
     """The tight box of what is left of the mask in `part` of the content box, in pixels of the frame; None: nothing."""
     y0, x0, y1, x1 = part[0] + content[0], part[1] + content[1], part[2] + content[0], part[3] + content[1]
-    rows, columns = (np.flatnonzero(mask[y0:y1, x0:x1].any(axis)) for axis in (1, 0))
-    return (y0 + int(rows[0]), x0 + int(columns[0]), y0 + int(rows[-1]) + 1, x0 + int(columns[-1]) + 1) if len(rows) else None
+    if not mask[y0:y1, x0:x1].any():
+        return None
+    top, left, bottom, right = bounds(mask[y0:y1, x0:x1])
+    return y0 + top, x0 + left, y0 + bottom, x0 + right
 
 
 class Truth:

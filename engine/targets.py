@@ -22,7 +22,8 @@ from torchvision.transforms import functional as colours
 
 from engine import datasets, geometry, transfer, views
 from engine.geometry import UnscorableError
-from engine.mae import MAE, MEAN, STD
+from engine.mae import MAE
+from engine.pictures import MEAN, STD
 from engine.settings import Scored, TransferConfig
 from engine.transfer import Readings
 

@@ -12,9 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[int, int, int, int]  # y0, x0, y1, x1 in pixels, half open
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
-Mask = NDArray[np.bool_]
+from engine.pictures import Box, Image, Mask, size_at
 
 SEARCHED = 736  # px of the shorter side in a search: what the detector enlarges to; it sees no more of 1080 lines than of these
 IN_ROWS, STANDING = 24, 20  # px of the working size: new marks in rows like letters, or that stand still, which call for a search
@@ -169,7 +167,7 @@ def lines_at(places: NDArray[np.uint8], scale: float, height: int, width: int) -
 def strokes(image: Image) -> Strokes:
     """Marks thinner than 11 px that are 30 grey levels brighter than what is around them (white top hat)."""
     scale = min(1.0, WORKING_SIDE / max(image.shape[:2]))
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    size = size_at(image, scale)
     grey = np.asarray(cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA), np.uint8)
     marks = cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, np.ones((11, 11), np.uint8))
     return Strokes((marks > 30).astype(np.uint8), grey, scale)
@@ -212,7 +210,7 @@ def filled_in(image: Image, hidden: Mask) -> Image:
     if not hidden.any():
         return image
     scale = min(1.0, 64 / max(image.shape[:2]))
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    size = size_at(image, scale)
     shown = np.asarray(~hidden, np.uint8)
     weight = cv2.resize(shown.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     colour = cv2.resize(cv2.copyTo(image, shown), size, interpolation=cv2.INTER_AREA).astype(np.float32)

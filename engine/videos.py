@@ -9,10 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from engine import schema
-from engine.config import VideosConfig
 from engine.files import images_of, locate, unreadable
 from engine.ledger import REPLACED
-from engine.listing import ETAGS, modified, sources
+from engine.listing import ETAGS, modified, reached, sources
 
 CHUNK = 8 << 20  # bytes per read while hashing
 OTHER = {"reason": REPLACED, "detail": "The file was written anew while it was read."}
@@ -25,14 +24,8 @@ def find(uri: str) -> pa.Table:
     images, is one source. A folder that may not be listed is a row, too: it will be reported as unreadable.
     FileNotFoundError or OSError says in one sentence what could not be listed.
     """
-    fs, root = locate(uri)
-    try:
-        fs.invalidate_cache()
-        found = list(sources(fs, root, lambda row: False)) if fs.exists(root) else None
-    except unreadable() as error:
-        raise OSError(f"videos.uri={uri!r} cannot be listed: {error or type(error).__name__}") from error
-    if found is None:
-        raise FileNotFoundError(f"videos.uri={uri!r} does not exist; expected a folder or a file with video")
+    with reached(uri) as (fs, root):
+        found = list(sources(fs, root, lambda row: False))
     return pa.Table.from_pylist(sorted(found, key=lambda row: str(row["uri"])), schema.SOURCE)
 
 
@@ -49,9 +42,6 @@ def content_hash(uri: str) -> str:
 class IdentifyVideos:
     """Give every source its content hash as `video_id`; what is empty or cannot be read gets a reason."""
 
-    def __init__(self, config: VideosConfig) -> None:
-        self.config = config
-
     def __call__(self, sources: pa.Table) -> pa.Table:
         return pa.Table.from_pylist([identified(source) for source in sources.to_pylist()], schema.VIDEO)
 
@@ -59,9 +49,6 @@ class IdentifyVideos:
 @schema.stage(reads=schema.VIDEO, writes=schema.VIDEO)
 class ConfirmVideos:
     """Give the reason REPLACED to every video whose file holds other bytes by now than those that it was named by."""
-
-    def __init__(self, config: VideosConfig) -> None:
-        self.config = config
 
     def __call__(self, videos: pa.Table) -> pa.Table:
         rows = [{**video, **OTHER} if is_replaced(video) else video for video in videos.to_pylist()]

@@ -14,8 +14,12 @@ from pathlib import Path
 
 import fsspec
 import safetensors
+import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from engine import files
+from engine.models import Section
 
 State = dict[str, Tensor]
 
@@ -65,12 +69,12 @@ def fetched(uri: str) -> Path:
 
 def weights_file(path: Path) -> Path:
     """The file itself, or the one inside a Hugging Face folder; FileNotFoundError where there is none."""
-    files = [path / name for name in ("model.safetensors", "pytorch_model.bin")] if path.is_dir() else [path]
-    for file in files:
+    inside = [path / name for name in ("model.safetensors", "pytorch_model.bin")] if path.is_dir() else [path]
+    for file in inside:
         if file.is_file():
             return file
-    inside = ": the folder holds neither model.safetensors nor pytorch_model.bin" if path.is_dir() else ""
-    raise FileNotFoundError(f"no checkpoint at {path}{inside}")
+    said = ": the folder holds neither model.safetensors nor pytorch_model.bin" if path.is_dir() else ""
+    raise FileNotFoundError(f"no checkpoint at {path}{said}")
 
 
 def tensors(file: Path, path: str, kind: str) -> tuple[State, dict[str, object]]:
@@ -140,6 +144,17 @@ def complete(state: State, expected: State, path: str) -> None:
             raise DamagedError(
                 f"the checkpoint {path} holds {name} with values that are no finite numbers, expected a training that converged"
             )
+
+
+def save(model: nn.Module, kind: str, config: Section, uri: str) -> None:
+    """Write weights and knobs as safetensors to a path or address, whole or not at all: a crash leaves the file that was there before."""
+    state = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+    files.put(safetensors.torch.save(state, {kind: knobs_of(config)}), uri)
+
+
+def knobs_of(config: Section) -> str:
+    """The knobs of a model as its file tells them."""
+    return json.dumps(config.model_dump(mode="json"), sort_keys=True)
 
 
 def fingerprint(state: State, settings: str) -> str:

@@ -1,0 +1,55 @@
+"""The jobs. `python -m jobs NAME` runs one: JOBS in __main__ has a line for each, NAME is its file here, and what it does is its `run`.
+
+Every other file is a part of jobs. The map of the parts, by the jobs that they are parts of:
+
+all
+    __main__    the command line: reads the words, refuses what is wrong, starts the job
+    endocurate  the same by the name of its command
+    recipes     whole configurations, pre-trainings and evaluations by name
+    documents   configurations as YAML files
+    places      what a job needs to find before it begins
+    quiet       what a process of a job says, and what its libraries do not
+    troubles    what a person can mend, told from what is a bug
+    output      rows as a table, JSON lines or Parquet
+ingest, plan, watch
+    pools       the pools of an ingest by the times that `plan` measured
+probe, pretrain
+    sampling    an even draw of frames, for `probe`
+    training    one training run, here or on Ray Train
+    looks       what a pre-training is watched by
+    kept        the models of its looks: which stay, and which one others get
+choose, pretrain, evaluate, transfer, export
+    named       selections by their id, and which of them was asked for
+    thrift      what of the work of a choice an earlier one had done
+    throughput  images a second in pre-training, for budgets in hours
+    judging     what a selection is worth before anything is trained on it
+    twins       what training images have in common with those that are tested on
+benchmark, report
+    matrix      a YAML file as a list of cells
+    cells       what a cell is made of: a choice, a pre-training, a measurement
+    costs       what a matrix will still take
+    results     what choices, evaluations and matrices came to, for the report
+transfer-study
+    tradeoff    the curves of its picture
+submit, worth
+    needs       processors and GPUs that a job does not begin without
+    retrain     pre-training on one selection, here or on a cluster
+selections
+    outdated    which of those that were kept current go
+watch, in the order of its processes
+    health      how the watcher is, for who asks over HTTP
+    line        between the process that sees to the work and the one that works
+    news        the words that go over it, and what meters make of them
+    rounds      the process that works: what it needs before it begins
+    watcher     its rounds: look, take in, rest
+    absence     what may be found away: store, MLflow, disk, inbox
+    spelling    names of files as others may write them, which no log may show
+    latency     how long what arrives took
+    after       what follows a batch
+    setbacks    what of that fails
+    standing    how it stands with drift and with training again, for the page of health
+    aside       a process beside, for what takes hours
+    upkeep      upkeep of the store, in one
+no job
+    fleet       `python -m jobs.fleet`: the tables of cluster/README.md
+"""

@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 if __name__ == "__main__":  # Ctrl-C while the rest is imported: nothing is under way, and a traceback would tell nobody anything
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
-from engine import files, tracking
 from engine.config import Config
 from engine.knobs import amend, flat
 from engine.models import Section
 from jobs import matrix, places, quiet
 from jobs.documents import NAMED, from_file, section
 from jobs.recipes import RECIPES
+from jobs.troubles import BUGS, mendable, said
 
 JOBS = {
     "demo": "simulated video through the whole chain, with a report at the end",
@@ -125,9 +125,9 @@ def start(job: str, config: Config, rest: list[str]) -> int:
     except MemoryError as error:
         quiet.complain(f"endocurate {job}: out of memory; lower the batch or what is done at a time ({sentence(error)})")
         return 1
-    except (KeyError, IndexError, NotImplementedError, RecursionError, BrokenPipeError):
-        raise  # a bug, not something a person can mend; or nobody is left to tell
-    except mendable() as error:
+    except (*BUGS, BrokenPipeError):
+        raise  # not something a person can mend; or nobody is left to tell
+    except mendable(FloatingPointError) as error:  # a training met numbers that are none
         quiet.complain(f"endocurate {job}: {sentence(error)}")
         return 1
     except KeyboardInterrupt:
@@ -135,14 +135,9 @@ def start(job: str, config: Config, rest: list[str]) -> int:
         return 130
 
 
-def mendable() -> tuple[type[BaseException], ...]:
-    """What a person can mend: input, disk, network, configuration."""
-    return ValueError, LookupError, RuntimeError, FloatingPointError, *files.unreadable(), *tracking.troubles()
-
-
 def sentence(error: BaseException) -> str:
     """What an error says in one line, without the places in Lance's source and the SQL of MLflow's database."""
-    told = re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", " ".join(str(error).split())) or type(error).__name__
+    told = re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", said(error)) or type(error).__name__
     told = GONE.sub(r"the table \1 lacks its file \2: put it back from a copy; the job maintain tells what else is missing", told)
     return re.sub(r".*\(\w+\.\w+\) (.*?) \[SQL.*", r"the database of MLflow: \1", told)
 
@@ -227,7 +222,7 @@ def help_text() -> str:
     groups = {"recipes": RECIPES, **{f"{part}=NAME": named for part, named in NAMED.items()}}
     named = "\n\n".join(f"{title}\n{listing(recipes)}" for title, recipes in groups.items())
     defaults = "\n".join(f"  {name}={'' if value == '' else value}" for name, value in flat(Config()).items())
-    told = "knobs and their defaults (explained in engine/config.py and engine/settings.py)"
+    told = "knobs and their defaults (explained in docs/knobs.md, which is made of engine/config.py, models.py and settings.py)"
     return f"{USAGE}\n\njobs\n{jobs}\n\n{named}\n\n{told}\n{defaults}"
 
 

@@ -5,12 +5,13 @@ import re
 from functools import partial
 from time import monotonic
 
-from engine import backoff, files, tracking
+from engine import backoff, tracking
 from engine.backoff import Outage
 from engine.config import Config
 from engine.store import PatchStore
 from jobs.line import Line
 from jobs.spelling import plain
+from jobs.troubles import away
 
 log = logging.getLogger("jobs.watch")
 
@@ -40,16 +41,6 @@ class Absence(Outage):
         if self.what:
             self.line.tell("goes on", self.what)
         self.what = ""
-
-
-def away() -> tuple[type[BaseException], ...]:
-    """What is raised where a store, a bucket or a server does not answer."""
-    return *files.unreadable(), *tracking.troubles()
-
-
-def gone() -> tuple[type[BaseException], ...]:
-    """The same amid a batch, and that a table is not there; KeyError and IndexError, which come with it, are bugs."""
-    return LookupError, *away()
 
 
 def reach(store: PatchStore) -> None:

@@ -6,14 +6,19 @@ told and not raised, a bug too: the video is taken in. What takes hours is done 
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
 from engine.config import Config
-from jobs import alike, drift, rescore, selections, worth
+from engine.files import locate
+from jobs import alike, aside, drift, quiet, rescore, selections, worth
+from jobs.absence import names_below
 from jobs.aside import Aside
 from jobs.line import Line, Setback, beating
-from jobs.setbacks import Attempt, Setbacks, mendable
+from jobs.setbacks import Attempt, Setbacks
+from jobs.troubles import BUGS, mendable, said
 
 log = logging.getLogger("jobs.watch")
 BESIDE = "beside"  # the step of all that the other process does
@@ -30,7 +35,7 @@ class After:
     """Follows every batch of a watcher; `before`: what failed in processes before this one."""
 
     def __init__(self, config: Config, line: Line, before: Mapping[str, Setback] | None = None) -> None:
-        self.config, self.line, self.aside = config, line, Aside(config)
+        self.config, self.line, self.aside = config, line, Aside(config, all_that_is_due)
         self.setbacks = Setbacks(config, line, before)
         self.owed = set(STEPS)  # put off, because they failed lately, or not done yet by this process
 
@@ -82,12 +87,28 @@ class After:
         return found
 
 
+# -- in the process beside ------------------------------------------------------------------------------------------------------
+
+
+def all_that_is_due(config: Config, line: Connection) -> None:
+    """The process beside: what takes hours, one after the other."""
+    aside.begin(line)
+    quiet.begin(config.watch.log)
+    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
+    with quiet.Surprises():
+        if attempt("rescore", rescore.is_due, config):
+            attempt("rescore", rescore.run, config)
+            attempt("selections", selections.run, config)
+            attempt("near-duplicates", alike.run, config)
+        attempt("retrain", worth.train, config)
+
+
 def attempt(name: str, step: Callable[[Config], bool | None], config: Config) -> bool:
-    """What a step says, in the process beside; False where it met what a person can mend."""
+    """What a step says; False where it met what a person can mend."""
     try:
         return bool(step(config))
-    except (KeyError, IndexError):
-        raise  # a bug
-    except mendable() as error:
-        log.warning("%s: %s; the next batch tries again", name, " ".join(str(error).split()))
+    except BUGS:
+        raise
+    except mendable(MemoryError) as error:
+        log.warning("%s: %s; the next batch tries again", name, said(error))
         return False

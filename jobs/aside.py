@@ -24,10 +24,10 @@ NICE = 10  # it gives way to what takes video in
 
 
 class Aside:
-    """One such process at a time; `work` is for tests."""
+    """One such process at a time, which does `work`."""
 
-    def __init__(self, config: Config, work: Work | None = None) -> None:
-        self.config, self.work = config, work or all_that_is_due
+    def __init__(self, config: Config, work: Work) -> None:
+        self.config, self.work = config, work
         self.process: Any = None
         self.said, self.minding = "", threading.Thread()  # why it failed, as far as it could say; who hears it
         self.line: Connection | None = None  # held open for as long as this process lives
@@ -76,26 +76,6 @@ def begin(line: Connection, longest: float = inf) -> None:
     threading.Thread(target=end_with, args=(line,), daemon=True).start()
     threading.Thread(target=live, args=(line, monotonic() + longest), daemon=True).start()
     os.nice(NICE)
-
-
-def all_that_is_due(config: Config, line: Connection) -> None:
-    """One after the other."""
-    begin(line)
-    from functools import partial
-
-    from engine.files import locate
-    from jobs import alike, quiet, rescore, selections, worth
-    from jobs.absence import names_below
-    from jobs.after import attempt
-
-    quiet.begin(config.watch.log)
-    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
-    with quiet.Surprises():
-        if attempt("rescore", rescore.is_due, config):
-            attempt("rescore", rescore.run, config)
-            attempt("selections", selections.run, config)
-            attempt("near-duplicates", alike.run, config)
-        attempt("retrain", worth.train, config)
 
 
 def end_with(line: Connection) -> None:

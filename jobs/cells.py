@@ -24,6 +24,7 @@ from jobs import choose, evaluate, pools, pretrain, throughput, twins
 from jobs.evaluate import Contender
 from jobs.matrix import Cell
 from jobs.results import PREFIX, PROPOSAL
+from jobs.troubles import BUGS, mendable, said
 
 JOB = "cell"  # of the runs that measure one, which the report does not set beside those of evaluate
 Row = dict[str, Any]
@@ -161,10 +162,9 @@ def share_of(cell: Cell, found: Trained) -> float:
 
 def attempted(work: Callable[[], Made]) -> Made | str:
     """What work comes to, or in one sentence what it failed on, if a person can mend that: input, budget, disk, network."""
-    mendable: tuple[type[BaseException], ...] = (ValueError, LookupError, RuntimeError, ArithmeticError, OSError, *tracking.troubles())
     try:
         return work()
-    except (KeyError, IndexError, NotImplementedError, RecursionError):
-        raise  # a bug
-    except mendable as error:
-        return " ".join(str(error).split()) or type(error).__name__
+    except BUGS:
+        raise
+    except mendable(ArithmeticError) as error:
+        return said(error)

@@ -103,10 +103,9 @@ def reused(pool: Pool, chosen: Selection) -> dict[str, float]:
 
 def moved(config: Config, store: PatchStore, chosen: Selection, version: int) -> dict[str, float]:
     """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none."""
-    held = store.open("selections")
     for one in (one for one in thrift.same_settings(config) if int(one["tags"]["patches_version"]) < version):
         tags = one["tags"]
-        if held.count_rows(f"selection_id = '{tags['selection']}'"):
+        if named.is_there(store, tags["selection"]):
             entered = store.diff(tags["selection"], chosen.selection_id).patches["change"].to_pylist().count("came")
             left = int(one["metrics"]["choose/patches"]) + entered - len(chosen.patch_ids)  # with those that were forgotten since
             log.info("since %s of version %s %d choices entered and %d left", tags["selection"], tags["patches_version"], entered, left)

@@ -9,10 +9,9 @@ from engine import tracking
 from engine.config import Config
 from engine.store import PatchStore
 from engine.store.journal import deed, rows_of
-from jobs import output, training
+from jobs import named, output, training
 
 log = logging.getLogger("jobs.forget")
-TRAINED = ("choose", "pretrain", "evaluate", "checkpoint", "transfer")  # their runs are tagged with the selection
 
 
 def run(config: Config, video: str) -> None:
@@ -35,8 +34,7 @@ def pictures(config: Config, selections: set[str]) -> list[dict[str, Any]]:
 
 def affected(config: Config, selections: set[str]) -> list[dict[str, Any]]:
     """The finished MLflow runs that used one of the selections, and those that trained a scorer."""
-    found = [
-        ("made from it", job, one) for job in TRAINED for one in tracking.runs(config, job) if one["tags"].get("selection") in selections
-    ]
+    told = ((job, one) for job in ("choose", *named.MAKING) for one in tracking.runs(config, job))
+    found = [("made from it", job, one) for job, one in told if one["tags"].get("selection") in selections]
     found += [("made from it, maybe", "probe", one) for one in tracking.runs(config, "probe")]
     return [deed(f"{how}: MLflow run", one["run"].run_id, 1, note=job) for how, job, one in found]

@@ -25,21 +25,22 @@ PATIENCE = 10.0  # seconds without a word
 ROUND = 16  # micro-batches that share a flow: all their videos are read and hashed before the first is decoded
 
 
-def identify(config: Config) -> list[Step]:
+def identify() -> list[Step]:
     # It reads and hashes: the disk is the limit. It loads nothing: four actors started to hash two small videos took longer than these.
-    return [Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5, actors=(1, 4), loads=False)]
+    return [Step(IdentifyVideos, (), batch=1, cpus=0.5, actors=(1, 4), loads=False)]
 
 
-def confirm(config: Config) -> list[Step]:
-    return [Step(ConfirmVideos, (config.videos,), batch=1, cpus=0.5, actors=(1, 4), loads=False)]  # it reads and hashes once more
+def confirm() -> list[Step]:
+    return [Step(ConfirmVideos, (), batch=1, cpus=0.5, actors=(1, 4), loads=False)]  # it reads and hashes once more
 
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
     score = ScoreContrast if config.difficulty.scorer == "simclr" else ScoreDifficulty
+    # The most are how the pools share a cluster, which is what limits them (flow.widest): Ray makes a pool larger only while it is behind.
     return [
-        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 4)),  # one video at a time; its frames stream
-        Step(ProposePatches, (config.patches,), batch=4, gpus=0.5, actors=(2, 8)),  # here goes the time; SAM-H takes 8 GB: two fit a GPU
-        Step(score, (config.difficulty,), batch=64, gpus=0.25, actors=(1, 2)),  # ten times as fast as SAM
+        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 2048)),  # one video at a time; its frames stream
+        Step(ProposePatches, (config.patches,), batch=4, gpus=0.5, actors=(2, 4096)),  # here goes the time; SAM-H takes 8 GB: two fit a GPU
+        Step(score, (config.difficulty,), batch=64, gpus=0.25, actors=(1, 1024)),  # ten times as fast as SAM
         Step(WriteRows, (store.uri,), batch=512, cpus=0.25),  # about 20 MB a fragment: few files, little memory
     ]
 
@@ -47,7 +48,7 @@ def steps(config: Config, store: PatchStore) -> list[Step]:
 def verdicts(config: Config, store: PatchStore) -> list[Step]:
     """For video of which nothing passes the gate, before there is a scorer: what is bad goes into the ledger all the same."""
     return [
-        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 4)),
+        Step(DecodeFrames, (config.frames,), batch=1, actors=(1, 2048)),
         Step(PassVerdicts, (probe.width(config),), batch=512, cpus=0.25),
         Step(WriteRows, (store.uri,), batch=512, cpus=0.25),
     ]
@@ -77,14 +78,10 @@ def run(config: Config) -> None:
     told = {"patches_version_in": store.complete_version()}
     with store.writing("ingest"), tracking.running(config, "ingest", config.fingerprint(), told) as record:
         progress = Progress(len(sources))
-        for rows in batches(config, store, sources, work, progress, execution(config)):
+        for rows in batches(config, store, sources, work, progress, flow.runner(config.where)):
             progress.took_in(rows)
             record.log({f"ingest/{name}": value for name, value in progress.counts().items()}, step=store.open("videos").count_rows())
         record.note({"patches_version_out": store.complete_version()})
-
-
-def execution(config: Config) -> flow.Execute:
-    return flow.run_on_ray if config.where == "ray" else flow.run_here
 
 
 def batches(
@@ -99,12 +96,12 @@ def batches(
     *others, write = work
     for start in range(0, len(sources), ROUND * config.videos.batch):
         some = sources.slice(start, ROUND * config.videos.batch)
-        videos = store.unknown(pa.concat_tables(progress.heard(execute(identify(config), some))).sort_by("uri"))
+        videos = store.unknown(pa.concat_tables(progress.heard(execute(identify(), some))).sort_by("uri"))
         progress.copies += len(some) - len(videos)
         arrivals = Arrivals(videos, config.videos.batch)
         steps = [*others, replace(write, arguments=(store.uri, arrivals.batch_of))]
         for batch, written in arrivals.whole(progress.follow(execute(steps, videos) if len(videos) else iter(()))):
-            read = progress.confirmed(pa.concat_tables(execute(confirm(config), batch)))
+            read = progress.confirmed(pa.concat_tables(execute(confirm(), batch)))
             yield store.commit(written, read, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import judge, schema, tracking
-from engine.config import Config, DifficultyConfig, SelectionConfig
+from engine.config import Config, SelectionConfig
 from engine.difficulty import ScoreContrast, ScoreDifficulty
 from engine.judge import Case, Judgement, UnknownError
 from engine.pool import Held, Pool
@@ -55,7 +55,7 @@ def kinds(store: PatchStore, pool: Pool, version: int) -> NDArray[np.int32]:
 def features(config: Config, store: PatchStore, selection_id: str, version: int) -> Held:
     """Embeddings of IMAGES of a selection's training images by the scorer of its patches; UnknownError where that is not at hand."""
     scorers = store.patches(["scorer"], version=version)["scorer"].unique().to_pylist()
-    embed = scorer(config, store, scorers)
+    embed = scorer(config, scorers)
     reader = store.reader(selection_id)
     positions = np.unique(np.linspace(0, len(reader) - 1, IMAGES).round().astype(int)).tolist()
     rows = [{"patch_id": f"{selection_id}:{position}", "pixels": jpeg} for position, jpeg in zip(positions, reader(positions), strict=True)]
@@ -63,12 +63,11 @@ def features(config: Config, store: PatchStore, selection_id: str, version: int)
     return Held(np.array(made["embedding"].to_pylist(), np.float32))
 
 
-def scorer(config: Config, store: PatchStore, scorers: list[str]) -> Any:
+def scorer(config: Config, scorers: list[str]) -> Any:
     """The stage that embedded the patches; UnknownError where there were several, or it cannot be had."""
-    path = config.difficulty.checkpoint or (store.address(probe.scorer(config)) if store.holds(probe.scorer(config)) else "")
-    if not path or places.is_missing(path):
+    section = probe.at_hand(config)
+    if not section or places.is_missing(section.checkpoint):
         raise UnknownError("the scorer that embedded the patches is not at hand")
-    section: DifficultyConfig = config.difficulty.model_copy(update={"checkpoint": path})
     stage: Any = ScoreContrast if section.scorer == "simclr" else ScoreDifficulty
     try:
         found = stage(section).scorer

@@ -9,6 +9,10 @@ from engine.config import Config
 from engine.selection import Selection
 from engine.store import PatchStore, quoted
 
+# Jobs whose runs are tagged with the selection that something was made from; "checkpoint" and "cell" are what transfer and benchmark
+# call the measurement of one model.
+MAKING = ("pretrain", "evaluate", "transfer", "checkpoint", "cell")
+
 
 def made(store: PatchStore, selection_id: str) -> dict[str, Any]:
     """How a selection was made: what its rows have in common. LookupError says which selections there are."""
@@ -26,6 +30,11 @@ def ranked(store: PatchStore, selection_id: str) -> pa.Table:
     return rows
 
 
+def is_there(store: PatchStore, selection_id: str) -> bool:
+    """Whether the store holds a selection."""
+    return store.has("selections") and bool(store.open("selections").count_rows(f"selection_id = {quoted([selection_id])}"))
+
+
 def training_set(config: Config) -> str:
     """The id of selection.named with images as synthesis.* lays them out."""
     name, ending = config.selection.named, synthesis.named("", config.synthesis)
@@ -35,7 +44,7 @@ def training_set(config: Config) -> str:
 def chosen(config: Config) -> dict[str, Any]:
     """How the training set that selection.named and synthesis.* name was made; LookupError where it has no images."""
     store, name = PatchStore(config.store.uri), training_set(config)
-    if name != config.selection.named and not store.open("selections").count_rows(f"selection_id = {quoted([name])}"):
+    if name != config.selection.named and not is_there(store, name):
         ranked(store, config.selection.named)
         raise LookupError(
             f"the store {store.uri} has no training images of {config.selection.named} laid out so: "

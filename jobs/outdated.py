@@ -6,10 +6,10 @@ from collections.abc import Collection
 from engine import tracking
 from engine.config import Config
 from engine.store import PatchStore, journal, leftovers, selections
+from jobs import named
 
 log = logging.getLogger("jobs.selections")
 JOB = "selections"  # in the journal: made by the job choose, removed here
-MADE = ("pretrain", "evaluate", "transfer", "checkpoint")  # jobs whose runs are tagged with the selection
 
 
 def prune(config: Config, store: PatchStore) -> None:
@@ -45,6 +45,6 @@ def is_used(config: Config, store: PatchStore, selection_id: str) -> bool:
     if selection_id in {name for name, _ in journal.entries(store, "retrain")}:
         return True
     mine = f"tags.selection = '{selection_id}'"
-    return any(tracking.begun(config, job, mine) for job in MADE) or not all(
+    return any(tracking.begun(config, job, mine) for job in named.MAKING) or not all(
         "kept_by" in one["tags"] for one in tracking.begun(config, "choose", mine)
     )

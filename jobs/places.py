@@ -16,7 +16,6 @@ BEFORE = {
     "export": "choose",
     "pretrain": "choose",
     "worth": "choose",
-    "retrain": "choose",
     "evaluate": "pretrain",
     "transfer": "pretrain",
 }
@@ -32,7 +31,7 @@ def check(job: str, config: Config) -> None:
         only_its_own(config)
     if job in ("ingest", "watch", "probe", "plan"):
         check_video(job, config)
-    if job in ("pretrain", "retrain", "evaluate", "transfer"):
+    if job in ("pretrain", "evaluate", "transfer"):
         check_targets(job, config)
     for knob, path in weights(job, config):
         if is_missing(path):
@@ -48,7 +47,7 @@ def check_targets(job: str, config: Config) -> None:
         raise ValueError(f"transfer.uri={config.transfer.uri!r}: target images are read from a folder of the machine; copy them into one")
     if job != "evaluate" and config.transfer.uri and is_missing(config.transfer.uri):
         raise ValueError(f"transfer.uri={config.transfer.uri!r} does not exist; expected a folder of target images")
-    if job not in ("pretrain", "retrain"):
+    if job != "pretrain":
         from engine import datasets  # loads OpenCV, which a wrong knob need not wait for
 
         datasets.check_place(config.evaluate)
@@ -111,5 +110,5 @@ def weights(job: str, config: Config) -> Iterator[tuple[str, str]]:
     by_it = ("ingest", "watch", "plan", "rescore", *(["score"] if config.score.by == "checkpoint" else []))
     if job in by_it and config.difficulty.checkpoint:
         yield "difficulty.checkpoint", config.difficulty.checkpoint
-    if job in ("pretrain", "retrain", "evaluate", "transfer", "demo") and config.pretrain.checkpoint:  # by whose weights a model is told
+    if job in ("pretrain", "evaluate", "transfer", "demo") and config.pretrain.checkpoint:  # by whose weights a model is told
         yield "pretrain.checkpoint", config.pretrain.checkpoint

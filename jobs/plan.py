@@ -125,14 +125,10 @@ def sampled_frames(written: pa.Table) -> int:
 
 def with_some_scorer(config: Config, folder: Path) -> Config:
     """`config` with the scorer that an ingest would use, or one of the same size without training: it takes the same time."""
-    checkpoint = config.difficulty.checkpoint
-    if not checkpoint:
-        store = PatchStore(config.store.uri)
-        if store.holds(probe.scorer(config)):
-            return probe.with_scorer(config)
-        checkpoint = str(folder / "scorer.safetensors")
-        mae.save(mae.MAE(config.difficulty.mae), checkpoint)
-    return config.model_copy(update={"difficulty": config.difficulty.model_copy(update={"checkpoint": checkpoint})})
+    if not (section := probe.at_hand(config)):
+        section = config.difficulty.model_copy(update={"checkpoint": str(folder / "scorer.safetensors")})
+        mae.save(mae.MAE(section.mae), section.checkpoint)
+    return config.model_copy(update={"difficulty": section})
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import fsspec
 
@@ -28,20 +29,23 @@ def settings(config: Config) -> str:
     return hashlib.sha256(" ".join(sections).encode()).hexdigest()[:12]
 
 
+def left(store: PatchStore) -> dict[str, Any]:
+    """What the job plan left in a store: settings, gpu, services; nothing where it was not run."""
+    if not store.holds(NAME):
+        return {}
+    with fsspec.open(store.address(NAME), "rb") as file:
+        return dict(json.load(file))
+
+
 def kept(store: PatchStore) -> list[Service]:
     """The times that the job plan left in a store; none where it was not run."""
-    if not store.holds(NAME):
-        return []
-    with fsspec.open(store.address(NAME), "rb") as file:
-        return plan.from_data(json.load(file)["services"])
+    return plan.from_data(left(store).get("services", []))
 
 
 def sized(config: Config, store: PatchStore, steps: Sequence[Step]) -> list[Step]:
     """The steps with the pools that suit the cluster by the measured times; the steps as they are where there are none for them."""
-    if config.where != "ray" or not store.holds(NAME):
+    if config.where != "ray" or not (held := left(store)):
         return list(steps)
-    with fsspec.open(store.address(NAME), "rb") as file:
-        held = json.load(file)
     cpus, gpus = flow.resources(steps)
     services = plan.from_data(held["services"])
     same = held["settings"] == settings(config) and held["gpu"] == (gpus > 0)

@@ -10,7 +10,7 @@ from engine import cards, flow, objectives, pretrain, tracking
 from engine.config import Config
 from engine.knobs import flat
 from engine.monitor import title
-from engine.store import ImageReader, PatchStore, quoted
+from engine.store import ImageReader, PatchStore
 from jobs import looks, named, training
 from jobs.kept import Export, Kept
 
@@ -40,9 +40,8 @@ def choice(config: Config) -> dict[str, Any] | None:
     knobs.pop("selection.named")  # runs of before it was there do not tell it
     if not store.has("selections"):
         return None
-    held = store.open("selections")
     runs = (one for one in tracking.newest(config, "choose") if knobs.items() <= one["params"].items())
-    return next((one for one in runs if held.count_rows(f"selection_id = {quoted([one['tags']['selection']])}")), None)
+    return next((one for one in runs if named.is_there(store, one["tags"]["selection"])), None)
 
 
 def key(config: Config, selection_id: str) -> str:

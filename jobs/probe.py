@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import difficulty, files, flow, objectives, pretrain, schema, simclr, tracking, vits
-from engine.config import Config, PatchesConfig
+from engine.config import Config, DifficultyConfig, PatchesConfig
 from engine.flow import Step
 from engine.models import TrainConfig
 from engine.patches import ProposePatches
@@ -40,17 +40,27 @@ def scorer(config: Config, early: bool = False) -> str:
     return f"scorers/{mark(config)}{'-early' * early}.safetensors"
 
 
+def stored(config: Config, early: bool = False) -> DifficultyConfig | None:
+    """The knobs difficulty.* with the checkpoint that the store has of these settings; None where it has none."""
+    store, name = PatchStore(config.store.uri), scorer(config, early)
+    return config.difficulty.model_copy(update={"checkpoint": store.address(name)}) if store.holds(name) else None
+
+
+def at_hand(config: Config) -> DifficultyConfig | None:
+    """The same with the checkpoint that they name, else the store's own."""
+    return config.difficulty if config.difficulty.checkpoint else stored(config)
+
+
 def with_scorer(config: Config) -> Config:
     """`config` with a scorer's checkpoint: the one it names, the store's own, or one that is trained now."""
     if config.difficulty.checkpoint:
         load = difficulty.load_contrast if config.difficulty.scorer == "simclr" else difficulty.load_scorer
         load(config.difficulty)  # a wrong one is refused before video is read
         return config
-    store = PatchStore(config.store.uri)
-    if not store.holds(scorer(config)):
+    if not (section := stored(config)):
         log.info("no scorer yet: training one on a random sample first")
         run(config)
-    section = config.difficulty.model_copy(update={"checkpoint": training.absolute(store.address(scorer(config)))})
+        section = stored(config)
     return config.model_copy(update={"difficulty": section})
 
 
@@ -65,7 +75,7 @@ def steps(config: Config, sources: int, forgotten: frozenset[str] = frozenset())
     crops = PatchesConfig(proposer="crops", per_frame=config.probe.crops, max_side=config.patches.max_side, seed=config.probe.train.seed)
     each = min(max(PER_VIDEO, ceil(config.probe.frames / max(sources, 1))), AT_ONCE)
     return [
-        Step(IdentifyVideos, (config.videos,), batch=1, cpus=0.5, loads=False),
+        Step(IdentifyVideos, (), batch=1, cpus=0.5, loads=False),
         Step(SampleFrames, (config.frames, each, config.probe.train.seed, forgotten), batch=1, actors=(1, 4)),
         Step(ProposePatches, (crops,), batch=16, cpus=0.5),
     ]
@@ -89,7 +99,7 @@ def run(config: Config) -> None:
         fs, place = files.locate(where)
         fs.rm(place)
         raise RuntimeError("a video was forgotten while the sample for the scorer was drawn, so it was thrown away: run the job again")
-    read = training.ArrowReader(training.absolute(where))
+    read = training.ArrowReader(where)
     with tracking.running(config, "probe", mark(config), {"crops": len(sample)}) as record:
         train(config, read, len(sample), record)
 
@@ -138,7 +148,7 @@ def sample_crops(config: Config, forgotten: frozenset[str] = frozenset()) -> pa.
     """
     sources, rng = find(config.videos.uri), np.random.default_rng(config.probe.train.seed)
     shuffled = sources.take(pa.array(rng.permutation(len(sources))))
-    execute = flow.run_on_ray if config.where == "ray" else flow.run_here
+    execute = flow.runner(config.where)
     enough, found = config.probe.frames * config.probe.crops, [NO_CROPS]
     for start in range(0, len(shuffled), config.videos.batch):
         made = execute(steps(config, len(sources), forgotten), shuffled.slice(start, config.videos.batch))

@@ -10,7 +10,7 @@ from engine.config import Config, DifficultyConfig
 from engine.difficulty import ScoreAgain
 from engine.flow import Step
 from engine.store import PatchStore, journal, rescoring
-from jobs import probe, score, training
+from jobs import probe, score
 
 log = logging.getLogger("jobs.rescore")
 
@@ -23,12 +23,10 @@ def name_of(section: DifficultyConfig) -> str:
 
 def scorer(config: Config) -> DifficultyConfig:
     """The scorer of now: the checkpoint that is named, or the store's own; LookupError where there is neither."""
-    store = PatchStore(config.store.uri)
-    if config.difficulty.checkpoint:
-        return config.difficulty
-    if not store.holds(probe.scorer(config)):
-        raise LookupError(f"the store {store.uri} has no scorer of these settings: run the job probe first, or set difficulty.checkpoint")
-    return config.difficulty.model_copy(update={"checkpoint": training.absolute(store.address(probe.scorer(config)))})
+    if not (found := probe.at_hand(config)):
+        uri = PatchStore(config.store.uri).uri
+        raise LookupError(f"the store {uri} has no scorer of these settings: run the job probe first, or set difficulty.checkpoint")
+    return found
 
 
 def is_due(config: Config) -> bool:
@@ -49,10 +47,10 @@ def run(config: Config) -> None:
     left = np.intersect1d(old, store.missing(name, version))
     log.info("%s: %d patches came in with another scorer, %d of them are to be scored", name, len(old), len(left))
     tags = {"scorer": name, "patches_version": version}
-    stage = Step(ScoreAgain, (section,), batch=64, gpus=0.25, actors=(1, 8))
-    execute = flow.run_on_ray if config.where == "ray" else flow.run_here
+    stage = Step(ScoreAgain, (section,), batch=64, gpus=0.25, actors=(1, 4096))  # the most: as in jobs/ingest.py
     with store.writing("rescore"), store.reading("patches", version), tracking.running(config, "rescore", name, tags) as record:
-        made = execute(score.steps(store, version, stage), score.pieces(left)) if len(left) else iter(())
+        work = score.steps(store, version, stage)
+        made = flow.runner(config.where)(work, score.pieces(left)) if len(left) else iter(())
         record.log({"rescore/patches": store.scored(name, score.followed(made, len(left)))}, step=0)
     changed = rescoring.adopt(store, name, mark)
     journal.enter(store, "rescore", mark, {"patches": changed}, tracking.code_commit())

@@ -17,7 +17,7 @@ from engine.pruning import Advised, Theory
 from engine.report import Judged
 from engine.scores import Marks
 from engine.standings import Study, study
-from engine.store import PatchStore
+from engine.store import PatchStore, quoted
 from engine.theory import recommendation
 from engine.theory.figures import Figures
 from engine.trails import Trail
@@ -95,7 +95,7 @@ def advantages(found: list[tuple[Outcome, Marks]]) -> list[Advantage]:
 def sizes(store: PatchStore, selection_id: str) -> tuple[int, int]:
     if not selection_id:
         return 0, 0
-    where = f"selection_id = '{selection_id}'"
+    where = f"selection_id = {quoted([selection_id])}"
     return store.open("selections").count_rows(where), store.open("images").count_rows(where)
 
 

@@ -15,9 +15,10 @@ from engine.files import locate
 from engine.flow import Step
 from engine.store import PatchStore, writers
 from jobs import ingest, pools, probe, quiet
-from jobs.absence import Absence, away, lacking, names_below, reach
+from jobs.absence import Absence, lacking, names_below, reach
 from jobs.line import STARTING, Line, Past, beating
 from jobs.news import measure
+from jobs.troubles import BUGS, away
 from jobs.watcher import TICK, Watcher
 
 log = logging.getLogger("jobs.watch")
@@ -33,17 +34,12 @@ def serve(config: Config, past: Past, connection: Connection) -> None:
     with suppress(KeyboardInterrupt), quiet.Surprises():
         try:
             ready = begun_first(config, line) if past.first else patiently(config, line, partial(begun_again, config))
-        except refusals() as error:
-            if isinstance(error, KeyError | IndexError):
-                raise  # a bug
+        except BUGS:
+            raise
+        except away(ValueError, LookupError) as error:  # it lacks what it needs to begin
             line.tell("refused", str(error))
             return
         keep_watch(ready, line, past)
-
-
-def refusals() -> tuple[type[BaseException], ...]:
-    """What is raised where a watch lacks what it needs to begin."""
-    return ValueError, LookupError, *away()
 
 
 def keep_watch(ready: Ready, line: Line, past: Past) -> None:
@@ -75,7 +71,7 @@ def begun_first(config: Config, line: Line) -> Ready:
 
 def begun(config: Config) -> Ready:
     """What a watch needs; ValueError or OSError, in one sentence, where there is something that it has not."""
-    if not config.difficulty.checkpoint and not PatchStore(config.store.uri).holds(probe.scorer(config)):
+    if not probe.at_hand(config):
         raise ValueError(
             f"the store {config.store.uri} has no scorer of these settings yet, and one that is trained on the first files to "
             "arrive would stay: run the job ingest or probe on what there is first, or set difficulty.checkpoint"
@@ -101,7 +97,7 @@ def begun_again(config: Config) -> Ready:
     store = PatchStore(config.store.uri)
     reach(store)
     tracking.reach(config)
-    if not config.difficulty.checkpoint and not store.holds(probe.scorer(config)):
+    if not probe.at_hand(config):
         raise OSError(f"the store {store.uri} is away: the scorer that it had is not there")
     return equipped(config, store)
 

@@ -13,7 +13,7 @@ from engine.features import EmbedPatches
 from engine.flow import Step
 from engine.pool import Rows
 from engine.store import PatchStore, ReadPixels
-from jobs import probe, training
+from jobs import probe
 
 log = logging.getLogger("jobs.score")
 TOGETHER = 256  # patches that are read together: about 5 MB of pixels
@@ -30,9 +30,8 @@ def run(config: Config) -> None:
     if not len(left):
         return
     tags = {"scorer": name, "patches_version": version}
-    execute = flow.run_on_ray if config.where == "ray" else flow.run_here
     with store.writing("score"), store.reading("patches", version), tracking.running(config, "score", name, tags) as record:
-        made = execute(steps(store, version, stage), pieces(left))
+        made = flow.runner(config.where)(steps(store, version, stage), pieces(left))
         added = store.scored(name, followed(made, len(left)))
         record.log({"score/patches": added}, step=0)
     log.info("%s: %d patches scored", name, added)
@@ -40,7 +39,7 @@ def run(config: Config) -> None:
 
 def steps(store: PatchStore, version: int, stage: Step) -> list[Step]:
     # It only reads, and ahead of what scores: a store far away answers slowly, so several ask.
-    return [Step(ReadPixels, (store.uri, version), batch=1, cpus=0.25, actors=(1, 4), loads=False), stage]
+    return [Step(ReadPixels, (store.uri, version), batch=1, cpus=0.25, actors=(1, 2048), loads=False), stage]
 
 
 def scorer(config: Config, store: PatchStore) -> tuple[str, Step]:
@@ -49,9 +48,9 @@ def scorer(config: Config, store: PatchStore) -> tuple[str, Step]:
         again = checkpoint(config, store)
         told = difficulty.scorer_of(again)
         name = f"early-{told}" if config.score.by == "early" else told
-        return name, Step(ScoreAgain, (again,), batch=64, gpus=0.25, actors=(1, 8))
+        return name, Step(ScoreAgain, (again,), batch=64, gpus=0.25, actors=(1, 4096))  # the most: as in jobs/ingest.py
     encoder = features.load(config.score, config.patches)  # a wrong one is refused here; each actor loads its own
-    step = Step(EmbedPatches, (config.score, config.patches), batch=64, gpus=0.5, actors=(1, 8))  # SAM's encoder is the largest
+    step = Step(EmbedPatches, (config.score, config.patches), batch=64, gpus=0.5, actors=(1, 4096))  # SAM's encoder is the largest
     return encoder.name, step
 
 
@@ -59,13 +58,12 @@ def checkpoint(config: Config, store: PatchStore) -> DifficultyConfig:
     """The settings of difficulty with the checkpoint that is asked for; LookupError where the store has no early one."""
     if config.score.by == "checkpoint":
         return config.difficulty
-    early = probe.scorer(config, early=True)
-    if not store.holds(early):
+    if not (found := probe.stored(config, early=True)):
         raise LookupError(
-            f"the store {store.uri} has no early scorer of these settings ({early}): the job probe keeps one when it trains; "
-            "score.by=checkpoint takes any other"
+            f"the store {store.uri} has no early scorer of these settings ({probe.scorer(config, early=True)}): the job probe keeps one "
+            "when it trains; score.by=checkpoint takes any other"
         )
-    return config.difficulty.model_copy(update={"checkpoint": training.absolute(store.address(early))})
+    return found
 
 
 def pieces(left: Rows) -> pa.Table:

@@ -6,10 +6,11 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol
 
-from engine import backoff, files, tracking
+from engine import backoff
 from engine.config import Config
 from jobs import quiet
 from jobs.line import Setback
+from jobs.troubles import BUGS, mendable
 
 log = logging.getLogger("jobs.watch")
 
@@ -75,19 +76,14 @@ class Attempt:
             self.setbacks.over(self.step)
         if kind is None or error is None or issubclass(kind, KeyboardInterrupt | SystemExit):
             return False
-        said = " ".join(str(error).split())
-        if self.setbacks.failed(self.step, kind.__name__, said):
+        told = " ".join(str(error).split())
+        if self.setbacks.failed(self.step, kind.__name__, told):
             if is_bug(error):
                 quiet.tell_surprise(f"{self.step}: a bug, which ends this step only", error)
-            log.warning("%s: %s; it is tried again after later batches", self.step, said or kind.__name__, extra={"event": "setback"})
+            log.warning("%s: %s; it is tried again after later batches", self.step, told or kind.__name__, extra={"event": "setback"})
         return True
 
 
 def is_bug(error: BaseException) -> bool:
     """Whether it is none of what a person could mend."""
-    return isinstance(error, KeyError | IndexError | NotImplementedError | RecursionError) or not isinstance(error, mendable())
-
-
-def mendable() -> tuple[type[BaseException], ...]:
-    """What a person can mend: settings, disk, network."""
-    return ValueError, LookupError, RuntimeError, MemoryError, *files.unreadable(), *tracking.troubles()
+    return isinstance(error, BUGS) or not isinstance(error, mendable(MemoryError))

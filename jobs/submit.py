@@ -21,9 +21,11 @@ from engine.flow import submission
 from engine.flow.submission import Request
 from engine.knobs import flat
 from jobs import needs
+from jobs.places import BEFORE
 
 log = logging.getLogger("jobs.submit")
 CLUSTER = "endocurate"  # the RayCluster and the namespace of cluster/
+MOUNTED = ("/mnt/", "/data/")  # what pods may have from elsewhere: your own volumes, and the claim of cluster/, which is for reading
 KEPT_S = 7 * 86400  # of a RayJob that is over: what became of it can be asked for so long
 
 
@@ -32,6 +34,7 @@ def run(config: Config, *words: str) -> int:
     command = [word for word in words if not word.startswith("--")]
     asked = request(command, config)
     if kubernetes := [word for word in words if word.startswith("--kubernetes")]:
+        refuse_local(command[0], config)
         return give(manifest(asked), apply=kubernetes[-1].endswith("=apply"))
     client = submission.server()
     needs.refuse_small(command[0], config, submission.room())
@@ -111,13 +114,13 @@ def manifest(asked: Request) -> dict[str, Any]:
     """A RayJob that does the same on the RayCluster of cluster/.
 
     No retries: KubeRay deletes the cluster of what it retries (kuberay#4516), and this one is not the job's own. Nor does it take GPUs or
-    processors apart from what the entrypoint is given.
+    processors apart from what the entrypoint is given. No id on the job server either: KubeRay makes one, and by a fixed one a RayJob
+    that was deleted and applied anew would find what became of the last and run nothing. Once is what the RayJob's name sees to.
     """
     labels = {"app.kubernetes.io/part-of": "endocurate", "app.kubernetes.io/component": dict(asked.metadata)["job"]}
     reserved = {"entrypointNumCpus": asked.cpus, "entrypointNumGpus": asked.gpus}
     spec = {
         "entrypoint": asked.entrypoint,
-        "jobId": asked.id,
         "metadata": dict(asked.metadata),
         "submissionMode": "HTTPMode",
         "backoffLimit": 0,
@@ -131,6 +134,19 @@ def manifest(asked: Request) -> dict[str, Any]:
         "metadata": {"name": asked.id, "namespace": CLUSTER, "labels": labels},
         "spec": spec,
     }
+
+
+def refuse_local(job: str, config: Config) -> None:
+    """ValueError, in one sentence, for video or a store in a folder that the pods of cluster/ have not, or have not for long."""
+    named = {"videos.uri": config.videos.uri} if job in ("ingest", "watch", "probe") else {}
+    if job in (*BEFORE, "ingest", "watch", "probe"):
+        named["store.uri"] = config.store.uri
+    for knob, uri in named.items():
+        local = uri.removeprefix("file://")
+        if "://" not in local and not local.startswith(MOUNTED if knob == "videos.uri" else MOUNTED[:1]):
+            raise ValueError(
+                f"{knob}={uri!r} is a folder of this machine, which pods have not: name a bucket, or what they mount below /mnt"
+            )
 
 
 def rule(condition: dict[str, Any]) -> dict[str, Any]:

@@ -38,5 +38,4 @@ def made(config: Config) -> Figures:
 
 def worked(config: Config, stage: type, table: pa.Table) -> Iterator[pa.Table]:
     """A row at a time: a pool takes from milliseconds to a second, and 40 MB where it is largest."""
-    work = flow.run_here if config.where == "here" else flow.run_on_ray
-    return work([Step(stage, (), batch=1, actors=(1, TASKS), loads=False)], table)
+    return flow.runner(config.where)([Step(stage, (), batch=1, actors=(1, TASKS), loads=False)], table)

@@ -63,7 +63,7 @@ def carry_out(config: Config, recipe: TrainConfig, work: flow.Work, name: str, v
 
 def runs(config: Config) -> str:
     """Where the checkpoints of trainings under way lie."""
-    return absolute(PatchStore(config.store.uri).address("runs"))
+    return PatchStore(config.store.uri).address("runs")
 
 
 def train_here(work: flow.Work, runs: str) -> str:
@@ -170,7 +170,3 @@ class Checkpoints:
         fs, root = files.locate(self.uri)
         fs.rm(f"{root}/{damaged}", recursive=True)
         log.warning("%s/%s: %s; going on from %s", self.uri, damaged, error, before[-1])
-
-
-def absolute(uri: str) -> str:
-    return uri if "://" in uri else str(Path(uri).resolve())

@@ -7,7 +7,7 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from engine import datasets, leaks, pictures, videos
+from engine import datasets, leaks, pictures, schema, videos
 from engine.datasets import Pair, Split
 from engine.leaks import Leaks, Looks
 from engine.store import PatchStore, quoted
@@ -21,7 +21,7 @@ def between(store: PatchStore, selection_id: str, tested: Sequence[Pair]) -> Lea
     """The test images that look like frames the chosen patches come from; ValueError where a file that is tested on was ingested."""
     rows = store.open("selections").to_table(columns=["patch_id", "patches_version"], filter=f"selection_id = {quoted([selection_id])}")
     patch_ids = sorted(set(rows["patch_id"].to_pylist()))
-    refuse_same({patch_id.partition("@")[0] for patch_id in patch_ids}, tested)
+    refuse_same(set(map(schema.video_of, patch_ids)), tested)
     looks = leaks.whole((pair.name, datasets.image_of(pair)) for pair in tested)
     parts = [leaks.between(frames, looks) for frames in trained_on(store, patch_ids, rows["patches_version"][0].as_py())]
     found = sorted((leak for part in parts for leak in part.found), key=lambda leak: -leak.likeness)

@@ -15,7 +15,8 @@ from jobs import aside, quiet
 from jobs.absence import names_below
 from jobs.aside import Aside
 from jobs.line import LONGEST, Line
-from jobs.setbacks import Setbacks, is_bug, mendable
+from jobs.setbacks import Setbacks
+from jobs.troubles import BUGS, mendable, said
 
 log = logging.getLogger("jobs.watch")
 STEP = "upkeep"
@@ -68,7 +69,7 @@ def keep_up(config: Config, line: Connection) -> None:
     with quiet.Surprises():
         try:
             PatchStore(config.store.uri).maintain(config.upkeep, tracking.code_commit())
-        except mendable() as error:
-            if is_bug(error):
-                raise
-            line.send(" ".join(str(error).split()) or type(error).__name__)
+        except BUGS:
+            raise
+        except mendable(MemoryError) as error:
+            line.send(said(error))

@@ -22,12 +22,13 @@ from engine.listing import key_of
 from engine.store import PatchStore, attempts, intake, quarantine
 from engine.store.lock import Lease
 from jobs import ingest, spelling, standing
-from jobs.absence import Absence, away, gone, lacking, names_below, reach
+from jobs.absence import Absence, lacking, names_below, reach
 from jobs.after import After
 from jobs.latency import Latency
 from jobs.line import Line, Past, beating
 from jobs.news import TABLES, many
 from jobs.setbacks import Attempt
+from jobs.troubles import BUGS, away
 from jobs.upkeep import Upkeep
 
 log = logging.getLogger("jobs.watch")
@@ -99,7 +100,7 @@ class Watcher:
             return
         self.closed.over()
         self.is_fresh = True
-        with suppress(LookupError, *away()):  # where the store is away the next batch says so
+        with suppress(*away(LookupError)):  # where the store is away the next batch says so
             aside = {key_of(row) for row in quarantine.quarantined(self.store).to_pylist()}
             for key in self.aside - aside:  # called back by `requeue`
                 self.inbox.known.drop(key)
@@ -148,9 +149,9 @@ class Watcher:
                 with suppress(*away()):
                     self.withdraw(tries, before)
                 raise
-            except gone() as error:
-                if isinstance(error, KeyError | IndexError):
-                    raise  # a bug
+            except BUGS:
+                raise
+            except away(LookupError) as error:  # the former where a table is not there
                 self.failed(batch, before, error)
                 return
         self.outage.over()
@@ -189,7 +190,7 @@ class Watcher:
                 self.put_off(one, max(self.tries[one.key], 1))
             self.line.tell("failed")
             return
-        with suppress(LookupError, *away()):
+        with suppress(*away(LookupError)):
             self.withdraw({one.key: 0 for one in batch}, before)
         self.outage.found(lacks, "the disk is full" if lacks == "disk" else str(error))
 
@@ -260,7 +261,7 @@ class Watcher:
         self.line.tell("made up")
 
     def tell_versions(self, rows: pa.Table | None = None) -> None:
-        with suppress(LookupError, *away()):
+        with suppress(*away(LookupError)):
             found = {table: int(self.store.open(table).version) for table in TABLES}
             if found != self.versions:
                 self.line.tell("versions", found)

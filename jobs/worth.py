@@ -16,7 +16,7 @@ from engine.config import Config
 from engine.judge import Case, UnknownError
 from engine.pool import Pool
 from engine.store import PatchStore, journal, quoted, rescoring
-from jobs import judging, pretrain, retrain, selections
+from jobs import judging, named, pretrain, retrain, selections
 
 log = logging.getLogger("jobs.worth")
 JOB = "worth"
@@ -100,11 +100,7 @@ def pending(config: Config) -> str:
     """The selection of a training that was begun and has no model yet; "" where there is none."""
     store = PatchStore(config.store.uri)
     begun = journal.entries(store, "retrain")[-1:]
-    return next((name for name, detail in begun if not store.holds(detail["model"]) and held(store, name)), "")
-
-
-def held(store: PatchStore, selection_id: str) -> bool:
-    return store.has("selections") and bool(store.open("selections").count_rows(f"selection_id = {quoted([selection_id])}"))
+    return next((name for name, detail in begun if not store.holds(detail["model"]) and named.is_there(store, name)), "")
 
 
 def is_due(config: Config) -> bool:

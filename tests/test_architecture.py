@@ -1,11 +1,14 @@
 """The shape of the code: one direction of imports, one home for each heavy library, files a person can hold in the head."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from jobs.__main__ import JOBS as COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = sorted((ROOT / "engine").rglob("*.py"))
@@ -191,6 +194,46 @@ def test_no_catch_all_hides_a_bug():
                 assert "Exception" not in {part.id for part in ast.walk(node.type) if isinstance(part, ast.Name)}, path
 
 
+def test_a_package_names_every_file_that_it_is_made_of():
+    for path in ENGINE:
+        told = ast.get_docstring(ast.parse((path.parent / "__init__.py").read_text())) or ""
+        assert path.stem == "__init__" or re.search(rf"\b{path.stem}\b", told), path
+
+
 def test_the_map_of_the_engine_names_every_module():
     text = (ROOT / "engine" / "__init__.py").read_text()
     assert not [path for path in ENGINE if module_of(path) != "__init__" and f"{module_of(path)} " not in text]
+
+
+def parts_of_jobs():
+    """The files that the map of the jobs names, by the line above them."""
+    found, whose = {}, ""
+    for line in (ROOT / "jobs" / "__init__.py").read_text().splitlines():
+        if part := re.match(r"    (\w+)  ", line):
+            found[part[1]] = whose
+        whose = line if line[:1].isalpha() else whose
+    return found
+
+
+def test_a_file_of_the_jobs_is_a_job_or_in_the_map_of_their_parts():
+    jobs = {name.replace("-", "_") for name in COMMANDS}
+    assert {path.stem for path in JOBS} == {"__init__", *jobs, *parts_of_jobs()}
+    assert not jobs & set(parts_of_jobs())
+
+
+def test_the_map_of_the_jobs_says_what_they_are_made_of():
+    needs = {path.stem: {name for module, names in imported(path) for name in of_jobs(module, names)} for path in JOBS}
+    for part, whose in parts_of_jobs().items():
+        found = {job for job in COMMANDS if job in re.split("[ ,]+", whose)}
+        assert not found or part in reached(needs, {job.replace("-", "_") for job in found}), f"{part}: {whose}"
+
+
+def of_jobs(module, names):
+    """What an import takes of the jobs."""
+    return names if module == "jobs" else [module.split(".")[1]] if module.startswith("jobs.") else []
+
+
+def reached(needs, found):
+    while more := set().union(*(needs.get(name, set()) for name in found)) - found:
+        found = found | more
+    return found

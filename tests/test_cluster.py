@@ -95,6 +95,26 @@ def test_every_object_of_kubernetes_follows_its_schema_and_no_other_word_is_in_i
             kubernetes_validate.validate(one, "1.37", strict=True)
 
 
+def test_the_pod_that_fills_the_claim_follows_its_schema_and_writes_where_jobs_read():
+    pod = yaml.safe_load((CLUSTER / "fill.yaml").read_text())
+    kubernetes_validate.validate(pod, "1.37", strict=True)
+    (claim,) = (one["spec"]["volumes"][1] for one in [clusters("small")["ingest"]["headGroupSpec"]["template"]])
+    assert pod["spec"]["volumes"] == [claim]
+    (mount,) = pod["spec"]["containers"][0]["volumeMounts"]
+    head = clusters("small")["ingest"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert mount | {"readOnly": True} in head["volumeMounts"]
+
+
+def test_the_readme_names_every_line_that_names_the_bucket():
+    step = re.search(r"^3\. .*?^4\. ", (CLUSTER / "README.md").read_text(), re.MULTILINE | re.DOTALL)[0]
+    naming = {path.relative_to(CLUSTER) for path in FILES if path.suffix == ".yaml" and "s3://" in path.read_text()}
+    for path in naming - {Path("raycluster/run.yaml")}:  # in whose place is that of a size
+        assert (f"`{path}`" if path.parts[0] != "sizes" else "`sizes/SIZE/run.yaml`") in step
+    for path in naming:
+        for knob in re.findall(r"([\w.-]+)=s3://", (CLUSTER / path).read_text()):
+            assert knob.strip("-") in step
+
+
 def test_pods_of_ray_follow_the_schema_of_pods():
     for size in SIZES:
         for spec in clusters(size).values():
@@ -196,7 +216,45 @@ def test_every_job_gets_a_cluster_like_the_one_that_stands(size):
     standing = clusters(size)["raycluster"]
     for name, spec in clusters(size).items():
         text = json.dumps(spec).replace(f'"app.kubernetes.io/component": "{name}"', '"app.kubernetes.io/component": "raycluster"')
-        assert json.loads(text) == standing
+        made = json.loads(text)
+        assert made["workerGroupSpecs"][1].pop("replicas") == (0 if name == "raycluster" else fleet.nodes(TIMES, size)[1].count)
+        assert made["workerGroupSpecs"][1].pop("minReplicas") >= (name != "raycluster")
+        bare = json.loads(json.dumps(standing))
+        del bare["workerGroupSpecs"][1]["replicas"], bare["workerGroupSpecs"][1]["minReplicas"]
+        assert made == bare
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_job_of_a_size_fits_its_gpus_while_the_cluster_that_stands_is_idle(size):
+    kept = held(clusters(size)["raycluster"], "minReplicas", "nvidia.com/gpu")
+    for name in ray_jobs(size):
+        assert kept + held(clusters(size)[name], "maxReplicas", "nvidia.com/gpu") == TIMES.sizes[size]["gpus"]
+    assert held(clusters(size)["raycluster"], "replicas", "nvidia.com/gpu") == kept, "a node that is to go at once need not come"
+    assert held(clusters(size)["raycluster"], "maxReplicas", "nvidia.com/gpu") == TIMES.sizes[size]["gpus"]
+
+
+def held(spec, count, kind):
+    """Of processors or GPUs, what `count` of the nodes of each group ask for."""
+    return sum(group[count] * int(requests(group).get(kind, 0)) for group in spec["workerGroupSpecs"])
+
+
+def test_the_one_machine_of_one_gpu_is_as_large_as_the_readme_says():
+    """All pods of a job, of the idle cluster and of the servers, since a ReadWriteOnce claim is seen on one machine only."""
+    sizes = {"m": 1e-3, "Mi": 2**-10, "Gi": 1, "": 1}
+
+    def amount(asked):
+        digits, unit = re.fullmatch(r"([\d.]+)(\D*)", asked).groups()
+        return float(digits) * sizes[unit]
+
+    pods = [(spec["autoscalerOptions"], 1) for spec in (clusters("one-gpu")["raycluster"], clusters("one-gpu")["ingest"])]
+    for spec, count in ((clusters("one-gpu")["raycluster"], "minReplicas"), (clusters("one-gpu")["ingest"], "replicas")):
+        pods += [(one, 1) for one in kustomize.containers(spec["headGroupSpec"])]
+        pods += [(one, group[count]) for group in spec["workerGroupSpecs"] for one in kustomize.containers(group)]
+    pods += [
+        (one, 1) for made in platform("one-gpu") if made["kind"] in ("Deployment", "StatefulSet") for one in kustomize.containers(made)
+    ]
+    cpus, memory = (sum(count * amount(one["resources"]["requests"][kind]) for one, count in pods) for kind in ("cpu", "memory"))
+    assert f"{cpus:g} processors and {memory:g} GiB" in (CLUSTER / "README.md").read_text()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -222,7 +280,7 @@ def requests(group):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_nodes_and_requests_are_those_that_the_planner_computes(size):
-    decode, models = clusters(size)["raycluster"]["workerGroupSpecs"]
+    decode, models = clusters(size)["ingest"]["workerGroupSpecs"]
     wanted = fleet.nodes(TIMES, size)
     assert [(group["replicas"], int(requests(group)["cpu"])) for group in (decode, models)] == [(one.count, one.cpus) for one in wanted]
     assert int(requests(models)["nvidia.com/gpu"]) == wanted[1].gpus == TIMES.sizes[size]["gpus_each"]
@@ -235,11 +293,10 @@ def test_nodes_and_requests_are_those_that_the_planner_computes(size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_least_that_stands_is_enough_for_every_job_to_begin(size):
-    groups = clusters(size)["raycluster"]["workerGroupSpecs"]
-    assert all(group["minReplicas"] <= group["replicas"] <= group["maxReplicas"] for group in groups)
-    found = {kind: sum(group["minReplicas"] * int(requests(group).get(name, 0)) for group in groups) for kind, name in
-             (("CPU", "cpu"), ("GPU", "nvidia.com/gpu"))}  # fmt: skip
     for spec in ray_jobs(size).values():
+        made = spec["rayClusterSpec"]
+        assert all(group["minReplicas"] <= group["replicas"] <= group["maxReplicas"] for group in made["workerGroupSpecs"])
+        found = {"CPU": held(made, "minReplicas", "cpu"), "GPU": held(made, "minReplicas", "nvidia.com/gpu")}
         job, config, _ = asked(spec, size)
         needs.refuse_small(job, config, found)
         taken = spec.get("entrypointNumCpus", 0), spec.get("entrypointNumGpus", 0)
@@ -495,6 +552,11 @@ def test_every_metric_that_is_asked_for_is_one_that_ray_has():
     asked = {name for expression in expressions() for name in re.findall(r"\bray_[a-z_]+(?=\{)", expression)}
     assert len(asked) > 10
     assert [name for name in asked if name not in text and name.removeprefix("ray_") not in text] == []
+
+
+def test_what_moves_is_told_by_rows_and_reports_and_not_by_tasks():
+    (expression,) = (one for one in expressions() if "changes(" in one)
+    assert set(re.findall(r"changes\((\w+)", expression)) == {"ray_data_output_rows", "ray_train_report_total_blocked_time_s"}
 
 
 def test_every_metric_of_ours_is_one_that_a_watcher_tells():

@@ -2,7 +2,7 @@
 
 from engine import tracking
 from engine.knobs import amend
-from jobs import forget
+from jobs import cells, forget, transfer
 from jobs.recipes import tiny
 from jobs.training import PICTURES
 
@@ -20,6 +20,17 @@ def test_the_pictures_of_runs_that_saw_the_video_go_and_those_of_others_and_all_
     assert [path.read_bytes() for path in (tmp_path / "store").rglob("epoch-*.jpg")] == [b"seen"]
     assert all(run.kept("notes.txt") == b"kept" for run in runs.values())
     assert forget.pictures(config, {"mine"}) == []
+
+
+def test_every_run_that_used_a_selection_is_told_also_those_of_a_matrix(tmp_path):
+    config = amend(tiny(), [f"store.uri={tmp_path}/store"])
+    jobs = ("choose", "pretrain", "evaluate", transfer.JOB, "transfer", cells.JOB)
+    for job in jobs:
+        for selection in ("mine", "other"):
+            with tracking.running(config, job, job + selection, {"selection": selection}):
+                pass
+    told = forget.affected(config, {"mine"})
+    assert sorted(row["note"] for row in told) == sorted(jobs)
 
 
 def test_pictures_that_wait_for_a_lost_server_go_too(tmp_path):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import clip, decode, frames, gate, schema, videos
-from engine.config import FramesConfig, VideosConfig
+from engine.config import FramesConfig
 from tests.test_content import on_panel, tissue
 
 DATA = Path(__file__).resolve().parent.parent / "../shared/data/video"
@@ -67,7 +67,7 @@ def config(**knobs):
 
 def identified(*uris):
     rows = [{"uri": str(uri), "size": 1, "modified": ""} for uri in uris]
-    return next(videos.IdentifyVideos(VideosConfig())(pa.Table.from_pylist(rows, schema.SOURCE)))
+    return next(videos.IdentifyVideos()(pa.Table.from_pylist(rows, schema.SOURCE)))
 
 
 def rows_of(*uris, find_text=no_text, **knobs):

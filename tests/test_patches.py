@@ -236,7 +236,7 @@ def test_a_mask_comes_back_as_it_was_packed(drawn):
     assert (runs is None) == (not drawn.any())
     if runs:
         assert np.array_equal(outlines.unpacked(runs, [3, 4, 3 + drawn.shape[0], 4 + drawn.shape[1]]), drawn)
-        y0, x0, y1, x1 = outlines.bounds(drawn)
+        y0, x0, y1, x1 = pictures.bounds(drawn)
         x, y, wide, high = mask.toBbox(mask.encode(np.asfortranarray(drawn, np.uint8))).tolist()
         assert (y0, x0, y1, x1) == (y, x, y + high, x + wide)
 

@@ -74,12 +74,31 @@ def test_a_pool_never_starts_above_its_most_nor_keeps_a_least_above_it():
 
 def test_least_pools_that_take_more_than_the_gpus_hold_begin_with_one_actor_each():
     assert [step.actors for step in flow.fitting(STEPS, 1.0)] == [
-        (1, 4),
-        (1, 8),
-        (1, 2),
+        (1, 2048),
+        (1, 4096),
+        (1, 1024),
         (1, 1),
     ]  # two and a quarter of one GPU never stand
     assert flow.fitting(STEPS, 2.0) == STEPS
     assert flow.fitting(STEPS, 0.0) == STEPS
     with pytest.raises(RuntimeError, match=r"the smallest pools take 0.75 GPUs and the cluster has 0.5: they would wait for ever"):
         flow.fitting(STEPS, 0.5)
+
+
+def on_gpus(steps, sizes):
+    return sum(step.gpus * size for step, size in zip(steps, sizes, strict=True))
+
+
+@pytest.mark.parametrize(("cpus", "gpus"), [(6, 1), (19, 4), (158, 64), (2500, 1000), (30, 64)])
+def test_pools_at_their_most_fit_the_gpus_and_as_many_as_the_processors_allow_are_theirs(cpus, gpus):
+    steps = flow.fitting(STEPS, gpus)
+    sizes = flow.widest(steps, cpus, gpus)
+    taken = sum(step.cpus * size for step, size in zip(steps, sizes, strict=True))
+    assert on_gpus(steps, sizes) <= gpus
+    assert taken + 1 <= cpus
+    assert on_gpus(steps, sizes) == gpus or cpus - taken - 1 < 1, "neither a GPU nor a processor lies idle for want of actors"
+
+
+def test_without_gpus_the_pools_share_the_processors_as_their_most_say():
+    assert flow.widest(STEPS, 29.25) == [8, 16, 4, 1]
+    assert flow.widest(STEPS, 12.25) == flow.widest(STEPS, 12.25, 0.0) == [3, 6, 2, 1]

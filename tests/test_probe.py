@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from engine import schema, simulate
-from engine.config import FramesConfig, VideosConfig
+from engine.config import FramesConfig
 from engine.knobs import amend
 from engine.videos import IdentifyVideos, find
 from jobs import probe, sampling
@@ -22,7 +22,7 @@ def videos(tmp_path_factory):
 
 
 def drawn(videos, count, seed):
-    sources = pa.concat_tables(IdentifyVideos(VideosConfig())(find(str(videos))))
+    sources = pa.concat_tables(IdentifyVideos()(find(str(videos))))
     frames = sampling.SampleFrames(FramesConfig(every_s=0.5), count, seed)
     return [row["frame_id"] for table in frames(sources) for row in table.to_pylist()]
 

@@ -1,4 +1,4 @@
-"""The front page says only what can be typed: every command is understood, and each of the four journeys is walked on small data."""
+"""The pages say only what can be typed and point only at what is there; each journey of the front page is walked on small data."""
 
 import re
 import shlex
@@ -14,6 +14,7 @@ from tests.test_jobs import SMALL
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "cluster/README.md"]
 LINE = re.compile(r"^    endocurate (.*?)(?:\s+#.*)?$", re.MULTILINE)
 SERVED = {"/data/videos": "videos", "/data/archive": "videos", "/data/inbox": "inbox", "/data/kvasir_seg": "pairs"}
 SERVED |= {"s3://bucket/videos": "videos", "s3://bucket/store": "store", "http://mlflow:5000": "runs"}
@@ -35,6 +36,22 @@ def test_every_command_of_a_page_is_understood(page):
     for words in commands(page.read_text()):
         if "..." not in words:
             parse(words)
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_points_at_what_is_there(page):
+    text = page.read_text()
+    for place, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        other = page.parent / place if place else page
+        assert other.exists(), place
+        assert not heading or heading in anchors(other.read_text()), f"{place}#{heading}"
+    for path in re.findall(r"`((?:engine|jobs|tests|docs|notebooks|cluster)/[\w/.-]+)`", text):
+        assert (ROOT / path).exists() or (page.parent / path).exists(), path
+
+
+def anchors(text):
+    """The headings of a page as its links name them."""
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
 
 
 @pytest.fixture

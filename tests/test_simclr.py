@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize
 from torchvision.transforms.functional import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation
 
-from engine import difficulty, mae, pictures, pretrain, schema, simclr, simulate, views
+from engine import difficulty, mae, pictures, pretrain, schema, simclr, simulate, views, weights
 from engine.config import Config, DifficultyConfig
 from engine.difficulty import ScoreContrast
 from engine.knobs import amend
@@ -372,7 +372,7 @@ class TestFiles:
     def test_one_with_other_weights_is_refused(self, model, tmp_path, change, sentence):
         state = dict(model.state_dict())
         change(state)
-        (tmp_path / "scorer").write_bytes(safetensors.torch.save(state, {"simclr": simclr.stored_config(TINY)}))
+        (tmp_path / "scorer").write_bytes(safetensors.torch.save(state, {"simclr": weights.knobs_of(TINY)}))
         with pytest.raises(ValueError, match=sentence):
             simclr.load(str(tmp_path / "scorer"), TINY)
 

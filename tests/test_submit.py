@@ -301,11 +301,28 @@ def test_a_file_of_this_machine_goes_along_as_knobs(tmp_path, text):
 
 def test_what_needs_gpus_is_told_from_what_takes_them_where_there_are_any():
     assert needs.least("ingest", tiny())[1] == 0
-    assert needs.least("ingest", cluster())[1] == 0.75
+    assert needs.least("watch", cluster())[1] == 0.75
+    assert needs.least("ingest", amend(cluster(), ["difficulty.checkpoint=s3://a/scorer.safetensors"]))[1] == 0.75
+    assert needs.least("ingest", cluster()) == (5.25, 4), "a scorer is trained first, by four workers"
+    assert needs.least("probe", cluster()) == (5, 4)
+    assert needs.least("probe", tiny()) == (2, 0)
+    assert [needs.least(job, cluster())[1] for job in ("score", "rescore", "benchmark")] == [0.25, 0.25, 0]
+    assert needs.least("rescore", tiny())[1] == 0
     assert needs.least("pretrain", cluster()) == (5, 4)
     assert needs.least("pretrain", amend(cluster(), ["pretrain.workers=2", "pretrain.least_workers=1"])) == (2, 1)
     assert needs.of_entrypoint("evaluate", cluster()) == (1, 1)
     assert needs.of_entrypoint("ingest", cluster()) == (0, 0)
+
+
+def test_a_cluster_too_small_for_the_training_of_a_scorer_is_refused_and_told_what_to_do_with_one_that_is_there():
+    room = {"CPU": 16.0, "GPU": 2.0}
+    with pytest.raises(
+        ValueError, match=r"the smallest pools of ingest need 4 GPUs at once and the cluster has 2: .* as difficulty.checkpoint"
+    ):
+        needs.refuse_small("ingest", cluster(), room)
+    needs.refuse_small("ingest", amend(cluster(), ["difficulty.checkpoint=s3://a/scorer.safetensors"]), room)
+    with pytest.raises(ValueError, match="rescore with these knobs is for GPUs and the cluster has none"):
+        needs.refuse_small("rescore", cluster(), {"CPU": 16.0, "GPU": 0.0})
 
 
 # -- Kubernetes -----------------------------------------------------------------------------------------------------------------
@@ -319,7 +336,8 @@ def test_the_manifest_is_a_rayjob_of_the_same_run_on_the_cluster_that_stands(cap
     assert told.startswith("# kubectl apply -f -")
     made = yaml.safe_load(told)
     assert shlex.split(made["spec"]["entrypoint"])[1:] == words
-    assert made["spec"]["jobId"] == made["metadata"]["name"] == asked(*words).id
+    assert made["metadata"]["name"] == asked(*words).id
+    assert "jobId" not in made["spec"], "deleted and applied anew it would find its old run and end at once"
     assert made["spec"]["backoffLimit"] == 0, "KubeRay deletes the cluster of what it retries"
     standing = yaml.safe_load((ROOT / "cluster/raycluster/raycluster.yaml").read_text())["metadata"]["name"]
     assert made["spec"]["clusterSelector"] == {"ray.io/cluster": standing}
@@ -332,7 +350,25 @@ def test_the_manifest_is_a_rayjob_of_the_same_run_on_the_cluster_that_stands(cap
 def test_without_kubectl_nothing_is_applied_and_a_refusal_is_one_sentence(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
-    refused(main, ["submit", "--kubernetes=apply", "ingest", "tiny"], "there is no kubectl on this machine", capsys)
+    words = ["ingest", "tiny", "videos.uri=/data/videos", "store.uri=s3://a/b"]
+    refused(main, ["submit", "--kubernetes=apply", *words], "there is no kubectl on this machine", capsys)
     (tmp_path / "kubectl").write_text("#!/bin/sh\necho 'error: no server\nat all' >&2\nexit 1\n")
     (tmp_path / "kubectl").chmod(0o755)
-    refused(main, ["submit", "--kubernetes=apply", "ingest", "tiny"], "error: no server at all", capsys)
+    refused(main, ["submit", "--kubernetes=apply", *words], "error: no server at all", capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "knob"),
+    [
+        (["ingest", "tiny", "store.uri=s3://a/b"], "videos.uri='videos'"),
+        (["ingest", "tiny", "videos.uri=/mnt/videos", "store.uri=/home/me/store"], "store.uri='/home/me/store'"),
+        (["history", "store.uri=store"], "store.uri='store'"),
+        (["history", "store.uri=file:///tmp/store"], "store.uri='file:///tmp/store'"),
+        (["history", "store.uri=/data/store"], "store.uri='/data/store'"),
+        (["pretrain", "tiny"], "store.uri='store'"),
+    ],
+)
+def test_a_folder_of_this_machine_is_not_given_to_pods(capsys, monkeypatch, words, knob):
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    refused(main, ["submit", "--kubernetes", *words], f"{knob} is a folder of this machine, which pods have not", capsys)
+    assert main(["submit", "--kubernetes", "datasets"]) == 0  # which reads neither

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine import decode, frames, schema, text, videos
-from engine.config import FramesConfig, VideosConfig
+from engine.config import FramesConfig
 from engine.text import FindText, WatchText, filled_in, read_text, strokes
 from tests.test_content import tissue
 
@@ -291,7 +291,7 @@ def test_filling_in_changes_hidden_pixels_only_and_gives_them_the_colour_around(
 
 
 def kept_pictures(uri):
-    identified = next(videos.IdentifyVideos(VideosConfig())(videos.find(str(uri))))
+    identified = next(videos.IdentifyVideos()(videos.find(str(uri))))
     for table in frames.DecodeFrames(OPEN_GATE)(identified):
         for row in schema.check(table, schema.FRAME, "here").to_pylist():
             if row["image"] is not None:

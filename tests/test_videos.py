@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import schema, videos
-from engine.config import VideosConfig
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff\xe0"
@@ -25,7 +24,7 @@ def uris(where):
 
 
 def identify(table):
-    return next(videos.IdentifyVideos(VideosConfig())(table)).to_pylist()
+    return next(videos.IdentifyVideos()(table)).to_pylist()
 
 
 def source(uri):
@@ -147,9 +146,8 @@ def test_a_file_without_permission_is_a_row_and_a_folder_without_is_a_sentence(t
     code = """
 import json, os, sys
 from engine import videos
-from engine.config import VideosConfig
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-rows = next(videos.IdentifyVideos(VideosConfig())(videos.find(sys.argv[1]))).to_pylist()
+rows = next(videos.IdentifyVideos()(videos.find(sys.argv[1]))).to_pylist()
 try:
     videos.find(sys.argv[2])
 except OSError as error:
@@ -176,12 +174,12 @@ def test_the_same_source_gives_the_same_row_in_any_batch(tmp_path):
 
 
 def confirmed(table):
-    return [row["reason"] for row in next(videos.ConfirmVideos(VideosConfig())(table)).to_pylist()]
+    return [row["reason"] for row in next(videos.ConfirmVideos()(table)).to_pylist()]
 
 
 def test_a_file_that_was_written_anew_since_it_was_named_is_replaced_whatever_its_size_and_time_say(tmp_path):
     fill(tmp_path, {"a.mp4": b"1", "b.mp4": b"2", "seq/1.png": PNG, "seq/2.png": JPEG, "c.mp4": b"3", "d.mp4": b""})
-    named = next(videos.IdentifyVideos(VideosConfig())(videos.find(str(tmp_path))))
+    named = next(videos.IdentifyVideos()(videos.find(str(tmp_path))))
     assert confirmed(named) == [None, None, None, "empty", None]
     times = os.stat(tmp_path / "b.mp4")
     (tmp_path / "b.mp4").write_bytes(b"9")

@@ -18,6 +18,7 @@ import numpy as np
 from engine import outlines
 from engine.browser.looks import View
 from engine.browser.thumbs import plain
+from engine.pictures import Mask, bounds
 
 AT_ONCE = 256  # patches in memory
 HARMLESS = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -132,12 +133,12 @@ def outlined(row: Row) -> dict[str, Any]:
     found, high, wide = region(row), row["height"], row["width"]
     if found is None:
         return {"bbox": [0, 0, wide, high], "area": wide * high, "segmentation": [[0, 0, wide, 0, wide, high, 0, high]]}
-    y0, x0, y1, x1 = outlines.bounds(found)
+    y0, x0, y1, x1 = bounds(found)
     runs = {"size": [high, wide], "counts": (outlines.packed(found) or b"").decode()}
     return {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": int(found.sum()), "segmentation": runs}
 
 
-def region(row: Row) -> outlines.Mask | None:
+def region(row: Row) -> Mask | None:
     """The mask of a patch in the pixels of its picture; None where there is none, or nothing of it in so small a picture."""
     if row["mask"] is None:
         return None
@@ -150,7 +151,7 @@ def detected(row: Row) -> dict[str, Any]:
     found = region(row)
     if found is None:
         return {}
-    y0, x0, y1, x1 = outlines.bounds(found)
+    y0, x0, y1, x1 = bounds(found)
     array = io.BytesIO()
     np.save(array, found[y0:y1, x0:x1])
     held = {"$binary": {"base64": base64.b64encode(zlib.compress(array.getvalue())).decode(), "subType": "00"}}

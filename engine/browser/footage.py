@@ -14,7 +14,6 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from engine import gate, pictures
 from engine.clip import VideoError, decoded, opened, upright
@@ -23,12 +22,11 @@ from engine.decode import Moment, glimpses, keyframe_step, reached, stamped, sti
 from engine.files import locate, unreadable
 from engine.frames import View, blacked, scaled
 from engine.listing import modified
+from engine.pictures import Image, Mask
 from engine.store import PatchStore, quoted
 from engine.text import FindText, Search
 from engine.videos import content_hash
 
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
-Mask = NDArray[np.bool_]
 Spot = tuple[int, Fraction]  # pts and its time base
 CLIP_SIDE, FRAME_SIDE = 480, 1024  # px of the longest side
 AROUND, APART = Fraction(2), Fraction(1, 12)  # seconds before and after, and between two frames of a clip

@@ -5,6 +5,7 @@ import numpy as np
 
 from engine import outlines
 from engine.browser import sheets
+from engine.pictures import Mask
 from engine.store import PatchStore
 
 SIDE = 512  # px of the longest side that is sent
@@ -20,7 +21,7 @@ def overlay(store: PatchStore, patch_id: str) -> bytes:
     return drawn(outlines.unpacked(found["mask"], found["box"]))
 
 
-def drawn(mask: outlines.Mask) -> bytes:
+def drawn(mask: Mask) -> bytes:
     scale = min(1.0, SIDE / max(mask.shape))
     height, width = (max(1, round(side * scale)) for side in mask.shape)
     small = outlines.resized(mask, (height, width)).astype(np.uint8)

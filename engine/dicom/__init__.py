@@ -8,6 +8,9 @@ the tags of DICOM's Cine module, see `clocks`, and film in a container has that 
 Every object is a source of its own, those of one study or one folder, too: which belong together, and in what order, only identifiers of
 patient, study and series would tell, and these are not read; endoscopic stills are shots, not a sequence. The text in a frame is searched
 for as in every frame: Burned In Annotation is not even read.
+
+Inside: `elements` (the tags, and nothing else of an object), `fragments` (where its pixels lie), `inflated` (what was deflated), `clocks`
+(when frames are shown), and of single pictures `pictures`, `colours` (to RGB) and `lossless` (JPEGs that pydicom leaves to others).
 """
 
 from typing import Any, NamedTuple

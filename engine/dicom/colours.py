@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.clip import Image, VideoError
+from engine.clip import VideoError
 from engine.dicom import elements
 from engine.dicom.elements import Tags
+from engine.pictures import Image
 
 COLOURS = {"RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3, "YBR_ICT": 3, "YBR_RCT": 3, "MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1}
 LARGEST = 1 << 26  # pixels: a few bytes may say that they are a picture of gigabytes

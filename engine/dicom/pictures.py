@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.clip import Clock, Image, VideoError
+from engine.clip import Clock, VideoError
 from engine.dicom import elements
 from engine.dicom.clocks import clock_of, decimal
 from engine.dicom.colours import Shape, palette_of, rgb, shape_of
 from engine.dicom.elements import Tags
 from engine.dicom.fragments import Extents, Joined, bounds_of
+from engine.pictures import Image
 
 EXPLICIT, BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 ENCAPSULATED, RLE = "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.5"  # of the first the pictures are not compressed

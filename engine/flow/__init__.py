@@ -1,7 +1,10 @@
-"""Runs a list of steps over Arrow tables, in this process (`here`) or on Ray, with identical rows; a training loop on Ray Train
-(`train`), and calls that wait for each other (`tasks`).
+"""Runs a list of steps over Arrow tables, in this process or on Ray, with identical rows; a training loop on Ray Train; and calls that
+wait for each other.
 
 The steps say what is done; how many processors each takes is said by the job. The order of rows is not promised: rows carry ids.
+
+Inside: `steps` (what a flow is made of), `here`, `cluster` (the one that is joined, or started), `meters` (what Ray is told of counts),
+`train`, `tasks`, and `submission` (jobs that a cluster's job server runs).
 """
 
 import logging
@@ -21,14 +24,17 @@ from engine.flow.tasks import Task, devices, tasks_here, tasks_on_ray
 from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_ray
 
 __all__ = [
-    "SLOTS", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers", "connect", "cpus_of", "devices",
-    "in_batches", "run_here", "run_on_ray", "scored", "shut_down", "tasks_here", "tasks_on_ray", "train_on_ray",
+    "SLOTS", "SPARE_CPUS", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers", "connect",
+    "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "tasks_here", "tasks_on_ray",
+    "train_on_ray",
 ]  # fmt: skip
+
+SPARE_CPUS = 1.0  # beside the pools: those that hold every processor wait for ever, without a word
 
 
 def cpus_of(steps: Sequence[Step]) -> float:
-    """What the smallest pools take, and one whole processor beside them: pools that hold all of them wait for ever, without a word."""
-    return sum(step.actors[0] * step.cpus for step in steps) + 1
+    """What the smallest pools take, and what stays free beside them."""
+    return sum(step.actors[0] * step.cpus for step in steps) + SPARE_CPUS
 
 
 def gpus_of(steps: Sequence[Step]) -> float:
@@ -55,9 +61,10 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
     connect(cpus_of(steps))
     import ray  # not before: connect says what ray reads when it is imported
 
-    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    steps = fitting(steps, ray.cluster_resources().get("GPU", 0))
-    sizes = widest(steps, ray.cluster_resources().get("CPU", 1.0))
+    cpus, gpus = (ray.cluster_resources().get(kind, 0.0) for kind in ("CPU", "GPU"))
+    has_gpu = gpus > 0
+    steps = fitting(steps, gpus)
+    sizes = widest(steps, cpus, gpus)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()  # in a log file they would be thousands of lines
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # else the plan of every batch of videos; the job says how far it is
@@ -66,6 +73,11 @@ def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
         taken = {"num_cpus": step.cpus, "num_gpus": step.gpus if has_gpu else 0}
         rows = rows.map_batches(batch_size=step.batch, batch_format="pyarrow", **how(step, most, len(table)), **taken)
     return streamed(rows)
+
+
+def runner(where: str) -> Execute:
+    """What runs steps by the knob `where`: run_here, or run_on_ray."""
+    return run_on_ray if where == "ray" else run_here
 
 
 def how(step: Step, most: int, sources: int) -> dict[str, Any]:
@@ -96,14 +108,20 @@ def streamed(rows: Any) -> Iterator[pa.Table]:
         raise error.cause from error
 
 
-def widest(steps: Sequence[Step], cpus: float) -> list[int]:
-    """The most actors of each pool such that all pools at their most leave one processor; spare ones go where most are wanted."""
+def widest(steps: Sequence[Step], cpus: float, gpus: float = 0.0) -> list[int]:
+    """The most actors of each pool such that all pools at their most fit the GPUs and leave one processor.
+
+    Spare ones go where most are wanted: to pools that take a GPU first, while there are GPUs, which cost more than processors do.
+    """
+    shares = [step.gpus if gpus else 0.0 for step in steps]
     sizes = [step.actors[0] for step in steps]
-    spare = cpus - cpus_of(steps)
-    while growing := [i for i, step in enumerate(steps) if sizes[i] < step.actors[1] and step.cpus <= spare]:
-        emptiest = min(growing, key=lambda i: sizes[i] / steps[i].actors[1])
+    spare, spare_gpus = cpus - cpus_of(steps), gpus - sum(size * share for size, share in zip(sizes, shares, strict=True))
+    while growing := [
+        i for i, step in enumerate(steps) if sizes[i] < step.actors[1] and step.cpus <= spare and (not shares[i] or shares[i] <= spare_gpus)
+    ]:
+        emptiest = min(growing, key=lambda i: (not shares[i], sizes[i] / steps[i].actors[1]))
         sizes[emptiest] += 1
-        spare -= steps[emptiest].cpus
+        spare, spare_gpus = spare - steps[emptiest].cpus, spare_gpus - shares[emptiest]
     return sizes
 
 

@@ -1,9 +1,16 @@
 """The patch table, the ledger of videos, selections and training images: Lance tables under one address. Only home of `lance`.
 
-`tables` opens and creates them, `lock` lets one job commit at a time, `intake` takes video in exactly once, `selections` keeps what was
-chosen, `clusterings` what it was chosen by, `scorers` what other models say, `vectors` streams embeddings, `views`
-shows the tables to SQL, `reading` finds patches, `history` tells versions apart. `PatchStore` is the way in to all of it, but for what one
-job alone needs: `attempts` and `quarantine` (watch) know what could not be taken in, `tags` (browse) what people say of patches.
+`PatchStore` is the way in, but for what one job alone needs. Behind it, in reading order:
+
+- every table: `tables` (opened and made), `lock` (one committer at a time), `commits` (what lands once, and in place of what), `writers`
+  (who else is at work), `versions` (which readers open, which may go), `journal` (what was done that is no intake);
+- video: `intake` (exactly once), `attempts` and `quarantine` (watch: what could not be taken in), `tombstones` (what never comes back);
+- patches: `reading` (found by likeness, difficulty, chance, name), `vectors` (embeddings as a stream), `scorers` (what other models say),
+  `rescoring` (one of these in place of the first), `appearances` (what they show, measured anew), `alike` and `drift` (what these jobs
+  found), `tags` (browse: what people say of them);
+- what is made of them: `selections` with their images, `clusterings` that choices went by, `results` of the job benchmark;
+- asked: `views` (the tables as SQL sees them), `history` (what a version was, and what changed);
+- kept: `upkeep`, by `migrations`, `indices`, `orphans` (files that no version has) and `leftovers` (files beside the tables); `erasure`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,20 +27,7 @@ from numpy.typing import NDArray
 from engine import sql
 from engine.pool import Clustering, Rows
 from engine.settings import UpkeepConfig
-from engine.store import (
-    clusterings,
-    erasure,
-    history,
-    intake,
-    reading,
-    results,
-    scorers,
-    selections,
-    tombstones,
-    upkeep,
-    views,
-    writers,
-)
+from engine.store import clusterings, erasure, history, intake, reading, results, scorers, selections, tombstones, upkeep, views, writers
 from engine.store.history import Difference
 from engine.store.intake import WriteRows
 from engine.store.scorers import ReadPixels, Scorer

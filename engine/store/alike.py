@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import schema
-from engine.store.commits import committing, replace
-from engine.store.tables import ALIKE, Tables, fragments_of, quoted
+from engine.store.commits import committing, exchange
+from engine.store.tables import ALIKE, Tables, quoted
 from engine.store.tombstones import forgotten
 
 COLUMNS = pa.schema(
@@ -36,14 +36,12 @@ def told(tables: Tables) -> set[str]:
 def enter(tables: Tables, videos: Collection[str], found: pa.Table) -> None:
     """Put what was found (COLUMNS) in place of all rows of these videos; what a video forgotten meanwhile has part in is left out."""
     if not tables.is_made(ALIKE):
-        tables.make(ALIKE, COLUMNS.with_metadata({"endocurate": str(schema.VERSION)}))
+        tables.make(ALIKE, COLUMNS)
     with committing(tables) as lease:
         gone = forgotten(tables)
         again = gone.union(*(touched(found, video_id) for video_id in gone))
         rows = found.filter(pc.invert(pc.is_in(found["video_id"], pa.array(sorted(again), pa.string()))))
-        fragments = fragments_of(tables.address(f"{ALIKE}.lance"), schema.check(rows, COLUMNS, ALIKE))
-        tables.refuse_lost(ALIKE, fragments)
-        replace(tables, ALIKE, fragments, f"video_id IN ({quoted(sorted(videos))})", lease)
+        exchange(tables, ALIKE, schema.check(rows, COLUMNS, ALIKE), f"video_id IN ({quoted(sorted(videos))})", lease)
 
 
 def touched(rows: pa.Table, video_id: str) -> set[str]:

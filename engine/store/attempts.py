@@ -19,7 +19,7 @@ def begun(tables: Tables) -> dict[str, int]:
 def begin(tables: Tables, tries: Mapping[str, int]) -> None:
     """Write down that these are about to be tried, how often alone with this time."""
     if not tables.is_made(ATTEMPTS):
-        tables.make(ATTEMPTS, schema.ATTEMPTS.with_metadata({"endocurate": str(schema.VERSION)}))
+        tables.make(ATTEMPTS, schema.ATTEMPTS)
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     rows = pa.table({"key": list(tries), "tries": list(tries.values()), "at": [now] * len(tries)}, schema.ATTEMPTS)
     tables.open(ATTEMPTS).merge_insert("key").when_matched_update_all().when_not_matched_insert_all().execute(rows)

@@ -60,8 +60,7 @@ def keep(tables: Tables, name: str, patch_ids: pa.ChunkedArray, found: Clusterin
     if not is_distinct(keys):
         return False
     if not tables.is_made(table):
-        columns = schema.clustering_table(found.centroids.shape[1])
-        tables.make(table, columns.with_metadata({"endocurate": str(schema.VERSION)}))
+        tables.make(table, schema.clustering_table(found.centroids.shape[1]))
     with committing(tables) as lease:
         dataset, gone = tables.open(table), forgotten(tables)
         kept = dataset.to_table(columns=["patches_version"], filter="key IS NULL")["patches_version"]

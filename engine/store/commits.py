@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import lance
+import pyarrow as pa
 from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata
 
 from engine.store.lock import Lease, locked
-from engine.store.tables import ALIKE, DRIFT, RESULTS, TAGS, Tables, quoted
+from engine.store.tables import ENDURING, Tables, fragments_of, quoted
 from engine.store.tombstones import forgotten
 
-GUARDED = ("videos", "frames", "patches", "selections", "images", RESULTS, ALIKE, DRIFT, TAGS)
+GUARDED = ("videos", "frames", "patches", "selections", "images", *ENDURING)
 
 
 @contextmanager
@@ -63,6 +64,13 @@ def replace(tables: Tables, table: str, fragments: list[FragmentMetadata], where
         return int(dataset.version)
     operation = replacement(dataset, fragments, where) if where else lance.LanceOperation.Append(fragments)
     return int(land(dataset, operation, lease).version)
+
+
+def exchange(tables: Tables, table: str, rows: pa.Table, where: str, lease: Lease) -> None:
+    """Put rows in place of those of a filter, in one commit, so that twice is once; OSError where what was written for it is gone."""
+    fragments = fragments_of(tables.address(f"{table}.lance"), rows)
+    tables.refuse_lost(table, fragments)
+    replace(tables, table, fragments, where, lease)
 
 
 def replacement(dataset: lance.LanceDataset, fragments: list[FragmentMetadata], where: str) -> lance.LanceOperation.Update:

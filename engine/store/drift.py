@@ -13,8 +13,8 @@ from datetime import date, timedelta
 import pyarrow as pa
 
 from engine import schema
-from engine.store.commits import committing, replace
-from engine.store.tables import DRIFT, Tables, fragments_of, quoted
+from engine.store.commits import committing, exchange
+from engine.store.tables import DRIFT, Tables, quoted
 from engine.store.tombstones import forgotten
 
 COLUMNS = pa.schema(
@@ -45,8 +45,7 @@ LATER = {"looks": "cast(1 as bigint)", "allowed": "cast(0.0 as double)", "over":
 def key(tables: Tables) -> bytes:
     """The secret of this store under which folders are hashed: made with the table, by one of all who try at once."""
     if not tables.is_made(DRIFT):
-        told = {"endocurate": str(schema.VERSION), KEY.decode(): secrets.token_hex(32)}
-        tables.make(DRIFT, COLUMNS.with_metadata(told))
+        tables.make(DRIFT, COLUMNS.with_metadata({KEY.decode(): secrets.token_hex(32)}))
     dataset = tables.open(DRIFT)
     if not is_current(dataset.schema):
         with committing(tables) as lease:
@@ -85,9 +84,7 @@ def rename(tables: Tables, names: Mapping[str, str]) -> None:
         for row in rows:
             before, row["source"] = row["source"], names[row["source"]]
             row["reason"] = row["reason"] and row["reason"].replace(before, row["source"])
-        fragments = fragments_of(tables.address(f"{DRIFT}.lance"), pa.Table.from_pylist(rows, COLUMNS))
-        tables.refuse_lost(DRIFT, fragments)
-        replace(tables, DRIFT, fragments, old, lease)
+        exchange(tables, DRIFT, pa.Table.from_pylist(rows, COLUMNS), old, lease)
 
 
 def found(tables: Tables) -> pa.Table:
@@ -103,9 +100,8 @@ def enter(tables: Tables, rows: pa.Table) -> None:
     with committing(tables) as lease:
         if forgotten(tables) & set(videos.split()):
             return
-        fragments = fragments_of(tables.address(f"{DRIFT}.lance"), schema.check(rows, COLUMNS, DRIFT))
-        tables.refuse_lost(DRIFT, fragments)
-        replace(tables, DRIFT, fragments, f"source = {quoted([source])} AND day = {quoted([day])}", lease)
+        mine = f"source = {quoted([source])} AND day = {quoted([day])}"
+        exchange(tables, DRIFT, schema.check(rows, COLUMNS, DRIFT), mine, lease)
 
 
 def standing(tables: Tables) -> dict[str, str]:

@@ -11,7 +11,7 @@ from engine.store import appearances, lock
 from engine.store.commits import committing
 from engine.store.journal import deed
 from engine.store.lock import Lease, locked
-from engine.store.tables import TABLES, Tables, schema_version
+from engine.store.tables import TABLES, Tables, schema_version, stamp
 from engine.store.versions import mark_complete
 
 NOBODY = "nobody/0/0"  # holds the lock of a store that never had one: whoever takes it sweeps what an older engine may have left
@@ -42,12 +42,11 @@ def migrate(tables: Tables) -> list[dict[str, Any]]:
 
 def lockable(tables: Tables) -> None:
     """See to it that this engine can lock the store, and that no job of an older one still can: leases have looked the same ever since."""
-    told = {"endocurate": str(schema.VERSION)}
     if not tables.has("locks"):
-        lease = lock.row("commit", NOBODY, 0.0).cast(schema.LOCKS.with_metadata(told))
+        lease = lock.row("commit", NOBODY, 0.0).cast(schema.LOCKS.with_metadata(stamp()))
         lance.write_dataset(lease, tables.address("locks.lance"), enable_stable_row_ids=True)
     elif schema_version(tables.lance("locks")) < schema.VERSION:
-        tables.lance("locks").update_schema_metadata(told)
+        tables.lance("locks").update_schema_metadata(stamp())
 
 
 def versions(tables: Tables) -> dict[str, int]:
@@ -77,7 +76,7 @@ def mark(tables: Tables, version: int) -> None:
     """Write the schema version into every table that is older: the last thing a step does."""
     for name in tables.names():
         if tables.has(name) and schema_version(tables.lance(name)) < version:
-            tables.lance(name).update_schema_metadata({"endocurate": str(version)})
+            tables.lance(name).update_schema_metadata(stamp(version))
 
 
 def weigh_selections(tables: Tables, lease: Lease) -> None:

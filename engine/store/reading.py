@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine import sql
-from engine.store.tables import Tables, first_line, quoted
+from engine.store.tables import Tables, among, first_line, quoted
 
 SHOWN = ["patch_id", "difficulty", "video_id", "time_ms", "box"]
 METRIC = "cosine"  # of the index too: the embeddings' length says how much contrast a patch has, not what it shows
@@ -146,11 +146,10 @@ def patch(tables: Tables, patch_id: str, columns: Sequence[str]) -> dict[str, An
 
 def patches(tables: Tables, patch_ids: Sequence[str], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Columns of those of the patches that are there, by id."""
-    videos = sorted({patch_id.partition("@")[0] for patch_id in patch_ids})  # an index of few values, where there is one
-    where = f"video_id IN ({quoted(videos)}) AND patch_id IN ({quoted(patch_ids)})"
     if not patch_ids:
         return {}
-    found = read(tables.open("patches", tables.complete_version()), columns=list({"patch_id": 0, **dict.fromkeys(columns)}), filter=where)
+    dataset = tables.open("patches", tables.complete_version())
+    found = read(dataset, columns=list({"patch_id": 0, **dict.fromkeys(columns)}), filter=among(patch_ids))
     return {row["patch_id"]: row for row in found.to_pylist()}
 
 

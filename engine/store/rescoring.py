@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from engine import schema
 from engine.pool import Rows
-from engine.store.commits import committing, land, replace
+from engine.store.commits import committing, exchange, land
 from engine.store.lock import Lease, locked
 from engine.store.scorers import covered, opened
-from engine.store.tables import Tables, fragments_of
+from engine.store.tables import Tables
 from engine.store.versions import mark_complete
 
 Updated = tuple[lance.fragment.FragmentMetadata, list[int], bytes]
@@ -84,7 +84,7 @@ def retire(tables: Tables, version: int, lease: Lease) -> None:
     for table in tables.clusterings():
         columns = tables.open(table).schema.remove_metadata()
         row = dict.fromkeys(columns.names) | {"label": 0, "patches_version": version}
-        replace(tables, table, fragments_of(tables.address(f"{table}.lance"), pa.Table.from_pylist([row], columns)), "true", lease)
+        exchange(tables, table, pa.Table.from_pylist([row], columns), "true", lease)
 
 
 def scorers_of(tables: Tables, version: int) -> frozenset[str]:

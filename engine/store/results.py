@@ -3,18 +3,17 @@
 import pyarrow as pa
 
 from engine import schema
-from engine.store.commits import committing, replace
-from engine.store.tables import RESULTS, Tables, fragments_of, quoted
+from engine.store.commits import committing, exchange
+from engine.store.tables import RESULTS, Tables, quoted
 
 
 def enter(tables: Tables, rows: pa.Table) -> None:
     """Put rows in place of those of the same fingerprints, in one commit: a run that is killed around it leaves each once or not at all."""
     if not tables.is_made(RESULTS):
-        tables.make(RESULTS, schema.RESULT.with_metadata({"endocurate": str(schema.VERSION)}))
-    fragments = fragments_of(tables.address(f"{RESULTS}.lance"), schema.check(rows, schema.RESULT, RESULTS))
+        tables.make(RESULTS, schema.RESULT)
+    again = f"fingerprint IN ({quoted(rows['fingerprint'].to_pylist())})"
     with committing(tables) as lease:
-        tables.refuse_lost(RESULTS, fragments)
-        replace(tables, RESULTS, fragments, f"fingerprint IN ({quoted(rows['fingerprint'].to_pylist())})", lease)
+        exchange(tables, RESULTS, schema.check(rows, schema.RESULT, RESULTS), again, lease)
 
 
 def results(tables: Tables) -> pa.Table:

@@ -190,7 +190,7 @@ class Target:
     def add(self, rows: pa.Table) -> int:
         width = rows.schema.field("embedding").type.list_size
         if not self.tables.is_made(self.table):
-            told = {"endocurate": str(schema.VERSION), SINCE.decode(): datetime.now(UTC).isoformat(timespec="microseconds")}
+            told = {SINCE.decode(): datetime.now(UTC).isoformat(timespec="microseconds")}
             self.tables.make(self.table, schema.scores_table(width).with_metadata(told))
         with committing(self.tables) as lease:
             dataset = self.tables.open(self.table)
@@ -211,7 +211,7 @@ class Target:
         """The rows, each once, of patches that are not there yet and were not forgotten."""
         first = {patch_id: row for row, patch_id in reversed(list(enumerate(rows["patch_id"].to_pylist())))}
         rows, erased = rows.take(pa.array(sorted(first.values()), pa.int64())), forgotten(self.tables)
-        gone = {patch_id for patch_id in first if patch_id.partition("@")[0] in erased}
+        gone = {patch_id for patch_id in first if schema.video_of(patch_id) in erased}
         mine = hashed(rows["patch_id"])
         near = np.minimum(np.searchsorted(self.known, mine), max(len(self.known) - 1, 0))
         maybe = rows["patch_id"].filter(pa.array(self.known[near] == mine)).to_pylist() if len(self.known) else []

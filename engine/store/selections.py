@@ -61,7 +61,7 @@ def gathered(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def refuse_forgotten(tables: Tables, selection: pa.Table, made: Iterable[FragmentMetadata]) -> None:
     """RuntimeError where a selection holds patches of a forgotten video; the images that were made of it are removed."""
-    videos = {patch_id.partition("@")[0] for patch_id in selection["patch_id"].to_pylist()}
+    videos = set(map(schema.video_of, selection["patch_id"].to_pylist()))
     if gone := sorted(videos & forgotten(tables)):
         for file in (file.path for fragment in made for file in fragment.files):
             filesystem(tables.uri).rm(tables.address(f"images.lance/data/{file}"))

@@ -28,6 +28,7 @@ ATTEMPTS = "attempts"  # of the job watch
 TAGS = "tags"  # of the job browse
 ALIKE, DRIFT = "alike", "drift"  # of the jobs of these names
 MADE_LATER = (RESULTS, ATTEMPTS, ALIKE, DRIFT, TAGS)  # tables that not every store has
+ENDURING = tuple(name for name in MADE_LATER if name != ATTEMPTS)  # those with rows for others to ask for, changed under the lock `commit`
 MAKERS = {
     "selections": "choose",
     "images": "choose",
@@ -36,6 +37,7 @@ MAKERS = {
     DRIFT: "drift",
     TAGS: "browse",
 }  # which job makes a table; the others: ingest
+STAMP = "endocurate"  # among the metadata of a table, whose schema's version it is
 COMPLETE = "complete"  # the tag of the newest version of the patch table that is complete, where it is newer than the ledger's
 ROWS_PER_FILE = 50_000  # about 1 GB of pixels: the rewrite of one file stays small
 
@@ -113,7 +115,7 @@ class Tables:
             files.makedirs(self.uri, exist_ok=True)
         for name, columns in {"patches": schema.patches_table(width), **TABLES}.items():
             if not self.is_made(name):
-                self.make(name, columns.with_metadata({"endocurate": str(schema.VERSION)}))
+                self.make(name, columns)
         found = self.open("patches").schema.field("embedding").type.list_size
         if found != width:
             raise ValueError(f"the store {self.uri} holds embeddings of {found} numbers, the scorer makes {width}: use another store")
@@ -125,8 +127,11 @@ class Tables:
             return bool(files.exists(versions) and files.ls(versions))
 
     def make(self, table: str, columns: pa.Schema) -> None:
-        """Make an empty table; of many who try at once one does. By `write_dataset` the second would put an empty one over the first's."""
-        empty = lance.LanceOperation.Overwrite(columns, [])
+        """Make an empty table of this schema's version; of many who try at once one does.
+
+        By `write_dataset` the second would put an empty one over the first's.
+        """
+        empty = lance.LanceOperation.Overwrite(columns.with_metadata({**(columns.metadata or {}), **stamp()}), [])
         try:
             lance.LanceDataset.commit(self.address(f"{table}.lance"), empty, max_retries=0, enable_stable_row_ids=True)
         except OSError:
@@ -172,8 +177,13 @@ class Tables:
         return sum(fragment.num_rows for fragment in fragments)
 
 
+def stamp(version: int = schema.VERSION) -> dict[str, str]:
+    """The metadata by which a table tells of which version of the schema it is."""
+    return {STAMP: str(version)}
+
+
 def schema_version(dataset: lance.LanceDataset) -> int:
-    told = (dataset.schema.metadata or {}).get(b"endocurate", b"0").decode()
+    told = (dataset.schema.metadata or {}).get(STAMP.encode(), b"0").decode()
     return int(told) if told.isdigit() else 0
 
 
@@ -197,6 +207,13 @@ def reaching(uri: str) -> Iterator[Any]:
 
 def filesystem(uri: str) -> Any:
     return locate(uri)[0]
+
+
+def among(patch_ids: Iterable[str]) -> str:
+    """The Lance filter of these patches; by their videos first, of which an index has few values, where there is one."""
+    ids = list(patch_ids)
+    videos = sorted(set(map(schema.video_of, ids)))
+    return f"video_id IN ({quoted(videos)}) AND patch_id IN ({quoted(ids)})" if ids else "false"
 
 
 def quoted(values: Iterable[str]) -> str:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from engine import schema
-from engine.store.commits import committing, replace
-from engine.store.tables import TAGS, Tables, fragments_of, quoted
+from engine.store.commits import committing, exchange, replace
+from engine.store.tables import TAGS, Tables, among, quoted
 from engine.store.tombstones import forgotten
 
 TAG = re.compile(r"[\w][\w .:-]{0,39}")  # a word or a few
@@ -22,14 +22,13 @@ def tag(tables: Tables, patch_ids: Sequence[str], word: str) -> int:
     if lost := sorted(set(patch_ids) - known):
         raise LookupError(f"the store {tables.uri} has no patch {lost[0][:120]!r}")
     if not tables.is_made(TAGS):
-        tables.make(TAGS, schema.TAG.with_metadata({"endocurate": str(schema.VERSION)}))
+        tables.make(TAGS, schema.TAG)
     with committing(tables) as lease:
         gone, now = forgotten(tables), datetime.now(UTC).isoformat(timespec="seconds")
-        videos = {patch_id: patch_id.partition("@")[0] for patch_id in sorted(known)}
+        videos = {patch_id: schema.video_of(patch_id) for patch_id in sorted(known)}
         kept = [one for one, video in videos.items() if video not in gone]
         rows = [{"patch_id": one, "video_id": videos[one], "tag": word, "at": now} for one in kept]
-        fragments = fragments_of(tables.address(f"{TAGS}.lance"), pa.Table.from_pylist(rows, schema.TAG))
-        replace(tables, TAGS, fragments, f"tag = {quoted([word])} AND {among(patch_ids)}", lease)
+        exchange(tables, TAGS, pa.Table.from_pylist(rows, schema.TAG), f"tag = {quoted([word])} AND {among(patch_ids)}", lease)
     return len(rows)
 
 
@@ -52,8 +51,3 @@ def tags(tables: Tables) -> pa.Table:
 def check(word: str) -> None:
     if not TAG.fullmatch(word):
         raise ValueError(f"{word[:60]!r} is no tag: expected 1 to 40 letters, digits, spaces or _ . : -, the first one no sign")
-
-
-def among(patch_ids: Sequence[str]) -> str:
-    videos = sorted({patch_id.partition("@")[0] for patch_id in patch_ids})
-    return f"video_id IN ({quoted(videos)}) AND patch_id IN ({quoted(patch_ids)})" if patch_ids else "false"

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import lance
 import pyarrow as pa
 
-from engine.store.tables import ALIKE, DRIFT, RESULTS, TABLES, TAGS, Tables
+from engine.store.tables import ALIKE, DRIFT, ENDURING, TABLES, Tables
 
 OF_THE_LEDGER = "video_id IN (SELECT video_id FROM videos)"  # a run that died may have left frames
 CHOSEN_HERE = "selection_id IN (SELECT selection_id FROM selections)"
@@ -36,7 +36,7 @@ class NamelessView(SQLView):
 def views(tables: Tables, kind: type[SQLView] = SQLView) -> dict[str, SQLView]:
     """Every table of a store at its newest complete version, by name; LookupError where there is none yet."""
     names = [name for name in ("patches", *TABLES) if name != "locks" and tables.has(name)]
-    names += filter(tables.is_made, (RESULTS, ALIKE, DRIFT, TAGS))
+    names += filter(tables.is_made, ENDURING)
     if not names:
         raise LookupError(f"the store {tables.uri} has no tables yet: run the job ingest first")
     versions = {"patches": tables.complete_version()} if "videos" in names else {}

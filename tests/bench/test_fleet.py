@@ -8,6 +8,7 @@ BENCH_SCALE=0.3 takes a third of the rows.
 
 import os
 import statistics
+from math import isinf
 
 import pyarrow as pa
 import pytest
@@ -35,10 +36,21 @@ def ray():
     flow.shut_down()
 
 
+def on_cores(line, cores):
+    """The same stations where all their actors share `cores` processors.
+
+    Behind them stands one that serves as many parcels at once as there are processors, each for all the seconds that its stages work: no
+    flow is faster than that. What it adds to the time of a single parcel is not so; it is for the pace of many.
+    """
+    if isinf(cores):
+        return list(line)
+    return [*line, fleet.Station("cores", int(cores), sum(station.seconds for station in line))]
+
+
 def foreseen(services, sizes, parcels, parcel, cores):
     """Frames a second from the first parcel out to the last."""
     line = [fleet.Station(one.stage, size, one.seconds_per_frame * parcel) for one, size in zip(services, sizes, strict=True)]
-    leaves = fleet.simulate(fleet.on_cores(line, cores), [0.0] * parcels).leaves
+    leaves = fleet.simulate(on_cores(line, cores), [0.0] * parcels).leaves
     return (parcels - 1) * parcel / (leaves[-1] - leaves[0])
 
 
@@ -72,7 +84,7 @@ def test_an_ingest_beside_its_simulation(tmp_path):
     config = job.with_some_scorer(amend(tiny(), knobs), tmp_path)
     store = PatchStore(config.store.uri)
     store.create(probe.width(config))
-    videos = pa.concat_tables(flow.run_here(ingest.identify(config), job.find(config.videos.uri)))
+    videos = pa.concat_tables(flow.run_here(ingest.identify(), job.find(config.videos.uri)))
     *others, write = ingest.steps(config, store)
     steps = [*(Step(one.stage, one.arguments, min(one.batch, 16)) for one in others), Step(write.stage, write.arguments, 16)]
     services = job.measured(config, tmp_path)

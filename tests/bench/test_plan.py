@@ -81,7 +81,7 @@ def prepared(tmp_path_factory):
     store = PatchStore(config.store.uri)
     store.create(probe.width(config))
     *others, write = ingest.steps(config, store)
-    videos = pa.concat_tables(flow.run_here(ingest.identify(config), job.find(config.videos.uri)))
+    videos = pa.concat_tables(flow.run_here(ingest.identify(), job.find(config.videos.uri)))
     services = job.measured(config, folder)
     for service in services:
         print(f"\n{service.stage}: {service.seconds_per_frame * 1000:.1f} ms a frame, starts in {service.start_up:.1f} s", end="")

@@ -1,0 +1,20 @@
+"""What a job may meet that a person can mend, told from what is a bug."""
+
+from engine import files, tracking
+
+BUGS = (KeyError, IndexError, NotImplementedError, RecursionError)  # kinds of what is mendable that are none: only we can mend these
+
+
+def away(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
+    """What is raised where a file system, a bucket or a server does not answer, and `more`."""
+    return *files.unreadable(), *tracking.troubles(), *more
+
+
+def mendable(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
+    """What a person can mend: input, settings, disk, network, and `more`; but for BUGS."""
+    return away(ValueError, LookupError, RuntimeError, *more)
+
+
+def said(error: BaseException | None) -> str:
+    """What an error says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
