@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from engine import mae, pictures, simclr, views, vits
 from engine.loader import Key
-from engine.models import TrainConfig
+from engine.models import MAEConfig, TrainConfig
 
 Picture = NDArray[np.uint8]
 Trained = mae.MAE | simclr.SimCLR
@@ -49,9 +49,9 @@ class Rebuild:
         losses: Tensor = run(*batch_of(run, seen))[0]
         return losses
 
-    def sheet(self, run: mae.MAE, seen: Sequence[Any]) -> Picture:
+    def sheet(self, run: Any, seen: Sequence[Any]) -> Picture:
         """The view, what is left visible of it, and what the model makes of that, in (b * side, 3 * side, 3)."""
-        return np.concatenate(list(pictured(run, *batch_of(run, seen))))
+        return np.concatenate(list(pictured(run, self.config.mae, *batch_of(run, seen))))
 
 
 @dataclass(frozen=True)
@@ -158,11 +158,14 @@ def device_of(run: nn.Module) -> str:
     return next(run.parameters()).device.type
 
 
-def pictured(model: mae.MAE, images: Tensor, noise: Tensor) -> Picture:
-    """Each image, what is left visible of it, and what the model makes of that, side by side: (B, side, 3 * side, 3)."""
-    token = model.config.token
-    _, prediction, mask = model(images, noise)
-    if model.config.norm_pix:  # back from what every token's own mean and deviation left
+def pictured(run: Any, config: MAEConfig, images: Tensor, noise: Tensor) -> Picture:
+    """Each image, what is left visible of it, and what a masked autoencoder makes of that, side by side: (B, side, 3 * side, 3).
+
+    `run` may be the model as it is shared out over workers, which tells no settings.
+    """
+    token = config.token
+    _, prediction, mask = run(images, noise)
+    if config.norm_pix:  # back from what every token's own mean and deviation left
         tokens = mae.patchify(images, token)
         prediction = prediction * (tokens.var(-1, keepdim=True) + 1e-6).sqrt() + tokens.mean(-1, keepdim=True)
     removed = mae.unpatchify(mask[..., None].expand_as(prediction), token) > 0

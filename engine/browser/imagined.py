@@ -59,4 +59,4 @@ class Scorers:
         images = mae.normalise(pictures.square(pictures.decode(row["pixels"]), config.side)[None])
         noise = torch.from_numpy(difficulty.masks_of(patch_id, self.config.seed, 1, config.tokens))
         with inference("float32"):
-            return pictures.encode(pictured(model, images, noise)[0], QUALITY)
+            return pictures.encode(pictured(model, config, images, noise)[0], QUALITY)
