@@ -41,6 +41,7 @@ store
     ledger       what a micro-batch came to, per frame and per video
     store        the Lance tables: patches, frames, videos, selections, images
     sql          SQL over tables, read-only
+    plain        values of a table as JSON can hold them
     explain      from a patch, frame, image, selection or video back to its cause and on to its use
 choosing and training
     pool         what a method of selection may look at: columns, and embeddings as a stream
