@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "cluster/README.md"]
 LINE = re.compile(r"^    endocurate (.*?)(?:\s+#.*)?$", re.MULTILINE)
 SERVED = {"/data/videos": "videos", "/data/archive": "videos", "/data/inbox": "inbox", "/data/kvasir_seg": "pairs"}
-SERVED |= {"s3://bucket/videos": "videos", "s3://bucket/store": "store", "http://mlflow:5000": "runs"}
+SERVED |= {"s3://bucket/videos": "videos", "s3://bucket/store": "store", "http://mlflow:5000": "runs.db"}
 
 
 def commands(text):
@@ -68,8 +68,9 @@ def desk(tmp_path, monkeypatch):
 
 def walk(words, data, *more):
     """The exit code of a command of the page, made small: its paths are those of `data`, and more knobs follow."""
-    for told, folder in SERVED.items():
-        words = [word.replace(told, str(data / folder)) for word in words]
+    for told, folder in SERVED.items() if "--kubernetes" not in words else ():  # of which nothing but a manifest comes
+        scheme = "sqlite:///" if folder.endswith(".db") else ""
+        words = [word.replace(told, f"{scheme}{data / folder}") for word in words]
     words = ["tiny" if word == "cluster" else word for word in words]  # SAM on GPUs is not to be had everywhere
     return main([*words, *([*SMALL, "frames.every_s=0.25"] if "tiny" in words else []), *more])
 
