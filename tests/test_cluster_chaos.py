@@ -175,11 +175,12 @@ def epochs_kept(store):
 def same_curve(config, expected):
     """Every epoch once, with the losses of one process: how many share a batch changes them by rounding only.
 
-    That grows: the first epochs agree by 1e-8, after thirty .3 % was seen, at the same epochs whoever had been killed.
+    That grows: the first epochs agree by 1e-8, after thirty .3 % was seen, at the same epochs whoever had been killed,
+    which this does not allow: how far two undisturbed workers are off was not measured.
     """
     told = losses(config)
     assert [step for step, _ in told] == list(range(EPOCHS))
-    assert [loss for _, loss in told] == pytest.approx([loss for _, loss in expected], rel=5e-3)
+    assert [loss for _, loss in told] == pytest.approx([loss for _, loss in expected], rel=2e-3)
     assert [loss for _, loss in told[:20]] == pytest.approx([loss for _, loss in expected[:20]], rel=1e-3)
 
 
