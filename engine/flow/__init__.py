@@ -48,9 +48,7 @@ def fitting(steps: Sequence[Step], gpus: float) -> list[Step]:
     ClusterError where even these are. No GPU at all is no matter: then none is taken.
     """
     if gpus and gpus_of(steps) > gpus:
-        raise ClusterError(
-            f"the smallest pools take {gpus_of(steps):g} GPUs and the cluster has {gpus:g}: they would wait for ever; add nodes"
-        )
+        raise ClusterError(f"the smallest pools take {gpus_of(steps):g} GPUs at once and the cluster has {gpus:g}: add nodes")
     if not gpus or sum(step.gpus * step.actors[0] for step in steps) <= gpus:
         return list(steps)
     return [replace(step, actors=(1, step.actors[1])) if step.gpus else step for step in steps]

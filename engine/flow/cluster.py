@@ -54,7 +54,7 @@ def check_room(found: dict[str, float], cpus: float, gpus: float) -> None:
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if found.get(kind, 0.0) < needed:
             raise ClusterError(
-                f"the job needs {needed:g} {kind}s at once and the Ray cluster has {found.get(kind, 0.0):g}: it would wait for ever; "
+                f"the job needs {needed:g} {kind}s at once and the Ray cluster has {found.get(kind, 0.0):g}: "
                 "add nodes or lower the actors in the job"
             )
 
