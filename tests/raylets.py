@@ -37,6 +37,7 @@ def surroundings(**more):
     slow = "PYTHONDONTWRITEBYTECODE"  # with it a node takes three times as long to come
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name != slow}
     kept |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    kept["RAY_memory_monitor_refresh_ms"] = "0"  # the memory is that of all who use this machine, and Ray would kill its own for theirs
     return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ENDOCURATE_COMMIT": "0123456789ab", **more}
 
 
