@@ -31,6 +31,8 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curve:
+    """A method's two charts over budgets."""
+
     method: str
     miou: Panel
     normdel: Panel
@@ -81,6 +83,7 @@ def exhibit(study: Study) -> Exhibit:
 
 
 def drawn(board: Board) -> Drawing:
+    """The board's figures: the interval of each standing by budget, a small chart a method, what regions gain over crops."""
     rows = standings(board)
     spans, scale = intervals([one.miou for one in rows]) if rows else ([], [])
     groups: dict[str, list[tuple[Standing, Interval]]] = {}
@@ -116,6 +119,7 @@ class Plot:
         self.frame = Frame(left, max(right, left + 1e-9), self.y[0], self.y[-1])
 
     def panel(self, method: str, even: bool = False) -> Panel:
+        """One method's chart over budgets, the other methods behind it; `even` marks where NormDEL equals that of training on all."""
         mine = [one for one in self.rows if one.method == method]
         others = dict.fromkeys(one.method for one in self.rows if one.method not in (method, FULL))
         place, value = self.place, self.value
@@ -139,14 +143,17 @@ class Plot:
         )
 
     def place(self, budget: float, value: float) -> tuple[float, float]:
+        """Where a value at a budget stands, in per cent of the plot; budgets on a logarithmic axis."""
         x, y = self.frame.place((math.log(budget), value))
         return round(x, 2), round(y, 2)
 
     def line(self, rows: Sequence[Standing]) -> str:
+        """The SVG path through the values of these standings, by budget."""
         points = [self.place(one.budget, self.value(one)[0]) for one in sorted(rows, key=lambda one: one.budget)]
         return "".join(f"{'L' if number else 'M'}{x} {y}" for number, (x, y) in enumerate(points))
 
     def level(self, value: float | None) -> str:
+        """The SVG path of a level across the plot; "" where there is none to draw."""
         if value is None or not math.isfinite(value):
             return ""
         y = self.place(self.budgets[0], value)[1]

@@ -89,6 +89,7 @@ def restore(training: Training, folder: Path, first: bool) -> None:
 
 
 def take_over(training: Training, exported: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Set a training to where a checkpoint was: `exported` are the weights that others get. ValueError where the weights do not fit."""
     progress, weights = Progress(**state["progress"]), state.get("weights", exported)
     complete(weights, training.model.state_dict(), STATE)
     training.model.load_state_dict(weights)

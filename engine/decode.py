@@ -35,10 +35,12 @@ class Moment(NamedTuple):
 
     @property
     def time_ms(self) -> int:
+        """Milliseconds, rounded down."""
         return int(self.pts * self.time_base * 1000 // 1)
 
     @property
     def clock(self) -> str:
+        """The time base in seconds, as numerator/denominator."""
         return f"{self.time_base.numerator}/{self.time_base.denominator}"
 
 
@@ -76,15 +78,18 @@ def shown(file: Any, film: dicom.Film | None) -> Iterator[Clip]:
 
 
 def refuse_small(width: int, height: int, config: FramesConfig) -> None:
+    """VideoError "too small" for frames whose shorter side is below frames.min_side."""
     if 0 < min(width, height) < config.min_side:  # 0: a broken header, whose video has no frames either
         raise VideoError("too small", f"The frames have {width} x {height} pixels; frames.min_side asks for {config.min_side}.")
 
 
 def straight(clip: Clip, config: FramesConfig, step: int | None) -> Iterator[Stamped]:
+    """Every frame with its stamp, for sampling by seconds; `step` is of no account here."""
     yield from stamped(clip, decoded(clip))
 
 
 def keyframes(clip: Clip, config: FramesConfig, step: int | None) -> Iterator[Stamped]:
+    """The keyframes alone, each with its stamp; `step` is of no account here."""
     clip.stream.codec_context.skip_frame = "NONKEY"
     yield from (found for found in stamped(clip, decoded(clip)) if found[0].key_frame)
 
@@ -215,6 +220,7 @@ def thinned(frames: Iterator[Any], count: int) -> list[Image]:
 
 
 def spread(clip: Clip, count: int) -> dict[int, Image]:
+    """Up to `count` frames by their pts, sought at even distances; fewer where the file cannot be sought in."""
     found: dict[int, Image] = {}
     start, length = clip.container.start_time or 0, clip.container.duration or 0
     for number in range(count if length else 0):
@@ -237,6 +243,7 @@ def stills(fs: Any, folder: str) -> Iterator[Moment]:
 
 
 def read_image(data: NDArray[np.uint8]) -> Image | None:
+    """An encoded image as RGB (H, W, 3); None where it cannot be decoded."""
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error:  # empty, or larger than OpenCV's limit

@@ -54,6 +54,8 @@ def package_counters(powercap: Path) -> list[Counter]:
 
 
 def package_counter(zone: Path) -> Counter:
+    """Reads joules from a RAPL zone, and those at which it begins anew; OSError where it must not be read."""
+
     def joules() -> float:
         return int((zone / "energy_uj").read_text()) / 1e6
 

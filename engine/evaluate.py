@@ -110,6 +110,7 @@ def measured(model: Segmenter, split: Split, config: EvaluateConfig) -> tuple[Ma
 
 
 def of_classes(names: Sequence[str], counts: np.ndarray, found: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Every measure of every class, as a mean over images, and the IoU of all pixels of the class together."""
     hit, false, missed, _ = by_class(counts)[:, 1:].sum(0).T
     together = hit / np.maximum(hit + false + missed, 1)
     return {

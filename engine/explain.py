@@ -67,12 +67,15 @@ class Explainer:
         raise LookupError(f"the store {self.store.uri} has no {' or '.join(known)} {asked!r}")
 
     def videos(self, begin: str) -> list[str]:
+        """The videos whose ids begin like this, as `begun` finds them."""
         return self.begun("videos", "video_id", begin)
 
     def selections(self, begin: str) -> list[str]:
+        """The selections whose ids begin like this, as `begun` finds them."""
         return self.begun("selections", "selection_id", begin)
 
     def images(self, begin: str) -> list[str]:
+        """The training images whose ids begin like this, as `begun` finds them."""
         return self.begun("images", "image_id", begin)
 
     def begun(self, table: str, column: str, begin: str) -> list[str]:
@@ -124,6 +127,7 @@ class Explainer:
         return self.frames(video, f"time_ms = {choose(times)}")[0] if times else None
 
     def frames(self, video: str, where: str) -> list[Tree]:
+        """The rows of a video's frames for which `where` holds."""
         found: list[Tree] = self.store.open("frames").to_table(filter=f"video_id = {quoted([video])} AND {where}").to_pylist()
         return found
 
@@ -158,6 +162,7 @@ class Explainer:
         return {"video": video, **told, "table version": row["patches_version"], "thresholds": known}
 
     def ledger(self, video: str) -> Tree:
+        """A video's row of the ledger."""
         row: Tree = self.store.open("videos").to_table(filter=f"video_id = {quoted([video])}").to_pylist()[0]
         return row
 
@@ -168,6 +173,7 @@ class Explainer:
         return next((run for run in runs if run["tags"].get("fingerprint") == fingerprint), None)
 
     def knobs(self, video: str) -> Mapping[str, str]:
+        """The knobs by which a video was taken in; none where MLflow does not know of its run."""
         run = self.ingest(video)
         return run["params"] if run else {}
 

@@ -105,6 +105,7 @@ def of_timm(name: str, checkpoint: str) -> Encoder:
 
 
 def created(name: str, pretrained: bool) -> Any:
+    """A timm model without its head; ConnectionError where its weights cannot be fetched."""
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0)
     except OSError as error:

@@ -30,7 +30,8 @@ NAMED = 5  # images that a sentence names
 class Named(Protocol):
     """A `Read` that also knows what its images are called."""
 
-    def ids(self, positions: Sequence[int]) -> list[str]: ...
+    def ids(self, positions: Sequence[int]) -> list[str]:
+        """The names of images at these positions."""
 
 
 @dataclass(frozen=True)

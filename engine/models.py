@@ -23,6 +23,8 @@ DPT_SIDES = {8: 32, 14: 28, 16: 32, 32: 32}
 
 
 class Section(BaseModel):
+    """A group of knobs: frozen, no unknown ones, every number finite."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
     FREE: ClassVar[frozenset[str]] = frozenset()  # knobs on which what comes of the section does not depend
 

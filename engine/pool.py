@@ -50,12 +50,15 @@ class Held:
         return len(self.array)
 
     def blocks(self) -> Iterator[Block]:
+        """All rows in their order, as float32, ROWS at a time."""
         return (self.array[start : start + ROWS].astype(np.float32) for start in range(0, len(self.array), ROWS))
 
     def take(self, rows: Rows) -> Block:
+        """These rows as float32, (n, width)."""
         return self.held(rows).astype(np.float32)
 
     def held(self, rows: Rows) -> NDArray[np.floating]:
+        """These rows in the type in which they are held, (n, width)."""
         return self.array[rows]
 
 
@@ -69,12 +72,15 @@ class Part:
         return len(self.rows)
 
     def blocks(self) -> Iterator[Block]:
+        """All rows of the part in their order, as float32, ROWS at a time."""
         return (self.vectors.take(self.rows[start : start + ROWS]) for start in range(0, len(self), ROWS))
 
     def take(self, rows: Rows) -> Block:
+        """These rows of the part as float32, (n, width)."""
         return self.vectors.take(self.rows[rows])
 
     def held(self, rows: Rows) -> NDArray[np.floating]:
+        """These rows of the part in the type in which they are held, (n, width)."""
         return self.vectors.held(self.rows[rows])
 
 
@@ -86,6 +92,7 @@ class Slab(Held):
         self.rows = rows
 
     def held(self, rows: Rows) -> NDArray[np.floating]:
+        """These rows of the pool in the type in which they are held, (n, width)."""
         return super().held(np.searchsorted(self.rows, rows))
 
 
@@ -212,6 +219,7 @@ def hashed(ids: pa.ChunkedArray, seed: int = 0) -> NDArray[np.uint64]:
 
 
 def hashed_some(ids: pa.Array, seed: int) -> NDArray[np.uint64]:
+    """A hash (N,) of each id with the seed: FNV-1a over its bytes, begun and ended by the mixer of splitmix64."""
     ids = ids.cast(pa.large_string())
     offsets = np.frombuffer(ids.buffers()[1], np.int64)[ids.offset : ids.offset + len(ids) + 1]
     content = np.frombuffer(ids.buffers()[2] or b"", np.uint8)

@@ -78,6 +78,7 @@ class Loop:
 
     @property
     def progress(self) -> Progress:
+        """How far the training is."""
         return self.training.progress
 
     @property
@@ -87,6 +88,7 @@ class Loop:
 
     @property
     def epoch_is_over(self) -> bool:
+        """Whether all of this worker's share was seen in this epoch."""
         return self.progress.step == len(self.share)
 
     def restore(self, folder: Path) -> None:
@@ -100,6 +102,7 @@ class Loop:
             raise fault or DamagedError("a checkpoint could not be read by another worker")
 
     def run(self) -> None:
+        """Train until all epochs are done or a look says stop, with checkpoints and pictures when they are due."""
         if self.progress.step == 0:  # the look before the first step; after a resume one that was cut off
             self.progress.stopped = self.looked(self.progress.epoch) or self.progress.stopped
         while self.progress.epoch < self.config.epochs and not self.progress.stopped:
@@ -120,6 +123,7 @@ class Loop:
         return every > 0 and self.done % every == 0
 
     def see(self, jpeg: bytes, key: Key) -> tuple[Key, Any]:
+        """What is seen of an image by the objective, with its key; ValueError names the image that cannot be decoded."""
         try:
             return key, self.objective.see(jpeg, key)
         except ValueError as error:
@@ -188,6 +192,7 @@ class Loop:
         return {number: loss / images for (number, _, _), (loss, images) in zip(steps, sums.tolist(), strict=True)}
 
     def summed(self, numbers: Tensor) -> Tensor:
+        """Numbers summed over all workers; each gets the sum."""
         total: Tensor = self.accelerator.reduce(numbers.to(self.accelerator.device), reduction="sum")
         return total
 

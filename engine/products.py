@@ -84,6 +84,7 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The gradients by x, W and b, of those that are wanted."""
         (wanted,), (x, weight) = gradients, ctx.saved_tensors
         rows = wanted.flatten(0, -2)
         of_x, of_weight, of_bias = ctx.needs_input_grad

@@ -19,6 +19,7 @@ BOX = pa.list_(pa.int32(), 4)  # y0, x0, y1, x1 in pixels of the source video, h
 
 
 def text(name: str, nullable: bool = True) -> pa.Field:
+    """A column of text."""
     return pa.field(name, pa.string(), nullable)
 
 
@@ -261,8 +262,7 @@ def video_of(patch_id: str) -> str:
 
 def check(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
     """Return `table` with the columns of `schema` in its order; ValueError names what is missing or of another type."""
-    missing = [name for name in schema.names if name not in table.column_names]
-    if missing:
+    if missing := [name for name in schema.names if name not in table.column_names]:
         raise ValueError(f"{where}: the columns {missing} are missing; found {table.column_names}")
     for field in schema:
         found = table.schema.field(field.name).type

@@ -71,6 +71,7 @@ def mean_iou(counts: np.ndarray) -> np.ndarray:
 
 
 def share(part: np.ndarray, whole: np.ndarray, perfect: np.ndarray) -> np.ndarray:
+    """The share of a whole, 1 where `perfect`, for counts of any one shape."""
     return np.asarray(np.where(perfect, 1.0, part / np.maximum(whole, 1)))
 
 
@@ -119,6 +120,7 @@ def intervals(values: dict[str, np.ndarray], seed: int) -> dict[str, tuple[float
 
 
 def middle(draws: np.ndarray) -> tuple[float, float]:
+    """The 2.5 and 97.5 percentiles of draws: the middle 95 %."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 

@@ -70,6 +70,7 @@ def is_condition(text: str) -> bool:
 
 
 def answer(connection: duckdb.DuckDBPyConnection, sql: str, most: int) -> pa.Table:
+    """The rows of one SELECT, the first `most` where that is above 0. ValueError for other statements, OSError for a broken table."""
     try:
         statements = connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type not in READING:

@@ -36,10 +36,12 @@ class Advantage:
 
     @property
     def beyond_chance(self) -> bool:
+        """Whether the p-value, corrected for the whole board, is below SURE."""
         return self.corrected < SURE
 
     @property
     def told(self) -> str:
+        """The corrected p-value in words; "one seed" where there is none to tell."""
         return f"p {self.corrected:.2g}" if self.contrast.seeds > 1 else "one seed"
 
 
@@ -152,6 +154,7 @@ def paired(first: Sequence[Entry], second: Sequence[Entry]) -> Contrast | None:
 
 
 def standing(spot: Spot, some: Sequence[Entry], over: Mapping[str, Advantage]) -> Standing:
+    """What the seeds of one method at one budget came to together."""
     return Standing(
         method=spot[0],
         budget=spot[1],
@@ -261,6 +264,7 @@ def correlation(points: np.ndarray) -> Measured:
 
 
 def rho(points: np.ndarray) -> float:
+    """Spearman's rank correlation of points (n, 2)."""
     return float(spearmanr(*points.T).statistic)
 
 

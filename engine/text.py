@@ -130,6 +130,7 @@ class WatchText:
 
 
 def distinct(boxes: list[Box]) -> list[Box]:
+    """The same boxes in their order, each once."""
     return list(dict.fromkeys(boxes))
 
 
@@ -141,6 +142,7 @@ def holds(outer: Box, inner: Box) -> bool:
 
 
 def stays(box: Box, seen: NDArray[np.uint8], now: Strokes) -> bool:
+    """Whether half of the strokes that were in a box are still there; boxes in px of the frame, `seen` in those of the map."""
     y0, x0, y1, x1 = (int(side * now.scale) for side in box)
     before, after = seen[y0 : y1 + 1, x0 : x1 + 1], now.map[y0 : y1 + 1, x0 : x1 + 1]
     return bool(before.any() and (before & after).sum() >= 0.5 * before.sum())
@@ -231,6 +233,7 @@ def read_text(image: Image, min_confidence: float = 0.5) -> list[str]:
 
 
 def load_reader(threads: int) -> Any:
+    """The text detector, on so many threads; it says nothing."""
     # The package logs to its own handlers at every load; a pool of actors would drown the run's log in it.
     os.environ.setdefault("ORT_LOGGING_LEVEL", "3")
     from rapidocr import RapidOCR
@@ -242,6 +245,7 @@ def load_reader(threads: int) -> Any:
 
 
 def bgr(image: Image) -> Image:
+    """RGB to BGR, and back, (H, W, 3)."""
     return cast(Image, np.ascontiguousarray(image[..., ::-1]))
 
 

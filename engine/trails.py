@@ -88,10 +88,12 @@ class Trail:
 
     @property
     def seeds(self) -> int:
+        """How many seeds every checkpoint was measured with."""
         return len(self.performance[0])
 
     @property
     def scored(self) -> list[float]:
+        """The scores that are there, by epoch."""
         return [value for value in self.scores if value is not None]
 
     @property
@@ -105,6 +107,7 @@ class Trail:
         return TypeAdapter(cls).validate_json(text)
 
     def to_json(self) -> str:
+        """As JSON, which `from_json` takes back."""
         return TypeAdapter(Trail).dump_json(self).decode()
 
 

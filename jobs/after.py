@@ -58,6 +58,7 @@ class After:
         self.do([step for step in STEPS if step in self.owed])
 
     def do(self, steps: Iterable[str]) -> None:
+        """Do these steps, but for those that rest after a setback, which are owed; then start what is due beside."""
         with beating(self.line.beat):
             for step in steps:
                 self.owed.add(step)

@@ -35,6 +35,7 @@ def run(config: Config) -> None:
 
 
 def say(config: Config, address: str) -> None:
+    """Print the address, and log what whoever opens it should know."""
     print(f"{config.store.uri} is shown at {address}", flush=True)
     if not is_here(config.browse.host):
         log.warning("whoever has this address sees the pictures of the store, and on its way they are not encrypted: prefer an SSH tunnel")

@@ -51,6 +51,7 @@ def train(cell: Cell) -> Trained:
 
 
 def trained(config: Config) -> Trained:
+    """The training set and the model of a cell, made where they are not there yet. RuntimeError where MLflow lost the run of the choice."""
     began, one = perf_counter(), current(config)
     before = one is not None
     if one is None:
@@ -116,6 +117,7 @@ def measure(found: Trained | RuntimeError, cell: Cell, fingerprint: str) -> Row:
 
 
 def row(cell: Cell, fingerprint: str) -> Row:
+    """A row of schema.RESULT for a cell: what it is, nothing measured yet."""
     names = ("matrix", "protocol", "architecture", "method", "pool", "budget", "seed", "dataset", "model")
     stamp = {"at": datetime.now(UTC).isoformat(timespec="microseconds"), "commit": tracking.code_commit()}
     told = dict.fromkeys(schema.RESULT.names) | {name: getattr(cell, name) for name in names}
@@ -123,6 +125,7 @@ def row(cell: Cell, fingerprint: str) -> Row:
 
 
 def measured(cell: Cell, found: Trained) -> Row:
+    """The measured columns of a cell's row: the fine-tuned network on the test images, with leaks and twins counted."""
     config, seed = cell.config, cell.seed
     images = cell.data, datasets.chosen(config.evaluate, seed)
     contender = contender_of(cell, found)._replace(twins=twins.within({seed: images[1]}).get(seed))
@@ -150,6 +153,7 @@ def measured(cell: Cell, found: Trained) -> Row:
 
 
 def contender_of(cell: Cell, found: Trained) -> Contender:
+    """What is held against others: the encoder with its method and the share of the pool that it saw."""
     one = evaluate.pretrained(cell.config) if cell.pool else evaluate.untrained(cell.config)
     return one._replace(method=cell.method, retained=share_of(cell, found))
 

@@ -64,6 +64,7 @@ class Costs:
         return plan.cost_of(timed, devices, share, prices)
 
     def training_s(self, cell: Cell) -> float:
+        """Seconds to choose and pre-train, 0 where the model is there or none is needed."""
         if not cell.pool or cell.model in self.trained:
             return 0.0
         if cell.config.selection.unit == "gpu_hours":
@@ -79,6 +80,7 @@ class Costs:
         return median(self.images_per_s[cell.architecture])
 
     def measuring_s(self, cell: Cell) -> float:
+        """Seconds to fine-tune and test, the median of cells alike; measured by a short trial where there is none."""
         place = (cell.architecture, cell.dataset)
         if place not in self.measure_s:
             iteration, picture = self.iteration_s(cell)
@@ -178,6 +180,7 @@ def tried(config: Config, alone: bool) -> tuple[float, float]:
 
 
 def seconds(config: Config, split: datasets.Split, iterations: int) -> float:
+    """Seconds that so many iterations of fine-tuning an untrained encoder take, tests included."""
     how = config.evaluate.model_copy(update={"iterations": iterations, "warmup": 1})
     return evaluate.evaluate(None, config.pretrain.mae, split, how, 0).seconds
 

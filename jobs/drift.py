@@ -79,6 +79,7 @@ def groups(store: PatchStore) -> dict[Group, set[str]]:
 
 
 def folder_of(uri: str) -> str:
+    """The folder that a file lies in."""
     return uri.rstrip("/").rpartition("/")[0]
 
 
@@ -99,6 +100,7 @@ def told(store: PatchStore) -> dict[Group, list[dict[str, Any]]]:
 
 
 def today() -> str:
+    """The date in UTC, as 2024-12-31."""
     return datetime.now(UTC).date().isoformat()
 
 
@@ -143,6 +145,7 @@ def looked(store: PatchStore, look: Look, version: int) -> pa.Table:
 
 
 def subject(videos: list[str], group: Group) -> str:
+    """What a finding is about, in words."""
     many = f"video {videos[0][:8]}…" if len(videos) == 1 else f"{len(videos)} videos ({videos[0][:8]}…)"
     return f"{many} of source {group[0]}, {group[1]}"
 

@@ -82,6 +82,7 @@ class Health:
 
     @property
     def is_live(self) -> bool:
+        """Whether this process's own loop turns."""
         return self.clock() - self.turned < STALLED
 
     @property
@@ -95,11 +96,13 @@ class Health:
 
     @property
     def state(self) -> str:
+        """What the watcher does, in a few words."""
         if self.away:
             return f"waiting for {' and '.join(NAMES[one] for one in self.away)}"
         return "another watcher holds the inbox" if self.doing == "standing by" else self.doing
 
     def told(self) -> dict[str, Any]:
+        """The answer to who asks how it is; latencies in seconds from arrival to the store."""
         last = np.asarray(list(self.latencies))  # at once: the other thread may add some
         quantiles = {name: round(float(np.percentile(last, at)), 3) if len(last) else None for name, at in (("p50", 50), ("p99", 99))}
         looked = self.clock() - self.looked
@@ -150,6 +153,8 @@ def served(health: Health, host: str, port: int) -> Iterator[int]:
 
 
 def answering(health: Health) -> type[BaseHTTPRequestHandler]:
+    """A handler of HTTP that answers for this health."""
+
     class Answer(BaseHTTPRequestHandler):
         """Knows three addresses, and writes no log of who asked."""
 

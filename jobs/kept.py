@@ -19,6 +19,8 @@ from engine.store import PatchStore
 
 
 class Export(NamedTuple):
+    """The model that others get of a watched pre-training, and why."""
+
     epoch: int  # after how many the training had the model that others get
     why: str  # a sentence
 
@@ -36,14 +38,17 @@ class Kept:
         self.secure: tuple[set[int], set[int]] = (set(), set())
 
     def address(self, epoch: int) -> str:
+        """Where the model after so many epochs lies."""
         return f"{self.folder}/epoch-{epoch:05}.safetensors"
 
     def put(self, epoch: int, model: nn.Module) -> None:
+        """Save a model; of the untrained one only where all are kept."""
         if epoch or self.config.transfer.keep:
             objectives.save(model, self.address(epoch))
 
     @property
     def epochs(self) -> list[int]:
+        """The epochs whose models lie in the folder, rising."""
         fs, root = files.locate(self.folder)
         fs.invalidate_cache()
         return sorted(int(Path(path).stem.removeprefix("epoch-")) for path in fs.glob(f"{root}/epoch-*.safetensors"))

@@ -51,6 +51,7 @@ class Line:
         threading.Thread(target=self.listen, daemon=True).start()
 
     def tell(self, word: str, said: Any = "") -> None:
+        """Send a word to the process that sees to this one, and to who else hears it."""
         for hear in self.also:
             hear(word, said)
         with self.telling, suppress(ConnectionError):  # `listen` is about to end this process
@@ -72,6 +73,7 @@ class Line:
         self.tell("idle")
 
     def listen(self) -> None:
+        """Wait for the word to end, in a thread; where the other process is gone this one ends at once."""
         try:
             while True:
                 word = self.connection.recv()
@@ -83,6 +85,7 @@ class Line:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
+    """A signal as KeyboardInterrupt, where `listen` asks for it."""
     raise KeyboardInterrupt
 
 

@@ -104,6 +104,7 @@ def measured(config: Config, name: str, epoch: int, seed: int, data: tuple[str, 
 def trail_of(
     config: Config, epochs: list[int], seen: tuple[Scores, list[Gap]], performance: Performance, trained: Mapping[str, Any]
 ) -> Trail:
+    """The Trail of a pre-training: its checkpoints' scores and performances, and where every rule would have stopped."""
     (found, gaps), how, tags = seen, config.evaluate, trained["tags"]
     watching = watcher(config.transfer, found)
     watched = watching.scores

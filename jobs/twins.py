@@ -50,6 +50,7 @@ def trained_on(store: PatchStore, patch_ids: Sequence[str], version: int) -> Ite
 
 
 def of_frames(rows: pa.Table, content: dict[str, list[int] | None]) -> Iterator[Looks]:
+    """Looks of the patches of each frame, put back where they were in it; `content` are the frames' pictures by id."""
     for frame_id, patches in groupby(rows.to_pylist(), key=lambda row: str(row["frame_id"])):
         if where := content.get(frame_id):
             yield leaks.pieced(frame_id, [(pictures.patch(row["patch_id"], row["pixels"]), share(row["box"], where)) for row in patches])
@@ -93,10 +94,12 @@ def within(splits: Mapping[int, Split]) -> dict[int, Leaks]:
 
 
 def of_pairs(looks: Looks, pairs: Sequence[Pair]) -> Looks:
+    """The looks of these pairs alone."""
     names = {pair.name for pair in pairs}
     places = [place for place, name in enumerate(looks.names) if name in names]
     return Looks(tuple(looks.names[place] for place in places), looks.values[places], looks.known[places])
 
 
 def told(found: Leaks) -> bytes:
+    """What was found, as JSON for a run to keep."""
     return json.dumps({"unjudged": found.unjudged, "twins": [leak._asdict() for leak in found.found]}).encode()

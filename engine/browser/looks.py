@@ -122,12 +122,14 @@ class Looks:
         return {"like": self.alike, "sql": self.answered, "selection": self.chosen, "tag": self.tagged}
 
     def alike(self, sheet: Sheet, asked: Asked) -> Rows:
+        """The patch that is asked about and up to ALIKE others, the likest first."""
         count = min(ALIKE, self.store.open("patches", self.store.complete_version()).count_rows() - 1)
         if count < 1:
             return sheet.places([asked.like])
         return sheet.places([asked.like, *self.store.nearest(asked.like, count)["patch_id"].to_pylist()])
 
     def answered(self, sheet: Sheet, asked: Asked) -> Rows:
+        """The patches that an SQL answer names, each once and in its order; ValueError where it has no patch_id."""
         rows = self.store.shown(asked.sql, SQL_SECONDS)
         if "patch_id" not in rows.column_names:
             raise ValueError(f"the answer has the columns {', '.join(rows.column_names)}: to be shown it needs patch_id")
@@ -144,6 +146,7 @@ class Looks:
         return sheet.places([row["patch_id"] for row in mine])
 
     def ranked(self, selection_id: str) -> list[str]:
+        """The ids of a selection by rank; LookupError where there is none of that id."""
         table = self.store.open("selections")
         rows = table.to_table(columns=["rank", "patch_id"], filter=f"selection_id = {quoted([selection_id])}").sort_by("rank")
         if not len(rows):
@@ -151,10 +154,12 @@ class Looks:
         return list(rows["patch_id"].to_pylist())
 
     def tagged(self, sheet: Sheet, asked: Asked) -> Rows:
+        """The patches with the tag that is asked for."""
         rows = tags.tags(self.store)
         return sheet.places([row["patch_id"] for row in rows.to_pylist() if row["tag"] == asked.tag])
 
     def members(self, sheet: Sheet, cluster: str) -> Flags:
+        """Which rows (N,) are in a cluster, written CLUSTERING/NUMBER; LookupError where there is none such."""
         name, _, number = cluster.rpartition("/")
         if name not in self.clusterings() or not number.isdecimal():
             raise LookupError(f"there is no cluster {cluster[:80]!r}; clusterings are {', '.join(self.clusterings()) or 'none'}")
@@ -167,6 +172,7 @@ class Looks:
         return np.full(len(sheet), -1, np.int32) if kept is None else kept.labels
 
     def clusterings(self) -> list[str]:
+        """The names of the clusterings that the store keeps."""
         return [table.partition("-")[2] for table in self.store.clusterings()]
 
     # -- numbers ------------------------------------------------------------------------------------------------------------
@@ -188,10 +194,12 @@ class Looks:
 
 
 def within(values: NDArray[np.float32], least: float, most: float) -> Flags:
+    """Which values lie between two limits, both included; NaN does not."""
     return np.asarray((values >= np.float32(least)) & (values <= np.float32(most)), np.bool_)
 
 
 def flagged(sheet: Sheet, rows: Rows) -> Flags:
+    """The same rows as a flag for every row of the sheet (N,)."""
     made = np.zeros(len(sheet), np.bool_)
     made[rows] = True
     return made

@@ -66,6 +66,7 @@ def clusters(looks: Looks, name: str) -> list[int]:
 
 
 def tagged(store: PatchStore) -> dict[str, int]:
+    """How many patches have each tag, the most frequent first."""
     found = tags.tags(store)["tag"].value_counts().to_pylist()
     return {row["values"]: row["counts"] for row in sorted(found, key=lambda row: (-row["counts"], row["values"]))}
 

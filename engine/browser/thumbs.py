@@ -54,4 +54,5 @@ def plain(value: Any) -> Any:
 
 
 def rounded(number: float) -> float:
+    """Six digits behind the point are enough for a page; small numbers stay as they are."""
     return round(number, 6) if abs(number) >= 1e-3 else number

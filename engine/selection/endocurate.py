@@ -55,6 +55,7 @@ class Traits:
 
     @property
     def artefacts(self) -> NDArray[np.bool_]:
+        """Rows that count as artefacts: one of LIMITS is passed."""
         return np.asarray(self.artefact > 1)
 
 
@@ -118,6 +119,7 @@ def quantiles(pool: Pool, values: Floats) -> Floats:
 
 
 def artefact_of(pool: Pool) -> Floats:
+    """How near each row is to an artefact (N,): the largest share of a limit that is reached; above 1 it is one."""
     return np.asarray(np.max([pool.numbers(name) / limit for name, limit in LIMITS.items()], axis=0))
 
 

@@ -93,6 +93,7 @@ class FindLikeness:
         return work(self.vectors, task, self.of_cluster, LIKENESS)
 
     def of_cluster(self, vectors: Block, rows: Rows) -> NDArray[np.float32]:
+        """The likeness (n,) of each row of one cluster (n, width) to an earlier one; what is known is not compared again."""
         known = self.known[rows]
         new = np.flatnonzero(np.isnan(known))
         if 2 * len(new) > len(rows):  # comparing each two once costs less

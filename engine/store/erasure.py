@@ -135,6 +135,7 @@ def holders(tables: Tables, table: str, where: str) -> list[tuple[str, str]]:
 
 
 def holds(dataset: lance.LanceDataset, where: str) -> bool:
+    """Whether a version holds such rows, deleted ones that still lie in its files included."""
     found = dataset.scanner(columns=[dataset.schema.names[0]], filter=where, include_deleted_rows=True, with_row_id=True)
     return bool(found.to_table().num_rows)
 

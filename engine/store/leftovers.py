@@ -43,6 +43,7 @@ def listed(tables: Tables, *folders: str) -> list[str]:
 
 
 def is_trained(tables: Tables, sample: str) -> bool:
+    """Whether the scorer of a sample was finished, so that the sample is needed no more."""
     return tables.holds(f"{sample.removesuffix('.arrow')}.safetensors")
 
 

@@ -110,9 +110,11 @@ class ImageReader:
         return self.column("pixels", positions)
 
     def ids(self, positions: Sequence[int]) -> list[str]:
+        """The names of the training images at these positions."""
         return self.column("image_id", positions)
 
     def column(self, name: str, positions: Sequence[int]) -> list[Any]:
+        """A column's values at these positions of the selection, in that order."""
         dataset, rows = self.open()
         wanted = rows[np.asarray(positions, np.int64)]
         order = np.argsort(wanted, kind="stable")  # Lance needs half the processor time for rows in their order

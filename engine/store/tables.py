@@ -62,6 +62,7 @@ class Tables:
             return bool(files.exists(self.address(name)))
 
     def has(self, table: str) -> bool:
+        """Whether the table is there."""
         return self.holds(f"{table}.lance")
 
     def scores(self) -> list[str]:
@@ -183,6 +184,7 @@ def stamp(version: int = schema.VERSION) -> dict[str, str]:
 
 
 def schema_version(dataset: lance.LanceDataset) -> int:
+    """The version of our schema that a table was written with; 0 before they were counted."""
     told = (dataset.schema.metadata or {}).get(STAMP.encode(), b"0").decode()
     return int(told) if told.isdigit() else 0
 
@@ -206,6 +208,7 @@ def reaching(uri: str) -> Iterator[Any]:
 
 
 def filesystem(uri: str) -> Any:
+    """What reads and writes below an address."""
     return locate(uri)[0]
 
 

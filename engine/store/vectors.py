@@ -80,6 +80,7 @@ class StoredVectors:
             first += len(batch)
 
     def open(self) -> lance.LanceDataset:
+        """The table at its version, opened once a process."""
         if self.opened is None:
             self.opened = lance.dataset(self.address, version=self.version)
         return self.opened
