@@ -12,6 +12,7 @@ import pytest
 
 from engine import schema, tracking
 from engine.knobs import amend
+from engine.selection import METHODS
 from engine.store import PatchStore, WriteRows
 from engine.trails import Choice, Trail
 from jobs import report
@@ -90,8 +91,10 @@ def test_the_second_tells_artefacts_from_anatomy_among_the_hard(config, monkeypa
     assert (np.diff([left["difficulty"][tenth].mean() for tenth in left["tenths"]]) >= 0).all()
 
 
-def test_the_third_chooses_by_every_method_within_one_budget(config, monkeypatch):
+def test_the_third_chooses_by_every_method_within_one_budget(config, monkeypatch, capsys):
     left = run("03_selection", config, monkeypatch)
+    assert set(METHODS) - set(left["chosen"]) == set(left["cannot"]) == {"el2n_like", "forgetting_like"}
+    assert "el2n_like is not among them: selection.method=el2n_like compares several scorers" in capsys.readouterr().out
     sizes = PatchStore(config.store.uri).patches(["bytes"])["bytes"].to_numpy()
     for made in left["chosen"].values():
         assert 0 < made.retained <= 0.05 < made.retained + sizes.max() / sizes.sum()
