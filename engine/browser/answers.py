@@ -38,10 +38,9 @@ def whole(request: Request, name: str) -> int:
 
 
 def cell(value: Any) -> Any:
-    """A value of an answer to SQL, as short as a page shows it."""
-    held = thumbs.plain(value)
-    text = held if isinstance(held, str) else json.dumps(held, ensure_ascii=False) if isinstance(held, dict | list) else ""
-    return f"{text[:CELL]}… ({len(text):,} letters)" if len(text) > CELL else held
+    """A value of an answer to SQL, as short as a page shows it; lists and structs as the text of their JSON, which keeps all digits."""
+    held = json.dumps(thumbs.plain(value, int), ensure_ascii=False) if isinstance(value, dict | list) else thumbs.plain(value)
+    return f"{held[:CELL]}… ({len(held):,} letters)" if isinstance(held, str) and len(held) > CELL else held
 
 
 class Answers:

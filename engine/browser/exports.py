@@ -90,7 +90,7 @@ def parts(view: View, layout: str, tags: Mapping[str, list[str]]) -> Iterator[by
                 name = f"{number:07d}-{HARMLESS.sub('_', row['patch_id'])[:120]}.jpg"
                 archive.writestr(zipfile.ZipInfo(f"{folder}/{name}"), row.pop("pixels"))
                 runs = row.pop("mask")  # as short as they came: a view may have a million
-                rows.append(plain(row) | {"file": name, "tags": tags.get(row["patch_id"], []), "mask": runs})
+                rows.append(plain(row, int) | {"file": name, "tags": tags.get(row["patch_id"], []), "mask": runs})
             yield pipe.emptied()
         for name, content in described(rows).items():
             archive.writestr(zipfile.ZipInfo(name), content)

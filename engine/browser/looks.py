@@ -129,12 +129,19 @@ class Looks:
         return sheet.places([asked.like, *self.store.nearest(asked.like, count)["patch_id"].to_pylist()])
 
     def answered(self, sheet: Sheet, asked: Asked) -> Rows:
-        """The patches that an SQL answer names, each once and in its order; ValueError where it has no patch_id."""
-        rows = self.store.shown(asked.sql, SQL_SECONDS)
-        if "patch_id" not in rows.column_names:
-            raise ValueError(f"the answer has the columns {', '.join(rows.column_names)}: to be shown it needs patch_id")
-        ids = [one for one in dict.fromkeys(rows["patch_id"].to_pylist()) if isinstance(one, str)]
-        return sheet.places(ids)
+        """The patches that an SQL answer names, each once and in its order; ValueError where it has no patch_id.
+
+        Of the answer one part at a time is in memory, and it is read no further than all patches are in the view.
+        """
+        seen, found = np.zeros(len(sheet), np.bool_), [np.zeros(0, np.int64)]
+        for part in self.store.listed(asked.sql, SQL_SECONDS):
+            rows = sheet.places([one for one in part.to_pylist() if isinstance(one, str)])
+            fresh = rows[np.sort(np.unique(rows, return_index=True)[1])]
+            found.append(fresh[~seen[fresh]])
+            seen[fresh] = True
+            if seen.all():
+                break
+        return np.concatenate(found)
 
     def chosen(self, sheet: Sheet, asked: Asked) -> Rows:
         """A selection by its ranks; or what came, went or stayed from another one to it."""

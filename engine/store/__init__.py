@@ -13,7 +13,7 @@
 - kept: `upkeep`, by `migrations`, `indices`, `orphans` (files that no version has) and `leftovers` (files beside the tables); `erasure`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -177,6 +177,10 @@ class PatchStore(Tables):
     def shown(self, asked: str, seconds: float, most: int = 0) -> pa.Table:
         """The same for whoever only looks: no addresses of sources, ValueError after so many seconds, the first `most` rows (0: all)."""
         return sql.select(views.views(self, views.NamelessView), asked, views.conditions(self, None), seconds, most)
+
+    def listed(self, asked: str, seconds: float) -> Iterator[pa.Array]:
+        """The patch_id of every row of the same, in order and a part at a time; ValueError where the rows have none."""
+        return sql.column(views.views(self, views.NamelessView), asked, "patch_id", views.conditions(self, None), seconds)
 
     def nearest(self, like: str | Sequence[float], k: int = 10, where: str = "") -> pa.Table:
         """The `k` patches most like a patch, itself left out, or like a vector: patch_id, difficulty, video_id, time_ms, box, distance.
