@@ -86,7 +86,8 @@ class Recording:
     @cached_property
     def colon(self) -> Colon:
         """The colon that is looked into, for the picture's size."""
-        return Colon(self.seed, *self.screen.area.shape, self.polyps)
+        height, width = self.screen.area.shape
+        return Colon(self.seed, height, width, self.polyps)
 
     def moments(self) -> Iterator[Moment]:
         """The frames in order, drawn when asked for."""
