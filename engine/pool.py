@@ -218,7 +218,7 @@ def numbered(values: NDArray[np.floating]) -> NDArray[np.unsignedinteger]:
     kind = np.dtype(f"u{values.itemsize}").type
     bits = (values + values.dtype.type(0)).view(kind)
     top = kind(2 ** (8 * values.itemsize - 1))
-    return np.where(np.isnan(values), ~kind(0), np.where(bits >= top, ~bits, bits | top))
+    return np.asarray(np.where(np.isnan(values), ~kind(0), np.where(bits >= top, ~bits, bits | top)))
 
 
 def hashed(ids: pa.ChunkedArray, seed: int = 0) -> NDArray[np.uint64]:
