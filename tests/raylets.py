@@ -36,6 +36,7 @@ def surroundings(**more):
     """What a process of the cluster is told: its token, and where this code lies."""
     slow = "PYTHONDONTWRITEBYTECODE"  # with it a node takes three times as long to come
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name != slow}
+    kept |= {"RAY_memory_monitor_refresh_ms": "0"}  # each node would take the memory of the whole machine for its own, and kill for it
     kept |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
     return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ENDOCURATE_COMMIT": COMMIT, **more}
 
