@@ -11,7 +11,7 @@ from engine.entries import NONE
 from engine.monitor import TITLES, Monitor, choose, mean_ranks, title, within
 from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
-from engine.trails import FULL, HINDSIGHT, Choice, Gap, Trail
+from engine.trails import FULL_LENGTH, HINDSIGHT, Choice, Gap, Trail
 from jobs import evaluate, looks, named, pretrain
 from jobs.evaluate import Contender
 from jobs.kept import Kept
@@ -141,7 +141,7 @@ def rules(config: Config, epochs: list[int], found: Scores) -> dict[str, tuple[i
     A rule of patience chooses the best that was trained until then, a vote the last, as `pretrain` with that score and patience does.
     """
     last = epochs[-1]
-    made = ({NONE: (0, 0)} if epochs[0] == 0 else {}) | ({FULL: (last, last)} if last == config.pretrain.epochs else {})
+    made = ({NONE: (0, 0)} if epochs[0] == 0 else {}) | ({FULL_LENGTH: (last, last)} if last == config.pretrain.epochs else {})
     for name in ["loss", *get_args(Scored), *TITLES]:
         if some := heard(name, found):
             how = ruled(config.transfer, name)
@@ -184,7 +184,7 @@ def best(scores: Scores, end: int, begin: int = 0) -> int:
 
 def looking(rule: str) -> bool:
     """Whether a rule shows an encoder target images."""
-    return rule not in (NONE, FULL) and not rule.startswith("loss,")
+    return rule not in (NONE, FULL_LENGTH) and not rule.startswith("loss,")
 
 
 def saved(hours: tuple[Hours, Hours | None], end: int, last: int) -> float | None:
