@@ -102,5 +102,3 @@ around
     encode       pictures as a video whose bytes repeat
     simulate     colonoscopy-like video with exact truth
 """
-
-__version__ = "0.1.0"
