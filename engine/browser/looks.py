@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.browser.asking import LISTED, NUMBERS, Asked
 from engine.browser.sheets import NAMES, Flags, Sheet
 from engine.pool import Rows
-from engine.store import PatchStore, quoted, tags
+from engine.store import PatchStore, tags
 
 KEPT = 12  # views at a time, 8 MB each of a million rows
 ALIKE = 500  # patches that "more like this" finds
@@ -145,8 +145,7 @@ class Looks:
         return sheet.places([row["patch_id"] for row in mine])
 
     def ranked(self, selection_id: str) -> list[str]:
-        table = self.store.open("selections")
-        rows = table.to_table(columns=["rank", "patch_id"], filter=f"selection_id = {quoted([selection_id])}").sort_by("rank")
+        rows = self.store.ranked(selection_id, ["patch_id"])
         if not len(rows):
             raise LookupError(f"there is no selection {selection_id[:80]!r}")
         return list(rows["patch_id"].to_pylist())

@@ -198,19 +198,19 @@ class Explainer:
 
     def selection(self, selection_id: str) -> Tree:
         """A selection: how it was made, from which videos, its images, and the runs that used it."""
-        mine = f"selection_id = {quoted([selection_id])}"
-        ids = self.store.open("selections").to_table(columns=["patch_id"], filter=mine)["patch_id"].to_pylist()
+        ids = self.store.ranked(selection_id, ["patch_id"])["patch_id"].to_pylist()
         videos = Counter(map(video_of, ids))
-        images = self.store.open("images").count_rows(mine)
+        images = self.store.open("images").count_rows(f"selection_id = {quoted([selection_id])}")
         tree = {**self.chosen(selection_id), "patches": len(ids), "images": images, "videos": dict(videos.most_common())}
         models = sorted({key for path in trainings.trained_on(self.store, [selection_id]) if (key := trainings.key_of(path))})
         return tree | {"models": models, "cells": self.results.cells(selection_id)}
 
     def chosen(self, selection_id: str) -> Tree:
         """What all rows of a selection have in common, and the runs about it."""
-        columns, mine = ["method", "budget", "retained", "seed", "patches_version"], f"selection_id = {quoted([selection_id])}"
-        there = self.store.has("selections")  # a matrix may be in a store without: the pools have them
-        row = self.store.open("selections").to_table(columns=columns, filter=mine, limit=1).to_pylist() if there else []
+        columns = ["method", "budget", "retained", "seed", "patches_version"]
+        mine = {"columns": columns, "filter": f"selection_id = {quoted([selection_id])}", "limit": 1}
+        there = self.store.has("selections")  # a matrix may be in a store without: those of its pools have them
+        row = self.store.open("selections").to_table(**mine).to_pylist() if there else []
         told = {name: row[0][name] for name in columns[:-1]} | {"table version": row[0]["patches_version"]} if row else {}
         runs = [
             said(job, run)

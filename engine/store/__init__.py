@@ -73,6 +73,10 @@ class PatchStore(Tables):
         """The ranked rows of the newest selection made so; LookupError says which there are."""
         return selections.newest(self, method, budget, seed, unit)
 
+    def ranked(self, selection_id: str, columns: Sequence[str]) -> pa.Table:
+        """Columns of the rows of a selection, by rank; no rows where there is none of this id."""
+        return selections.ranked(self, selection_id, columns)
+
     def clustering(self, name: str, patch_ids: pa.ChunkedArray) -> Clustering | None:
         """What is kept under a name, for patches (N,) in the order of their ids; of new ones nothing is known. None where there is none."""
         return clusterings.clustering(self, name, patch_ids)
