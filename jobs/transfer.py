@@ -91,11 +91,11 @@ def scored(config: Config, name: str, epochs: list[int], losses: Mapping[int, fl
     return found, gaps
 
 
-def measured(config: Config, name: str, epoch: int, seed: int, data: tuple[str, float]) -> float:
-    """The Dice of a kept model fine-tuned with this seed; measured once."""
+def measured(config: Config, name: str, epoch: int, seed: int, chosen: tuple[str, float]) -> float:
+    """The Dice of a kept model fine-tuned with this seed, measured once; `chosen` as of pretrain.chosen."""
     model = objectives.load(Kept(config, name).address(epoch), config.pretrain)
     method = named.chosen(config)["method"] if config.selection.named else config.selection.method
-    contender = Contender(f"{method}, {epoch} epochs", *data, objectives.fingerprint(model), cards.encoder(model))
+    contender = Contender(f"{method}, {epoch} epochs", *chosen, objectives.fingerprint(model), cards.encoder(model))
     split = datasets.chosen(config.evaluate, seed)
     images = datasets.fingerprint(config.evaluate.uri, config.evaluate.dataset)
     return evaluate.measure(config, seed, (images, split), contender, JOB)["evaluate/dice"]
@@ -109,9 +109,9 @@ def trail_of(
     watched = watching.scores
     stopped = next((epoch + 1 for epoch, _ in trained["run"].curve("train/stopped")), None)
     hours = {epoch + 1: value for epoch, value in trained["run"].curve("train/gpu_hours")}
-    looks = dict(trained["run"].curve("transfer/gpu_hours"))
+    looked = dict(trained["run"].curve("transfer/gpu_hours"))
     chosen = [
-        choice(rule, at, epochs, performance, saved((hours, looks if looking(rule) else None), at[1], epochs[-1]))
+        choice(rule, at, epochs, performance, saved((hours, looked if looking(rule) else None), at[1], epochs[-1]))
         for rule, at in rules(config, epochs, found).items()
     ]
     split = datasets.chosen(how, how.seeds[0])
@@ -193,8 +193,8 @@ def saved(hours: tuple[Hours, Hours | None], end: int, last: int) -> float | Non
     `hours` are those of the training and, where it was looked at, of the looks, by the epochs until which they count; None: not measured.
     Looks by other scores than the watched one are taken to cost what that one did: most of it is the encoder's work.
     """
-    trained, looks = {0: 0.0, **hours[0]}, hours[1] if hours[1] is not None else {end: 0.0}
-    return trained[last] - trained[end] - looks[end] if {last, end} <= set(trained) and end in looks else None
+    trained, looked = {0: 0.0, **hours[0]}, hours[1] if hours[1] is not None else {end: 0.0}
+    return trained[last] - trained[end] - looked[end] if {last, end} <= set(trained) and end in looked else None
 
 
 def choice(rule: str, at: tuple[int, int], epochs: list[int], performance: Performance, hours: float | None) -> Choice:
