@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]  # places in the pool
+Rows = NDArray[np.int64]  # places in the pool, or in a table
 Block = NDArray[np.float32]  # (n, width) embeddings, a row each
 Keys = NDArray[np.uint64]
 

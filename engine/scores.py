@@ -23,7 +23,6 @@ from engine.datasets import IGNORE
 
 DRAWS = 1000  # of the bootstrap
 LEAST = 1e-300  # p
-MEASURES = ("iou", "dice", "precision", "recall")
 Measured = tuple[float, float, float]  # a mean and its 95 % interval, low and high
 
 

@@ -22,6 +22,7 @@ from engine.store import alike as table
 from jobs import alike, judging
 from jobs.recipes import tiny
 from tests import rows
+from tests.rows import take_in
 from tests.test_explain import scored as framed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,11 +55,6 @@ def store(tmp_path):
     made.create(rows.WIDTH)
     take_in(made, *VIDEOS[:5])
     return made
-
-
-def take_in(store, *videos):
-    for video_id in videos:
-        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id))), rows.videos(video_id), rows.STAMP)
 
 
 def cluster(store):

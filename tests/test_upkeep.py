@@ -21,6 +21,7 @@ from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, erasure, indices, intake, leftovers, orphans, upkeep, versions, writers
 from engine.store.lock import locked
 from tests import rows
+from tests.rows import take_in
 
 ROOT = Path(__file__).resolve().parent.parent
 NOW = UpkeepConfig(keep_hours=1e-9)  # everything that may go at all is old enough
@@ -31,12 +32,6 @@ def store(tmp_path):
     made = PatchStore(str(tmp_path / "store"))
     made.create(rows.WIDTH)
     return made
-
-
-def take_in(store, *ids):
-    for video_id in ids:
-        written = pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id)))
-        store.commit(written, rows.videos(video_id), rows.STAMP)
 
 
 def everything(store):

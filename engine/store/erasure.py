@@ -15,10 +15,10 @@ from engine import schema
 from engine.store import alike, journal, orphans
 from engine.store.commits import committing
 from engine.store.journal import deed
-from engine.store.leftovers import listed
 from engine.store.lock import Lease, locked
 from engine.store.tables import ALIKE, COMPLETE, DRIFT, TABLES, TAGS, Tables, filesystem, quoted
 from engine.store.tombstones import FORGOTTEN, forgotten
+from engine.store.trainings import listed, trained_on
 from engine.store.versions import mark_complete
 from engine.store.writers import WRITER, living
 
@@ -161,8 +161,7 @@ def consequences(tables: Tables, video_id: str) -> list[dict[str, Any]]:
         ids = tables.open(table).to_table(columns=["selection_id"], filter=where[table])["selection_id"].to_pylist()
         made += [deed(f"made from it: {table}", name, count) for name, count in sorted(Counter(ids).items())]
     selections = {row["name"] for row in made}
-    begins = tuple(start.format(name) for name in selections for start in ("models/{}-", "runs/pretrain-{}-"))
-    trained = [path for path in listed(tables, "models", "runs") if path.startswith(begins)]
+    trained = trained_on(tables, selections)
     made += [deed("made from it: model", path, 1, note="trained on its images; remove it and train again") for path in trained]
     means = [name for name in tables.clusterings() if tables.open(name).count_rows(where[name])]
     made += [
