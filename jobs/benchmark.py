@@ -24,7 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine import datasets, flow, schema, tracking
+from engine import datasets, flow, schema, tracking, verdicts
 from engine.config import Config
 from engine.plan import Cost
 from engine.store import PatchStore
@@ -198,8 +198,8 @@ def summarise(config: Config, name: str, told: Collection[str]) -> None:
     """Keep in MLflow what the results of these cells, by fingerprint, came to, and say it."""
     found = results.of_cells(PatchStore(config.store.uri), name, told)
     with tracking.running(config, "benchmark", found.key, {"matrix": found.name}) as record:
-        record.log(found.metrics(), step=0)
-    for line in found.said():
+        record.log(found.metrics() | verdicts.metrics(found), step=0)
+    for line in [*found.said(), *verdicts.said(found)]:
         log.info("%s", line)
 
 
