@@ -101,7 +101,7 @@ class Study:
         for one in checks(self):
             name = f"spearman/{one.measure}/{one.outcome}"
             told |= {name: one.rho, f"{name}/low": one.low, f"{name}/high": one.high}
-        return {"".join(letter if letter.isalnum() or letter in "_-./ " else "_" for letter in name): told[name] for name in told}
+        return taken(told)
 
     def said(self) -> list[str]:
         """A line for every board and budget, for what a board could not have told, and for every check."""
@@ -109,6 +109,11 @@ class Study:
         return lines + [
             f"{one.measure} and {one.outcome}: rank correlation {one.rho:z.2f} ({one.low:z.2f} to {one.high:z.2f})" for one in checks(self)
         ]
+
+
+def taken(told: Mapping[str, float]) -> dict[str, float]:
+    """The same by names that MLflow takes."""
+    return {"".join(letter if letter.isalnum() or letter in "_-./ " else "_" for letter in name): told[name] for name in told}
 
 
 def study(name: str, boards: Iterable[Board], proposals: Mapping[str, float] | None = None) -> Study:

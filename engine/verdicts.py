@@ -15,8 +15,8 @@ part, and random's choice at a budget holds that at the next smaller one; where 
 much it seems to: the correlation of two models of a seed, once what a budget has on average is taken away. And these images are all there
 are: nothing is said of others. All data is one model for every budget, so what is held against it has no such units.
 
-A data set is a unit of neither: over sets one may test where there are many (Demsar, JMLR 2006), here are two or three. That all seeds of
-one pool and one recipe are asked, and no other pool, is what Bouthillier et al. (MLSys 2021) call a part of the variance only.
+A data set is a unit of neither: tests over sets ask for many of them (Demsar, JMLR 2006), and here are two or three. Pool and recipe are
+the same throughout, so another pool may have another winner: that part of the variance (Bouthillier et al., MLSys 2021) is in neither p.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +25,12 @@ from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import f as fisher
 
 from engine import scores
 from engine.entries import RANDOM, Board
-from engine.scores import Contrast, Look, Marks, holm
-from engine.standings import Advantage, Least, Study, least_of, rivals
+from engine.scores import Contrast, Look, Marks, Measured, holm
+from engine.standings import Advantage, Least, Study, least_of, rivals, taken
 
 ALL_PATTERNS = 20  # units up to which every pattern of signs is looked at: half a million
 PATTERNS = 100_000  # drawn of more
@@ -76,7 +77,7 @@ class Whole:
 
     architecture: str
     verdicts: tuple[Verdict, ...]
-    likeness: float | None  # of two models of a seed; None: no method was run at two budgets and by two seeds
+    likeness: Measured | None  # of two models of a seed; None: no method was run at two budgets and by two seeds
     least: Least | None  # that the test by seeds could have told
 
 
@@ -175,34 +176,37 @@ def smallest(many: int) -> float:
     return 2 / 2**many if many <= ALL_PATTERNS else 1 / (PATTERNS + 1)
 
 
-def likeness(units: Sequence[Floats]) -> float | None:
-    """The intraclass correlation of the models of a seed (one-way, Shrout and Fleiss 1979) in some (S, B), means of budgets taken away.
+def likeness(units: Sequence[Floats]) -> Measured | None:
+    """The intraclass correlation of the models of a seed in some (S, B), means of budgets taken away, and its 95 % interval.
 
-    All methods together, each held against the same random, so it is worth less than so many would be; below 0 where a seed is no matter.
+    One-way (Shrout and Fleiss 1979); below 0 where a seed is no matter. The methods count as if each were held against a random of its
+    own, so the interval is rather too narrow. None where they differ in seeds or budgets, or have one.
     """
-    between = within = 0.0
-    shapes = {some.shape for some in units if min(some.shape) > 1}
-    if len(shapes) != 1:
+    shapes = {some.shape for some in units}
+    if len(shapes) != 1 or min(shapes.pop()) < 2:
         return None
-    (seeds, budgets) = next(iter(shapes))
-    for some in (one for one in units if one.shape == (seeds, budgets)):
-        rest = some - some.mean(0)
-        of_seed = rest.mean(1, keepdims=True)
-        between += budgets * float(np.sum(of_seed**2)) / (seeds - 1)
-        within += float(np.sum((rest - of_seed) ** 2)) / ((seeds - 1) * (budgets - 1))
-    whole = between + (budgets - 1) * within
-    return (between - within) / whole if whole else None
+    rest = np.array(units) - np.mean(units, axis=1, keepdims=True)  # (methods, S, B)
+    methods, seeds, budgets = rest.shape
+    of_seeds = rest.mean(2, keepdims=True)
+    between, within = methods * (seeds - 1), methods * (seeds - 1) * (budgets - 1)  # degrees of freedom
+    error = float(np.sum((rest - of_seeds) ** 2)) / within
+    if not error:
+        return None
+    ratio = budgets * float(np.sum(of_seeds**2)) / between / error
+    low, high = ratio / float(fisher.ppf(0.975, between, within)), ratio * float(fisher.ppf(0.975, within, between))
+    told = [(one - 1) / (one + budgets - 1) for one in (ratio, low, high)]
+    return told[0], told[1], told[2]
 
 
 def metrics(study: Study) -> dict[str, float]:
-    """Every difference with its p-values, by names as those of Study.metrics."""
+    """Every difference with its p-values, for MLflow."""
     told: dict[str, float] = {}
     for architecture, verdict in ((one.architecture, verdict) for one in wholes(study) for verdict in one.verdicts):
         name = f"{architecture}/together/{verdict.method}/{verdict.other}"
         told[f"{name}/difference"] = verdict.advantage.contrast.difference
         told |= {f"{name}/p_seeds": verdict.advantage.corrected} if verdict.advantage.contrast.seeds > 1 else {}
         told |= {f"{name}/p_flips": verdict.flips.corrected} if verdict.flips else {}
-    return told
+    return taken(told)
 
 
 def said(study: Study) -> list[str]:

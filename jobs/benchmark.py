@@ -192,6 +192,8 @@ def estimate(config: Config, every: Sequence[Cell]) -> None:
         log.info("before that the intake of the pools takes %s", spoken(taken))
     lacking = f"the intake of {', '.join(without)} (run the job plan with its settings, its times count here), " if without else ""
     log.info("not in it: %schoosing and judging, which take processors and no GPU", lacking)
+    if named := costs.only_named(config, device):
+        log.warning("%s", named)
 
 
 def summarise(config: Config, name: str, told: Collection[str]) -> None:
