@@ -221,7 +221,7 @@ def look(first: Sequence[Marks], second: Sequence[Marks], seed: int = 0) -> Look
 
 def averaged(looks: Sequence[Look]) -> Contrast:
     """The mean over looks of the same seeds, by what varies between the means of seeds: see `contrast`, which this is of a single look."""
-    seen, drawn = (np.mean([one[part] for one in looks], axis=0) for part in (0, 1))
+    seen, drawn = np.mean([one.seen for one in looks], axis=0), np.mean([one.drawn for one in looks], axis=0)
     over, many, freedom = np.atleast_2d(np.cov(drawn)), len(seen), max(min(one.images for one in looks) - 1, 1)
     variances: Variances = ((float(over[0, 0]), freedom),)
     if many > 1:
