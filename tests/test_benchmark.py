@@ -420,6 +420,7 @@ def test_a_driver_killed_amid_the_matrix_leaves_every_cell_once(tmp_path, where)
         running = command(path, where)
         while running.poll() is None and sum(not row["reason"] for row in results_of(path)) < rows_then:
             time.sleep(0.2)
+        assert running.poll() is None, running.communicate()[1]  # ended before it could be struck
         os.kill(running.pid, signal.SIGKILL)
         running.communicate()
     kept = {row["fingerprint"]: row for row in results_of(path)}
