@@ -86,6 +86,7 @@ around
     charts       the report's charts as numbers
     entries      results of a matrix side by side, those that failed, and what may flatter them
     standings    what a matrix came to: methods at equal budget, over seeds and images, and what told so before
+    verdicts     who is ahead over all budgets, sets and seeds together, and what chance could have done
     published    what the papers report, to stand beside
     boards       a matrix's tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
