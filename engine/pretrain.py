@@ -222,12 +222,8 @@ class Loop:
         worker's processors stand for one.
         """
         config, total, epoch = self.config, self.totals(), self.progress.epoch
-        metrics = {
-            "epoch": epoch,
-            "step": self.done,
-            "loss": total.loss / total.images,
-            "lr": optimiser.rate(config, self.done / self.steps),
-        }
+        rate = optimiser.rate(config, self.done / self.steps)
+        metrics = {"epoch": epoch, "step": self.done, "loss": total.loss / total.images, "lr": rate}
         metrics |= {"images_per_s": images_per_s, "workers": self.accelerator.num_processes, "samples": total.samples + total.images}
         metrics |= {"gpu_hours": total.seconds / 3600} | ({"look_hours": total.looking / 3600} if self.training.look else {})
         metrics |= {"energy_kwh": total.joules / 3.6e6} if math.isfinite(total.joules) else {}
