@@ -143,8 +143,7 @@ class Loop:
         size = footprint.share(config, len(batch) * self.share.processes) if config.architecture == "mae" else len(batch)
         loss = 0.0
         for start in range(0, len(batch), size):
-            whole = start + size >= len(batch)
-            with nullcontext() if whole else self.accelerator.no_sync(self.model):
+            with self.accelerator.no_sync(self.model) if start + size < len(batch) else nullcontext():
                 losses = self.losses(batch[start : start + size])
                 self.accelerator.backward(losses.sum() / len(batch))
             loss += losses.detach().double().sum().item()
