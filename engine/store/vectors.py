@@ -85,9 +85,10 @@ class StoredVectors:
         return self.opened
 
 
-def numbers(rows: pa.Table, width: int) -> Stored:
-    """The embeddings (n, width) of some rows."""
-    if rows["embedding"].null_count:
-        raise ValueError(f"at least {rows['embedding'].null_count} of the patches has no embedding")
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in rows["embedding"].chunks]
-    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, width), np.float16), *parts])
+def numbers(rows: pa.Table, width: int, column: str = "embedding") -> NDArray[Any]:
+    """The embeddings (n, width) of some rows, or other lists of one length."""
+    if rows[column].null_count:
+        raise ValueError(f"at least {rows[column].null_count} of the patches has no {column}")
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in rows[column].chunks]
+    kind = rows.schema.field(column).type.value_type.to_pandas_dtype()
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, width), kind), *parts])
