@@ -6,11 +6,11 @@ falls into, and of no other. It is written anew where the clusters are others, a
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from engine import judge
 from engine.config import Config
@@ -18,6 +18,7 @@ from engine.pool import Clustering, Held, Pool, Rows
 from engine.selection import in_process
 from engine.selection.clustering import extended
 from engine.selection.twins import twins
+from engine.sketches import near, sketched
 from engine.store import PatchStore, alike, clusterings, neighbours, quoted, rescoring
 from engine.store.vectors import numbers
 from jobs import judging
@@ -58,8 +59,8 @@ def gathered(store: PatchStore, version: int, known: Clustering, width: int) -> 
     return made
 
 
-def blocks(store: PatchStore, version: int) -> Iterator[tuple[pa.Table, NDArray[np.int32]]]:
-    """All patches of a version and their clusters, some at a time."""
+def blocks(store: PatchStore, version: int) -> Iterator[pa.Table]:
+    """All patches of a version as rows of neighbours, some at a time."""
     patches, vectors = store.patches(COLUMNS, version=version), store.vectors(version)
     known = store.clustering(judging.KINDS, patches["patch_id"])
     if known is None:
@@ -68,14 +69,15 @@ def blocks(store: PatchStore, version: int) -> Iterator[tuple[pa.Table, NDArray[
     for start in range(0, len(patches), neighbours.WRITTEN):
         some = np.arange(start, min(start + neighbours.WRITTEN, len(patches)))
         embeddings = pa.FixedSizeListArray.from_arrays(pa.array(vectors.held(some).ravel()), vectors.width)
-        yield patches.slice(start, len(some)).append_column("embedding", embeddings), labels[some]
+        rows = patches.slice(start, len(some)).append_column("embedding", embeddings)
+        yield neighbours.rows(rows, labels[some], sketched(numbers(rows, vectors.width)))
 
 
 def look(store: PatchStore, waiting: list[str], version: int, known: Clustering, ledger: pa.Table) -> None:
     """Tell of the patches of these videos, and make neighbours of those that are none yet."""
     new = placed(store.patches([*COLUMNS, "embedding"], f"video_id IN ({quoted(waiting)})", version), known)
     mine, there, made = pa.array(waiting, pa.string()), set[str](), []
-    for asked, others in neighbours.beside(store, new, len(known.centroids), judge.ALIKE):
+    for asked, others in neighbours.beside(store, new, len(known.centroids), partial(near, bound=judge.ALIKE)):
         again = pc.is_in(others["video_id"], mine)
         there.update(others["video_id"].filter(again).unique().to_pylist())  # such a patch is nearest to itself
         made.append(marked(pa.concat_tables([others.filter(pc.invert(again)), asked.select(others.column_names)]), ledger, mine))
@@ -102,8 +104,9 @@ def enter(store: PatchStore, waiting: list[str], version: int, known: Clustering
 
 def placed(patches: pa.Table, known: Clustering) -> pa.Table:
     """Patches as rows of neighbours, each in the cluster of its nearest centroid."""
-    vectors = Held(numbers(patches, known.centroids.shape[1]))
-    return neighbours.rows(patches, extended(vectors, known.at(np.full(len(patches), -1))).labels)
+    embeddings = numbers(patches, known.centroids.shape[1])
+    labels = extended(Held(embeddings), known.at(np.full(len(patches), -1))).labels
+    return neighbours.rows(patches, labels, sketched(embeddings))
 
 
 def marked(pool: pa.Table, ledger: pa.Table, new: pa.Array) -> pa.Table:

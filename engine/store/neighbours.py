@@ -3,12 +3,10 @@
 One row, of the label MARK, says by which clustering; where that is another one now, all is written anew. The rows of a file, or of a
 part of it where files were merged, lie in order of their clusters. A patch may have two rows, which are equal, after a look was killed.
 
-Of a cluster first a sketch of each embedding is read: SHORT sums of its numbers with signs drawn by lot (Charikar et al. 2002), which is
-a projection, so sketches are no farther apart than what they are of. Only what is near enough by its sketch is read whole; nothing that
-has a cosine above the bound is left out.
+Of a cluster first the sketches are read (engine/sketches.py), and embeddings only of what is near by these.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +14,7 @@ import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata
 from numpy.typing import NDArray
 
-from engine import clusters, schema
-from engine.pool import ROWS, mixed
+from engine import schema
 from engine.store.commits import committing, replace
 from engine.store.lock import Lease
 from engine.store.tables import ALIKE, NEIGHBOURS, Tables, fragments_of
@@ -28,9 +25,7 @@ MARK = -1
 WHOLE = ["label", "patch_id", "video_id", "time_ms", "embedding"]
 WRITTEN = 1 << 18  # rows that are put in order at once: of 384 numbers 0.2 GB
 HELD = 1 << 18  # patches that are looked at, or sketches that are read, at once, or those of one larger cluster
-SHORT = 64  # sums in a sketch, our choice: of 192 numbers that are noise one in a thousand pairs is so near, at 32 one in thirty
-SCALE = 400  # of a sum, to a whole number; beyond 127 it is cut off, which brings no two farther apart
-SLACK = 1e-3  # of a cosine: far more than float32 loses
+Near = Callable[[NDArray[np.int8], NDArray[np.int8]], NDArray[np.bool_]]  # sketches (n, SKETCH), others (m, SKETCH) -> (m,) which are near
 
 
 def columns(width: int) -> pa.Schema:
@@ -41,7 +36,7 @@ def columns(width: int) -> pa.Schema:
             schema.text("patch_id"),
             schema.text("video_id"),
             pa.field("time_ms", pa.int64()),
-            pa.field("sketch", pa.list_(pa.int8(), SHORT)),
+            pa.field("sketch", pa.list_(pa.int8(), schema.SKETCH)),
             pa.field("embedding", pa.list_(pa.float16(), width)),  # as the patch has it
             schema.text("clustering"),  # of the row MARK alone: twelve hex digits of the centroids
         ]
@@ -56,40 +51,17 @@ def clustering(tables: Tables) -> str:
     return str(told[0]) if told else ""
 
 
-def rows(patches: pa.Table, labels: NDArray[np.int32]) -> pa.Table:
-    """Patches (N,) as rows of the table, in order of their clusters (N,)."""
-    width = patches.schema.field("embedding").type.list_size
-    order = np.argsort(labels, kind="stable")
-    made = patches.select(["patch_id", "video_id", "time_ms", "embedding"]).take(order)
-    sketch = pa.FixedSizeListArray.from_arrays(pa.array(sketched(numbers(made, width)).ravel()), SHORT)
-    made = made.append_column("label", pa.array(labels[order], pa.int32())).append_column("sketch", sketch)
-    return made.append_column("clustering", pa.nulls(len(made), pa.string())).select(columns(width).names).cast(columns(width))
+def rows(patches: pa.Table, labels: NDArray[np.int32], sketches: NDArray[np.int8]) -> pa.Table:
+    """Patches (N,) with their clusters (N,) and sketches (N, SKETCH) as rows of the table, in order of their clusters."""
+    wanted = columns(patches.schema.field("embedding").type.list_size)
+    made = patches.select(["patch_id", "video_id", "time_ms", "embedding"]).append_column("label", pa.array(labels, pa.int32()))
+    made = made.append_column("sketch", pa.FixedSizeListArray.from_arrays(pa.array(sketches.ravel()), schema.SKETCH))
+    made = made.append_column("clustering", pa.nulls(len(made), pa.string())).select(wanted.names)
+    return made.take(np.argsort(labels, kind="stable")).cast(wanted)
 
 
-def sketched(embeddings: NDArray[np.floating]) -> NDArray[np.int8]:
-    """(n, SHORT) of embeddings (n, width): a function of each one's direction."""
-    made, width = np.empty((len(embeddings), SHORT), np.int8), embeddings.shape[1]
-    group = np.arange(width) % SHORT
-    signs = np.where(mixed(np.arange(width, dtype=np.uint64)) % np.uint64(2), np.float32(1), np.float32(-1))
-    sums = np.zeros((width, SHORT), np.float32)
-    sums[np.arange(width), group] = signs / np.sqrt(np.bincount(group))[group]
-    for start in range(0, len(embeddings), ROWS):
-        some = clusters.whole(embeddings[start : start + ROWS].astype(np.float32))
-        found = (some @ sums) * clusters.inverse(some)[:, None]
-        made[start : start + ROWS] = np.clip(np.rint(found * SCALE), -127, 127)
-    return made
-
-
-def near(sketches: NDArray[np.int8], others: NDArray[np.int8], bound: float) -> NDArray[np.bool_]:
-    """Which of `others` (m, SHORT) may have a cosine above a bound with one of the sketched (n, SHORT); (m,)."""
-    mine, theirs = sketches.astype(np.float32), others.astype(np.float32)
-    reach = SCALE * np.sqrt(2 - 2 * (bound - SLACK)) + np.sqrt(SHORT)  # two roundings of up to a half in every sum
-    squares = np.square(theirs).sum(axis=1)[:, None] + np.square(mine).sum(axis=1) - 2 * (theirs @ mine.T)
-    return np.asarray((squares <= reach**2).any(axis=1))
-
-
-def beside(tables: Tables, new: pa.Table, count: int, bound: float) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Some of the `new` rows, those of whole clusters, and the stored ones of these that may have a cosine above a bound with them.
+def beside(tables: Tables, new: pa.Table, count: int, near: Near) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Some of the `new` rows, those of whole clusters, and the stored ones of these that are `near` one of their cluster.
 
     There are `count` clusters in all; as many at a time as have HELD rows, or one.
     """
@@ -101,17 +73,17 @@ def beside(tables: Tables, new: pa.Table, count: int, bound: float) -> Iterator[
         mine = f"label IN ({', '.join(map(str, some.tolist()))})"
         stored = dataset.to_table(columns=["label", "sketch"], filter=mine)
         asked, places = new.filter(pc.is_in(new["label"], pa.array(some))), np.flatnonzero(np.isin(labels, some))
-        yield asked, dataset.take(places[nearby(asked, stored, bound)].tolist(), columns=WHOLE)
+        yield asked, dataset.take(places[nearby(asked, stored, near)].tolist(), columns=WHOLE)
 
 
-def nearby(asked: pa.Table, stored: pa.Table, bound: float) -> NDArray[np.bool_]:
-    """Which stored rows (n,) may have a cosine above a bound with one of their cluster that is asked about."""
-    mine, theirs = (numbers(rows, SHORT, "sketch") for rows in (asked, stored))
+def nearby(asked: pa.Table, stored: pa.Table, near: Near) -> NDArray[np.bool_]:
+    """Which stored rows (n,) are near one of their cluster that is asked about."""
+    mine, theirs = (numbers(rows, schema.SKETCH, "sketch") for rows in (asked, stored))
     labels, found = stored["label"].to_numpy(), np.zeros(len(stored), np.bool_)
     order, of = np.argsort(labels, kind="stable"), asked["label"].to_numpy()
     for label in np.unique(of):
         members = order[slice(*np.searchsorted(labels, [label, label + 1], sorter=order))]
-        found[members] = near(mine[of == label], theirs[members], bound)
+        found[members] = near(mine[of == label], theirs[members])
     return found
 
 
@@ -123,8 +95,8 @@ def all_of(tables: Tables, count: int) -> Iterator[pa.Table]:
         yield dataset.to_table(columns=WHOLE, filter=f"label >= {start} AND label < {start + most}")
 
 
-def fill(tables: Tables, name: str, width: int, version: int, blocks: Iterable[tuple[pa.Table, NDArray[np.int32]]]) -> bool:
-    """Put all patches of a version with their clusters, some at a time, in place of what is there.
+def fill(tables: Tables, name: str, width: int, version: int, blocks: Iterable[pa.Table]) -> bool:
+    """Put the rows of all patches of a version, some at a time, in place of what is there.
 
     False where near-duplicates of a newer version were told meanwhile, whose patches these lack, or a video was forgotten: nothing is
     changed then.
@@ -134,8 +106,8 @@ def fill(tables: Tables, name: str, width: int, version: int, blocks: Iterable[t
         tables.make(NEIGHBOURS, columns(width))
     address, mark = tables.address(f"{NEIGHBOURS}.lance"), dict.fromkeys(columns(width).names) | {"label": MARK, "clustering": name}
     fragments = fragments_of(address, pa.Table.from_pylist([mark], columns(width)))
-    for patches, labels in blocks:
-        fragments += fragments_of(address, rows(patches, labels))
+    for block in blocks:
+        fragments += fragments_of(address, block)
     with committing(tables) as lease:
         if told_later(tables, version) or forgotten(tables) != gone:
             return False

@@ -228,7 +228,7 @@ def cluster(store):
 
 # -- from arrival to rows -------------------------------------------------------------------------------------------------------------
 
-ARRIVING, APART = 40, 2.0  # clips, and seconds between two on average
+ARRIVING, APART = 60, 2.0  # clips, and seconds between two on average
 LOOP = """
 import subprocess, sys, time
 while True:
