@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace as replaced
 from itertools import chain
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,8 +50,20 @@ def centroids(tables: Tables, name: str) -> Clustering | None:
     table = f"{CLUSTERS}{name}"
     if not tables.is_made(table):
         return None
+    dataset = tables.open(table)  # to find its clusters is to read all of its keys
+    this = (dataset.uri, dataset.version, str([one.metadata.files for one in dataset.get_fragments()[:1]]))
+    if this not in LAST:
+        LAST.clear()
+        LAST[this] = found_in(dataset, table)
+    return LAST[this]
+
+
+LAST: dict[tuple[str, int, str], Clustering | None] = {}  # asked for last, by table, version and first file
+
+
+def found_in(dataset: lance.LanceDataset, table: str) -> Clustering | None:
     wanted = ["label", "centroid", "members", "fitted"]
-    clusters = tables.open(table).to_table(columns=wanted, filter="key IS NULL").sort_by("label")
+    clusters = dataset.to_table(columns=wanted, filter="key IS NULL").sort_by("label")
     if not len(clusters) or clusters["centroid"].null_count:
         return None
     found = np.concatenate([chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in clusters["centroid"].chunks])

@@ -8,6 +8,7 @@ Of a cluster first the sketches are read (engine/sketches.py), and embeddings on
 
 from collections.abc import Callable, Iterable, Iterator
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -47,7 +48,11 @@ def clustering(tables: Tables) -> str:
     """By which clustering the rows lie; "" where there are none."""
     if not tables.is_made(NEIGHBOURS):
         return ""
-    told = tables.open(NEIGHBOURS).to_table(columns=["clustering"], filter=f"label = {MARK}")["clustering"].to_pylist()
+    dataset = tables.open(NEIGHBOURS)
+    first = dataset.to_table(columns=["label", "clustering"], limit=1).to_pylist()
+    if first and first[0]["label"] == MARK:  # as it is written; to look for it would be to look at every row
+        return str(first[0]["clustering"])
+    told = dataset.to_table(columns=["clustering"], filter=f"label = {MARK}")["clustering"].to_pylist()
     return str(told[0]) if told else ""
 
 
@@ -66,14 +71,28 @@ def beside(tables: Tables, new: pa.Table, count: int, near: Near) -> Iterator[tu
     There are `count` clusters in all; as many at a time as have HELD rows, or one.
     """
     dataset, touched = tables.open(NEIGHBOURS), np.unique(new["label"].to_numpy())
-    labels = dataset.to_table(columns=["label"])["label"].to_numpy()
-    most = max(1, HELD * count // max(len(labels), 1))
+    most = max(1, HELD * count // max(dataset.count_rows(), 1))
     for start in range(0, len(touched), most):
         some = touched[start : start + most]
         mine = f"label IN ({', '.join(map(str, some.tolist()))})"
-        stored = dataset.to_table(columns=["label", "sketch"], filter=mine)
-        asked, places = new.filter(pc.is_in(new["label"], pa.array(some))), np.flatnonzero(np.isin(labels, some))
-        yield asked, dataset.take(places[nearby(asked, stored, near)].tolist(), columns=WHOLE)
+        stored = dataset.scanner(columns=["label", "sketch"], filter=mine, with_row_address=True).to_table()
+        asked = new.filter(pc.is_in(new["label"], pa.array(some)))
+        yield asked, whole(dataset, stored["_rowaddr"].to_numpy()[nearby(asked, stored, near)])
+
+
+def whole(dataset: lance.LanceDataset, addresses: NDArray[np.uint64]) -> pa.Table:
+    """The rows at addresses, file by file; a file with deleted rows counts only those that are left."""
+    made, files = [dataset.schema.empty_table().select(WHOLE)], addresses >> np.uint64(32)
+    for number in np.unique(files).tolist():
+        wanted = addresses[files == number]
+        fragment = dataset.get_fragment(number)
+        if fragment.num_deletions:
+            left = fragment.scanner(columns=[], with_row_address=True).to_table()["_rowaddr"].to_numpy()
+            places = np.searchsorted(left, wanted)
+        else:
+            places = wanted & np.uint64(2**32 - 1)
+        made.append(fragment.take(places.tolist(), columns=WHOLE))
+    return pa.concat_tables([rows.replace_schema_metadata(None) for rows in made])
 
 
 def nearby(asked: pa.Table, stored: pa.Table, near: Near) -> NDArray[np.bool_]:
