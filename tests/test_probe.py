@@ -15,8 +15,8 @@ from jobs.recipes import tiny
 def videos(tmp_path_factory):
     """A clip of twelve seconds, one of four, and a file that is none."""
     folder = tmp_path_factory.mktemp("videos")
-    simulate.write_clip(folder / "long.mp4", 1, seconds=12.0)
-    simulate.write_clip(folder / "short.mp4", 2, seconds=4.0)
+    simulate.write_clip(folder / "long.mp4", 1, seconds=12.0, fps=10)
+    simulate.write_clip(folder / "short.mp4", 2, seconds=4.0, fps=10)
     (folder / "words.mp4").write_text("no video\n" * 100)
     return folder
 

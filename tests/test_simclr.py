@@ -421,7 +421,7 @@ def test_what_scores_is_said_in_one_place(word):
 
 def test_an_ingest_trains_the_scorer_and_scores_with_it(tmp_path):
     (tmp_path / "videos").mkdir()
-    simulate.write_clip(tmp_path / "videos" / "a.mp4", 1, seconds=4.0)
+    simulate.write_clip(tmp_path / "videos" / "a.mp4", 1, seconds=4.0, height=240, width=280)
     knobs = """where=here patches.proposer=crops patches.per_frame=3 probe.frames=4 probe.crops=6 probe.train.epochs=2 probe.train.batch=4
         difficulty.scorer=simclr difficulty.draws=1 difficulty.batch=4 difficulty.simclr.encoder=test_resnet difficulty.simclr.side=48
         difficulty.simclr.bank=5"""

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_clips(folder: Path, count: int = 3) -> None:
-    simulate.write_clips(folder / "videos", folder / "truth", count, seconds=3.0)
+    simulate.write_clips(folder / "videos", folder / "truth", count, seconds=3.0, size=(240, 280))
     make_scorer(str(folder / "scorer.safetensors"))
 
 
