@@ -47,6 +47,7 @@ store
 choosing and training
     pool         what a method of selection may look at: columns, and embeddings as a stream
     clusters     k-means over a stream of embeddings, and what is alike inside a cluster
+    sketches     short stand-ins of embeddings, by which most of what is not alike is left out
     selection    ranks patches and cuts at the budget
     drift        whether new video is like what came before: distances, and thresholds by resampling videos
     judge        a selection without training: coverage, variety, artefacts, duplicates, and what a model could learn

@@ -142,6 +142,9 @@ def clustering_table(width: int) -> pa.Schema:
     return pa.schema([pa.field("label", pa.int32(), False), *of_patches, *of_clusters])
 
 
+# Sums in a sketch of an embedding (engine/sketches.py), our choice: of 192 numbers of noise around their centroid one pair in eight hundred
+# is so near by 64 that it is looked at, by 32 every other one.
+SKETCH = 64
 PLACES = pa.schema([pa.field("places", pa.list_(pa.int64()), False)])  # in the patch table; a row are those that are read together
 STORED = pa.schema([text("patch_id"), PIXELS])  # of a patch what any model needs
 

@@ -49,6 +49,7 @@ TOOLS = SEEING | {
     "cards",
     "drift",
     "followed",
+    "sketches",
 }
 TOOLS |= {
     "metrics",

@@ -16,7 +16,7 @@ from engine.store import alike, journal, orphans
 from engine.store.commits import committing
 from engine.store.journal import deed
 from engine.store.lock import Lease, locked
-from engine.store.tables import ALIKE, COMPLETE, DRIFT, TABLES, TAGS, Tables, filesystem, quoted
+from engine.store.tables import ALIKE, COMPLETE, DRIFT, NEIGHBOURS, TABLES, TAGS, Tables, filesystem, quoted
 from engine.store.tombstones import FORGOTTEN, forgotten
 from engine.store.trainings import listed, trained_on
 from engine.store.versions import mark_complete
@@ -99,7 +99,7 @@ def places(tables: Tables, video_id: str) -> dict[str, str]:
     found |= {name: f"video_id IN ({mine})" for name, columns in TABLES.items() if "video_id" in columns.names and name != "videos"}
     begins = quoted([f"{video_id}@"])
     found |= dict.fromkeys(("selections", *tables.scores()), f"starts_with(patch_id, {begins})")
-    found |= dict.fromkeys((*tables.clusterings(), TAGS), f"video_id IN ({mine})")
+    found |= dict.fromkeys((*tables.clusterings(), TAGS, NEIGHBOURS), f"video_id IN ({mine})")
     found["images"] = f"contains(concat(' ', array_to_string(patch_ids, ' ')), {quoted([f' {video_id}@'])})"
     found = {name: where for name, where in found.items() if tables.has(name)}
     if tables.is_made(ALIKE):

@@ -87,9 +87,9 @@ class StoredVectors:
         return self.opened
 
 
-def numbers(chunks: list[pa.FixedSizeListArray], width: int) -> Stored:
-    """The embeddings (n, width) of some rows."""
+def numbers(chunks: list[pa.FixedSizeListArray], width: int, kind: type[np.generic] = np.float16) -> NDArray[Any]:
+    """The embeddings (n, width) of some rows, or other lists of one length, of numbers of that kind; ValueError where one is missing."""
     if nothing := sum(chunk.null_count for chunk in chunks):
         raise ValueError(f"at least {nothing} of the patches has no embedding")
     parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in chunks]
-    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, width), np.float16), *parts])
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, width), kind), *parts])
