@@ -11,6 +11,7 @@ from engine.entries import FULL, NONE, Board, amount
 from engine.published import OPTIDEL, SOURCE, Reported
 from engine.scores import Contrast
 from engine.standings import Check, Least, Mean, Standing, Study, checks, least, means, patches, standings
+from engine.verdicts import Verdict, Whole, wholes
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curve:
+    """A method's two charts over budgets."""
+
     method: str
     miou: Panel
     normdel: Panel
@@ -67,6 +70,7 @@ class Exhibit:
     architectures: list[str]
     means: list[tuple[Mean, Reported | None]]  # with the papers' own numbers beside
     source: str  # of these
+    wholes: list[tuple[Whole, list[tuple[Verdict, Interval]], list[Tick]]]  # of an architecture, all together
     checks: list[tuple[Check, Interval]]
     scale: list[Tick]  # of a rank correlation
 
@@ -77,10 +81,19 @@ def exhibit(study: Study) -> Exhibit:
     told = checks(study)
     spans, scale = intervals([(one.rho, one.low, one.high) for one in told], -1, 0, 1)
     names = list(dict.fromkeys(board.architecture for board in study.boards))
-    return Exhibit(study, [drawn(board) for board in study.boards], names, rows, SOURCE, list(zip(told, spans, strict=True)), scale)
+    parts = [drawn(board) for board in study.boards]
+    return Exhibit(study, parts, names, rows, SOURCE, [together(one) for one in wholes(study)], list(zip(told, spans, strict=True)), scale)
+
+
+def together(whole: Whole) -> tuple[Whole, list[tuple[Verdict, Interval]], list[Tick]]:
+    """The verdicts of an architecture on one axis, that axis last."""
+    found = [one.advantage.contrast for one in whole.verdicts]
+    spans, scale = intervals([(one.difference, one.low, one.high) for one in found], 0)
+    return whole, list(zip(whole.verdicts, spans, strict=True)), scale
 
 
 def drawn(board: Board) -> Drawing:
+    """The board's figures: the interval of each standing by budget, a small chart a method, what regions gain over crops."""
     rows = standings(board)
     spans, scale = intervals([one.miou for one in rows]) if rows else ([], [])
     groups: dict[str, list[tuple[Standing, Interval]]] = {}
@@ -116,6 +129,7 @@ class Plot:
         self.frame = Frame(left, max(right, left + 1e-9), self.y[0], self.y[-1])
 
     def panel(self, method: str, even: bool = False) -> Panel:
+        """One method's chart over budgets, the other methods behind it; `even` marks where NormDEL equals that of training on all."""
         mine = [one for one in self.rows if one.method == method]
         others = dict.fromkeys(one.method for one in self.rows if one.method not in (method, FULL))
         place, value = self.place, self.value
@@ -139,14 +153,17 @@ class Plot:
         )
 
     def place(self, budget: float, value: float) -> tuple[float, float]:
+        """Where a value at a budget stands, in per cent of the plot; budgets on a logarithmic axis."""
         x, y = self.frame.place((math.log(budget), value))
         return round(x, 2), round(y, 2)
 
     def line(self, rows: Sequence[Standing]) -> str:
+        """The SVG path through the values of these standings, by budget."""
         points = [self.place(one.budget, self.value(one)[0]) for one in sorted(rows, key=lambda one: one.budget)]
         return "".join(f"{'L' if number else 'M'}{x} {y}" for number, (x, y) in enumerate(points))
 
     def level(self, value: float | None) -> str:
+        """The SVG path of a level across the plot; "" where there is none to draw."""
         if value is None or not math.isfinite(value):
             return ""
         y = self.place(self.budgets[0], value)[1]

@@ -119,6 +119,7 @@ def loading(name: str, told: Mapping[str, Any]) -> dict[str, str]:
 
 
 def written(told: Mapping[str, Any]) -> str:
+    """Arguments as they follow others in a call, each behind a comma."""
     return "".join(f", {key}={value!r}" for key, value in told.items())
 
 

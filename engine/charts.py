@@ -32,11 +32,14 @@ def share(value: float) -> str:
 
 
 def seeds(many: int) -> str:
+    """So many seeds, in words."""
     return "1 seed" if many == 1 else f"{many} seeds"
 
 
 @dataclass(frozen=True)
 class Tick:
+    """A mark on an axis and what stands at it."""
+
     at: float  # per cent of the axis
     label: str
 
@@ -77,6 +80,7 @@ class Frame:
     high: float
 
     def place(self, point: tuple[float, float]) -> tuple[float, float]:
+        """Where a point (x, y) stands, in per cent from the left and from the top."""
         x = 100 * (point[0] - self.left) / (self.right - self.left)
         return x, 100 - 100 * (point[1] - self.low) / (self.high - self.low)
 
@@ -177,6 +181,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Histogram:
+    """How difficulty is spread in a pool, and in what a method chose of it; `unscored` have none."""
+
     method: str  # "": nothing was chosen yet
     columns: list[Column]
     x: list[Tick]
@@ -202,6 +208,7 @@ def histograms(difficulty: Floats, chosen: dict[str, Floats]) -> list[Histogram]
 
 
 def histogram(method: str, scores: Floats, picks: Floats, span: tuple[float, float], patches: int) -> Histogram:
+    """Scores of a pool and of what was chosen, in BINS columns over `span`; what lies beyond is counted in the outermost."""
     low, high = span
     picks = np.asarray(picks, float)
     picks = picks[np.isfinite(picks)]
@@ -260,6 +267,7 @@ def funnel(stages: Sequence[Stage], reasons: dict[str, dict[str, int]]) -> list[
 
 
 def unit_bars(unit: str, stages: list[Stage], reasons: dict[str, int]) -> tuple[str, list[Bar], int]:
+    """The bars of one unit: the first stage, what each reason took, the later stages; and how many no reason accounts for."""
     (name, first, note), *later = stages
     scale = max(1, *(amount for _, amount, _ in stages))
     bars, right = [Bar(name, first, 0, 100 * first / scale, None, note)], first

@@ -42,6 +42,7 @@ class Clock:
     ticks: tuple[int, ...] = ()  # of the first frames where they are not even
 
     def at(self, number: int) -> int:
+        """The tick of frame `number`; beyond the last known one the mean distance goes on."""
         if not self.ticks:
             return number
         behind = number - len(self.ticks) + 1
@@ -84,6 +85,7 @@ def opened(file: Any, cut: bool = False) -> Iterator[Clip]:
 
 
 def unopened(head: bytes, cut: bool) -> VideoError:
+    """Why a file cannot be opened as video, by its first bytes and whether it is `cut`."""
     if cut or head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
         return VideoError("truncated", "The file starts like a video and breaks off before the first frame can be found.")
     return VideoError("not a video", "The content is of no known video format.")
@@ -130,12 +132,14 @@ def early(clip: Clip, pts: int | None, by: int = 0) -> bool:
 
 
 def note_end(clip: Clip, packet: Any) -> None:
+    """Keep how far the streams reach by the packets seen, in their own time bases."""
     if packet.pts is not None:
         end = packet.pts + (packet.duration or 0)
         clip.ends[packet.stream_index] = max(end, clip.ends.get(packet.stream_index, end))
 
 
 def frames_in(clip: Clip, packet: Any) -> list[Any]:
+    """The whole frames of a packet; one that cannot be decoded counts as broken."""
     if clip.wanted is not None:
         clip.stream.codec_context.skip_frame = "NONREF" if early(clip, packet.pts) else "DEFAULT"
     try:

@@ -38,9 +38,11 @@ class Clutter:
         return mixed.astype(np.uint8), {kind: cover > 0.5}
 
     def px(self, length: float) -> int:
+        """A length in heights of the picture as whole pixels, one at least."""
         return max(1, round(length * self.height))
 
     def blank(self) -> Pixels:
+        """A black picture (H, W, 3)."""
         return np.zeros((self.height, self.width, 3), np.uint8)
 
     def instrument(self, rng: np.random.Generator, since: float) -> tuple[Pixels, Floats]:
@@ -85,10 +87,12 @@ class Clutter:
 
 
 def whole(point: np.ndarray) -> Point:
+    """The pixel of a point (x, y)."""
     return int(point[0]), int(point[1])
 
 
 def opaque(drawn: Pixels) -> Floats:
+    """How much of what is behind each pixel (H, W) is hidden: 1 where anything is drawn, else 0."""
     return np.asarray(drawn.any(2), np.float32)
 
 

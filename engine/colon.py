@@ -75,10 +75,12 @@ class Colon:
     polyps: float = 1.0  # share of them that is there, the tunnel being the same: 0.1 draws every tenth of them
 
     def rng(self, *key: int) -> np.random.Generator:
+        """Chance from the seed and a key, always the same for both."""
         return np.random.default_rng([self.seed, *key])
 
     @property
     def focal(self) -> float:
+        """Focal length in px."""
         return FOCAL * self.height
 
     @cached_property
@@ -88,14 +90,17 @@ class Colon:
 
     @cached_property
     def wall(self) -> Pixels:
+        """The texture of the wall, made when it is first asked for."""
         return mucosa.skin(self.seed, self.side)
 
     @cached_property
     def wet(self) -> Pixels:
+        """The film of mucus on the wall, made when it is first asked for."""
         return mucosa.film(self.seed, self.side)
 
     @cached_property
     def pits(self) -> Floats:
+        """The pit pattern of polyps, made when it is first asked for."""
         return mucosa.pits(self.seed)
 
     @cached_property
@@ -132,6 +137,7 @@ class Colon:
         return place, rng.uniform(0.05, 0.11), (rng.uniform(0.25, 0.55) * crescents).clip(0, 0.72).astype(np.float32)
 
     def polyp(self, number: int) -> Polyp:
+        """The polyp `number`, all of it drawn by lot from the seed and the number."""
         rng = self.rng(POLYP, number + 1000)
         pale, red = np.array((238, 150, 128)), np.array((206, 66, 56))
         redness = rng.uniform(0.15, 1)
@@ -201,6 +207,7 @@ class Colon:
         return np.concatenate([lit, lit[:, :1]], axis=1), np.concatenate([where, where[:, :1]], axis=1)
 
     def distances(self) -> npt.NDArray[np.float64]:
+        """RADII distances from the middle of the picture in px, in even ratios."""
         return np.geomspace(0.008 * self.height, 2.5 * self.height, RADII)
 
     def look_up(self, polar: tuple[Floats, Floats], radius: Floats, angle: Floats) -> tuple[Floats, Floats, Floats]:
@@ -212,6 +219,7 @@ class Colon:
         return light, where[..., 0], where[..., 1]
 
     def sample(self, texture: Any, across: Floats, along: Floats) -> Any:
+        """A texture, which repeats itself, at places in its pixels, (H, W) each."""
         return cv2.remap(texture, across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
     def paint(self, image: Floats, depth: Floats, polyp: Polyp, camera: Camera) -> tuple[Box, Mask]:

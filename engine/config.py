@@ -127,15 +127,21 @@ class DensityConfig(Section):
 
 
 class D4Config(Section):
+    """Knobs of the method d4."""
+
     dedup: Annotated[float, Field(gt=0, le=1)] = 0.75  # share of the patches that SemDeDup leaves
 
 
 class HierarchicalConfig(Section):  # facebookresearch/ssl-data-curation: its small example
+    """Knobs of the method hierarchical."""
+
     levels: Positive = 2  # the first has selection.clusters, each further one 3/10 of those below it
     sample: Annotated[float, Field(gt=0, le=1)] = 0.5  # of a mean cluster: so many nearest ones of each are clustered anew
 
 
 class EndocurateConfig(Section):  # our own; the values were not tuned, the meaning of `alike` was changed once after a look at real images
+    """Knobs of our own method, endocurate."""
+
     start: Share = 0.5  # quantile of worth in its cluster at which a patch is taken first: the median
     # Or where the theory of the pruned perceptron would begin with this pool; off: how a pool maps onto it is our guess.
     by: Literal["start", "theory"] = "start"
@@ -200,6 +206,8 @@ class SynthesisConfig(Section):
 
 
 class Config(Section):
+    """All knobs of the flow, a section for each part of it; what one section says against another is refused here."""
+
     where: Literal["here", "ray"] = "ray"  # in this process, or on the Ray cluster (a local one if there is none)
     videos: VideosConfig = VideosConfig()
     frames: FramesConfig = FramesConfig()

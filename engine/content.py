@@ -44,6 +44,7 @@ def find_content(frames: Sequence[Image]) -> tuple[Box, Mask]:
 
 
 def shrink(frame: Image, scale: float) -> Image:
+    """A frame (H, W, 3) scaled by the mean of the pixels that fall together."""
     if scale == 1:
         return frame
     return np.asarray(cv2.resize(frame, size_at(frame, scale), interpolation=cv2.INTER_AREA), np.uint8)
@@ -179,6 +180,7 @@ def touches_edge(mask: Mask, rim: int = 1) -> Mask:
 
 
 def largest_piece(mask: NDArray[np.uint8]) -> Mask:
+    """The largest piece of a mask (H, W) whose pixels touch by a side; nothing where the mask is empty."""
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
     if len(boxes) == 1:
         return np.zeros(mask.shape, np.bool_)
@@ -196,6 +198,7 @@ def inner(mask: Mask) -> Mask:
 
 
 def area(box: Box) -> int:
+    """Pixels in a box (y0, x0, y1, x1)."""
     return (box[2] - box[0]) * (box[3] - box[1])
 
 

@@ -23,6 +23,7 @@ Stamped = tuple[Any, int, Fraction]  # a decoded frame, its pts, its time base
 INDEXED = ("mov", "matroska")  # containers with a presentation time per frame and an index of keyframes: seeks are exact
 REFERENCES = ("h264", "mpeg2video", "mpeg4")  # codecs whose packets say for certain whether another frame needs them
 BARE = ("h264", "hevc", "mpegvideo", "m4v")  # streams in no container: FFmpeg makes their times up
+GLIMPSES = 8  # frames by which a whole video is judged
 SURVEYED = 2000  # packets read, not decoded, to measure the distance of keyframes
 
 
@@ -35,10 +36,12 @@ class Moment(NamedTuple):
 
     @property
     def time_ms(self) -> int:
+        """Milliseconds, rounded down."""
         return int(self.pts * self.time_base * 1000 // 1)
 
     @property
     def clock(self) -> str:
+        """The time base in seconds, as numerator/denominator."""
         return f"{self.time_base.numerator}/{self.time_base.denominator}"
 
 
@@ -76,15 +79,18 @@ def shown(file: Any, film: dicom.Film | None) -> Iterator[Clip]:
 
 
 def refuse_small(width: int, height: int, config: FramesConfig) -> None:
+    """VideoError "too small" for frames whose shorter side is below frames.min_side."""
     if 0 < min(width, height) < config.min_side:  # 0: a broken header, whose video has no frames either
         raise VideoError("too small", f"The frames have {width} x {height} pixels; frames.min_side asks for {config.min_side}.")
 
 
 def straight(clip: Clip, config: FramesConfig, step: int | None) -> Iterator[Stamped]:
+    """Every frame with its stamp, for sampling by seconds; `step` is of no account here."""
     yield from stamped(clip, decoded(clip))
 
 
 def keyframes(clip: Clip, config: FramesConfig, step: int | None) -> Iterator[Stamped]:
+    """The keyframes alone, each with its stamp; `step` is of no account here."""
     clip.stream.codec_context.skip_frame = "NONKEY"
     yield from (found for found in stamped(clip, decoded(clip)) if found[0].key_frame)
 
@@ -188,18 +194,18 @@ def reached(clip: Clip, wanted: int, step: int) -> Iterator[Any]:
     clip.cut = True  # what lies there cannot be reached
 
 
-def glimpses(file: Any, count: int = 8) -> list[Image]:
-    """Up to `count` frames spread over the video, wherever a seek lands; of a short or unseekable one, among its first 300."""
+def glimpses(file: Any) -> list[Image]:
+    """Up to GLIMPSES frames spread over the video, wherever a seek lands; of a short or unseekable one, among its first 300."""
     source = dicom.read(file)
     if isinstance(source, dicom.Pictures):
-        numbers = sorted({source.count * (2 * number + 1) // (2 * count) for number in range(count)})
+        numbers = sorted({source.count * (2 * number + 1) // (2 * GLIMPSES) for number in range(GLIMPSES)})
         return [image for number in numbers if number < source.count and (image := source.picture(number)) is not None]
     with shown(file, source) as clip:
-        found = spread(clip, count)
-    if len(found) >= min(4, count):
+        found = spread(clip, GLIMPSES)
+    if len(found) >= GLIMPSES // 2:
         return list(found.values())
     with shown(file, source) as clip:
-        return thinned(islice(decoded(clip), 300), count)
+        return thinned(islice(decoded(clip), 300), GLIMPSES)
 
 
 def thinned(frames: Iterator[Any], count: int) -> list[Image]:
@@ -215,6 +221,7 @@ def thinned(frames: Iterator[Any], count: int) -> list[Image]:
 
 
 def spread(clip: Clip, count: int) -> dict[int, Image]:
+    """Up to `count` frames by their pts, sought at even distances; fewer where the file cannot be sought in."""
     found: dict[int, Image] = {}
     start, length = clip.container.start_time or 0, clip.container.duration or 0
     for number in range(count if length else 0):
@@ -237,6 +244,7 @@ def stills(fs: Any, folder: str) -> Iterator[Moment]:
 
 
 def read_image(data: NDArray[np.uint8]) -> Image | None:
+    """An encoded image as RGB (H, W, 3); None where it cannot be decoded."""
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error:  # empty, or larger than OpenCV's limit

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from engine import appearance, mae, pictures, schema, simclr, views
+from engine import appearance, devices, mae, pictures, schema, simclr, views
 from engine.config import DifficultyConfig
 from engine.inference import inference
 from engine.packing import packed
@@ -42,7 +42,7 @@ class ScoreDifficulty:
 
     def __init__(self, config: DifficultyConfig, model: mae.MAE | None = None) -> None:
         self.config = config
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = devices.kind()
         self.model = (model or load_scorer(config)).to(self.device).eval()
         if self.model.config != config.mae:
             raise ValueError(f"the scorer's model is {self.model.config!r}, expected difficulty.mae={config.mae!r}")
@@ -80,7 +80,7 @@ class ScoreContrast:
 
     def __init__(self, config: DifficultyConfig, model: simclr.SimCLR | None = None) -> None:
         self.config = config
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = devices.kind()
         self.model = (model or load_contrast(config)).to(self.device).eval()
         if self.model.config != config.simclr:
             raise ValueError(f"the scorer's model is {self.model.config!r}, expected difficulty.simclr={config.simclr!r}")
@@ -108,6 +108,7 @@ class ScoreContrast:
         return first(torch.stack(losses).mean(0).float(), count), first(vectors.half(), count)
 
     def seen(self, images: Pictures) -> Tensor:
+        """Pictures as they are shown to SimCLR: (B, 3, side, side) on the device, filled up to the room's size."""
         return mae.normalise(filled(images, self.room.size), self.device)
 
 
@@ -141,12 +142,14 @@ class PassVerdicts:
 
 
 def load_scorer(config: DifficultyConfig) -> mae.MAE:
+    """The masked autoencoder that scores; ValueError where difficulty.checkpoint is empty."""
     if not config.checkpoint:
         raise ValueError("difficulty.checkpoint is empty: run the job probe first, or give the path of a MAE checkpoint")
     return mae.load(config.checkpoint, config.mae)
 
 
 def load_contrast(config: DifficultyConfig) -> simclr.SimCLR:
+    """The SimCLR that scores, with its bank; ValueError where difficulty.checkpoint is empty or the bank is."""
     if not config.checkpoint:
         raise ValueError("difficulty.checkpoint is empty: run the job probe with difficulty.scorer=simclr first")
     model = simclr.load(config.checkpoint, config.simclr)
@@ -211,6 +214,7 @@ def masks_of(patch_id: str, seed: int, draws: int, tokens: int) -> NDArray[np.fl
 
 
 def first(rows: Tensor, count: int) -> NDArray[Any]:
+    """The first rows, in the memory of the processor."""
     return rows[:count].cpu().numpy()
 
 

@@ -63,11 +63,13 @@ def kinds(labels: NDArray[np.integer], videos: NDArray[np.integer], shape: tuple
 
 
 def counted(bins: NDArray[np.integer], videos: NDArray[np.integer], shape: tuple[int, int]) -> Counts:
+    """How many of each video (rows) fall into each bin (columns), from the bin and the video of every value."""
     places = videos.astype(np.int64) * shape[1] + bins
     return np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
 
 
 def shares(counts: Counts) -> Floats:
+    """Counts (n, bins) as shares of their row; a row without any stays zeros."""
     return np.asarray(counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1))
 
 
@@ -78,6 +80,7 @@ def jensen_shannon(first: Floats, second: Floats) -> Floats:
 
 
 def entropy(some: Floats) -> Floats:
+    """Entropy in bits of shares (n, bins), a number a row."""
     return np.asarray(-np.sum(some * np.log2(some, out=np.zeros_like(some), where=some > 0), axis=-1))
 
 

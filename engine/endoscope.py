@@ -31,6 +31,7 @@ class Screen:
 
     @property
     def content(self) -> Box:
+        """Where the endoscope's picture is on the screen: y0, x0, y1, x1 in px."""
         return 0, round(PANEL * self.width), self.height, self.width
 
     @cached_property
@@ -58,6 +59,7 @@ class Screen:
 
     @cached_property
     def patient(self) -> tuple[str, str, str, str]:
+        """The invented lines about the patient: name, sex, date of birth, date of the examination."""
         rng = np.random.default_rng([self.seed, SCREEN, 1])
         born = f"{rng.integers(1, 29):02}/{rng.integers(1, 13):02}/{rng.integers(1930, 1990)}"
         return (
@@ -79,6 +81,7 @@ class Screen:
         return str(rng.choice(("NBI", "x1.5", "clock"))) if rng.random() < 0.4 else ""
 
     def clock(self, second: int) -> str:
+        """The time of day that is burnt in so many seconds after the start, hh:mm:ss."""
         now = (self.start + second) % 86400
         return f"{now // 3600:02}:{now // 60 % 60:02}:{now % 60:02}"
 

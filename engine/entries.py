@@ -58,6 +58,7 @@ class Board:
         return " ".join(filter(None, (self.told_of_leaks(), self.told_of_twins())))
 
     def told_of_leaks(self) -> str:
+        """A sentence on the cells with near-duplicates of test images in their training; "" where there are none."""
         worst = max(self.entries, key=lambda one: one.leaked, default=None)
         if worst is None or not worst.leaked:
             return ""

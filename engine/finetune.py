@@ -55,6 +55,7 @@ def train(model: Segmenter, pairs: Sequence[Pair], config: EvaluateConfig, seed:
 
 
 def finite_mean(seen: list[Tensor], step: int, config: EvaluateConfig) -> float:
+    """The mean of the losses since the last report; FloatingPointError, with what to lower, where it is no number."""
     mean = float(torch.stack(seen).mean())
     if not math.isfinite(mean):
         raise FloatingPointError(f"the loss is not a number at iteration {step + 1}: lower evaluate.lr={config.lr}")

@@ -41,6 +41,7 @@ class Seen:
     progress: Mapping[str, np.ndarray]  # (S, L), never falling
 
     def cells(self, fields: Sequence[str]) -> list[Cell]:
+        """The cell of each setup: what it has in these fields."""
         return [tuple(getattr(one, field) for field in fields) for one in self.setups]
 
     def part(self, chosen: np.ndarray) -> "Seen":
@@ -61,6 +62,7 @@ class Lessons:
 
 
 def in_units(table: np.ndarray) -> np.ndarray:
+    """Losses (S, L) in units of what the longest pre-training loses in the mean."""
     return np.asarray(table / max(table[:, -1].mean(), EXACT))
 
 

@@ -120,6 +120,7 @@ class View:
         self.met: tuple[Image, Strokes] | None = None  # the last picture whose strokes were taken
 
     def cut(self, image: Image) -> Image:
+        """The endoscope's picture (h, w, 3) in a frame (H, W, 3)."""
         y0, x0, y1, x1 = self.box
         return image[y0:y1, x0:x1]
 
@@ -142,6 +143,7 @@ class View:
 
 
 def blacked(image: Image, hidden: Mask) -> Image:
+    """The image (H, W, 3), 0 where `hidden` (H, W) and 1 at least elsewhere: black tells what was covered."""
     return np.asarray(cv2.copyTo(cv2.max(image, np.ones_like(image)), np.asarray(~hidden, np.uint8)), np.uint8)
 
 
@@ -173,6 +175,7 @@ def with_next(moments: Iterator[Moment]) -> Iterator[tuple[Moment, Moment | None
 
 
 def fault(reason: str, detail: str) -> Row:
+    """A row for what was not kept: the reason, and the detail as a sentence."""
     return {"reason": reason, "detail": detail[0].upper() + detail[1:] + "."}
 
 

@@ -73,6 +73,7 @@ def measure(image: Image, hidden: Mask, last_kept: NDArray[np.float32] | None) -
 
 
 def at_256(image: Image, hidden: Mask) -> tuple[Image, Mask]:
+    """The image at SIDE px on its longer side, and which of its pixels (h, w) were not hidden."""
     scale = SIDE / max(image.shape[:2])
     size = size_at(image, scale)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

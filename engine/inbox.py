@@ -36,6 +36,7 @@ class Known:
         return len(self.sorted) + len(self.lately) - len(self.dropped)
 
     def add(self, key: int) -> None:
+        """Look no more at the source of this key."""
         self.dropped.discard(key)
         self.lately.add(key)
         if len(self.lately) > LATELY:
@@ -79,6 +80,7 @@ class Inbox:
             self.see(sources(fs, root, self.is_known))
 
     def is_known(self, row: Row) -> bool:
+        """Whether a source needs no look; also a sign of life, as a listing may take minutes."""
         self.beat()
         return key_of(row) in self.known
 

@@ -61,18 +61,21 @@ class Case:
 
     @property
     def vectors(self) -> Vectors:
+        """The embeddings of the pool; UnknownError where they cannot be compared."""
         if self.pool.vectors is None:
             raise UnknownError("the patches have no embeddings, or some that cannot be compared")
         return self.pool.vectors
 
     @property
     def clusters(self) -> NDArray[np.integer]:
+        """The cluster of every row (N,); UnknownError where none were made."""
         if self.labels is None:
             raise UnknownError("no clusters were made of the patches")
         return self.labels
 
     @cached_property
     def videos(self) -> NDArray[np.int64]:
+        """The number of every row's video (N,)."""
         return self.pool.codes("video_id").astype(np.int64)
 
     @cached_property
@@ -226,12 +229,14 @@ def information(variance: NDArray[np.floating], difficulty: NDArray[np.floating]
 
 
 def information_in(case: Case, share: float) -> float:
+    """Bits to be learnt from what was chosen, as `information` has them; UnknownError where difficulty is another scorer's."""
     if not case.rebuilds:
         raise UnknownError("difficulty is no rebuild error in the units of the variance")
     return information(case.column("variance")[case.chosen], case.column("difficulty")[case.chosen], share)
 
 
 def fid_of(case: Case) -> float:
+    """The distance of the training images to the pool as `fid` has it; UnknownError where they have no features."""
     if case.synthetic is None:
         raise UnknownError(case.featureless)
     return fid(moments(case.vectors.blocks()), moments(case.synthetic.blocks()))

@@ -49,6 +49,7 @@ def place(tree: dict[str, Any], knob: str, value: str) -> None:
 
 
 def listed(value: str) -> list[str]:
+    """The parts of a list as it is typed, with or without brackets."""
     inside = value.strip()
     if inside[:1] + inside[-1:] in ("[]", "()"):  # the latter is how sentences write what they refuse
         inside = inside[1:-1]
@@ -64,6 +65,7 @@ def build(tree: dict[str, Any]) -> Config:
 
 
 def sentence(fault: Any) -> str:
+    """What is wrong with a knob in one sentence, from one of pydantic's errors."""
     knob = ".".join(str(part) for part in fault["loc"])
     rule: str = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":

@@ -66,6 +66,7 @@ def whole(images: Iterable[tuple[str, NDArray[np.uint8]]]) -> Looks:
 
 
 def views(image: NDArray[np.uint8]) -> list[tuple[Floats, NDArray[np.bool_]]]:
+    """Values and known pixels of an image's endoscope picture: of its largest rectangle and of its bounds; of all where there is none."""
     scale = min(1.0, content.WORKING_SIDE / max(image.shape[:2]))
     small = content.shrink(image, scale)
     picture = content.picture_mask([small])
@@ -111,6 +112,7 @@ def inner(edge: float, other: float) -> int:
 
 
 def stacked(looks: Sequence[tuple[str, Floats, NDArray[np.bool_]]]) -> Looks:
+    """Looks of several pictures (N, SIDE * SIDE), from their names, values and known pixels, (SIDE, SIDE) each."""
     made = [sharpened(values, known.astype(np.float32)).ravel() for _, values, known in looks]
     known = [known.ravel().astype(np.float32) for _, _, known in looks]
     empty = np.zeros((0, SIDE * SIDE), np.float32)

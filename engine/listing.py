@@ -126,6 +126,7 @@ def likeliest(files: Iterable[Found]) -> Iterable[Found]:
 
 
 def unknown(fs: Any, files: Iterable[Found], known: Told) -> Iterator[Row]:
+    """Rows of the files that are not known, in the order of the listing."""
     for found in files:
         row = {"uri": address(fs, found.path), "size": found.size, "modified": found.modified}
         if not known(row):
@@ -133,6 +134,7 @@ def unknown(fs: Any, files: Iterable[Found], known: Told) -> Iterator[Row]:
 
 
 def is_within(folder: str, outer: str) -> bool:
+    """Whether a folder is another one or lies below it."""
     return folder == outer or folder.startswith(outer.rstrip("/") + "/")
 
 
@@ -172,6 +174,7 @@ def scanned(fs: Any, folder: str, deep: bool, top: bool = True) -> Iterator[Foun
 
 
 def found_of(fs: Any, path: str) -> Found:
+    """A single file as a listing would tell of it."""
     info = told(fs, path)
     return Found(os.path.dirname(path), path, info["size"], modified(info))
 
@@ -197,6 +200,7 @@ def paged(fs: Any, folder: str, deep: bool) -> Iterator[dict[str, Any]]:
 
 
 async def taken(listing: Any) -> list[dict[str, Any]]:
+    """The next page of a listing, PAGE at most; empty at its end."""
     page: list[dict[str, Any]] = []
     async for info in listing:
         page.append(info)

@@ -74,6 +74,7 @@ class MAE(nn.Module):
         return self.transform(self.embed(images))
 
     def forward_encoder(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Visible tokens (B, V, width) of images (B, 3, H, W), the mask (B, N) with 1 for removed, and ids_restore (B, N)."""
         visible, mask, ids_restore = random_masking(self.embed(images), noise, self.config.visible)
         return self.transform(visible), mask, ids_restore
 

@@ -63,15 +63,19 @@ class Meters:
             self.made[name] = makers[kind.kind](name, kind.told, kind.labels, registry=self.registry, **buckets)
 
     def add(self, name: str, amount: float, **labels: str) -> None:
+        """Count more of a counter."""
         self.of(name, labels).inc(amount)
 
     def put(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
         self.of(name, labels).set(value)
 
     def see(self, name: str, value: float) -> None:
+        """Put a value into a histogram."""
         self.made[name].observe(value)
 
     def of(self, name: str, labels: dict[str, str]) -> Any:
+        """prometheus_client's own meter with these labels."""
         return self.made[name].labels(**labels) if labels else self.made[name]
 
     def text(self) -> bytes:

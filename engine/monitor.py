@@ -34,9 +34,11 @@ class Look(Protocol):
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool: ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on as if it had not been cut off."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` told."""
 
 
 def title(config: TransferConfig) -> str:
@@ -89,6 +91,7 @@ def within(heard: Heard, begin: int, end: float = math.inf) -> dict[str, dict[in
 
 
 def finite(epoch: int, score: float) -> None:
+    """ValueError where a score is no finite number."""
     if not math.isfinite(score):
         raise ValueError(f"the score at epoch {epoch} is {score}, expected a number")
 
@@ -154,6 +157,7 @@ class Monitor:
 
     @property
     def lower(self) -> bool:
+        """Whether lower is better of what is watched; mean ranks, of several readings, are best at 1."""
         return self.several or SCORES[self.config.score].lower
 
     def among(self, begin: int, end: float = math.inf) -> dict[int, float]:
@@ -217,6 +221,7 @@ class Monitor:
         return dict(zip(epochs, accumulate(self.seconds[epoch] / 3600 for epoch in epochs), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
+        """What was heard so far, for a checkpoint."""
         return {"scores": {name: dict(one) for name, one in self.heard.items()}, "gaps": dict(self.gaps), "seconds": dict(self.seconds)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -278,5 +283,6 @@ class Looker:
         return self.monitor.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` told; what is still being scored is folded in first."""
         self.fold(0)
         self.monitor.load_state_dict(state)

@@ -46,6 +46,7 @@ class Rebuild:
         return augment(pictures.decode(jpeg), self.config, rng), rng.random(self.config.mae.tokens, dtype=np.float32)
 
     def losses(self, run: Any, seen: Sequence[Any]) -> Tensor:
+        """The errors (B,) of what was masked of each image."""
         losses: Tensor = run(*batch_of(run, seen))[0]
         return losses
 
@@ -66,6 +67,7 @@ class Contrast:
         return np.stack([views.view(picture, self.config.simclr.side, rng) for _ in range(2)])
 
     def losses(self, run: Any, seen: Sequence[Any]) -> Tensor:
+        """The losses (B,) of each image's two views, their mean."""
         images = mae.normalise(np.concatenate(np.stack(seen, axis=1)), device_of(run))  # all first views, then all second ones
         a, b = run(images).float().chunk(2)
         first = dist.get_rank() * len(a) if dist.is_initialized() else 0
@@ -82,12 +84,14 @@ class Gathered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:
+        """Rows (B, ...) of this worker in, those of all workers out, by rank."""
         parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, mine.contiguous())
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """The gradients of all workers summed, and of these the rows that are this worker's."""
         (summed,) = (gradient.contiguous() for gradient in gradients)
         dist.all_reduce(summed)
         return summed.chunk(dist.get_world_size())[dist.get_rank()]
@@ -155,6 +159,7 @@ def batch_of(run: Any, seen: Sequence[tuple[Picture, NDArray[np.float32]]]) -> t
 
 
 def device_of(run: nn.Module) -> str:
+    """The kind of device that a model's weights are on, such as cuda."""
     return next(run.parameters()).device.type
 
 

@@ -48,6 +48,7 @@ class Outcome:
 
     @property
     def found_nothing(self) -> bool:
+        """Whether the network drew next to no foreground: its recall is below FOUND."""
         return self.recall < FOUND
 
 
@@ -66,6 +67,7 @@ class Advantage:
 
     @property
     def beyond_chance(self) -> bool:
+        """Whether the interval leaves out 0."""
         return self.low > 0 or self.high < 0
 
 
@@ -118,6 +120,7 @@ def standing(outcome: Outcome) -> tuple[bool, float]:
 
 
 def where(outcome: Outcome) -> str:
+    """The budget in words, as the middle of a sentence."""
     return "without pre-training" if outcome.retained == 0 else f"at a budget of {share(outcome.budget)}"
 
 
@@ -143,6 +146,7 @@ def verdicts(outcomes: list[Outcome], advantages: list[Advantage]) -> list[str]:
 
 
 def verdict(place: str, outcomes: list[Outcome], advantages: list[Advantage]) -> str:
+    """A sentence or two: who reaches what at this place, and what of a lead is beyond chance."""
     place = place[0].upper() + place[1:]
     if all(row.found_nothing for row in outcomes):
         return f"{place}, no network found any foreground, so the comparison says nothing."

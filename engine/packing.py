@@ -54,6 +54,7 @@ def packed(model: Model, precision: Precision) -> Model:
 
 
 def twin(model: Model, precision: Precision) -> Model:
+    """A shallow copy of a model whose linear layers are packed; what is not replaced is shared."""
     if isinstance(model, nn.TransformerEncoderLayer):  # it hands its layers' weights to a kernel
         return model
     made, children = copy.copy(model), dict(model._modules)

@@ -6,16 +6,23 @@ from decimal import Decimal
 from typing import Any
 
 
-def plain(value: Any, binary: Callable[[bytes], str], number: Callable[[float], float] = float) -> Any:
-    """The same as JSON knows it: a number that is none is null, bytes and numbers with a fraction are what `binary` and `number` make."""
+def plain(
+    value: Any, binary: Callable[[bytes], str], number: Callable[[float], float] = float, whole: Callable[[int], int | str] = int
+) -> Any:
+    """The same as JSON knows it: a number that is none is null.
+
+    Bytes, numbers with a fraction and whole numbers are what `binary`, `number` and `whole` make of them.
+    """
     if isinstance(value, dict):
-        return {str(name): plain(held, binary, number) for name, held in value.items()}
+        return {str(name): plain(held, binary, number, whole) for name, held in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(held, binary, number) for held in value]
+        return [plain(held, binary, number, whole) for held in value]
     if isinstance(value, bytes):
         return binary(value)
     if isinstance(value, Decimal) and value.is_finite():
-        return int(value) if value == value.to_integral_value() else number(float(value))
+        return whole(int(value)) if value == value.to_integral_value() else number(float(value))
     if isinstance(value, float):
         return number(value) if math.isfinite(value) else None
-    return value if isinstance(value, str | int | None) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return whole(value)
+    return value if isinstance(value, str | bool | None) else str(value)

@@ -45,6 +45,7 @@ class Service:
 
     @property
     def seconds_per_frame(self) -> float:
+        """Seconds that one frame of the video costs in this stage."""
         return self.seconds_per_row * self.rows_per_frame
 
     def rate(self, actors: int) -> float:
@@ -62,15 +63,19 @@ class Pool:
 
     @property
     def cpus(self) -> float:
+        """Processors of all its actors."""
         return self.actors * self.service.cpus
 
     @property
     def gpus(self) -> float:
+        """GPUs of all its actors."""
         return self.actors * share(self.service.gpus)
 
 
 @dataclass(frozen=True)
 class Plan:
+    """A pool for every stage, and what comes of them."""
+
     pools: tuple[Pool, ...]
     frames_per_second: float
     bottleneck: str  # the stage that is never idle, or "cores" where the machine's own processors are
@@ -89,6 +94,8 @@ class Prices:
 
 @dataclass(frozen=True)
 class Cost:
+    """What an amount of video costs: hours of the clock, of processors and of GPUs, and money."""
+
     hours: float
     cpu_hours: float
     gpu_hours: float
@@ -132,6 +139,7 @@ def one_more(stages: Sequence[Service], sizes: Sequence[int]) -> list[int]:
 
 
 def fits(stages: Sequence[Service], sizes: Sequence[int], cpus: float, gpus: float) -> bool:
+    """Whether pools of these sizes fit the cluster together."""
     return all(lack <= ROUNDING for _, _, lack in lacking(stages, sizes, cpus, gpus))
 
 
@@ -149,6 +157,7 @@ def share(gpus: float) -> float:
 
 
 def refuse_small(stages: Sequence[Service], sizes: Sequence[int], cpus: float, gpus: float) -> None:
+    """ValueError, with what is lacking, where the smallest pools do not fit the cluster."""
     lacks = [(kind, needed, lack) for kind, needed, lack in lacking(stages, sizes, cpus, gpus) if lack > ROUNDING]
     if lacks:
         found = {"CPU": cpus, "GPU": gpus}
@@ -209,6 +218,7 @@ def measure(
 
 
 def consume(work: Callable[[pa.Table], Iterable[pa.Table]], batches: Sequence[pa.Table]) -> list[pa.Table]:
+    """All that a stage makes of some batches."""
     return [made for batch in batches for made in work(batch)]
 
 
@@ -222,6 +232,7 @@ def pass_over(
 
 
 def service(step: Step, start_up: float, seconds: float, rows: int, made: int, frames: int) -> Service:
+    """The Service of a step, from seconds and rows measured on a sample of so many frames."""
     return Service(
         stage=step.stage.__name__,
         seconds_per_row=seconds / rows if rows else 0.0,

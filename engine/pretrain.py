@@ -72,12 +72,14 @@ class Loop:
         average = optimiser.twin(bare).to(accelerator.device) if config.ema else None  # first: what accelerate makes is not to be copied
         self.model, self.optimiser = accelerator.prepare(bare, optimiser.adamw(bare, config))
         self.training = Training(config, bare, average, self.optimiser.optimizer, accelerator.scaler, look)
-        self.share = loader.Share(count, config.batch, config.seed, accelerator.process_index, accelerator.num_processes)
+        place = accelerator.process_index, accelerator.num_processes
+        self.share = loader.Share(count, config.batch, config.seed, *place, config.workers)
         self.steps = math.ceil(count / config.batch)  # of an epoch, whether or not all workers get an image of the last
         self.untold = list[tuple[int, float, int]]()  # of each step since the last report: its number, sum of losses and images here
 
     @property
     def progress(self) -> Progress:
+        """How far the training is."""
         return self.training.progress
 
     @property
@@ -87,6 +89,7 @@ class Loop:
 
     @property
     def epoch_is_over(self) -> bool:
+        """Whether all of this worker's share was seen in this epoch."""
         return self.progress.step == len(self.share)
 
     def restore(self, folder: Path) -> None:
@@ -100,6 +103,7 @@ class Loop:
             raise fault or DamagedError("a checkpoint could not be read by another worker")
 
     def run(self) -> None:
+        """Train until all epochs are done or a look says stop, with checkpoints and pictures when they are due."""
         if self.progress.step == 0:  # the look before the first step; after a resume one that was cut off
             self.progress.stopped = self.looked(self.progress.epoch) or self.progress.stopped
         while self.progress.epoch < self.config.epochs and not self.progress.stopped:
@@ -120,22 +124,26 @@ class Loop:
         return every > 0 and self.done % every == 0
 
     def see(self, jpeg: bytes, key: Key) -> tuple[Key, Any]:
+        """What is seen of an image by the objective, with its key; ValueError names the image that cannot be decoded."""
         try:
             return key, self.objective.see(jpeg, key)
         except ValueError as error:
             raise ValueError(f"{loader.named(self.read, [key[1]])} cannot be seen: {error}; what was saved before stays") from error
 
     def step(self, batch: Sequence[tuple[Key, Any]]) -> None:
-        """One step of the optimiser, by gradients of config.accumulate parts of what this worker has of a batch."""
+        """One step of the optimiser, by gradients of parts of what this worker has of a batch: as many images each as if none were missing.
+
+        So one that stands in for others needs no more memory than before, and does what they would have done; SimCLR contrasts all at once.
+        """
         progress, config = self.progress, self.config
         for group in self.optimiser.param_groups:
             group["lr"] = optimiser.rate(config, progress.epoch + progress.step / self.steps)
         chance = [config.seed, progress.epoch, progress.step, self.share.index]  # of models that drop what they have made
         torch.manual_seed(int(np.random.SeedSequence(chance).generate_state(1)[0]))
-        size, loss = math.ceil(len(batch) / config.accumulate), 0.0
+        size = footprint.share(config, len(batch) * self.share.processes) if config.architecture == "mae" else len(batch)
+        loss = 0.0
         for start in range(0, len(batch), size):
-            whole = start + size >= len(batch)
-            with nullcontext() if whole else self.accelerator.no_sync(self.model):
+            with self.accelerator.no_sync(self.model) if start + size < len(batch) else nullcontext():
                 losses = self.losses(batch[start : start + size])
                 self.accelerator.backward(losses.sum() / len(batch))
             loss += losses.detach().double().sum().item()
@@ -188,6 +196,7 @@ class Loop:
         return {number: loss / images for (number, _, _), (loss, images) in zip(steps, sums.tolist(), strict=True)}
 
     def summed(self, numbers: Tensor) -> Tensor:
+        """Numbers summed over all workers; each gets the sum."""
         total: Tensor = self.accelerator.reduce(numbers.to(self.accelerator.device), reduction="sum")
         return total
 
@@ -212,12 +221,8 @@ class Loop:
         worker's processors stand for one.
         """
         config, total, epoch = self.config, self.totals(), self.progress.epoch
-        metrics = {
-            "epoch": epoch,
-            "step": self.done,
-            "loss": total.loss / total.images,
-            "lr": optimiser.rate(config, self.done / self.steps),
-        }
+        rate = optimiser.rate(config, self.done / self.steps)
+        metrics = {"epoch": epoch, "step": self.done, "loss": total.loss / total.images, "lr": rate}
         metrics |= {"images_per_s": images_per_s, "workers": self.accelerator.num_processes, "samples": total.samples + total.images}
         metrics |= {"gpu_hours": total.seconds / 3600} | ({"look_hours": total.looking / 3600} if self.training.look else {})
         metrics |= {"energy_kwh": total.joules / 3.6e6} if math.isfinite(total.joules) else {}

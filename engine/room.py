@@ -33,6 +33,7 @@ class Room:
             yield made
 
     def halve(self) -> None:
+        """Halve it, and say so; RuntimeError where it is 1 already."""
         if self.size == 1:
             raise RuntimeError(f"the GPU has no room for 1 of the {self.what}: free it of other work, or take a smaller model")
         self.size = (self.size + 1) // 2

@@ -19,6 +19,7 @@ BOX = pa.list_(pa.int32(), 4)  # y0, x0, y1, x1 in pixels of the source video, h
 
 
 def text(name: str, nullable: bool = True) -> pa.Field:
+    """A column of text."""
     return pa.field(name, pa.string(), nullable)
 
 
@@ -141,6 +142,9 @@ def clustering_table(width: int) -> pa.Schema:
     return pa.schema([pa.field("label", pa.int32(), False), *of_patches, *of_clusters])
 
 
+# Sums in a sketch of an embedding (engine/sketches.py), our choice: of 192 numbers of noise around their centroid one pair in eight hundred
+# is so near by 64 that it is looked at, by 32 every other one.
+SKETCH = 64
 PLACES = pa.schema([pa.field("places", pa.list_(pa.int64()), False)])  # in the patch table; a row are those that are read together
 STORED = pa.schema([text("patch_id"), PIXELS])  # of a patch what any model needs
 
@@ -261,8 +265,7 @@ def video_of(patch_id: str) -> str:
 
 def check(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
     """Return `table` with the columns of `schema` in its order; ValueError names what is missing or of another type."""
-    missing = [name for name in schema.names if name not in table.column_names]
-    if missing:
+    if missing := [name for name in schema.names if name not in table.column_names]:
         raise ValueError(f"{where}: the columns {missing} are missing; found {table.column_names}")
     for field in schema:
         found = table.schema.field(field.name).type

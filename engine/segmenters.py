@@ -46,15 +46,18 @@ class Segmenter(nn.Module):
 
     @property
     def encoder(self) -> Any:
+        """The encoder inside the network."""
         return self.network.encoder
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K, side, side) of images (B, 3, side, side)."""
         logits: Tensor = self.network((images - self.mean) / self.std)
         if logits.shape[-2:] != images.shape[-2:]:  # tokens of 14 px: DPT draws 16 pixels a token
             logits = F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
         return logits
 
     def train(self, mode: bool = True) -> "Segmenter":
+        """As torch's, but that a frozen encoder stays in eval mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -164,6 +167,7 @@ class Gated(nn.Module):
         self.block, self.gate = block, gate
 
     def forward(self, feature_map: Tensor, target_height: int, target_width: int, skip_connection: Tensor) -> Tensor:
+        """The block's features at the target's size, from (B, C, h, w) and a skip that passed the gate."""
         made: Tensor = self.block(feature_map, target_height, target_width, self.gate(skip_connection, feature_map))
         return made
 

@@ -18,6 +18,8 @@ Watched = Literal[Scored, "ranks", "vote"]
 
 
 class StoreConfig(Section):
+    """Where the store is."""
+
     uri: Address = "store"  # folder or object store address
 
 
@@ -147,11 +149,15 @@ class BrowseConfig(Section):
 
 
 class TrackingConfig(Section):
+    """Where runs are told to."""
+
     uri: str = ""  # of MLflow; "": a sqlite file beside the store
     experiment: Word = "endocurate"  # its name in MLflow
 
 
 class ReportConfig(Section):
+    """What the report shows, and where it is written."""
+
     path: str = ""  # of the HTML file; "": report.html in the store's folder
     pictures: Positive = 24  # hardest, easiest and synthetic ones each
 
@@ -212,4 +218,5 @@ class TransferConfig(Section):
 
     @property
     def heard_levels(self) -> tuple[int, ...]:
+        """The levels of the encoder that are scored, negative ones counted from the last."""
         return self.levels or (self.level,)

@@ -90,12 +90,14 @@ def tar(samples: Iterable[Sample]) -> bytes:
 
 
 def members(samples: Iterable[Sample]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each file of the samples: a JPEG, and what is told of it as JSON."""
     for sample in samples:
         yield f"{sample.key}.jpg", sample.jpeg
         yield f"{sample.key}.json", line(sample.told).encode()
 
 
 def line(content: Mapping[str, Any]) -> str:
+    """A line of JSON, equal for equal content."""
     return json.dumps(content, sort_keys=True) + "\n"
 
 

@@ -65,24 +65,27 @@ class Recording:
 
     @property
     def frames(self) -> int:
+        """How many frames it has."""
         return round(self.seconds * self.fps)
 
     @cached_property
     def screen(self) -> Screen:
+        """What the processor shows around the picture."""
         return Screen(self.seed, self.height, self.width)
 
     @cached_property
     def weather(self) -> Weather:
-        height, width = self.screen.area.shape
-        return Weather(self.seed, height, width)
+        """What is before the lens and in the picture's signal, for the picture's size."""
+        return Weather(self.seed, *self.screen.area.shape)
 
     @cached_property
     def things(self) -> Clutter:
-        height, width = self.screen.area.shape
-        return Clutter(self.seed, height, width)
+        """What is in the way of the wall, for the picture's size."""
+        return Clutter(self.seed, *self.screen.area.shape)
 
     @cached_property
     def colon(self) -> Colon:
+        """The colon that is looked into, for the picture's size."""
         height, width = self.screen.area.shape
         return Colon(self.seed, height, width, self.polyps)
 
@@ -186,6 +189,7 @@ def write_pairs(folder: Path | str, count: int, seed: int = 0, side: int = 256) 
 
 
 def write_pair(folder: Path, stem: str, image: Pixels, mask: Mask) -> None:
+    """Write an image (H, W, 3) and its mask (H, W) as folders.py finds them: JPEG and PNG of one stem."""
     jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
     (folder / "images" / f"{stem}.jpg").write_bytes(jpeg.tobytes())
     (folder / "masks" / f"{stem}.png").write_bytes(cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes())
@@ -271,14 +275,17 @@ class Truth:
             yield moment
 
     def begun(self, kind: str, now: int) -> dict[str, Any]:
+        """Note an event that starts `now`, in ms; the row, to which its end is added."""
         self.events.append({"kind": kind, "start_ms": now})
         return self.events[-1]
 
     def told(self) -> dict[str, Any]:
+        """The truth as the file beside a clip has it."""
         return {"seed": self.seed, "fps": self.fps, "events": self.events, "polyps": self.polyps}
 
 
 def milliseconds(number: int, fps: int) -> int:
+    """When a frame is shown, in ms, rounded down."""
     return number * 1000 // fps
 
 

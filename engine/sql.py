@@ -11,6 +11,7 @@ import pyarrow as pa
 BROKEN = "reading the stream registered as "  # what DuckDB says where a table did not deliver
 MEMORY = "1GB"  # of a question that has an end; what needs more is refused and not put on the disk
 BATCH = 250  # rows at a time where only the first ones are asked for
+PART = 2**16  # rows at a time of one column
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
@@ -21,11 +22,26 @@ def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None =
     does not parse, names what is not there, or does anything but read, and for what takes longer than `seconds` (0: as long as it takes)
     or then more memory than MEMORY. Only the first `most` rows are read (0: all).
     """
+    with asked(tables, sql, only or {}, seconds) as found:
+        return first(found.to_arrow_reader(BATCH), most) if most else found.to_arrow_table()
+
+
+def column(tables: Mapping[str, Any], sql: str, name: str, only: Mapping[str, str] | None = None, seconds: float = 0) -> Iterator[pa.Array]:
+    """One column of what `select` gives, in its order, PART rows at a time; the others are never made. ValueError where it has none."""
+    with asked(tables, sql, only or {}, seconds) as found:
+        if name not in found.columns:
+            raise ValueError(f"the answer has the columns {', '.join(found.columns)}: to be shown it needs {name}")
+        for part in found.select(duckdb.ColumnExpression(name)).to_arrow_reader(PART):
+            yield part.column(0)
+
+
+@contextmanager
+def asked(tables: Mapping[str, Any], sql: str, only: Mapping[str, str], seconds: float) -> Iterator[duckdb.DuckDBPyRelation]:
+    """One SELECT, to be read: nothing of its answer is made yet, and the time and the memory that reading takes are limited, too."""
     with duckdb.connect() as connection:
-        parts = dict(only or {})
-        for name in tables.keys() - parts.keys():
+        for name in tables.keys() - only.keys():
             connection.register(name, tables[name])
-        for name, condition in parts.items():
+        for name, condition in only.items():
             connection.from_arrow(tables[name]).filter(condition).create_view(name)  # of the whole table SQL knows no name
         shown = connection.execute("SELECT current_setting('enable_progress_bar')").fetchone()
         if shown == (True,):  # after two seconds it would draw over the rows; in Jupyter it is off, and saying so fails
@@ -36,8 +52,8 @@ def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None =
         connection.execute("SET enable_external_access=false")  # no files, no network: the tables are all there is
         connection.execute("SET python_enable_replacements=false")  # nor the variables of this program
         connection.execute("SET lock_configuration=true")
-        with stopped_after(seconds, connection):
-            return answer(connection, sql, most)
+        with stopped_after(seconds, connection), in_a_sentence():
+            yield one_select(connection, sql)
 
 
 @contextmanager
@@ -69,13 +85,19 @@ def is_condition(text: str) -> bool:
             return False
 
 
-def answer(connection: duckdb.DuckDBPyConnection, sql: str, most: int) -> pa.Table:
+def one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
+    """The relation of a text that is one statement and only reads; ValueError else."""
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type not in READING:
+        raise ValueError("query takes one SELECT, and nothing that writes or sets")
+    return connection.sql(sql)
+
+
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """What DuckDB refuses as a ValueError; a table that cannot be read as an OSError."""
     try:
-        statements = connection.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type not in READING:
-            raise ValueError("query takes one SELECT, and nothing that writes or sets")
-        found = connection.sql(sql)
-        return first(found.to_arrow_reader(BATCH), most) if most else found.to_arrow_table()
+        yield
     except duckdb.Error as error:
         if BROKEN in str(error):
             raise OSError(f"query: a table cannot be read: {str(error).partition(BROKEN)[2].partition(', /')[0]}") from error

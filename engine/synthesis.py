@@ -158,4 +158,5 @@ def contain(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resized(picture: np.ndarray, height: int, width: int, scale: float) -> np.ndarray:
+    """A picture (h, w, 3) as (height, width, 3): the mean of pixels where it shrinks, cubic where it grows."""
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))

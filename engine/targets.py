@@ -155,6 +155,7 @@ def given(name: str, seen: Mapping[View, NDArray[np.float32]], targets: Targets,
 
 
 def check_finite(features: NDArray[np.float32], targets: Targets) -> None:
+    """UnscorableError where the features of a target image are not finite, with which one's."""
     bad = np.flatnonzero(~np.isfinite(features).reshape(len(features), -1).all(axis=1))
     if len(bad):
         raise UnscorableError(
@@ -163,6 +164,7 @@ def check_finite(features: NDArray[np.float32], targets: Targets) -> None:
 
 
 def knobs_of(name: str, config: TransferConfig) -> dict[str, Any]:
+    """What a score takes beside features: the knobs of robustness; nothing for others."""
     return {knob: getattr(config, knob) for knob in ("margin", "distance", "negatives")} if name == "robustness" else {}
 
 
@@ -178,6 +180,7 @@ def at(encoder: nn.Module, targets: Targets, view: View, config: TransferConfig,
 
 
 def check_levels(config: TransferConfig, depth: int) -> None:
+    """ValueError where a level is none of the encoder's, or one is named twice."""
     for level in config.heard_levels:
         if not -depth <= level < depth:
             raise ValueError(f"transfer.level{'s' * bool(config.levels)}={level} is none of the encoder's {depth} levels")
@@ -254,6 +257,7 @@ def draws(ids: Sequence[str], view: View, config: TransferConfig) -> list[Jitter
 
 
 def draw(rng: np.random.Generator) -> Jitter:
+    """One view's change of colours: factors by name, in the order in which they are applied."""
     factors = {name: float(rng.uniform(middle - reach, middle + reach)) for name, (middle, reach) in REACHES.items()}
     return tuple((str(name), factors[str(name)]) for name in rng.permutation(list(factors)))
 

@@ -130,6 +130,7 @@ class WatchText:
 
 
 def distinct(boxes: list[Box]) -> list[Box]:
+    """The same boxes in their order, each once."""
     return list(dict.fromkeys(boxes))
 
 
@@ -141,6 +142,7 @@ def holds(outer: Box, inner: Box) -> bool:
 
 
 def stays(box: Box, seen: NDArray[np.uint8], now: Strokes) -> bool:
+    """Whether half of the strokes that were in a box are still there; boxes in px of the frame, `seen` in those of the map."""
     y0, x0, y1, x1 = (int(side * now.scale) for side in box)
     before, after = seen[y0 : y1 + 1, x0 : x1 + 1], now.map[y0 : y1 + 1, x0 : x1 + 1]
     return bool(before.any() and (before & after).sum() >= 0.5 * before.sum())
@@ -224,13 +226,8 @@ def filled_in(image: Image, hidden: Mask) -> Image:
     return cast(Image, cv2.copyTo(image, shown, full))
 
 
-def read_text(image: Image, min_confidence: float = 0.5) -> list[str]:
-    """The lines of text in an RGB picture that are read with at least `min_confidence`; slow, meant for proofs."""
-    read = load_reader(1)(bgr(image), use_det=True, use_cls=True, use_rec=True, text_score=min_confidence)
-    return [] if read.txts is None else [str(line) for line in read.txts]
-
-
 def load_reader(threads: int) -> Any:
+    """The text detector, on so many threads; it says nothing."""
     # The package logs to its own handlers at every load; a pool of actors would drown the run's log in it.
     os.environ.setdefault("ORT_LOGGING_LEVEL", "3")
     from rapidocr import RapidOCR
@@ -242,6 +239,7 @@ def load_reader(threads: int) -> Any:
 
 
 def bgr(image: Image) -> Image:
+    """RGB to BGR, and back, (H, W, 3)."""
     return cast(Image, np.ascontiguousarray(image[..., ::-1]))
 
 

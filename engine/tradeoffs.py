@@ -82,6 +82,7 @@ def merged(points: Sequence[Point]) -> list[Point]:
 
 
 def pixels(frame: Frame, epochs: float, value: float) -> tuple[float, float]:
+    """Where a point is in the picture, in px."""
     x, y = frame.place((epochs, value))
     return x * WIDE / 100, y * TALL / 100
 
@@ -143,4 +144,5 @@ def drawn_curve(one: Panel, curve: Curve, place: int) -> str:
 
 
 def word(x: float, y: float, text: str, anchor: str = "start", colour: str = "#1b1d1f", size: int = 12) -> str:
+    """A word in SVG; x and y in px."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}">{escape(text)}</text>'

@@ -91,6 +91,7 @@ def unread(source: dict[str, Any], detail: str) -> dict[str, Any]:
 
 
 def file_hash(fs: Any, path: str) -> str:
+    """The sha256 of a file as 64 hex digits, CHUNK bytes in memory."""
     digest = hashlib.sha256()
     with fs.open(path, "rb") as file:
         while chunk := file.read(CHUNK):

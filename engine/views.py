@@ -28,6 +28,7 @@ def pair(picture: Picture, side: int, seed: int, patch_id: str, draw: int) -> Pi
 
 
 def chance(seed: int, patch_id: str, draw: int, which: int) -> np.random.Generator:
+    """Chance from the seed, the patch, the draw and which of its two views; always the same for these."""
     words = f"{seed}:{draw}:{which}:{patch_id}".encode()
     return np.random.default_rng(int.from_bytes(hashlib.sha256(words).digest(), "little"))
 
@@ -60,6 +61,7 @@ def crop(height: int, width: int, least: float, rng: np.random.Generator) -> tup
 
 
 def flipped(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Mirrored left to right, every second time."""
     return np.ascontiguousarray(picture[:, ::-1] if rng.random() < 0.5 else picture)
 
 
@@ -74,14 +76,17 @@ def distorted(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def brightened(colours: Colours, by: float) -> Colours:
+    """Brighter by a share, below 0 darker; (H, W, 3)."""
     return colours * np.float32(1 + by)
 
 
 def contrasted(colours: Colours, by: float) -> Colours:
+    """Further from the mean grey of the picture by a share, below 0 nearer; (H, W, 3)."""
     return colours + np.float32(by) * (colours - np.float32(grey(colours).mean(dtype=np.float64)))
 
 
 def saturated(colours: Colours, by: float) -> Colours:
+    """Further from each pixel's own grey by a share, below 0 nearer; (H, W, 3)."""
     return colours + np.float32(by) * (colours - grey(colours))
 
 

@@ -25,6 +25,8 @@ PARTS = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")  # of a p
 
 
 class Shape(NamedTuple):
+    """A vision transformer's measures; widths in numbers a token."""
+
     network: str  # timm's name of it
     width: int
     depth: int
@@ -64,6 +66,7 @@ def sizes() -> tuple[str, ...]:
 
 
 def named(size: str) -> list[str]:
+    """timm's networks of a size, of any patch."""
     found = timm.list_models(f"vit_{size}_patch*", module="vision_transformer")
     return [name for name in found if NAME.fullmatch(name)]
 
@@ -83,6 +86,7 @@ def is_one(made: Any) -> bool:
 
 
 def told(name: str, made: Any) -> Shape:
+    """The Shape of a network of timm, from a made one: the network itself where it is plain."""
     first = made.blocks[0]
     width, depth, heads, hidden = made.embed_dim, len(made.blocks), first.attn.num_heads, first.mlp.fc1.out_features
     names = made.state_dict().keys()

@@ -45,7 +45,7 @@ JOBS = {
     "query": 'SQL over the tables: query store.uri=... "SELECT ..."',
     "nearest": "the lookup.k patches that look most like one: nearest store.uri=... PATCH_ID",
     "hardest": "the lookup.k patches that are hardest for the scorer",
-    "explain": "why a patch, frame, image, selection or video is in the store or not, and what used it: explain store.uri=... ID",
+    "explain": "why a patch, frame, image, selection, video, model, cell or run is there or not, what used it: explain store.uri=... ID",
     "browse": "a local web page to look into a store: browse STORE, and with --write tags and selections can be made",
     "history": "what every version of the patch table came from",
     "maintain": "migrate, merge small files, index, clean up; safe beside an ingest",
@@ -58,7 +58,7 @@ SUBJECTS = {  # jobs that are asked about something, and what
     "benchmark": f"one matrix: {', '.join(matrix.PROTOCOLS)}, or a YAML file with a section matrix",
     "query": 'one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"',
     "nearest": "the id of one patch, as in: nearest store.uri=store lookup.k=5 PATCH_ID",
-    "explain": "one id of a patch, frame (video@milliseconds), training image, selection or video, or the beginning of one",
+    "explain": "one id of a patch, frame (video@milliseconds), image, selection, video, model, cell or run, or the beginning of one",
 }
 SUBMITTED = ("--again", "--kubernetes", "--kubernetes=apply")
 KNOB = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
@@ -82,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command(words: list[str]) -> int:
+    """Do what was typed; the exit status: 2 where it cannot be done as typed, which is said in one sentence."""
     if not words or words[0] in ("-h", "--help") or {"-h", "--help"} & set(words[1:]):
         print(help_text())
         return 0 if words else 2
@@ -117,6 +118,7 @@ def ends_at_once() -> Iterator[None]:
 
 
 def start(job: str, config: Config, rest: list[str]) -> int:
+    """Run a job; the exit status. What a person can mend is said in one sentence, a bug is raised."""
     quiet.begin(config.watch.log if job == "watch" else "text")
     with ends_at_once():
         work = importlib.import_module(f"jobs.{job.replace('-', '_')}")
@@ -203,6 +205,7 @@ def refuse_stray(job: str, rest: Sequence[str]) -> None:
 
 
 def is_recipe(word: str) -> bool:
+    """Whether a word names a recipe or a YAML file of one."""
     return word in RECIPES or (word.endswith((".yaml", ".yml")) and "=" not in word)
 
 
@@ -218,6 +221,7 @@ def matrix_and_knobs(words: list[str]) -> tuple[Config, list[str]]:
 
 
 def help_text() -> str:
+    """What `--help` says."""
     jobs = "\n".join(f"  {name:14} {line}" for name, line in JOBS.items())
     groups = {"recipes": RECIPES, **{f"{part}=NAME": named for part, named in NAMED.items()}}
     named = "\n\n".join(f"{title}\n{listing(recipes)}" for title, recipes in groups.items())
@@ -227,6 +231,7 @@ def help_text() -> str:
 
 
 def listing(recipes: Mapping[str, Callable[[], Section]]) -> str:
+    """A line for each recipe: its name and the first line of its docstring."""
     return "\n".join(f"  {name:14} {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in recipes.items())
 
 

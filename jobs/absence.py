@@ -34,10 +34,12 @@ class Absence(Outage):
         self.failed(sentence)
 
     def over(self) -> None:
+        """It is there again; that is told, too."""
         super().over()
         self.told_back()
 
     def told_back(self) -> None:
+        """Tell the line that work goes on, if anything was away."""
         if self.what:
             self.line.tell("goes on", self.what)
         self.what = ""

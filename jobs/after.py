@@ -60,6 +60,7 @@ class After:
         self.do([step for step in STEPS if step in self.owed])
 
     def do(self, steps: Iterable[str]) -> None:
+        """Do these steps, but for those that rest after a setback, which are owed; then start what is due beside."""
         for step in steps:
             self.owed.add(step)
             if not self.setbacks.rests(step):
@@ -76,6 +77,7 @@ class After:
         return max(LEAST if known else LONGEST, SLOWER * self.took.get(step, 0.0))
 
     def timed(self, step: str) -> None:
+        """Do a step; where it goes well, and took longer than ever, that is told."""
         began = monotonic()
         STEPS[step](self.config)
         took = monotonic() - began

@@ -34,6 +34,7 @@ class Aside:
 
     @property
     def is_busy(self) -> bool:
+        """Whether it runs."""
         return self.process is not None and self.process.is_alive()
 
     def ended(self) -> str | None:
@@ -45,6 +46,7 @@ class Aside:
         return self.said or ("" if not code else f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}")
 
     def start(self) -> None:
+        """Start it; a thread minds what it says."""
         spawning = multiprocessing.get_context("spawn")  # a fork would carry the threads' locks along
         self.line, theirs = spawning.Pipe()
         self.process = spawning.Process(target=self.work, args=(self.config, theirs), daemon=True)

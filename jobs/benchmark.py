@@ -24,7 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine import datasets, flow, schema, tracking
+from engine import datasets, flow, schema, tracking, verdicts
 from engine.config import Config
 from engine.plan import Cost
 from engine.store import PatchStore
@@ -129,6 +129,7 @@ def depth_first(tasks: dict[str, flow.Task]) -> list[flow.Task]:
 
 
 def on_ray(tasks: list[flow.Task], at_once: int) -> Iterator[tuple[str, Any]]:
+    """The calls as tasks on Ray, answers as they come."""
     # One GPU each where there are any: a second training on it would slow the first. Without, one processor, as tasks share no threads.
     return flow.tasks_on_ray(tasks, at_once, cpus=1, gpus=float(flow.devices()[1]))
 
@@ -142,17 +143,21 @@ class Progress:
 
     @property
     def done(self) -> int:
+        """Cells that have a result."""
         return self.total - len(self.todo)
 
     def begin(self) -> None:
+        """Say what there is to do, and how long it takes."""
         log.info("%d cells, %d done before, %d models left", self.total, self.done, models(self.todo.values()))
         if self.todo:
             log.info("what is left takes %s with %d at a time", spoken(self.left()), self.devices)
 
     def left(self) -> Cost:
+        """What is left, of the clock and in money."""
         return self.costs.left(list(self.todo.values()), self.devices, self.device)
 
     def took_in(self, row: Row) -> None:
+        """Take in a finished cell's row, and say how far it is."""
         cell = self.todo.pop(row["fingerprint"])
         self.costs.learn(row)
         came = f"failed: {row['reason']}" if row["reason"] else f"mIoU {row['miou']:.3f}"
@@ -166,6 +171,7 @@ def models(some: Iterable[Cell]) -> int:
 
 
 def spoken(cost: Cost) -> str:
+    """A cost in words."""
     minutes = 60 * cost.hours
     time = "under a minute" if minutes < 1 else f"about {minutes:.0f} min" if minutes < 120 else f"about {cost.hours:,.1f} h"
     gpus = f" and {amount(cost.gpu_hours)} GPU-hours" if cost.gpu_hours else ""
@@ -173,6 +179,7 @@ def spoken(cost: Cost) -> str:
 
 
 def amount(value: float) -> str:
+    """One digit behind the point, or one that counts where it is less than 1."""
     return f"{value:,.1f}" if value >= 1 else f"{value:.1g}"
 
 
@@ -192,14 +199,16 @@ def estimate(config: Config, every: Sequence[Cell]) -> None:
         log.info("before that the intake of the pools takes %s", spoken(taken))
     lacking = f"the intake of {', '.join(without)} (run the job plan with its settings, its times count here), " if without else ""
     log.info("not in it: %schoosing and judging, which take processors and no GPU", lacking)
+    if named := costs.only_named(config, device):
+        log.warning("%s", named)
 
 
 def summarise(config: Config, name: str, told: Collection[str]) -> None:
     """Keep in MLflow what the results of these cells, by fingerprint, came to, and say it."""
     found = results.of_cells(PatchStore(config.store.uri), name, told)
     with tracking.running(config, "benchmark", found.key, {"matrix": found.name}) as record:
-        record.log(found.metrics(), step=0)
-    for line in found.said():
+        record.log(found.metrics() | verdicts.metrics(found), step=0)
+    for line in [*found.said(), *verdicts.said(found)]:
         log.info("%s", line)
 
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from engine import datasets, schema, tracking
 from engine.config import Config
 from engine.patches import ProposePatches
-from engine.store import PatchStore, quoted
+from engine.store import PatchStore
 from jobs import choose, evaluate, pools, pretrain, throughput, twins
 from jobs.evaluate import Contender
 from jobs.matrix import Cell
@@ -51,6 +51,7 @@ def train(cell: Cell) -> Trained:
 
 
 def trained(config: Config) -> Trained:
+    """The training set and the model of a cell, made where they are not there yet. RuntimeError where MLflow lost the run of the choice."""
     began, one = perf_counter(), current(config)
     before = one is not None
     if one is None:
@@ -86,7 +87,7 @@ def current(config: Config) -> dict[str, Any] | None:
 def measures(config: Config, selection: str, metrics: dict[str, float]) -> dict[str, float]:
     """What a selection was judged by without training, and the mean difficulty of its patches."""
     store = PatchStore(config.store.uri)
-    chosen = store.open("selections").to_table(columns=["patch_id"], filter=f"selection_id = {quoted([selection])}")["patch_id"]
+    chosen = store.ranked(selection, ["patch_id"])["patch_id"]
     patches = store.patches(["patch_id", "difficulty"])
     mine = patches["difficulty"].filter(pc.is_in(patches["patch_id"], chosen.combine_chunks()))
     judged = {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX)}
@@ -116,6 +117,7 @@ def measure(found: Trained | RuntimeError, cell: Cell, fingerprint: str) -> Row:
 
 
 def row(cell: Cell, fingerprint: str) -> Row:
+    """A row of schema.RESULT for a cell: what it is, nothing measured yet."""
     names = ("matrix", "protocol", "architecture", "method", "pool", "budget", "seed", "dataset", "model")
     stamp = {"at": datetime.now(UTC).isoformat(timespec="microseconds"), "commit": tracking.code_commit()}
     told = dict.fromkeys(schema.RESULT.names) | {name: getattr(cell, name) for name in names}
@@ -123,6 +125,7 @@ def row(cell: Cell, fingerprint: str) -> Row:
 
 
 def measured(cell: Cell, found: Trained) -> Row:
+    """The measured columns of a cell's row: the fine-tuned network on the test images, with leaks and twins counted."""
     config, seed = cell.config, cell.seed
     images = cell.data, datasets.chosen(config.evaluate, seed)
     contender = contender_of(cell, found)._replace(twins=twins.within({seed: images[1]}).get(seed))
@@ -150,6 +153,7 @@ def measured(cell: Cell, found: Trained) -> Row:
 
 
 def contender_of(cell: Cell, found: Trained) -> Contender:
+    """What is held against others: the encoder with its method and the share of the pool that it saw."""
     one = evaluate.pretrained(cell.config) if cell.pool else evaluate.untrained(cell.config)
     return one._replace(method=cell.method, retained=share_of(cell, found))
 

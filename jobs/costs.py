@@ -64,6 +64,7 @@ class Costs:
         return plan.cost_of(timed, devices, share, prices)
 
     def training_s(self, cell: Cell) -> float:
+        """Seconds to choose and pre-train, 0 where the model is there or none is needed."""
         if not cell.pool or cell.model in self.trained:
             return 0.0
         if cell.config.selection.unit == "gpu_hours":
@@ -79,6 +80,7 @@ class Costs:
         return median(self.images_per_s[cell.architecture])
 
     def measuring_s(self, cell: Cell) -> float:
+        """Seconds to fine-tune and test, the median of cells alike; measured by a short trial where there is none."""
         place = (cell.architecture, cell.dataset)
         if place not in self.measure_s:
             iteration, picture = self.iteration_s(cell)
@@ -178,6 +180,7 @@ def tried(config: Config, alone: bool) -> tuple[float, float]:
 
 
 def seconds(config: Config, split: datasets.Split, iterations: int) -> float:
+    """Seconds that so many iterations of fine-tuning an untrained encoder take, tests included."""
     how = config.evaluate.model_copy(update={"iterations": iterations, "warmup": 1})
     return evaluate.evaluate(None, config.pretrain.mae, split, how, 0).seconds
 
@@ -202,6 +205,17 @@ def planned(config: Config) -> tuple[int, tuple[float, float]]:
             "benchmark.images_per_s and benchmark.iterations_per_s as they were measured there"
         )
     return int(asked.gpus), (asked.cpus / asked.gpus, 1.0)
+
+
+def only_named(config: Config, device: tuple[float, float]) -> str:
+    """Says of a cost on GPUs that nothing of it was measured on one here; "": it was, or it is of processors."""
+    if not device[1] or torch.cuda.is_available():
+        return ""
+    known = config.benchmark
+    told = [f"benchmark.speeds={','.join(known.speeds)}"] if known.speeds else []
+    told += [f"benchmark.images_per_s={known.images_per_s:g}"] if known.images_per_s else []
+    told += [f"benchmark.iterations_per_s={known.iterations_per_s:g}"]
+    return f"no GPU was measured: all of this is as true as {' and '.join(told)}, which were named. Measure them where there is a GPU"
 
 
 def learnt(config: Config, rows: Iterable[Row]) -> Costs:

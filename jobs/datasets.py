@@ -34,6 +34,7 @@ def run(config: Config) -> None:
 
 
 def every() -> list[dict[str, str]]:
+    """A row for every known set, those with truth first."""
     rows = [row(name, told, ", ".join(told.classes), told.counted()) for name, told in datasets.SETS.items()]
     for name, source in sources.SOURCES.items():
         parts = {f"{part.kind} in {part.folder}": part.published for part in source.parts if part.published}
@@ -42,10 +43,12 @@ def every() -> list[dict[str, str]]:
 
 
 def row(name: str, told: Any, classes: str, numbers: str) -> dict[str, str]:
+    """A set as a row of the listing."""
     return {"name": name, "title": told.title, "published": numbers, "classes": classes, "licence": told.licence, "source": told.source}
 
 
 def counts(told: Any) -> str:
+    """Numbers of things in words, by what they are."""
     return ", ".join(f"{count:,} {what}" for what, count in told.items())
 
 

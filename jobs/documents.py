@@ -31,6 +31,7 @@ class Plain(yaml.BaseLoader):
     """YAML whose values stay as they are written: "precision: no" is a word, and 2024 may be a folder. No name may stand twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping as a dict; ConstructorError where a name stands twice."""
         names = [name.value for name, _ in node.value]
         if twice := [name for name in names if names.count(name) > 1]:
             raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands twice", node.start_mark)
@@ -70,6 +71,7 @@ def configured(tree: Tree, path: str) -> Config:
 
 
 def merged(tree: Tree, changes: Tree) -> Tree:
+    """Two trees as one, `changes` over `tree`, section by section."""
     both = dict(tree)
     for name, value in changes.items():
         old = both.get(name)

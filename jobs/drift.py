@@ -24,6 +24,7 @@ from engine.drift import Contrast, Profile
 from engine.pool import Held, hashed
 from engine.store import PatchStore, quoted, rescoring
 from engine.store import drift as table
+from engine.store.vectors import numbers
 from jobs import judging
 
 log = logging.getLogger("jobs.drift")
@@ -73,12 +74,13 @@ def groups(store: PatchStore) -> dict[Group, set[str]]:
     """The videos with frames, by the folder that they came from and the day on which they were taken in."""
     found: dict[Group, set[str]] = defaultdict(set)
     ledger = store.open("videos").to_table(columns=["video_id", "uri", "ingested_at"], filter="frames > 0")
-    for row in ledger.to_pylist():
-        found[folder_of(row["uri"]), row["ingested_at"][:10]].add(row["video_id"])
+    for video_id, uri, moment in zip(*(ledger[name].to_pylist() for name in ledger.column_names), strict=True):
+        found[folder_of(uri), moment[:10]].add(video_id)
     return dict(found)
 
 
 def folder_of(uri: str) -> str:
+    """The folder that a file lies in."""
     return uri.rstrip("/").rpartition("/")[0]
 
 
@@ -99,6 +101,7 @@ def told(store: PatchStore) -> dict[Group, list[dict[str, Any]]]:
 
 
 def today() -> str:
+    """The date in UTC, as 2024-12-31."""
     return datetime.now(UTC).date().isoformat()
 
 
@@ -143,6 +146,7 @@ def looked(store: PatchStore, look: Look, version: int) -> pa.Table:
 
 
 def subject(videos: list[str], group: Group) -> str:
+    """What a finding is about, in words."""
     many = f"video {videos[0][:8]}…" if len(videos) == 1 else f"{len(videos)} videos ({videos[0][:8]}…)"
     return f"{many} of source {group[0]}, {group[1]}"
 
@@ -194,7 +198,7 @@ def labelled(store: PatchStore, patches: pa.Table, version: int) -> NDArray[np.i
     if videos:
         rows = store.patches(["patch_id", "embedding"], f"video_id IN ({quoted(videos)})", version)
         places = pc.index_in(patches["patch_id"].filter(pa.array(unknown)), rows["patch_id"].combine_chunks()).to_numpy()
-        vectors = np.array(rows["embedding"].to_pylist(), np.float32)[places]
+        vectors = numbers(rows, rows.schema.field("embedding").type.list_size)[places]
         labels[unknown], _ = clusters.assigned(Held(vectors), known.centroids)
     return labels
 

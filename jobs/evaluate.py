@@ -164,6 +164,7 @@ def comparison(config: Config, data: str, split: Split) -> str:
 
 
 def metrics_of(result: Result, contender: Contender) -> dict[str, float]:
+    """What MLflow is told of a result: means, intervals, every class where there are several, leaks, twins, NormDEL."""
     metrics = {name: float(getattr(result, name)) for name in MEASURES}
     for name, (low, high) in {"miou": result.interval, **result.intervals}.items():
         metrics |= {f"{name}_low": low, f"{name}_high": high}

@@ -34,6 +34,7 @@ class Times:
 
 
 def read(path: Path) -> Times:
+    """The times measured before, from their file."""
     held = json.loads(path.read_text())
     rest = {name: held[name] for name in ("commit_s", "block_s", "block_frames", "video_frames", "sizes")}
     return Times(plan.from_data(held["services"]), **rest)
@@ -52,6 +53,7 @@ def faster(times: Times, stage: str, factor: float) -> Times:
 
 
 def foreseen(times: Times, gpus: int, frames: int, videos_batch: int = 256) -> Forecast:
+    """What a fleet with so many GPUs would do with so many frames."""
     made, videos = fleet.widest(times.services, gpus), frames / times.video_frames
     serial = [
         Station("driver", 1, times.block_s * PARCEL / times.block_frames),

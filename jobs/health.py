@@ -21,6 +21,7 @@ from jobs.news import measure
 
 STALLED = 10.0  # seconds without a turn of the loop that sees to the one that works: it takes a fifth of one
 LATELY = 60.0  # seconds, or three times watch.look_s: a watcher that looked so lately watches
+DOING = {one: one for one in ("standing by", "watching", "busy", "making up")} | {"idle": "watching", "made up": "watching"}
 NAMES = {
     "store": "the store",
     "MLflow": "MLflow",
@@ -40,9 +41,8 @@ class Health:
         self.doing, self.away = "starting", dict[str, None]()
         self.looked = self.heard = -np.inf
         self.numbers: dict[str, Any] = {"backlog": None, "quarantined": None, "versions": {}, "last_batch": None, "worker_ends": 0}
-        self.numbers |= {"keeping_up": False, "setbacks": {}}
+        self.numbers |= {"keeping_up": False, "setbacks": {}, "stands": None}
         self.sums = dict.fromkeys(("batches", "videos", "refused", "patches", "frames"), 0)
-        self.numbers["stands"] = None
         self.latencies: deque[float] = deque(maxlen=LAST)
         self.meters = Meters(self.readings)
 
@@ -63,9 +63,7 @@ class Health:
         """What it told; see news."""
         self.heard = self.clock()
         measure(self.meters, word, said)
-        self.doing = {"idle": "watching", "made up": "watching"}.get(
-            word, word if word in ("standing by", "watching", "busy", "making up") else self.doing
-        )
+        self.doing = DOING.get(word, self.doing)
         if word in ("looked", "left"):
             self.looked = self.heard if word == "looked" else self.looked
             self.numbers |= said
@@ -88,6 +86,7 @@ class Health:
 
     @property
     def is_live(self) -> bool:
+        """Whether this process's own loop turns."""
         return self.clock() - self.turned < STALLED
 
     @property
@@ -101,11 +100,13 @@ class Health:
 
     @property
     def state(self) -> str:
+        """What the watcher does, in a few words."""
         if self.away:
             return f"waiting for {' and '.join(NAMES[one] for one in self.away)}"
         return "another watcher holds the inbox" if self.doing == "standing by" else self.doing
 
     def told(self) -> dict[str, Any]:
+        """The answer to who asks how it is; latencies in seconds from arrival to the store."""
         last = np.asarray(list(self.latencies))  # at once: the other thread may add some
         quantiles = {name: round(float(np.percentile(last, at)), 3) if len(last) else None for name, at in (("p50", 50), ("p99", 99))}
         looked = self.clock() - self.looked
@@ -156,6 +157,8 @@ def served(health: Health, host: str, port: int) -> Iterator[int]:
 
 
 def answering(health: Health) -> type[BaseHTTPRequestHandler]:
+    """A handler of HTTP that answers for this health."""
+
     class Answer(BaseHTTPRequestHandler):
         """Knows three addresses, and writes no log of who asked."""
 

@@ -26,15 +26,18 @@ ROUND = 16  # micro-batches that share a flow: all their videos are read and has
 
 
 def identify() -> list[Step]:
+    """The step that hashes what is found."""
     # It reads and hashes: the disk is the limit. It loads nothing: four actors started to hash two small videos took longer than these.
     return [Step(IdentifyVideos, (), batch=1, cpus=0.5, actors=(1, 4), loads=False)]
 
 
 def confirm() -> list[Step]:
+    """The step that hashes once more what was read, as it may have changed meanwhile."""
     return [Step(ConfirmVideos, (), batch=1, cpus=0.5, actors=(1, 4), loads=False)]  # it reads and hashes once more
 
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
+    """From videos to written patches; the resources of each stage, with why."""
     score = ScoreContrast if config.difficulty.scorer == "simclr" else ScoreDifficulty
     # The most are how the pools share a cluster, which is what limits them (flow.widest): Ray makes a pool larger only while it is behind.
     return [
@@ -148,12 +151,15 @@ class Progress:
 
     @property
     def done(self) -> int:
+        """Sources that need no more work: in the ledger, copies, or replaced while they were read."""
         return len(self.ledger) + self.copies + len(self.replaced)
 
     def counts(self) -> dict[str, int]:
+        """Videos, refused ones, frames, kept ones and patches of this run."""
         sums = {name: int(sum(self.ledger[name].to_pylist())) for name in ("frames", "kept", "patches")}
         return sums | {"videos": len(self.ledger), "refused": len(self.ledger) - self.ledger["reason"].null_count}
 
     def say(self, text: str) -> None:
+        """Log it, and count the silence from now."""
         self.said = monotonic()
         log.info(text)

@@ -54,6 +54,7 @@ class Line:
         threading.Thread(target=self.listen, daemon=True).start()
 
     def tell(self, word: str, said: Any = "") -> None:
+        """Send a word to the process that sees to this one, and to who else hears it."""
         for hear in self.also:
             hear(word, said)
         with self.telling, suppress(ConnectionError):  # `listen` is about to end this process
@@ -75,6 +76,7 @@ class Line:
         self.tell("idle")
 
     def listen(self) -> None:
+        """Wait for the word to end, in a thread; where the other process is gone this one ends at once."""
         try:
             while True:
                 word = self.connection.recv()
@@ -86,6 +88,7 @@ class Line:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
+    """A signal as KeyboardInterrupt, where `listen` asks for it."""
     raise KeyboardInterrupt
 
 

@@ -8,10 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from engine import cards, checkpoints, flow, objectives, targets, tracking
+from engine import cards, checkpoints, devices, flow, objectives, targets, tracking
 from engine.config import Config
 from engine.monitor import Looker, Monitor, title
 from engine.targets import Targets
@@ -35,6 +34,7 @@ class Score:
 
     @cached_property
     def targets(self) -> Targets:
+        """The target images, read once a process at the size of the model."""
         recipe = self.config.pretrain
         return targets.read(self.config.transfer, recipe.simclr.side if recipe.architecture == "simclr" else recipe.mae.side)
 
@@ -94,18 +94,22 @@ class Tasks:
         return self.monitor.stopped is not None
 
     def fold(self) -> None:
+        """Take in what the tasks have scored meanwhile."""
         for step, found in flow.scored(self.run).items():
             if step % self.steps == 0 and self.monitor.due(step // self.steps):
                 self.monitor.observe(step // self.steps, Readings(found["scores"], found["gaps"]), found[SECONDS])
 
     def drain(self) -> bool:
+        """Take in what is scored; whether to stop."""
         self.fold()
         return self.monitor.stopped is not None
 
     def state_dict(self) -> dict[str, Any]:
+        """What the monitor heard so far, for a checkpoint."""
         return self.monitor.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` told."""
         self.monitor.load_state_dict(state)
 
 
@@ -125,6 +129,7 @@ class Watched:
         return enough
 
     def tell(self) -> None:
+        """Write what was scored since the last time to MLflow, say where a score is lacking, and keep the models by it."""
         monitor = self.look.monitor
         for epoch, hours in monitor.hours.items():
             if epoch not in self.told:
@@ -150,11 +155,13 @@ class Watched:
             log.warning("%s", failed(monitor))
 
     def state_dict(self) -> dict[str, Any]:
+        """What the look needs to go on; the best model is made safe first, since a resume may ask for it."""
         state = self.look.state_dict()
         self.kept.secure_best(self.look.monitor)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` told, the best model safe."""
         self.look.load_state_dict(state)
         self.kept.secure_best(self.look.monitor)
 
@@ -167,8 +174,7 @@ class Watched:
 
 def watch(config: Config, key: str, record: tracking.Run, steps: int, run: str = "") -> Watched:
     """The look at a pre-training of so many steps an epoch; by tasks beside the `run` of Ray Train, else in a thread."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    look = Tasks(config, run, steps) if run else Looker(config.transfer, Score(config), device, config.pretrain.epochs)
+    look = Tasks(config, run, steps) if run else Looker(config.transfer, Score(config), devices.kind(), config.pretrain.epochs)
     return Watched(look, record, Kept(config, key))
 
 

@@ -53,6 +53,8 @@ class Contender(Section):
 
 
 class Matrix(Section):
+    """A matrix as its file says it; the knobs of every part are checked in each cell's Config."""
+
     name: Annotated[str, Field(min_length=1)]
     budgets: Annotated[tuple[Budget, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
@@ -129,11 +131,13 @@ class Cell:
 
 
 def says_method(tree: Tree) -> bool:
+    """Whether a part of the file names a method of selection."""
     selection = tree.get("selection")
     return isinstance(selection, dict) and "method" in selection
 
 
 def digest(parts: Sequence[str]) -> str:
+    """Sixteen hex digits that change with any part."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -183,6 +187,7 @@ def matrix_of(tree: Tree, where: str = "the matrix") -> Matrix:
 
 
 def said(fault: Any, placed: bool) -> str:
+    """An error of pydantic's as a sentence about the file; `placed`: it is about one knob."""
     if not placed:
         return "matrix." + str(fault["msg"]).removeprefix("Value error, ")
     return str(knobs.sentence(fault)).replace("a valid tuple", "a list").replace("a valid dictionary", "names with something below them")
@@ -220,11 +225,13 @@ def cells(config: Config, matrix: Matrix) -> list[Cell]:
 
 
 def ordered(matrix: Matrix) -> Iterator[tuple[int, str, float]]:
+    """Seed, architecture and budget of the cells, in the order in which they are run: the smallest budget first."""
     budgets = sorted({budget for method in matrix.methods for budget in matrix.budgets_of(method)})
     return ((seed, architecture, budget) for seed in matrix.seeds for architecture in matrix.architectures for budget in budgets)
 
 
 def cell(config: Config, matrix: Matrix, names: tuple[str, str, str], budget: float, seed: int) -> Cell:
+    """The cell of (architecture, method, data set), with its whole Config; ValueError where the knobs contradict each other."""
     architecture, method, dataset = names
     contender = matrix.methods[method]
     shared = {f"architectures.{architecture}": matrix.architectures[architecture], f"sets.{dataset}": matrix.sets[dataset]}
@@ -237,6 +244,7 @@ def cell(config: Config, matrix: Matrix, names: tuple[str, str, str], budget: fl
 
 
 def unseeded(section: Any) -> Any:
+    """Knobs of fine-tuning without what may differ between cells that are compared: seeds, and where the data lies."""
     return section.model_copy(update={"seeds": (0,), "uri": ""})
 
 

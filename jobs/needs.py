@@ -55,6 +55,7 @@ def of_intake(job: str, config: Config) -> tuple[float, float]:
 
 
 def of_training(recipe: TrainConfig) -> tuple[float, float]:
+    """Processors and GPUs that a training needs at least; one processor is for what leads its workers."""
     workers = recipe.least_workers or recipe.workers
     return workers + 1.0, float(workers) if recipe.precision != "no" else 0.0
 

@@ -28,11 +28,14 @@ TABLES = ("patches", "frames", "videos")
 class Takes(Protocol):
     """Meters of either kind."""
 
-    def add(self, name: str, amount: float, **labels: str) -> None: ...
+    def add(self, name: str, amount: float, **labels: str) -> None:
+        """Count more of a counter."""
 
-    def put(self, name: str, value: float, **labels: str) -> None: ...
+    def put(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
 
-    def see(self, name: str, value: float) -> None: ...
+    def see(self, name: str, value: float) -> None:
+        """Put a value into a histogram."""
 
 
 def measure(meters: Takes, word: str, said: Any) -> None:
@@ -42,22 +45,26 @@ def measure(meters: Takes, word: str, said: Any) -> None:
 
 
 def measure_backlog(meters: Takes, said: dict[str, int]) -> None:
+    """Sources that wait, and those set aside."""
     meters.put("endocurate_backlog_sources", said["backlog"])
     meters.put("endocurate_quarantined_sources", said["quarantined"])
 
 
 def measure_versions(meters: Takes, said: dict[str, int]) -> None:
+    """The version of every table."""
     for table, version in said.items():
         meters.put("endocurate_table_version", version, table=table)
 
 
 def measure_standing(meters: Takes, said: dict[str, Any]) -> None:
+    """Sources that have drifted, what training again would gain, and whether it is worth it (0 or 1)."""
     meters.put("endocurate_drifted_sources", said["unlike"])
     meters.put("endocurate_training_gain_ratio", said["gain"] or 0.0)
     meters.put("endocurate_training_worth", said["worth"])
 
 
 def measure_batch(meters: Takes, said: dict[str, Any]) -> None:
+    """What one batch took in, by reason, and seconds from arrival to the store."""
     meters.add("endocurate_batches_total", 1)
     meters.add("endocurate_patches_total", said["patches"])
     meters.add("endocurate_frames_total", said["frames"], stage="commit")

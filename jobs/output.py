@@ -35,6 +35,7 @@ def give(rows: pa.Table, config: OutputConfig, table: Callable[[pa.Table], str] 
 
 
 def put(content: bytes, many: int, config: OutputConfig) -> None:
+    """Write rows, already coded, to output.path, and say so."""
     files.put(content, config.path)
     log.info("%d rows are in %s", many, config.path)
 
@@ -107,6 +108,7 @@ def as_tree(tree: dict[str, Any], depth: int = 0) -> str:
 
 
 def branch(name: str, value: Any, indent: str) -> list[str]:
+    """A name and what it holds, as lines of a tree."""
     if isinstance(value, dict):
         return [f"{indent}{name}:" + ("" if value else " none"), *([as_tree(value, len(indent) // 2 + 1)] if value else [])]
     if not isinstance(value, list) or not any(isinstance(held, dict) for held in value):

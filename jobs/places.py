@@ -41,6 +41,7 @@ def check(job: str, config: Config) -> None:
 
 
 def check_targets(job: str, config: Config) -> None:
+    """FileNotFoundError or ValueError, with the knob, where target or evaluation images are not there."""
     if job == "transfer" and not config.transfer.uri:
         raise ValueError("transfer.uri is empty: name the folder of target images that the models are scored on")
     if job != "evaluate" and "://" in config.transfer.uri and not config.transfer.uri.startswith("file://"):
@@ -54,6 +55,7 @@ def check_targets(job: str, config: Config) -> None:
 
 
 def check_video(job: str, config: Config) -> None:
+    """ValueError where the video is not there; `plan` may simulate some."""
     if is_missing(config.videos.uri) and not (job == "plan" and simulates(config)):
         raise ValueError(f"videos.uri={config.videos.uri!r} does not exist; expected a folder or a file with video")
     if job == "plan":
@@ -61,6 +63,7 @@ def check_video(job: str, config: Config) -> None:
 
 
 def check_plan(config: Config) -> None:
+    """ValueError where a plan cannot be made of these knobs."""
     if config.frames.sampling != "seconds":
         raise ValueError(f"frames.sampling={config.frames.sampling}: how many frames a second that gives is not known before; seconds is")
     if config.plan.gpus and not config.plan.cpus:
@@ -88,6 +91,7 @@ def check_scheme(knob: str, uri: str) -> None:
 
 
 def is_missing(uri: str) -> bool:
+    """Whether an address is a path of this machine at which nothing is."""
     return "://" not in uri and not Path(uri).expanduser().exists()
 
 

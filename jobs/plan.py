@@ -120,6 +120,7 @@ def sample(config: Config) -> pa.Table:
 
 
 def sampled_frames(written: pa.Table) -> int:
+    """How many frames rows are about."""
     return len(written["frame_id"].drop_null().unique())
 
 
@@ -177,11 +178,13 @@ def bought(made: Plan, config: Config) -> pa.Table:
 
 
 def of_pool(pool: plan.Pool) -> dict[str, Any]:
+    """A pool as a row of the plan."""
     mine = {"stage": pool.service.stage, "seconds_per_frame": pool.service.seconds_per_frame, "start_up_s": pool.service.start_up}
     return mine | {name: getattr(pool, name) for name in ("actors", "cpus", "gpus", "utilisation")}
 
 
 def summary(row: dict[str, Any]) -> str:
+    """The plan in one sentence."""
     return (
         f"{row['frames_per_second']:.3g} frames/s, held up by {row['bottleneck']}; {row['video_hours']:g} hours of video take "
         f"{row['hours']:.3g} h, {row['cpu_hours']:.3g} CPU-hours and {row['gpu_hours']:.3g} GPU-hours: {row['money']:.2f} in money"

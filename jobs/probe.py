@@ -72,6 +72,7 @@ def width(config: Config) -> int:
 
 
 def steps(config: Config, sources: int, forgotten: frozenset[str] = frozenset()) -> list[Step]:
+    """From videos to random crops of an even draw of frames; nothing of `forgotten` videos is read."""
     crops = PatchesConfig(proposer="crops", per_frame=config.probe.crops, max_side=config.patches.max_side, seed=config.probe.train.seed)
     each = min(max(PER_VIDEO, ceil(config.probe.frames / max(sources, 1))), AT_ONCE)
     return [
@@ -130,6 +131,7 @@ def recipe_of(config: Config, count: int) -> TrainConfig:
 
 
 def keep(recipe: TrainConfig, read: training.ArrowReader, count: int, uri: str, path: str) -> None:
+    """Put a trained scorer in its place in the store, with its bank where it is SimCLR."""
     place(objectives.load(path, recipe), recipe, read, count, uri)
 
 

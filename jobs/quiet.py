@@ -41,6 +41,7 @@ class Lines(logging.Formatter):
     """A record as a JSON object on one line: time, level, event, what was `told` with it, and its text."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line of a record; its time is in UTC."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         event = getattr(record, "event", record.name.rpartition(".")[2])
         told = {"time": when, "level": record.levelname.lower(), "event": event, **getattr(record, "told", {})}
@@ -55,6 +56,7 @@ class Withhold(logging.Filter):
         self.is_named = is_named
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Let a record through, always: one that names a file of the inbox without its text."""
         record.exc_info = record.exc_text = record.stack_info = None  # a traceback ends with what the exception says
         ours = record.name.split(".")[0] in ("jobs", "engine")  # whose own words name nobody: what is put into them may
         if self.is_named(" ".join(map(str, record.args)) if ours and isinstance(record.args, tuple) else record.getMessage()):

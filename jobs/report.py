@@ -23,6 +23,7 @@ SHOWN = ["video_id", "time_ms", "box", "difficulty", "pixels"]
 
 
 def address(config: Config) -> str:
+    """Where the report is written: report.path, else beside the tables."""
     return config.report.path or PatchStore(config.store.uri).address("report.html")
 
 
@@ -62,6 +63,7 @@ def run(config: Config) -> None:
 
 
 def provenance(config: Config, store: PatchStore, ledger: pa.Table, version: int) -> dict[str, str]:
+    """What the report was made of: versions, commits, settings, scorer, machine."""
     newest = ledger.sort_by("ingested_at").to_pylist()[-1] if len(ledger) else {}
     settings = store.patches(["proposer", "settings", "scorer"], version=version)
     used = {name: ", ".join(sorted(set(settings[name].to_pylist()))) for name in settings.column_names}
@@ -76,6 +78,7 @@ def provenance(config: Config, store: PatchStore, ledger: pa.Table, version: int
 
 
 def counted(count: int, one: str, several: str) -> str:
+    """A number of things in words."""
     return f"{count:,} {one if count == 1 else several}"
 
 
@@ -95,6 +98,7 @@ def chosen(store: PatchStore) -> dict[str, pa.Table]:
 
 
 def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table], store: PatchStore) -> list[tuple[str, int, str]]:
+    """What was left after each stage: name, number, note; the last two of the largest selection."""
     read = ledger.filter(pc.greater(ledger["frames"], 0))
     stages = [
         ("videos found", len(ledger), ""),
@@ -113,6 +117,7 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
 
 
 def title(method: str, rows: pa.Table) -> str:
+    """Method and budget of a selection's rows."""
     return f"{method}, budget {results.amount(*(rows[name][0].as_py() for name in ('budget', 'unit')))}"
 
 
@@ -128,6 +133,7 @@ def values(patches: pa.Table, rows: pa.Table) -> np.ndarray:
 
 
 def gallery(store: PatchStore, offsets: np.ndarray, version: int) -> list[Picture]:
+    """Patches at these places of a version, each with what it is."""
     return [
         Picture(
             row["pixels"],
@@ -167,6 +173,7 @@ def curves(config: Config) -> list[Curve]:
 
 
 def sources(config: Config, version: int) -> list[tuple[str, str]]:
+    """Which part of the report comes from where."""
     experiment = f"MLflow experiment {config.tracking.experiment}"
     return [
         ("videos, frames, reasons", "tables videos and frames, newest version"),

@@ -47,6 +47,7 @@ def newest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def outcome(one: dict[str, Any], marks: Marks, shown: list[Picture], size: tuple[int, int]) -> Outcome:
+    """An evaluation's run as an Outcome; `size` is patches and images of its selection."""
     tags, metrics = one["tags"], {name.removeprefix("evaluate/"): value for name, value in one["metrics"].items()}
     return Outcome(
         comparison=tags["comparison"],
@@ -66,6 +67,7 @@ def outcome(one: dict[str, Any], marks: Marks, shown: list[Picture], size: tuple
 
 
 def caution(tags: dict[str, str], leaked: int) -> str:
+    """What may flatter a score, as a sentence; "" where nothing does."""
     if not leaked:
         return ""
     return (
@@ -75,6 +77,7 @@ def caution(tags: dict[str, str], leaked: int) -> str:
 
 
 def examples(run: tracking.Run, ious: list[float]) -> list[Picture]:
+    """The drawn test images that a run kept, with their IoU."""
     return [Picture(run.kept(f"examples/{number}.jpg"), f"IoU {iou:.2f}") for number, iou in enumerate(ious)]
 
 
@@ -93,6 +96,7 @@ def advantages(found: list[tuple[Outcome, Marks]]) -> list[Advantage]:
 
 
 def sizes(store: PatchStore, selection_id: str) -> tuple[int, int]:
+    """Patches and training images of a selection; 0 and 0 without one."""
     if not selection_id:
         return 0, 0
     where = f"selection_id = {quoted([selection_id])}"
@@ -114,6 +118,7 @@ def theory(config: Config) -> Theory:
 
 
 def advised(selection: str, metrics: dict[str, float]) -> Advised:
+    """What the theory of the pruned perceptron said of a choice, with the errors that it foresees."""
     told = {name.removeprefix("choose/"): value for name, value in metrics.items()}
     share = min(1.0, told["patches"] / max(told["different"], 1))
     pool = told["alpha_tot"], max(share, LEAST), told["degrees"]
@@ -145,6 +150,7 @@ def amount(budget: float, unit: str) -> str:
 
 
 def judged(one: dict[str, Any]) -> Judged:
+    """What a choice was judged by: values, and the reasons where there is none."""
     values, reasons = (
         {name.removeprefix(PREFIX): found for name, found in one[kind].items() if name.startswith(PREFIX)} for kind in ("metrics", "tags")
     )
@@ -162,6 +168,7 @@ def current(config: Config) -> list[Current]:
 
 
 def current_of(one: dict[str, Any]) -> Current:
+    """The newest choice of a method and budget: what is new in it, and what was saved by the one before."""
     told = {name.removeprefix("choose/"): value for name, value in one["metrics"].items() if name.startswith("choose/")}
     counts = {name: int(told[name]) if name in told else None for name in ("new", "entered", "left")}
     rest = {name: told.get(name) for name in ("avoided_read", "avoided_pairs", "seconds", "full_seconds")}
@@ -193,6 +200,7 @@ def of_cells(store: PatchStore, name: str, fingerprints: Collection[str]) -> Stu
 
 
 def study_of(name: str, rows: list[dict[str, Any]]) -> Study:
+    """The rows of a matrix as boards, one for each architecture and data set."""
     boards: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         boards.setdefault((row["architecture"], row["dataset"]), []).append(row)
@@ -228,6 +236,7 @@ def contents(row: dict[str, Any]) -> str:
 
 
 def entry(row: dict[str, Any]) -> Entry:
+    """A row of schema.RESULT as an Entry."""
     marks = Marks(tuple(row["names"]), np.array(row["counts"]).reshape(len(row["names"]), -1, 4))
     own = {name: row[name] for name in ("method", "budget", "seed", "retained", "images", "miou")}
     metrics = json.loads(row["metrics"])

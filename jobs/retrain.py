@@ -33,6 +33,7 @@ def begin(config: Config, selection_id: str, tries: int) -> None:
 
 
 def on(config: Config, selection_id: str) -> Config:
+    """The same configuration with a selection named."""
     return config.model_copy(update={"selection": config.selection.model_copy(update={"named": selection_id})})
 
 
@@ -43,5 +44,6 @@ def request(config: Config, selection_id: str) -> submission.Request:
 
 
 def pass_on(text: Any) -> None:
+    """Log what a part of the process says, line by line."""
     for line in str(text).splitlines():
         log.info("%s", line)

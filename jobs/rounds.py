@@ -43,6 +43,7 @@ def serve(config: Config, past: Past, connection: Connection) -> None:
 
 
 def keep_watch(ready: Ready, line: Line, past: Past) -> None:
+    """Watch until told to end, under the lease of the inbox; what runs beside is ended with it."""
     config, store, work = ready
     if config.where == "ray":  # whose endpoint hears the news
         line.also.append(partial(measure, flow.RayMeters()))
@@ -58,11 +59,13 @@ def keep_watch(ready: Ready, line: Line, past: Past) -> None:
 
 
 def occupied(line: Line) -> None:
+    """Say that another watcher holds the inbox."""
     line.tell("standing by")
     log.info("another job watches this inbox: this one waits, and takes over when that one is gone")
 
 
 def begun_first(config: Config, line: Line) -> Ready:
+    """What the work needs, made ready; signs of life go on meanwhile."""
     with beating(line.beat, STARTING):
         return begun(config)
 
@@ -101,7 +104,7 @@ def begun_again(config: Config) -> Ready:
 
 
 def equipped(config: Config, store: PatchStore) -> Ready:
-    """The steps with their pools; ClusterError where a cluster has no room for them, before anything is under way."""
+    """The configuration with its scorer, the store, and the steps in their sizes; ClusterError where a cluster has no room for these."""
     scored = probe.with_scorer(config)
     work = ingest.steps(scored, store)
     if config.where == "ray":

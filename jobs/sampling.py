@@ -29,9 +29,11 @@ class SampleFrames:
             yield drawn
 
     def smallest(self, frames: pa.Table) -> pa.Table:
+        """The rows of `count` frames, by lot."""
         lots = [hashlib.sha256(f"{self.seed}:{frame_id}".encode()).digest() for frame_id in frames["frame_id"].to_pylist()]
         return frames.take(pa.array(sorted(range(len(lots)), key=lots.__getitem__)[: self.count], pa.int64()))
 
 
 def kept(frames: pa.Table) -> pa.Array:
+    """Which rows are frames that passed the gate."""
     return pc.and_(pc.is_valid(frames["frame_id"]), pc.is_null(frames["reason"]))

@@ -38,6 +38,7 @@ def run(config: Config) -> None:
 
 
 def steps(store: PatchStore, version: int, stage: Step) -> list[Step]:
+    """Pixels of what has no score yet, and the stage that scores them."""
     # It only reads, and ahead of what scores: a store far away answers slowly, so several ask.
     return [Step(ReadPixels, (store.uri, version), batch=1, cpus=0.25, actors=(1, 2048), loads=False), stage]
 

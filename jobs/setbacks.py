@@ -18,7 +18,8 @@ log = logging.getLogger("jobs.watch")
 class Tells(Protocol):
     """A line, or what stands for one."""
 
-    def tell(self, word: str, said: Any = "") -> None: ...
+    def tell(self, word: str, said: Any = "") -> None:
+        """Say a word to who listens."""
 
 
 class Setbacks:
@@ -32,6 +33,7 @@ class Setbacks:
             line.tell("setbacks", self.found)
 
     def wait(self, tries: int) -> float:
+        """Seconds to wait after so many failures: longer each time, with some chance."""
         return backoff.delay(self.settings.seed, tries, self.settings.backoff_s, self.settings.backoff_most_s)
 
     def rests(self, step: str) -> bool:

@@ -26,6 +26,7 @@ def plain(text: str) -> str:
 
 
 def point(found: re.Match[str]) -> str:
+    """The character that an escape stands for; the escape itself where it stands for none."""
     number = int(found[1] or found[2], 16)
     return chr(number) if number <= 0x10FFFF else found[0]
 
@@ -40,6 +41,7 @@ def meant(found: re.Match[str]) -> str:
 
 
 def number(one: re.Match[str]) -> int:
+    """The byte that an escape stands for."""
     if hexadecimal := one[1] or one[2]:
         return int(hexadecimal, 16)
     return int(one[3], 8) if one[3] else ord(one[4]) - 0xDC00  # by which Python stands for a byte that is no letter
@@ -69,4 +71,5 @@ def holds(text: str, names: Iterable[str]) -> bool:
 
 
 def is_word(name: str, text: str) -> bool:
+    """Whether a name stands in a text as a word, no letter or digit beside it."""
     return name in text and re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text) is not None

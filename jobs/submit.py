@@ -42,6 +42,7 @@ def run(config: Config, *words: str) -> int:
 
 
 def show(text: str) -> None:
+    """Print it at once: another program may read along."""
     print(text, end="", flush=True)
 
 
@@ -66,6 +67,7 @@ def submitted(client: Any, asked: Request, again: bool, tell: Callable[[str], No
 
 
 def request(command: list[str], config: Config) -> Request:
+    """What a job server is asked to run: the same name for the same command, knobs and commit."""
     commit = tracking.code_commit()
     asked = [word for word in command[1:] if "=" not in word]  # a recipe is in the fingerprint too, which is no harm
     told = f"{command[0]} {config.fingerprint()} {' '.join(sorted(asked))} {commit}"
@@ -150,6 +152,7 @@ def refuse_local(job: str, config: Config) -> None:
 
 
 def rule(condition: dict[str, Any]) -> dict[str, Any]:
+    """A rule of KubeRay: delete the RayJob itself, KEPT_S seconds after the condition."""
     return {"policy": "DeleteSelf", "condition": condition | {"ttlSeconds": KEPT_S}}
 
 

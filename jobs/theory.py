@@ -29,6 +29,7 @@ def run(config: Config) -> None:
 
 
 def made(config: Config) -> Figures:
+    """The figures, solved and simulated here or on Ray, with how long it took."""
     began, how = time.monotonic(), config.theory
     errors = pa.concat_tables(worked(config, Solve, pa.table({"curve": range(len(curves()))})))
     log.info("%d lines solved in %.0f s", len(curves()), time.monotonic() - began)

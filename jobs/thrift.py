@@ -33,15 +33,18 @@ class Counted:
         return len(self.vectors)
 
     def blocks(self) -> Iterator[Block]:
+        """All blocks, each counted as it is read."""
         for block in self.vectors.blocks():
             self.read += len(block)
             yield block
 
     def take(self, rows: Rows) -> Block:
+        """Rows as float32, counted."""
         self.read += len(rows)
         return self.vectors.take(rows)
 
     def held(self, rows: Rows) -> NDArray[np.floating]:
+        """Rows in the type in which they are held, counted."""
         self.read += len(rows)
         return self.vectors.held(rows)
 

@@ -27,12 +27,15 @@ KNOBS = (
 
 @dataclass(frozen=True)
 class Throughput:
+    """Images a second, and who says so."""
+
     images_per_s: float  # of one device
     source: str
     device: str = "not told"  # by name; where it says that there is no GPU, GPU-hours are hours of its processors
 
     @property
     def tags(self) -> dict[str, str]:
+        """What a run keeps of it."""
         return {"throughput": self.source, "device": self.device}
 
 

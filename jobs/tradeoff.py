@@ -59,16 +59,19 @@ def rows(drawn: Sequence[Curve]) -> list[dict[str, Any]]:
 
 
 def gained(found: Mapping[float, list[Point]]) -> tuple[Point, ...]:
+    """Points of every gain as one line, the gain told with each."""
     return tuple(one._replace(told=f"{one.told}, gain {gain:g}") for gain, points in found.items() for one in points)
 
 
 def point(release: Release, stop: Stop, told: str = "") -> Point:
+    """Epochs paid, regret and TIS of a rule's stops, means over all setups."""
     performance = release.performance
     regret, tis = ((stop.kept * table).sum(axis=1).mean() for table in (stopping.regrets(performance), stopping.ratios(performance)))
     return Point(float(stop.paid.mean()), float(regret), float(tis), told)
 
 
 def fixed(release: Release) -> list[Point]:
+    """A point for each fixed length of pre-training."""
     every = range(len(release.lengths))
     return [point(release, stopping.always(one, len(release.setups), release.lengths), str(release.lengths[one])) for one in every]
 
@@ -81,6 +84,7 @@ def mixed(release: Release) -> list[Point]:
 
 
 def budgets(release: Release) -> range:
+    """Epochs that may be spent, up to the longest pre-training, BUDGET apart."""
     return range(0, int(release.lengths[-1]) + 1, BUDGET)
 
 
@@ -94,6 +98,7 @@ def oracle(release: Release, name: str, fields: tuple[str, ...]) -> Curve:
 
 
 def levels(release: Release) -> tuple[int, ...]:
+    """The levels of the encoder that were scored."""
     return tuple(sorted({one.level for one in release.robustness}))
 
 

@@ -40,6 +40,7 @@ class ArrowReader:
 
     @cached_property
     def table(self) -> pa.Table:
+        """All rows, mapped or read once a process."""
         with fsspec.open(self.uri) as file:
             return pa.ipc.open_file(file).read_all()
 
@@ -151,6 +152,7 @@ class Checkpoints:
         return folder
 
     def take(self, metrics: dict[str, float], made: Path | None) -> None:
+        """Keep a checkpoint of these metrics, if one was made, and delete what is older than the newest HELD."""
         if made is None:
             return
         name = f"step-{int(metrics['step']):09}"

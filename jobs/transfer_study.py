@@ -52,6 +52,7 @@ class Study:
         return {"table": table, "rule": rule, **dict(zip(WORTH, values, strict=True))}
 
     def stopped(self, table: str, rule: str, stops: np.ndarray) -> Row:
+        """A row on a rule that stopped at these checkpoints (S,)."""
         return self.row(table, rule, stopping.at(stops, self.release.lengths))
 
 
@@ -76,6 +77,7 @@ def run(config: Config) -> None:
 
 
 def studied(release: Release) -> Study:
+    """A release with its performance, its draws and what is learnt from it, computed once."""
     performance = release.performance
     return Study(release, performance, stopping.drawn(release), foresight.lessons(foresight.seen(release), performance))
 
@@ -124,10 +126,12 @@ def longest(study: Study) -> float:
 
 
 def at_budget(rule: str, epochs: float | None, regret: float, tis: float | None = None) -> Row:
+    """A row of the table `frontier`."""
     return {"table": "frontier", "rule": rule, "epochs": epochs, "regret": regret, "tis": tis}
 
 
 def scan() -> list[Rule]:
+    """Every rule that is tried."""
     return foresight.candidates(SLACKS)
 
 
@@ -174,6 +178,7 @@ def live(study: Study) -> Iterator[Row]:
 
 
 def said(rule: Rule) -> str:
+    """A rule in words."""
     cells = "pooled" if rule.pooled else "+".join(rule.cells)
     return f"{cells}, {rule.progress}, {'+'.join(rule.losses)}" + (f", slack {rule.slack:g}" if rule.slack else "")
 
@@ -207,6 +212,7 @@ def fingerprint(release: Release) -> str:
 
 
 def reaches(row: Row, regret: float) -> bool:
+    """Whether a row is at most this regret and within both goals."""
     return bool(row["regret"] <= regret and row["tis"] >= GOAL_TIS and row["epochs"] <= GOAL_EPOCHS)
 
 
@@ -222,6 +228,7 @@ def show(rows: list[Row], config: Config) -> None:
 
 
 def part(rows: list[Row], table: str, columns: tuple[str, ...]) -> pa.Table:
+    """The rows of one table, these columns, rounded."""
     return pa.Table.from_pylist([{name: rounded(row[name]) for name in columns} for row in rows if row["table"] == table])
 
 
@@ -240,4 +247,5 @@ def wide(rows: list[Row]) -> list[Row]:
 
 
 def rounded(value: Any) -> Any:
+    """Numbers to four digits behind the point, everything else as it is."""
     return round(value, 4) if isinstance(value, float) else value

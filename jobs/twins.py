@@ -10,7 +10,7 @@ import pyarrow as pa
 from engine import datasets, leaks, pictures, schema, videos
 from engine.datasets import Pair, Split
 from engine.leaks import Leaks, Looks
-from engine.store import PatchStore, quoted
+from engine.store import PatchStore
 
 log = logging.getLogger("jobs.twins")
 PATCHES = 2048  # read at once
@@ -19,7 +19,7 @@ MOST = 10_000  # images of a set that are compared with each other: three minute
 
 def between(store: PatchStore, selection_id: str, tested: Sequence[Pair]) -> Leaks:
     """The test images that look like frames the chosen patches come from; ValueError where a file that is tested on was ingested."""
-    rows = store.open("selections").to_table(columns=["patch_id", "patches_version"], filter=f"selection_id = {quoted([selection_id])}")
+    rows = store.ranked(selection_id, ["patch_id", "patches_version"])
     patch_ids = sorted(set(rows["patch_id"].to_pylist()))
     refuse_same(set(map(schema.video_of, patch_ids)), tested)
     looks = leaks.whole((pair.name, datasets.image_of(pair)) for pair in tested)
@@ -50,6 +50,7 @@ def trained_on(store: PatchStore, patch_ids: Sequence[str], version: int) -> Ite
 
 
 def of_frames(rows: pa.Table, content: dict[str, list[int] | None]) -> Iterator[Looks]:
+    """Looks of the patches of each frame, put back where they were in it; `content` are the frames' pictures by id."""
     for frame_id, patches in groupby(rows.to_pylist(), key=lambda row: str(row["frame_id"])):
         if where := content.get(frame_id):
             yield leaks.pieced(frame_id, [(pictures.patch(row["patch_id"], row["pixels"]), share(row["box"], where)) for row in patches])
@@ -93,10 +94,12 @@ def within(splits: Mapping[int, Split]) -> dict[int, Leaks]:
 
 
 def of_pairs(looks: Looks, pairs: Sequence[Pair]) -> Looks:
+    """The looks of these pairs alone."""
     names = {pair.name for pair in pairs}
     places = [place for place, name in enumerate(looks.names) if name in names]
     return Looks(tuple(looks.names[place] for place in places), looks.values[places], looks.known[places])
 
 
 def told(found: Leaks) -> bytes:
+    """What was found, as JSON for a run to keep."""
     return json.dumps({"unjudged": found.unjudged, "twins": [leak._asdict() for leak in found.found]}).encode()

@@ -35,9 +35,11 @@ class Upkeep:
 
     @property
     def is_due(self) -> bool:
+        """Whether it is time, and none is under way."""
         return monotonic() >= self.next and not self.aside.is_busy
 
     def start(self) -> None:
+        """Begin a round; the next one is due upkeep_s from now."""
         self.next = monotonic() + self.config.watch.upkeep_s
         self.line.tell("keeping up")
         self.aside.start()

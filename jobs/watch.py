@@ -72,6 +72,7 @@ class Warden:
         self.health = Health(config)
 
     def run(self) -> None:
+        """Keep the work going until it is told to end. RuntimeError where it dies again and again with nothing under way."""
         settings, deaths, idle = self.config.watch, 0, 0
         while True:
             commits = self.commits
@@ -166,6 +167,7 @@ class Warden:
         return len(due)
 
     def rest(self, seconds: float) -> None:
+        """Wait so many seconds, or until told to end; this loop still counts as turning."""
         until = monotonic() + seconds
         while monotonic() < until and not self.asked:
             self.health.turned = monotonic()

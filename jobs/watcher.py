@@ -92,6 +92,7 @@ class Watcher:
             log.info("%s under way%s: to be tried one by one", many(len(self.tries), "source"), how)
 
     def look(self) -> None:
+        """Look what is in the inbox; where that is away it is waited for."""
         self.next_look = monotonic() + self.config.watch.look_s
         try:
             self.inbox.look()
@@ -110,6 +111,7 @@ class Watcher:
         self.tell_backlog("looked")
 
     def tell_backlog(self, when: str) -> None:
+        """Tell how many sources wait, and how many are set aside."""
         self.line.tell(when, {"backlog": len(self.inbox.waiting), "quarantined": len(self.aside)})
 
     def due(self) -> list[Waiting]:
@@ -135,6 +137,7 @@ class Watcher:
     # -- taking in ----------------------------------------------------------------------------------------------------------
 
     def take_in(self, batch: list[Waiting]) -> None:
+        """Take in a batch, its tries counted first: a source that was in every process that died is set aside in the end."""
         before = {one.key: self.tries[one.key] for one in batch if one.key in self.tries}
         tries = {one.key: before.get(one.key, 0) + (len(batch) == 1) for one in batch}
         self.is_fresh = False
@@ -195,6 +198,7 @@ class Watcher:
         self.outage.found(lacks, "the disk is full" if lacks == "disk" else str(error))
 
     def put_off(self, one: Waiting, tries: int) -> None:
+        """Look at a source again later, the later the more tries it had."""
         settings = self.config.watch
         self.inbox.put_off(one, backoff.delay(settings.seed, tries, settings.backoff_s, settings.backoff_most_s))
 
@@ -210,6 +214,7 @@ class Watcher:
         self.quarantine(one, video, f"It was tried {self.config.watch.tries} times, and each time it could not be read.")
 
     def quarantine(self, one: Waiting, video: dict[str, Any], detail: str) -> None:
+        """Set a video aside for good, with a ledger row that says why; `requeue` brings it back."""
         if len(self.store.unknown(pa.Table.from_pylist([video], schema.VIDEO))):
             stamp = self.stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")}
             quarantine.set_aside(self.store, video, detail, stamp)
@@ -221,10 +226,12 @@ class Watcher:
     # -- what is under way ----------------------------------------------------------------------------------------------------
 
     def begin(self, tries: Mapping[int, int]) -> None:
+        """Note in the store that these are being tried, before anything of them is read."""
         self.tries |= tries  # first: where the word is lost, what failed is a suspect all the same
         attempts.begin(self.store, {name_of(key): count for key, count in tries.items()})
 
     def end(self, keys: Mapping[int, int]) -> None:
+        """Note that these were tried to the end."""
         attempts.end(self.store, [name_of(key) for key in keys])
         for key in keys:
             self.tries.pop(key, None)
@@ -261,6 +268,7 @@ class Watcher:
         self.line.tell("made up")
 
     def tell_versions(self, rows: pa.Table | None = None) -> None:
+        """Tell the versions of the tables, where they changed."""
         with suppress(*away(LookupError)):
             found = {table: int(self.store.open(table).version) for table in TABLES}
             if found != self.versions:
@@ -268,6 +276,7 @@ class Watcher:
             self.versions = found
 
     def tell_standing(self, rows: pa.Table | None = None) -> None:
+        """Tell what has drifted and whether to train again; where that fails it is a setback."""
         if not self.after.setbacks.rests("standing"):
             with Attempt(self.after.setbacks, "standing"):
                 self.line.tell("stands", standing.told(self.config))
@@ -279,6 +288,7 @@ class Watcher:
         return names_below(root, text) or spelling.holds(text, spelling.names(parts))
 
     def rest(self) -> None:
+        """Wait until the next round, or until told to stop."""
         self.line.beat()
         until = monotonic() + min(PAUSE, self.config.watch.look_s)
         while monotonic() < until and not self.line.stopping:
@@ -286,4 +296,5 @@ class Watcher:
 
 
 def name_of(key: int) -> str:
+    """A source's key as 16 hex digits."""
     return f"{key:016x}"

@@ -12,6 +12,7 @@ import time
 import urllib.request
 import zipfile
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -134,6 +135,19 @@ def test_sql_orders_the_view_it_makes(store, base):
     assert ids(listed(base, sql=asked)) == store.query(asked)["patch_id"].to_pylist()
 
 
+def test_of_an_answer_that_becomes_a_view_only_the_ids_are_made_a_part_at_a_time(store, base):
+    hardest = "SELECT patch_id FROM patches ORDER BY difficulty DESC, patch_id"
+    all_of_it = "SELECT *, repeat(patch_id, 20000000) AS big FROM patches ORDER BY difficulty DESC, patch_id"  # 40 GB
+    again = "SELECT patch_id FROM patches, range(3000) AS again(n) ORDER BY n, difficulty DESC, patch_id"
+    for asked in (all_of_it, again):
+        assert ids(listed(base, sql=asked)) == store.query(hardest)["patch_id"].to_pylist()
+    with closing(store.listed("SELECT 'p' || range AS patch_id FROM range(1000000000000)", 20)) as parts:
+        assert next(parts).to_pylist()[:2] == ["p0", "p1"]
+    assert told(base, "/api/view", sql="SELECT 1 AS patch_id UNION ALL SELECT NULL")["rows"] == 0
+    status, _, body = get(base, "/api/view", sql="SELECT CASE WHEN range = 700 THEN error('boom') END AS patch_id FROM range(900)")
+    assert (status, "boom" in json.loads(body)["error"]) == (400, True)
+
+
 def test_rejected_frames_are_a_view_of_their_own_with_the_reason_and_without_a_picture(base):
     made = told(base, "/api/view", table="frames", reason="dark")
     found, jpegs = parts(get(base, "/api/rows", view=made["view"], first=0, count=9)[2])
@@ -216,6 +230,14 @@ def test_an_answer_to_sql_is_by_position_the_first_rows_of_any_number_and_long_c
     assert many["more"] is True
     status, _, body = get(base, "/api/sql", q="SELECT CASE WHEN range = 700 THEN error('boom') END AS n FROM range(900)")
     assert (status, "boom" in json.loads(body)["error"]) == (400, True)
+
+
+def test_whole_numbers_that_javascript_cannot_hold_are_told_with_all_their_digits(base):
+    most = 2**53 - 1
+    large = [most + 2, -most - 2, 2**127 - 1]
+    held = "SELECT {} AS a, {} AS b, {}::HUGEINT AS c, {} AS safe, [{}, NULL] AS list, true AS yes"
+    found = told(base, "/api/sql", q=held.format(*large, most, large[0]))["rows"][0]
+    assert found == [*map(str, large), most, f"[{large[0]}, null]", True]
 
 
 @pytest.mark.parametrize("word", HOSTILE)

@@ -11,6 +11,7 @@ from engine import outlines
 from engine.store import WriteRows
 from jobs import named
 from jobs.__main__ import parse
+from jobs.recipes import tiny
 from tests import rows
 from tests.browsed import A, choose, filled, serving, take_in
 
@@ -175,6 +176,8 @@ def test_the_keyboard_goes_through_grid_patch_help_filters_and_sql(tab):
 def test_whole_numbers_are_shown_whole_and_times_as_a_clock_has_them(tab):
     tab.open("sql?q=SELECT 1234567 AS n, 0.123456 AS x", "td")
     assert tab.page.locator("td").all_inner_texts() == ["1,234,567", "0.1235"]
+    tab.open("sql?q=SELECT 9007199254740993 AS n, [9007199254740995] AS l", "td")
+    assert tab.page.locator("td").all_inner_texts() == ["9007199254740993", "[9007199254740995]"]
     assert "mono" in tab.page.evaluate("getComputedStyle(document.querySelector('textarea')).fontFamily").lower()
     shown = tab.page.evaluate("import('/page/dom.js').then(({ clock }) => [0, 949, 59949, 59960, 119960, 60000].map(clock))")
     assert shown == ["0.0 s", "0.9 s", "59.9 s", "1:00.0", "2:00.0", "1:00.0"]
@@ -304,7 +307,7 @@ def test_a_view_that_becomes_a_selection_says_the_command_that_trains_on_it(tab,
     tab.page.wait_for_selector("dialog[open] .command")
     command = tab.page.inner_text("dialog[open] .command").split()
     job, config, _ = parse(command[1:])
-    assert (job, config.store.uri) == ("pretrain", store.uri)
+    assert (job, config.store.uri, config.pretrain) == ("pretrain", store.uri, tiny().pretrain)
     assert named.made(store, config.selection.named)["budget"] == 24
     tab.press("Escape")
     tab.page.wait_for_selector("dialog .command", state="detached")

@@ -13,7 +13,7 @@ from engine.store import PatchStore
 from jobs.__main__ import parse
 from tests.crashes import strikes, trials
 from tests.crashes.ingest import config_of
-from tests.raylets import TOKEN, Cluster, surroundings, until
+from tests.raylets import COMMIT, TOKEN, Cluster, surroundings, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 CLIPS, GRACE = 6, 60
@@ -26,7 +26,7 @@ KNOBS += [f"watch.grace_s={GRACE}", "watch.patience_s=1800"]  # a batch begins i
 def commit():
     """The commit that every row tells, here and on the cluster."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+        patch.setenv("ENDOCURATE_COMMIT", COMMIT)
         yield
 
 

@@ -1,6 +1,8 @@
-"""The pages under docs say what the code says."""
+"""The pages under docs say what the code says, and the code says what its public names are."""
 
+import ast
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from engine.knobs import flat
 from engine.store.tables import CLUSTERS, MADE_LATER, SCORES, TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(path for part in ("engine", "jobs") for path in (ROOT / part).rglob("*.py"))
 ROWS = [line.split(" | ") for line in knobs.PAGE.read_text().splitlines() if line.startswith("| `")]
 
 
@@ -62,3 +65,59 @@ def test_the_table_of_the_benchmark_in_the_readme_is_what_was_measured():
     assert told == {(row["dataset"], row["method"], row["budget"], row["miou"][1:], f"±{row['half'][1:]}") for row in kept}
     assert {(row["seeds"], row["commit"][:7]) for row in kept} == {("3", "d598889")}
     assert "commit d598889" in " ".join(lines[start - 3 : start])
+
+
+def undocumented(tree, name):
+    """The public names without a docstring in a module, in its classes too.
+
+    What begins with an underscore is nobody else's; a special method does what Python says of it, with the arguments that its class
+    tells of; a validator is a rule with its sentence, and its name is all that there is to promise.
+    """
+    if ast.get_docstring(tree) is None:
+        yield name
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        rules = ("model_validator", "field_validator")
+        if not any(ast.unparse(one).startswith(rules) for one in node.decorator_list):
+            yield from undocumented(node if isinstance(node, ast.ClassDef) else ast.Module([node.body[0]], []), f"{name}.{node.name}")
+
+
+def test_a_name_without_a_docstring_is_found_wherever_it_is_public():
+    text = """
+"A module."
+class Bare:
+    def __len__(self): return 1
+    @property
+    def size(self): return 1
+    @model_validator(mode="after")
+    def fits(self): return self
+    def told(self): "Told."
+def _own(): return 1
+async def later(): return 1
+"""
+    assert list(undocumented(ast.parse(text), "m")) == ["m.Bare", "m.Bare.size", "m.later"]
+    assert list(undocumented(ast.parse("one = 1"), "m")) == ["m"]
+
+
+def test_every_public_name_has_a_docstring():
+    assert len(SOURCES) > 200
+    found = [name for path in SOURCES for name in undocumented(ast.parse(path.read_text()), str(path.relative_to(ROOT)))]
+    assert found == []
+
+
+def test_the_table_of_all_cells_together_in_the_readme_is_what_was_measured():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("| over random |"))
+    names = {"MedDEL": "meddel", "OptiDEL-S": "optidel_s", "OptiDEL": "optidel"}
+    told = set()
+    for line in lines[start + 2 : start + 7]:
+        name, *values = (one.strip() for one in line.strip("|").split("|"))
+        told.add((names.get(name, name), *re.sub(r"[(),]| to", "", " ".join(values)).split()))
+    with (ROOT / "docs" / "benchmark-together.csv").open(newline="") as rows:
+        kept = list(csv.DictReader(rows))
+    columns = ("difference", "low", "high", "p_seeds", "p_seeds_holm", "p_flips", "p_flips_holm")
+    assert told == {(row["method"], *(row[name].replace("0.", ".") for name in columns)) for row in kept if row["over"] == "random"}
+    against = [row for row in kept if row["over"] == "full data" and row["cells"] == "6"]
+    assert {row["difference"] for row in against} >= {"-0.016", "-0.009"}
+    assert min(against, key=lambda row: float(row["p_seeds"]))["method"] == "optidel"

@@ -12,7 +12,8 @@ import pytest
 
 from engine import schema, tracking
 from engine.knobs import amend
-from engine.store import PatchStore, WriteRows
+from engine.selection import METHODS
+from engine.store import PatchStore
 from engine.trails import Choice, Trail
 from jobs import report
 from jobs.recipes import tiny
@@ -34,8 +35,7 @@ def config(tmp_path_factory):
     config = amend(tiny(), [f"store.uri={tmp_path_factory.mktemp('notebooks')}/store"])
     store = PatchStore(config.store.uri)
     store.create(rows.WIDTH)
-    for video_id in IDS:
-        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id, 12))), rows.videos(video_id), rows.STAMP)
+    rows.take_in(store, *IDS, frames=12)
     store.enter(pa.Table.from_pylist([result(method, seed) for method in ("random", "optidel") for seed in range(3)], schema.RESULT))
     choice = Choice("robustness", 1, 2.0, None, (0.9, 0.8, 1.0), (0.1, 0.0, 0.2))
     trail = Trail("a", "robustness", True, "Dice", "a set", [0, 1, 2], [0.4, 0.3, None], [[0.5], [0.6], [0.7]], [choice], 2, False)
@@ -90,8 +90,10 @@ def test_the_second_tells_artefacts_from_anatomy_among_the_hard(config, monkeypa
     assert (np.diff([left["difficulty"][tenth].mean() for tenth in left["tenths"]]) >= 0).all()
 
 
-def test_the_third_chooses_by_every_method_within_one_budget(config, monkeypatch):
+def test_the_third_chooses_by_every_method_within_one_budget(config, monkeypatch, capsys):
     left = run("03_selection", config, monkeypatch)
+    assert set(METHODS) - set(left["chosen"]) == set(left["cannot"]) == {"el2n_like", "forgetting_like"}
+    assert "el2n_like is not among them: selection.method=el2n_like compares several scorers" in capsys.readouterr().out
     sizes = PatchStore(config.store.uri).patches(["bytes"])["bytes"].to_numpy()
     for made in left["chosen"].values():
         assert 0 < made.retained <= 0.05 < made.retained + sizes.max() / sizes.sum()

@@ -14,6 +14,7 @@ from engine.browser.footage import Footage
 from engine.browser.imagined import Scorers
 from engine.browser.looks import SQL_SECONDS, Looks, View
 from engine.config import Config
+from engine.explain import Runs
 from engine.store import PatchStore, tags
 
 Answer = Callable[..., Response]
@@ -30,6 +31,7 @@ def word(request: Request, name: str) -> str:
 
 
 def whole(request: Request, name: str) -> int:
+    """A word of the query as a whole number from 0; ValueError where it is none, or has more than 12 digits."""
     value = word(request, name)
     if not (value.isascii() and value.isdecimal()) or len(value) > 12:
         raise ValueError(f"{name}={value[:40]!r} is no whole number")
@@ -37,21 +39,21 @@ def whole(request: Request, name: str) -> int:
 
 
 def cell(value: Any) -> Any:
-    """A value of an answer to SQL, as short as a page shows it."""
-    held = thumbs.plain(value)
-    text = held if isinstance(held, str) else json.dumps(held, ensure_ascii=False) if isinstance(held, dict | list) else ""
-    return f"{text[:CELL]}… ({len(text):,} letters)" if len(text) > CELL else held
+    """A value of an answer to SQL, as short as a page shows it; lists and structs as the text of their JSON, which keeps all digits."""
+    held = json.dumps(thumbs.plain(value, int), ensure_ascii=False) if isinstance(value, dict | list) else thumbs.plain(value)
+    return f"{held[:CELL]}… ({len(held):,} letters)" if isinstance(held, str) and len(held) > CELL else held
 
 
 class Answers:
     """All that the page may ask of one store; `runs` tells what MLflow has of the jobs, `write` whether anything may be changed."""
 
-    def __init__(self, store: PatchStore, config: Config, runs: stories.Runs, footage: Footage) -> None:
+    def __init__(self, store: PatchStore, config: Config, runs: Callable[[], Runs], footage: Footage) -> None:
         self.store, self.runs, self.footage = store, runs, footage
         self.write, self.synthesis = config.browse.write, config.synthesis
         self.looks, self.scorers = Looks(store), Scorers(store, config.difficulty)
 
     def routes(self) -> list[Route]:
+        """What the program listens to: GET for what is read, POST for what changes the store."""
         asked: dict[str, Answer] = {
             "overview": self.overview, "state": self.state, "view": self.view, "rows": self.rows, "histogram": self.histogram,
             "patch": self.patch, "picture": self.picture, "mask": self.mask, "frame": self.frame, "clip": self.clip,
@@ -65,6 +67,7 @@ class Answers:
     # -- views --------------------------------------------------------------------------------------------------------------
 
     def overview(self, request: Request) -> Response:
+        """The store as a whole, and whether it may be changed; as JSON."""
         return JSONResponse(stories.overview(self.looks) | {"write": self.write})
 
     def state(self, request: Request) -> Response:
@@ -73,48 +76,61 @@ class Answers:
         return JSONResponse({"version": sheet.version, "patches": len(sheet), "beside": stories.beside(self.store)})
 
     def view(self, request: Request) -> Response:
+        """Make a view of what the query asks for: its key, its rows, and of how many of which version; as JSON."""
         made = self.looks.view(asking.read(dict(request.query_params)))
         return JSONResponse({"view": made.key, "rows": len(made.rows), "of": len(made.sheet), "version": made.sheet.version})
 
     def rows(self, request: Request) -> Response:
+        """`count` rows from `first` on of the view, with their thumbnails, as thumbs.part packs them."""
         held = self.held(request)
         return Response(thumbs.part(held, whole(request, "first"), whole(request, "count")), media_type="application/octet-stream")
 
     def held(self, request: Request) -> View:
+        """The view that the query names; GoneError where it is not held any more."""
         return self.looks.kept(word(request, "view"))
 
     def histogram(self, request: Request) -> Response:
+        """How the number named by `number` is spread, in all rows and in those asked for; as JSON."""
         params = dict(request.query_params)
         name = params.pop("number", "")
         return JSONResponse(thumbs.plain(self.looks.histogram(asking.read(params), name)))
 
     def map(self, request: Request) -> Response:
+        """A sample of the view on the two main directions of the embeddings; as JSON."""
         return JSONResponse(plane.drawn(self.held(request)))
 
     # -- single things ------------------------------------------------------------------------------------------------------
 
     def patch(self, request: Request) -> Response:
+        """All that is told of the patch `id`; as JSON."""
         return JSONResponse(stories.patch(self.store, word(request, "id"), self.runs))
 
     def picture(self, request: Request) -> Response:
+        """The pixels of the patch `id` as they are stored; a JPEG."""
         return Response(self.store.image(word(request, "id")), media_type="image/jpeg")
 
     def mask(self, request: Request) -> Response:
+        """The mask of the patch `id`, to lay over its picture; a PNG with alpha."""
         return Response(overlay.overlay(self.store, word(request, "id")), media_type="image/png")
 
     def frame(self, request: Request) -> Response:
+        """The frame `id` from its video, as the store would have kept it; a JPEG."""
         return Response(self.footage.frame(word(request, "id")), media_type="image/jpeg")
 
     def clip(self, request: Request) -> Response:
+        """The seconds around the frame `id`, as the store would have kept them; an MP4."""
         return Response(self.footage.clip(word(request, "id")), media_type="video/mp4")
 
     def rebuilt(self, request: Request) -> Response:
+        """What the scorer of the patch `id` is shown of it and rebuilds from that, side by side; a JPEG."""
         return Response(self.scorers.sheet(word(request, "id")), media_type="image/jpeg")
 
     def video(self, request: Request) -> Response:
+        """All that is told of the video `id`; as JSON."""
         return JSONResponse(stories.video(self.store, word(request, "id"), self.runs))
 
     def difference(self, request: Request) -> Response:
+        """What came and went from the selection or version `older` to `newer`; as JSON."""
         return JSONResponse(stories.difference(self.store, word(request, "older"), word(request, "newer")))
 
     def sql(self, request: Request) -> Response:
@@ -127,6 +143,7 @@ class Answers:
     # -- taken along --------------------------------------------------------------------------------------------------------
 
     def export(self, request: Request) -> Response:
+        """The view as a zip in the layout `layout` of exports.LAYOUTS, sent while it is made."""
         said: dict[str, list[str]] = {}
         for row in tags.tags(self.store).to_pylist():
             said.setdefault(row["patch_id"], []).append(row["tag"])
@@ -136,9 +153,11 @@ class Answers:
         return StreamingResponse(parts, media_type="application/zip", headers=headers)
 
     def tag(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Give a tag to patches or take it from them, as writes.tagged has it."""
         return writes.tagged(self.store, body)
 
     def select(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Make a selection of a view, as writes.chosen has it; GoneError where the view is not held any more."""
         return writes.chosen(self.store, self.looks.kept(str(body.get("view"))), self.synthesis)
 
 

@@ -58,6 +58,7 @@ def read(params: Mapping[str, str]) -> Asked:
 
 
 def check(asked: Asked) -> None:
+    """ValueError, in one sentence, where the words contradict each other or do not fit the table."""
     if asked.sort and asked.sort not in (*NUMBERS[asked.table], *LISTED):
         raise ValueError(f"{asked.table} cannot be sorted by {asked.sort[:40]!r}; they can by {', '.join(NUMBERS[asked.table])}")
     if asked.change not in CHANGES or bool(asked.change) != bool(asked.against and asked.selection):

@@ -59,13 +59,16 @@ class Pipe(io.RawIOBase):
         self.held: list[bytes] = []
 
     def writable(self) -> bool:
+        """Always: for zipfile, which asks before it writes."""
         return True
 
     def write(self, content: Any) -> int:
+        """Keep what is written; how many bytes that was, as a file says it."""
         self.held.append(bytes(content))
         return len(content)
 
     def emptied(self) -> bytes:
+        """What was written since this was last called; the pipe is empty then."""
         content, self.held = b"".join(self.held), []
         return content
 
@@ -78,6 +81,7 @@ def zipped(view: View, layout: str, tags: Mapping[str, list[str]]) -> Iterator[b
 
 
 def parts(view: View, layout: str, tags: Mapping[str, list[str]]) -> Iterator[bytes]:
+    """The bytes of the zip, AT_ONCE pictures at a time, whose pixels alone are in memory; `tags` by patch id."""
     pipe, rows = Pipe(), []
     folder, described = LAYOUTS[layout]
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:  # JPEGs do not become smaller
@@ -86,7 +90,7 @@ def parts(view: View, layout: str, tags: Mapping[str, list[str]]) -> Iterator[by
                 name = f"{number:07d}-{HARMLESS.sub('_', row['patch_id'])[:120]}.jpg"
                 archive.writestr(zipfile.ZipInfo(f"{folder}/{name}"), row.pop("pixels"))
                 runs = row.pop("mask")  # as short as they came: a view may have a million
-                rows.append(plain(row) | {"file": name, "tags": tags.get(row["patch_id"], []), "mask": runs})
+                rows.append(plain(row, int) | {"file": name, "tags": tags.get(row["patch_id"], []), "mask": runs})
             yield pipe.emptied()
         for name, content in described(rows).items():
             archive.writestr(zipfile.ZipInfo(name), content)

@@ -55,6 +55,7 @@ class Footage:
         return self.once("clip", frame_id, self.moving)
 
     def once(self, kind: str, frame_id: str, make: Callable[[dict[str, Any], str], bytes]) -> bytes:
+        """What `make` makes of a frame's row and its video's address, kept for the next time; LookupError for an unreadable video."""
         row = self.row(frame_id)  # also when it was made before: the video may have been forgotten since
         uri = self.source(row["video_id"])
         troubles: tuple[type[BaseException], ...] = (VideoError, *unreadable())
@@ -99,6 +100,7 @@ class Footage:
     # -- pictures -----------------------------------------------------------------------------------------------------------
 
     def still(self, row: dict[str, Any], uri: str) -> bytes:
+        """The frame of a row as a JPEG; LookupError where the video has none at that time."""
         moments, seen = self.moments(uri, row, BESIDE, RARELY)
         shown = self.shown(moments, seen, row, FRAME_SIDE)
         found = [image for moment, image in shown if moment.time_ms == row["time_ms"]]
@@ -107,6 +109,7 @@ class Footage:
         return pictures.encode(found[0], QUALITY)
 
     def moving(self, row: dict[str, Any], uri: str) -> bytes:
+        """The seconds around a row's frame as an MP4, black where the camera is outside; LookupError for a folder of pictures."""
         fs, path = locate(uri)
         if fs.isdir(path):
             raise LookupError("it is from a folder of pictures, which has no seconds around it")

@@ -15,7 +15,7 @@ from engine.inference import inference
 from engine.models import MAEConfig
 from engine.objectives import pictured
 from engine.store import PatchStore
-from engine.store.leftovers import listed
+from engine.store.trainings import listed
 
 QUALITY = 92  # of the JPEG
 
@@ -43,6 +43,7 @@ class Scorers:
         return found
 
     def opened(self, place: str) -> mae.MAE:
+        """The model in a file with the knobs that the file tells, else with those set. ValueError where it holds no such model."""
         told = weights.read(place)[1]
         return mae.load(place, MAEConfig.model_validate(told) if told else self.config.mae)
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.browser.asking import LISTED, NUMBERS, Asked
-from engine.browser.sheets import NAMES, Flags, Rows, Sheet
-from engine.store import PatchStore, quoted, tags
+from engine.browser.sheets import NAMES, Flags, Sheet
+from engine.pool import Rows
+from engine.store import PatchStore, tags
 
 KEPT = 12  # views at a time, 8 MB each of a million rows
 ALIKE = 500  # patches that "more like this" finds
@@ -122,17 +123,26 @@ class Looks:
         return {"like": self.alike, "sql": self.answered, "selection": self.chosen, "tag": self.tagged}
 
     def alike(self, sheet: Sheet, asked: Asked) -> Rows:
+        """The patch that is asked about and up to ALIKE others, the likest first."""
         count = min(ALIKE, self.store.open("patches", self.store.complete_version()).count_rows() - 1)
         if count < 1:
             return sheet.places([asked.like])
         return sheet.places([asked.like, *self.store.nearest(asked.like, count)["patch_id"].to_pylist()])
 
     def answered(self, sheet: Sheet, asked: Asked) -> Rows:
-        rows = self.store.shown(asked.sql, SQL_SECONDS)
-        if "patch_id" not in rows.column_names:
-            raise ValueError(f"the answer has the columns {', '.join(rows.column_names)}: to be shown it needs patch_id")
-        ids = [one for one in dict.fromkeys(rows["patch_id"].to_pylist()) if isinstance(one, str)]
-        return sheet.places(ids)
+        """The patches that an SQL answer names, each once and in its order; ValueError where it has no patch_id.
+
+        Of the answer one part at a time is in memory, and it is read no further than all patches are in the view.
+        """
+        seen, found = np.zeros(len(sheet), np.bool_), [np.zeros(0, np.int64)]
+        for part in self.store.listed(asked.sql, SQL_SECONDS):
+            rows = sheet.places([one for one in part.to_pylist() if isinstance(one, str)])
+            fresh = rows[np.sort(np.unique(rows, return_index=True)[1])]
+            found.append(fresh[~seen[fresh]])
+            seen[fresh] = True
+            if seen.all():
+                break
+        return np.concatenate(found)
 
     def chosen(self, sheet: Sheet, asked: Asked) -> Rows:
         """A selection by its ranks; or what came, went or stayed from another one to it."""
@@ -144,17 +154,19 @@ class Looks:
         return sheet.places([row["patch_id"] for row in mine])
 
     def ranked(self, selection_id: str) -> list[str]:
-        table = self.store.open("selections")
-        rows = table.to_table(columns=["rank", "patch_id"], filter=f"selection_id = {quoted([selection_id])}").sort_by("rank")
+        """The ids of a selection by rank; LookupError where there is none of that id."""
+        rows = self.store.ranked(selection_id, ["patch_id"])
         if not len(rows):
             raise LookupError(f"there is no selection {selection_id[:80]!r}")
         return list(rows["patch_id"].to_pylist())
 
     def tagged(self, sheet: Sheet, asked: Asked) -> Rows:
+        """The patches with the tag that is asked for."""
         rows = tags.tags(self.store)
         return sheet.places([row["patch_id"] for row in rows.to_pylist() if row["tag"] == asked.tag])
 
     def members(self, sheet: Sheet, cluster: str) -> Flags:
+        """Which rows (N,) are in a cluster, written CLUSTERING/NUMBER; LookupError where there is none such."""
         name, _, number = cluster.rpartition("/")
         if name not in self.clusterings() or not number.isdecimal():
             raise LookupError(f"there is no cluster {cluster[:80]!r}; clusterings are {', '.join(self.clusterings()) or 'none'}")
@@ -167,6 +179,7 @@ class Looks:
         return np.full(len(sheet), -1, np.int32) if kept is None else kept.labels
 
     def clusterings(self) -> list[str]:
+        """The names of the clusterings that the store keeps."""
         return [table.partition("-")[2] for table in self.store.clusterings()]
 
     # -- numbers ------------------------------------------------------------------------------------------------------------
@@ -188,10 +201,12 @@ class Looks:
 
 
 def within(values: NDArray[np.float32], least: float, most: float) -> Flags:
+    """Which values lie between two limits, both included; NaN does not."""
     return np.asarray((values >= np.float32(least)) & (values <= np.float32(most)), np.bool_)
 
 
 def flagged(sheet: Sheet, rows: Rows) -> Flags:
+    """The same rows as a flag for every row of the sheet (N,)."""
     made = np.zeros(len(sheet), np.bool_)
     made[rows] = True
     return made

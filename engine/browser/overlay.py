@@ -22,6 +22,7 @@ def overlay(store: PatchStore, patch_id: str) -> bytes:
 
 
 def drawn(mask: Mask) -> bytes:
+    """A mask (H, W) as a PNG with alpha, at most SIDE px a side."""
     scale = min(1.0, SIDE / max(mask.shape))
     height, width = (max(1, round(side * scale)) for side in mask.shape)
     small = outlines.resized(mask, (height, width)).astype(np.uint8)

@@ -57,6 +57,7 @@ def told(uri: str, request: Request, error: Exception) -> Response:
 
 
 def raised(request: Request, error: Exception) -> Response:
+    """Raise it again: a bug is not told to the page."""
     raise error
 
 

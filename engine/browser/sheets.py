@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.pool import hashed
+from engine.pool import Rows, hashed
 from engine.store import PatchStore
 
-Rows = NDArray[np.int64]  # places in the table
 Flags = NDArray[np.bool_]
 NAMES = {"patches": "patch_id", "frames": "frame_id"}
 
@@ -67,6 +66,7 @@ class Sheet:
         return np.asarray(found[there], np.int64)
 
     def column(self, name: str) -> pa.ChunkedArray:
+        """A column as it is stored, read anew."""
         return self.dataset.to_table(columns=[name])[name]
 
     def take(self, rows: Rows, columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -87,10 +87,12 @@ def one(store: PatchStore, patch_id: str, columns: Sequence[str]) -> dict[str, A
 
 
 def numbers(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """A column as numbers (N,), NaN where it has none."""
     return np.asarray(pc.fill_null(pc.cast(column, pa.float32()), np.nan).to_numpy(), np.float32)
 
 
 def coded(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int32]]:
+    """A column of words as the sorted words and the number of each row's (N,); null counts as ""."""
     if not len(column):
         return [], np.zeros(0, np.int32)
     whole = pc.fill_null(column, "").combine_chunks().dictionary_encode()

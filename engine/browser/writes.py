@@ -14,6 +14,7 @@ from engine.config import SynthesisConfig
 from engine.store import PatchStore, tags
 
 METHOD = "browse"  # of selections made here
+RECIPE = "tiny"  # of the training that is proposed: it runs on any machine; whoever has a GPU takes another one
 AT_ONCE = 64  # images whose patches are in memory
 MOST = 100_000  # patches of a selection, for which somebody waits at the page
 
@@ -50,7 +51,7 @@ def chosen(store: PatchStore, view: View, config: SynthesisConfig) -> dict[str, 
     table = pa.Table.from_pylist([same | row | {"rank": rank} for rank, row in enumerate(held)], schema.SELECTION)
     with store.writing("browse"):
         images = store.save(table, composed(view, rows, ids, name, config))
-    command = f"endocurate pretrain store.uri={shlex.quote(store.uri)} selection.named={name}"
+    command = f"endocurate pretrain {RECIPE} store.uri={shlex.quote(store.uri)} selection.named={name}"
     return {"selection": name, "patches": len(ids), "images": images, "left": len(view.rows) - len(ids), "command": command}
 
 

@@ -69,6 +69,7 @@ def check_place(config: EvaluateConfig) -> None:
 
 
 def by_content(found: list[Pair], config: EvaluateConfig, seed: int) -> Split:
+    """Split by groups and content, as splits.by_content does; its ValueError names the knob."""
     try:
         return splits.by_content(found, config.test_share, seed)
     except ValueError as error:
@@ -91,6 +92,7 @@ def listed(uri: str, dataset: str = "folder", expected: int = 0) -> list[Pair]:
 
 
 def of_folder(uri: str) -> list[Pair]:
+    """The pairs of images/ and masks/; FileNotFoundError with what else the folder may be."""
     try:
         return folders.listed(folder(uri))
     except FileNotFoundError as error:
@@ -98,6 +100,7 @@ def of_folder(uri: str) -> list[Pair]:
 
 
 def of_file(uri: str) -> list[Pair]:
+    """The pairs of a COCO file; FileNotFoundError where it is no file."""
     path = local(uri)
     if not path.is_file():
         raise FileNotFoundError(f"evaluate.uri={uri!r} is no file; evaluate.dataset=coco takes a JSON file, its images lie beside it")
@@ -105,6 +108,7 @@ def of_file(uri: str) -> list[Pair]:
 
 
 def of_set(uri: str, name: str) -> list[Pair]:
+    """The pairs of a known set; FileNotFoundError with where the set is to be had."""
     root = local(uri)
     if not uri or not root.is_dir():
         raise FileNotFoundError(f"evaluate.uri={uri!r} is no folder; {SETS[name].title} is to be had at {SETS[name].source}")

@@ -57,6 +57,7 @@ def refuse_unfinished(images: Path, masks: Path, where: str) -> None:
 
 
 def paired(images: Mapping[str, Path], masks: Mapping[str, Path], where: str, folder: str) -> list[Pair]:
+    """The pairs of equal stems; ValueError where there is no image, or one of a pair is lacking."""
     if not images:
         raise ValueError(f"{where}: {folder}/ holds no picture ({', '.join(sorted(ENDINGS))})")
     for has, part, lacks in ((images, "mask", masks), (masks, "image", images)):

@@ -46,6 +46,7 @@ def clinic(root: Path) -> list[Pair]:
 
 
 def sequences(metadata: Path) -> dict[str, str]:
+    """The sequence of every frame by id, from a set's table; none where there is no table."""
     if not metadata.is_file():
         return {}
     with metadata.open(newline="", encoding="utf-8-sig") as lines:
@@ -106,6 +107,7 @@ def clinic_video(root: Path) -> list[Pair]:
 
 
 def bare(stem: str) -> str:
+    """A stem without what tells masks apart."""
     return UNMASKED.sub("", stem)
 
 
@@ -156,11 +158,13 @@ def edd(root: Path) -> list[Pair]:
 
 
 def with_parts(name: str, image: Path, parts: list[tuple[int, Path | None]]) -> Pair:
+    """An image with one mask a class, by class number; without any mask the image stands for it, for `complete` to refuse."""
     there = tuple((number, path) for number, path in parts if path is not None)
     return Pair(name, image, there[0][1] if there else image, coding="parts", parts=there)
 
 
 def complete(pairs: list[Pair], root: Path) -> list[Pair]:
+    """The same pairs; ValueError where some have no mask of any class."""
     if alone := [pair for pair in pairs if not pair.parts]:
         raise ValueError(f"evaluate.uri={root}: {len(alone)} of {len(pairs)} have no mask of any class, the first is {alone[0].image}")
     return pairs
@@ -206,6 +210,7 @@ def acdc(root: Path) -> list[Pair]:
 
 
 def sliced(mask: Path, part: Part) -> list[Pair]:
+    """Every slice of a volume as a pair, all of one group; ValueError where there is no volume beside the mask."""
     image = mask.with_name(mask.name.replace("_gt.", "."))
     if not image.is_file():
         raise ValueError(f"{mask} has no volume {image.name} beside it")

@@ -80,6 +80,7 @@ def coloured(pixels: np.ndarray, path: Path) -> Mask:
 
 
 def some(names: list[str]) -> str:
+    """The first of some names, as a sentence shows them."""
     return ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
 
 

@@ -61,6 +61,7 @@ def truth(pair: Pair) -> np.ndarray:
 
 
 def layered(layers: list[tuple[int, np.ndarray]]) -> np.ndarray:
+    """Class numbers (H, W) from masks (H, W) by number; where they overlap the later one counts."""
     drawn = np.zeros(layers[0][1].shape, np.uint8)
     for number, layer in layers:
         drawn[layer] = number

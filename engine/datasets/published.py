@@ -31,6 +31,7 @@ class DataSet(NamedTuple):
         return ", ".join(f"{count:,} {what}{self.memory(what)}" for what, count in self.published.items())
 
     def memory(self, what: str) -> str:
+        """What follows a published fact that was not looked up again: " (from memory)", else ""."""
         return " (from memory)" if what in self.recalled else ""
 
 

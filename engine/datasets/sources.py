@@ -14,6 +14,8 @@ VIDEOS = {".avi", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}
 
 
 class Part(NamedTuple):
+    """A folder of a source: what kind of files it has, and how many were published."""
+
     folder: str  # below the root
     kind: str  # "images" or "videos"
     published: int
@@ -21,6 +23,8 @@ class Part(NamedTuple):
 
 
 class Source(NamedTuple):
+    """What others pre-train on: its parts, where it is to be had, and under which licence."""
+
     title: str
     parts: Sequence[Part]
     source: str

@@ -21,6 +21,8 @@ THREADS = min(8, os.cpu_count() or 1)  # decoding leaves Python free
 
 
 class Look(NamedTuple):
+    """What the truth of one pair holds, or what is wrong with it."""
+
     numbers: frozenset[int] = frozenset()  # that its truth holds
     level: str = ""  # of a binary mask's foreground, as masks.Mask has it
     dim: int = 0
@@ -36,12 +38,14 @@ def look(pair: Pair) -> Look:
 
 
 def stamp(path: Path) -> tuple[int, int]:
+    """Bytes and time of change of a file: while they stay, so does what it holds."""
     told = path.stat()
     return told.st_size, told.st_mtime_ns
 
 
 @lru_cache(maxsize=KEPT)
 def looked(pair: Pair, stamps: Stamp) -> Look:
+    """As `look`, remembered by the files' stamps."""
     del stamps  # a part of the key
     try:
         if wrong := misfit(pair) or holed(pair.image):
@@ -55,10 +59,12 @@ def looked(pair: Pair, stamps: Stamp) -> Look:
 
 
 def numbered(labels: np.ndarray) -> frozenset[int]:
+    """The class numbers that labels (H, W) hold."""
     return frozenset(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist())
 
 
 def looks(some: Sequence[Pair]) -> list[Look]:
+    """A Look for each pair, in their order; several are looked into at a time."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(look, some))
 
@@ -138,6 +144,7 @@ def surveyed(some: Sequence[Pair], names: Sequence[str]) -> tuple[dict[str, int]
 
 
 def undecodable(pair: Pair, found: Look) -> str:
+    """What is wrong with a pair, its image decoded too; "" where nothing is."""
     try:
         image_of(pair)
     except (ValueError, OSError) as error:

@@ -20,6 +20,7 @@ def image(path: Path, at: int) -> np.ndarray:
 
 @lru_cache(maxsize=VOLUMES)
 def grey(path: Path) -> tuple[np.ndarray, float, float]:
+    """Values (W, H, slices) of a volume, and those that become black and white. ValueError where it cannot be read."""
     values = voxels(path)
     low, high = np.percentile(values, (DARKEST, BRIGHTEST))
     return values, float(low), float(high)
@@ -33,6 +34,7 @@ def labels(path: Path, at: int) -> np.ndarray:
 
 @lru_cache(maxsize=VOLUMES)
 def numbers(path: Path) -> np.ndarray:
+    """Class numbers (W, H, slices) of a volume; ValueError for values that are none from 0 to 255."""
     found = voxels(path)
     whole = found.astype(np.uint8)
     if not np.array_equal(whole, found):
@@ -41,6 +43,7 @@ def numbers(path: Path) -> np.ndarray:
 
 
 def voxels(path: Path) -> np.ndarray:
+    """The values (W, H, slices) of a volume; ValueError where it breaks off."""
     try:
         return np.asanyarray(opened(path).dataobj)
     except (OSError, EOFError, ImageFileError) as error:
@@ -48,6 +51,7 @@ def voxels(path: Path) -> np.ndarray:
 
 
 def opened(path: Path) -> nibabel.Nifti1Image:
+    """A NIfTI volume, its values not yet read; ValueError where it is none of three dimensions."""
     try:
         found = nibabel.load(path)
     except (OSError, EOFError, ImageFileError) as error:

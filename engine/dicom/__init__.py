@@ -61,6 +61,7 @@ def read(file: Any) -> Film | Pictures | None:
 
 
 def is_film(syntax: str) -> bool:
+    """Whether a transfer syntax holds film, as MPEG or H.264, rather than pictures."""
     root, _, rest = syntax.partition("1.2.840.10008.1.2.4.")
     return not root and rest.partition(".")[0] in {str(number) for number in FILMS}
 
@@ -81,6 +82,7 @@ def meta(file: Any, start: int) -> tuple[str, int]:
 
 
 def refuse_empty(tags: Tags) -> None:
+    """VideoError, with why, for an object without pixel data."""
     if tags.pixels is not None:
         return
     if elements.DOCUMENT in tags.there:
@@ -93,6 +95,7 @@ def refuse_empty(tags: Tags) -> None:
 
 
 def refuse_cut(extents: Extents) -> None:
+    """VideoError for pixel data without the start of a frame."""
     if not extents.starts:
         reason, rest = ("truncated", "break off before the first frame") if extents.cut else ("no frames", "are empty")
         raise VideoError(reason, f"The pixel data {rest}.")

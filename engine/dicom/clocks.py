@@ -41,6 +41,7 @@ def milliseconds(text: str, rate: bool = False) -> Fraction | None:
 
 
 def decimal(text: str) -> Decimal | None:
+    """A DICOM decimal string; None where it is no finite number."""
     try:
         number = Decimal(text.strip()) if text.isascii() else Decimal("nan")
     except InvalidOperation:
@@ -62,6 +63,7 @@ def vector_clock(text: str, count: int | None) -> Clock | None:
 
 
 def points_at_vector(tags: Tags) -> bool:
+    """Whether the object says that its frames' times are listed one by one (Frame Time Vector)."""
     pointers = tags.values.get(INCREMENT, b"")
     found = struct.iter_unpack(f"{tags.order}HH", pointers[: len(pointers) - len(pointers) % 4])
     return any(group << 16 | number == FRAME_TIMES for group, number in found)

@@ -91,6 +91,7 @@ def rgb(values: NDArray[Any], shape: Shape, palette: Palette | None) -> Image:
 
 
 def eight_bits(values: NDArray[Any], shape: Shape) -> NDArray[np.uint8]:
+    """Values of any stored depth as 0 to 255; of what is less than 8 bits deep the largest becomes 255."""
     if shape.stored == 8 and not shape.signed:
         return np.asarray(values, np.uint8)
     whole = values.astype(np.int64) + (shape.signed << shape.stored - 1)

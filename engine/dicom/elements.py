@@ -63,10 +63,12 @@ class Tags:
         return int(struct.unpack(f"{self.order}H", value[:2])[0]) if len(value) >= 2 else None
 
     def text(self, tag: int) -> str:
+        """The value of a tag as text; "" where there is none."""
         return text(self.values.get(tag, b""))
 
 
 def text(value: bytes) -> str:
+    """Bytes as text, without the padding."""
     return value.decode("ascii", "replace").strip(" \0")
 
 
@@ -96,6 +98,7 @@ def is_implicit(file: Any, start: int) -> bool:
 
 
 def is_vr(written: bytes) -> bool:
+    """Whether two bytes look like the name of a value representation."""
     return written.isalpha() and written.isupper()
 
 
@@ -117,6 +120,7 @@ def header(file: Any, coding: Coding) -> Element | None:
 
 
 def value(file: Any, element: Element) -> bytes:
+    """The bytes of an element; fewer where the file breaks off."""
     file.seek(element.start)
     return bytes(file.read(element.length))
 
@@ -139,4 +143,5 @@ def pass_over(file: Any, element: Element, coding: Coding) -> None:
 
 
 def inside(element: Element, coding: Coding) -> Coding:
+    """How what is inside an element is coded: of one whose type is unknown, implicitly and little-endian."""
     return Coding(True, "<") if element.vr == b"UN" else coding  # PS3.5 6.2.2

@@ -62,6 +62,7 @@ def extents_of(file: Any, tags: Tags) -> Extents:
 
 
 def item(head: bytes) -> tuple[int, int]:
+    """Tag and length in bytes of an item, from its 8 first bytes."""
     group, number, length = struct.unpack("<HHL", head)
     return group << 16 | number, length
 
@@ -104,6 +105,7 @@ def tabled(file: Any, extents: Extents, declared: int) -> "array[int]":
 
 
 def begins(file: Any, extents: Extents, number: int) -> bool:
+    """Whether the fragment `number` begins with a mark of JPEG's start."""
     file.seek(extents.starts[number])
     return file.read(2) in MARKS
 
@@ -119,13 +121,16 @@ class Joined:
             self.offsets.append(self.offsets[-1] + length)
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """As of a file: go to a place, counted from the start, from here or from the end."""
         self.place = max(0, offset + (0, self.place, self.offsets[-1])[whence])
         return self.place
 
     def tell(self) -> int:
+        """As of a file: the place at which the next read begins."""
         return self.place
 
     def read(self, size: int = -1) -> bytes:
+        """As of a file: up to `size` bytes, all that are left where it is below 0."""
         left = self.offsets[-1] - self.place
         size = left if size < 0 else min(size, left)
         parts = []

@@ -18,10 +18,12 @@ class Inflated:
         self.begin()
 
     def begin(self) -> None:
+        """Start over, at the first byte."""
         self.inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         self.source, self.first, self.block = self.start, 0, b""  # `block` is what was inflated last, from `first` on
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """As of a file: go to a place. Nothing moves until something is read, but from the end on, for which all is inflated once."""
         if whence == 2:
             while self.advance():
                 pass
@@ -30,9 +32,11 @@ class Inflated:
         return self.place
 
     def tell(self) -> int:
+        """As of a file: the place at which the next read begins."""
         return self.place
 
     def read(self, size: int) -> bytes:
+        """As of a file: up to `size` bytes; where the place lies behind, all before it is inflated once more."""
         if self.place < self.first:
             self.begin()
         parts = []
@@ -52,6 +56,7 @@ class Inflated:
         return bool(made)
 
     def inflated(self) -> bytes:
+        """The next bytes, up to BLOCK; none at the end, or where the data is damaged."""
         while not self.inflate.eof:
             raw = self.inflate.unconsumed_tail or self.deflated()
             try:
@@ -63,6 +68,7 @@ class Inflated:
         return b""
 
     def deflated(self) -> bytes:
+        """The next bytes as they lie in the file, up to BLOCK."""
         self.file.seek(self.source)
         raw = bytes(self.file.read(BLOCK))
         self.source += len(raw)

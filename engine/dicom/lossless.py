@@ -18,6 +18,7 @@ LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 
 
 def is_available(uid: str) -> bool:
+    """Whether this decodes a transfer syntax; pydicom asks."""
     return uid in DECODER_DEPENDENCIES
 
 

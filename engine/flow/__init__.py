@@ -93,6 +93,7 @@ def how(step: Step, most: int, sources: int) -> dict[str, Any]:
 
 
 def built_and_called(stage: type, arguments: tuple[Any, ...], table: pa.Table) -> Iterator[pa.Table]:
+    """A stage built and called once, on a table without a row: for its schema, or for what it refuses."""
     yield from stage(*arguments)(table)  # which loads nothing and makes no frames: nothing of it is counted
 
 

@@ -51,6 +51,7 @@ def object_store_bytes() -> int:
 
 
 def check_room(found: dict[str, float], cpus: float, gpus: float) -> None:
+    """RuntimeError where the cluster has fewer processors or GPUs than are needed at once."""
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if found.get(kind, 0.0) < needed:
             raise ClusterError(
@@ -60,6 +61,7 @@ def check_room(found: dict[str, float], cpus: float, gpus: float) -> None:
 
 
 def shut_down() -> None:
+    """Leave the Ray cluster, or end it where this process started it."""
     import ray
 
     ray.shutdown()

@@ -30,6 +30,7 @@ class Workbench:
         return run_here(steps, table, self.build)
 
     def build(self, step: Step) -> Stage:
+        """The stage of a step, kept from before where its arguments are the same; it counts the frames that it makes."""
         arguments, stage = self.kept.pop(step.stage, ((), None))
         if stage is None or arguments != step.arguments:
             del stage  # before the next one is loaded
@@ -38,12 +39,14 @@ class Workbench:
         return partial(self.count, step.stage.__name__, stage)
 
     def count(self, name: str, stage: Stage, table: pa.Table) -> Iterator[pa.Table]:
+        """What a stage makes of a table, each part counted once it is made."""
         for made in stage(table):
             yield made
             self.meter(name, frames_of(made))
 
 
 def build(step: Step) -> Stage:
+    """A new stage of a step."""
     made: Stage = step.stage(*step.arguments)
     return made
 
@@ -57,6 +60,7 @@ def run_here(steps: Sequence[Step], table: pa.Table, build: Callable[[Step], Sta
 
 
 def through(work: Stage, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """All that a stage makes of some tables, one table at a time."""
     for table in tables:
         yield from work(table)
 

@@ -15,15 +15,19 @@ class RayMeters:
         self.made: dict[str, Any] = {}
 
     def add(self, name: str, amount: float, **labels: str) -> None:
+        """Count more of a counter."""
         self.meter(name).inc(amount, tags=labels) if amount else None
 
     def put(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
         self.meter(name).set(value, tags=labels)
 
     def see(self, name: str, value: float) -> None:
+        """Put a value into a histogram."""
         self.meter(name).observe(value)
 
     def meter(self, name: str) -> Any:
+        """Ray's own meter of a name of metrics.KINDS, made when it is first told something."""
         from ray.util import metrics
 
         if name not in self.made:

@@ -54,6 +54,7 @@ def server() -> Any:
 
 
 def asked() -> str:
+    """The address of Ray that the environment names; "" where it names none."""
     return os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
 
 
@@ -64,6 +65,7 @@ def is_named() -> bool:
 
 
 def address() -> str:
+    """The address of the job server; ValueError where RAY_ADDRESS is none."""
     at = asked()
     if not is_named():
         raise ValueError(f"RAY_ADDRESS={at!r} is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265")
@@ -79,6 +81,7 @@ def headers() -> dict[str, str]:
 
 
 def refusal(at: str) -> str:
+    """Why a job server did not let us in, and what to set."""
     if headers():
         return f"the job server at {at} refuses the token of RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH: it is not this cluster's"
     return f"the job server at {at} asks for a token: set RAY_AUTH_TOKEN to the one in the cluster's Secret"

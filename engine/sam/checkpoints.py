@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from engine.config import PatchesConfig
+
+if TYPE_CHECKING:
+    from engine.weights import State
 
 ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
 # The six digits in the official names begin the MD5. These SHA-256 are what public projects that check them agree on, micro-sam among them.
@@ -26,6 +29,8 @@ MEDSAM = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"  # o
 
 @dataclass(frozen=True)
 class Weights:
+    """A file of weights, and the hash of what is in it."""
+
     path: Path
     sha256: str
 
@@ -61,11 +66,13 @@ def medsam_file() -> Path:
 
 
 def cached(config: PatchesConfig) -> Path:
+    """Where the official weights of patches.sam_size lie in the user's cache."""
     name = next(name for name in OFFICIAL if config.sam_size in name)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "endocurate" / name
 
 
 def verified(path: Path, expected: str | None) -> Weights:
+    """The file with its hash; ValueError where that is not the `expected` one."""
     found = digest(path)
     if expected and found != expected:
         raise ValueError(f"{path} has the sha256 {found}, expected {expected}: it is damaged or not the file of this name, so remove it")
@@ -73,6 +80,7 @@ def verified(path: Path, expected: str | None) -> Weights:
 
 
 def digest(path: Path) -> str:
+    """The sha256 of a file as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -96,19 +104,14 @@ def fetch(address: str, path: Path, expected: str) -> Weights:
     return Weights(path, found)
 
 
-def read(path: Path) -> Any:
-    import pickle
-    import zipfile
+def read(path: Path) -> "State":
+    """The weights by their names; ValueError, in one sentence, for a file of something else and for values that are no numbers."""
+    from engine.weights import is_state, unpickled
 
-    import torch
-
-    if not zipfile.is_zipfile(path):  # what torch writes since 1.6; anything else, or half of one, fails in many ways
+    if not is_torch_file(path):
         raise ValueError(f"{path} is not a file of torch weights")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise ValueError(f"{path} holds more or less than weights, so it is not loaded") from error
-    if not isinstance(state, dict) or not all(isinstance(weight, torch.Tensor) for weight in state.values()):
+    state = unpickled(path)
+    if not is_state(state):
         raise ValueError(f"{path} holds something else than weights, expected names and tensors")
     if broken := [name for name, weight in state.items() if not weight.isfinite().all()]:
         raise ValueError(f"{path} holds {broken[0]} with values that are no finite numbers: a training that diverged, or a damaged file")

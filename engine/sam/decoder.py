@@ -150,6 +150,7 @@ def to_image(attention: Any, image: Tensor, keys: Tensor, values: Tensor) -> Ten
 
 
 def by_head(weight: Tensor, heads: int) -> Tensor:
+    """A projection's weight (H c, C) as one matrix a head, (H, c, C)."""
     return weight.reshape(heads, -1, weight.shape[-1])  # (H, c, C)
 
 

@@ -140,6 +140,7 @@ def total_bytes(pool: Pool) -> int:
 
 
 def selected(pool: Pool, taken: Rows, config: SelectionConfig, budget: Budget, order: Order) -> Selection:
+    """What an order and a budget came to, as a Selection of ids in their order."""
     sizes = pool.columns["bytes"].take(taken).to_numpy()
     ids = pool.columns["patch_id"].take(taken).to_pylist()
     retained = float(sizes.sum(dtype=np.int64) / total_bytes(pool))

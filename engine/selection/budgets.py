@@ -37,6 +37,7 @@ class Budget:
         return affordable - affordable % self.group
 
     def spent(self, rows: Rows) -> int:
+        """What these rows cost together."""
         return int(self.costs[rows].sum())
 
     def unspent(self, rows: Rows) -> float:

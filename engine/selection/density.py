@@ -47,6 +47,7 @@ def complexity(found: Clustering) -> NDArray[np.float64]:
 
 
 def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights (n,) that sum up to 1, from values (n,); the largest is taken off first, which keeps exp in range."""
     powers = np.exp(values - values.max())
     return np.asarray(powers / powers.sum())
 

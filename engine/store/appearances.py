@@ -31,6 +31,7 @@ def add(tables: Tables, lease: Lease) -> None:
 
 
 def measured(tables: Tables, patches: lance.LanceDataset, lease: Lease) -> None:
+    """Give the table the columns of schema.APPEARANCE, in one commit; fragments that a run cut off had done are taken as they are."""
     fragments = patches.get_fragments()
     if not fragments:
         patches.add_columns(SEEN)
@@ -55,6 +56,7 @@ def recorded(tables: Tables, fragment: LanceFragment) -> FragmentMetadata:
 
 
 def merged(fragment: LanceFragment) -> tuple[FragmentMetadata, object]:
+    """A fragment with the columns measured, and the table's schema with them."""
     made: tuple[FragmentMetadata, object] = fragment.merge_columns(
         lance.batch_udf(output_schema=SEEN)(seen), columns=["patch_id", "pixels"], batch_size=ROWS
     )
@@ -69,6 +71,7 @@ def seen(patches: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def shown(patch_id: str, jpeg: bytes | None) -> tuple[float, float, float, float]:
+    """The numbers of schema.APPEARANCE of one patch; ValueError where its JPEG cannot be decoded."""
     try:
         return appearance.measure(pictures.decode(jpeg or b""))
     except ValueError as error:

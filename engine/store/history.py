@@ -100,12 +100,14 @@ def diff(tables: Tables, older: int | str, newer: int | str) -> Difference:
 
 
 def is_selection(tables: Tables, name: int | str) -> bool:
+    """Whether it is the id of a selection; numbers and tags of versions are not."""
     if isinstance(name, int) or not tables.has("selections"):
         return False
     return bool(tables.open("selections").count_rows(f"selection_id IN ({quoted([name])})"))
 
 
 def ranks(tables: Tables, selection_id: str) -> pa.Table:
+    """Patch ids and ranks of a selection."""
     return tables.open("selections").to_table(columns=["patch_id", "rank"], filter=f"selection_id IN ({quoted([selection_id])})")
 
 

@@ -61,6 +61,7 @@ def vectorial(width: int) -> str:
 
 
 def place_vectors(dataset: lance.LanceDataset, column: str, kind: str, rows: int) -> str:
+    """Make an index over vectors, with a cell for every CELL rows."""
     cells = max(1, min(MOST_CELLS, rows // CELL))
     options = {"num_bits": 1} if kind == "IVF_RQ" else {}
     dataset.create_index(column, kind, name=f"{column}_idx", metric="cosine", num_partitions=cells, **options)

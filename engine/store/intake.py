@@ -105,6 +105,7 @@ def patch_ids(tables: Tables, fragment: FragmentMetadata) -> pa.ChunkedArray:
 
 
 def at_version(rows: pa.Table, version: int) -> pa.Table:
+    """The same rows with the version of the patch table that they came in with."""
     place = rows.schema.get_field_index("patches_version")
     return rows.set_column(place, rows.schema.field(place), pa.array([version] * len(rows), pa.int64()))
 
@@ -161,6 +162,7 @@ class WriteRows:
             yield self.written(rows)
 
     def written(self, scored: pa.Table) -> pa.Table:
+        """Write the patches of a batch; a row per frame, in which the fragments wait for the committer."""
         patches = stored(scored.filter(pc.is_valid(scored["patch_id"]))).select(self.columns.names)
         fragments = fragments_of(self.address, patches.cast(self.columns.remove_metadata()))
         return written_rows(scored, [json.dumps(fragment.to_json()) for fragment in fragments])

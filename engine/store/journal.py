@@ -39,4 +39,5 @@ def entries(tables: Tables, job: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def rows_of(deeds: Sequence[dict[str, Any]]) -> pa.Table:
+    """Deeds as a table of schema DEEDS."""
     return pa.Table.from_pylist(list(deeds), DEEDS)

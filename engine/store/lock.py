@@ -108,6 +108,7 @@ def put(tables: Tables, lease: pa.Table, owner: str) -> bool:
 
 
 def row(name: str, owner: str, until: float) -> pa.Table:
+    """A lease as a row; `until` in seconds since 1970."""
     return pa.table({"name": [name], "owner": [owner], "until": [until]}, schema.LOCKS)
 
 
@@ -141,12 +142,14 @@ def is_alive(process: int) -> bool:
 
 
 def renew(tables: Tables, name: str, owner: str, released: threading.Event) -> None:
+    """Renew a lease four times in its life, until it is released; in a thread of its own."""
     while not released.wait(LEASE / 4):
         with suppress(OSError, LookupError):  # there is time for two more tries; when they fail too, `check` tells of it
             put(tables, row(name, owner, time.time() + LEASE), owner)
 
 
 def release(tables: Tables, name: str, owner: str) -> None:
+    """Give a lease back, and now and then clear the table of its old versions."""
     table = tables.open("locks")
     table.delete(f"name IN ({quoted([name])}) AND owner IN ({quoted([owner])})")
     if table.version % KEPT < 2:  # holding a lock once makes two versions

@@ -50,4 +50,5 @@ def readable(tables: Tables, table: str) -> None:
 
 
 def hours_ago(hours: float) -> datetime:
+    """The time so many hours ago."""
     return datetime.now(UTC) - timedelta(hours=hours)

@@ -56,6 +56,7 @@ def is_coarse(dataset: lance.LanceDataset) -> bool:
 
 
 def embedding(tables: Tables, patch_id: str) -> np.ndarray:
+    """The embedding of a patch (width,); LookupError where there is no such patch, ValueError where it has none to compare."""
     vector = patch(tables, patch_id, ["embedding"])["embedding"]
     found = np.asarray([] if vector is None else vector, np.float32)
     if not is_direction(found):
@@ -64,6 +65,7 @@ def embedding(tables: Tables, patch_id: str) -> np.ndarray:
 
 
 def checked(vector: Sequence[float], dataset: lance.LanceDataset) -> np.ndarray:
+    """A vector (width,) in a scale that Lance can round; ValueError for another width, all zeros, or what is not finite."""
     found, width = np.asarray(vector, np.float32), dataset.schema.field("embedding").type.list_size
     if found.shape != (width,) or not is_direction(found):
         raise ValueError(f"a vector of shape {found.shape} was given, expected {width} finite numbers that are not all 0")
@@ -72,6 +74,7 @@ def checked(vector: Sequence[float], dataset: lance.LanceDataset) -> np.ndarray:
 
 
 def is_direction(vector: np.ndarray) -> bool:
+    """Whether a vector can be compared by its angle: finite, and not all zeros."""
     return bool(np.isfinite(vector).all() and vector.any())
 
 
@@ -131,6 +134,7 @@ def said(error: BaseException) -> str:
 
 
 def has_rows(dataset: lance.LanceDataset, k: int, uri: str, besides: int = 0) -> None:
+    """ValueError where fewer than k patches are there, `besides` not counted."""
     found = dataset.count_rows() - besides
     if not 1 <= k <= found:
         raise ValueError(f"k={k} patches were asked for; the store {uri} holds {found}{' others' * bool(besides)}")

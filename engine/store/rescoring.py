@@ -47,6 +47,7 @@ def adopt(tables: Tables, name: str, scorer: str) -> int:
 
 
 def refuse_other_width(tables: Tables, dataset: lance.LanceDataset, name: str) -> None:
+    """ValueError where the scores have embeddings of another width than the store."""
     theirs, ours = (one.schema.field("embedding").type.list_size for one in (opened(tables, name), dataset))
     if theirs != ours:
         raise ValueError(f"the store {tables.uri} holds embeddings of {ours} numbers, {name} makes {theirs}: use another store")
@@ -105,6 +106,7 @@ def files_of(dataset: lance.LanceDataset) -> dict[str, Any]:
 
 
 def scorers_in(fragment: Any) -> frozenset[str]:
+    """The marks of the scorers in a fragment."""
     return frozenset(fragment.to_table(columns=["scorer"])["scorer"].unique().to_pylist())
 
 

@@ -49,6 +49,7 @@ def scorers(tables: Tables, version: int) -> list[Scorer]:
 
 
 def described(tables: Tables, name: str, dataset: lance.LanceDataset, version: int) -> Scorer:
+    """A scorer's table, told: width, how many patches of this version it has embeddings of, and how many scores."""
     there = places(tables, dataset, version)
     there = there[there >= 0]
     rated = dataset.to_table(columns=["difficulty"])["difficulty"].is_valid().to_numpy()[there]
@@ -64,6 +65,7 @@ def opened(tables: Tables, name: str) -> lance.LanceDataset:
 
 
 def width_of(dataset: lance.LanceDataset) -> int:
+    """How many numbers an embedding of the table has."""
     return int(dataset.schema.field("embedding").type.list_size)
 
 
@@ -134,6 +136,7 @@ def keys(dataset: lance.LanceDataset, seed: int = 0) -> Keys:
 
 
 def is_distinct(found: Keys) -> bool:
+    """Whether no key is there twice."""
     ordered = np.sort(found)
     return bool((ordered[1:] != ordered[:-1]).all())
 
@@ -188,6 +191,7 @@ class Target:
     known: Keys = field(default_factory=lambda: np.zeros(0, np.uint64))  # in order
 
     def add(self, rows: pa.Table) -> int:
+        """Append the rows whose patches have no score there yet; how many that was. ValueError for embeddings of another width."""
         width = rows.schema.field("embedding").type.list_size
         if not self.tables.is_made(self.table):
             told = {SINCE.decode(): datetime.now(UTC).isoformat(timespec="microseconds")}

@@ -27,8 +27,9 @@ RESULTS = "results"  # of the job benchmark, in the store that it is told of
 ATTEMPTS = "attempts"  # of the job watch
 TAGS = "tags"  # of the job browse
 ALIKE, DRIFT = "alike", "drift"  # of the jobs of these names
-MADE_LATER = (RESULTS, ATTEMPTS, ALIKE, DRIFT, TAGS)  # tables that not every store has
-ENDURING = tuple(name for name in MADE_LATER if name != ATTEMPTS)  # those with rows for others to ask for, changed under the lock `commit`
+NEIGHBOURS = "neighbours"  # of the job alike
+MADE_LATER = (RESULTS, ATTEMPTS, ALIKE, DRIFT, TAGS, NEIGHBOURS)  # tables that not every store has
+ENDURING = (RESULTS, ALIKE, DRIFT, TAGS)  # those with rows for others to ask for, changed under the lock `commit`
 MAKERS = {
     "selections": "choose",
     "images": "choose",
@@ -62,6 +63,7 @@ class Tables:
             return bool(files.exists(self.address(name)))
 
     def has(self, table: str) -> bool:
+        """Whether the table is there."""
         return self.holds(f"{table}.lance")
 
     def scores(self) -> list[str]:
@@ -183,6 +185,7 @@ def stamp(version: int = schema.VERSION) -> dict[str, str]:
 
 
 def schema_version(dataset: lance.LanceDataset) -> int:
+    """The version of our schema that a table was written with; 0 before they were counted."""
     told = (dataset.schema.metadata or {}).get(STAMP.encode(), b"0").decode()
     return int(told) if told.isdigit() else 0
 
@@ -206,6 +209,7 @@ def reaching(uri: str) -> Iterator[Any]:
 
 
 def filesystem(uri: str) -> Any:
+    """What reads and writes below an address."""
     return locate(uri)[0]
 
 

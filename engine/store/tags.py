@@ -49,5 +49,6 @@ def tags(tables: Tables) -> pa.Table:
 
 
 def check(word: str) -> None:
+    """ValueError where a word is no tag."""
     if not TAG.fullmatch(word):
         raise ValueError(f"{word[:60]!r} is no tag: expected 1 to 40 letters, digits, spaces or _ . : -, the first one no sign")

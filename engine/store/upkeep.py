@@ -81,6 +81,7 @@ def merge(tables: Tables, table: str, config: UpkeepConfig) -> tuple[int, int, i
 
 
 def options(dataset: lance.LanceDataset, config: UpkeepConfig) -> dict[str, Any]:
+    """How files are merged: rows a file by bytes, since Lance asks for rows; one thread."""
     files = [(one.physical_rows, weight_of(one.metadata)) for one in dataset.get_fragments()]
     rows, size = sum(count for count, _ in files), sum(size for _, size in files)
     target = int(config.file_bytes * rows / max(size, 1))
@@ -99,10 +100,12 @@ def affordable(tasks: Sequence[CompactionTask], most: int) -> list[CompactionTas
 
 
 def weight(task: CompactionTask) -> int:
+    """Bytes of the files that a task reads."""
     return sum(weight_of(fragment) for fragment in task.fragments)
 
 
 def weight_of(fragment: Any) -> int:
+    """Bytes of the files of a fragment, as far as they are told."""
     return sum(file.file_size_bytes or 0 for file in fragment.files)
 
 

@@ -19,6 +19,7 @@ class SQLView(lance.LanceDataset):  # type: ignore[misc]
 
     @property
     def schema(self) -> pa.Schema:
+        """The columns that SQL may name."""
         fields = super().schema
         return pa.schema([field for field in fields if field.name not in self.HIDDEN])
 

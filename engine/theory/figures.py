@@ -99,10 +99,12 @@ class Figures:
         return TypeAdapter(cls).validate_json(text)
 
     def to_json(self) -> str:
+        """As JSON, which `from_json` takes back."""
         return TypeAdapter(Figures).dump_json(self).decode()
 
 
 def curves() -> list[tuple[Setting, float]]:
+    """Every line of the figures: its setting, and examples a dimension in the pool."""
     return [(setting, alpha_tot) for setting in SETTINGS for alpha_tot in setting.pools]
 
 

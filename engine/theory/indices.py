@@ -37,14 +37,17 @@ def break_even(retained: float, against: float, alpha: float = 1.0) -> float:
 
 
 def check_share(name: str, value: float) -> None:
+    """ValueError where a share is not above 0 and up to 1; a likely percentage is told so."""
     if not 0 < value <= 1:
         raise ValueError(f"{name}={value} must be a fraction above 0 and up to 1{hint(value)}")
 
 
 def check_alpha(alpha: float) -> None:
+    """ValueError where alpha is no finite number above 0."""
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha={alpha} must be a number above 0")
 
 
 def hint(value: float) -> str:
+    """What to write instead of what looks like a percentage; else ""."""
     return f"; {value} looks like a percentage, write {value / 100:g}" if 1 < value <= 100 else ""

@@ -45,6 +45,7 @@ class Window:
 
     @property
     def share(self) -> float:
+        """Of all examples, those with |z| in the window, z standard normal."""
         return float(2 * (ndtr(-self.lowest) - ndtr(-self.highest)))
 
 

@@ -92,6 +92,7 @@ def error(alpha_tot: float, kept: float, degrees: float, start: float) -> float:
 
 @lru_cache(maxsize=4096)
 def solved_error(alpha_tot: float, kept: float, degrees: float, start: float) -> float:
+    """The error of a student of these examples (Sorscher et al., appendix), remembered: a search asks again and again."""
     return student(kept * alpha_tot, window(start, kept), degrees).error
 
 

@@ -1,7 +1,7 @@
 """One MLflow run per job: what went in, how it went, what came out; the run of a restarted job is the same run.
 
 The only home of mlflow. The default is a sqlite file beside the store; a server is an address. One that is away when a job begins is
-refused; one that is lost later is not waited for: see `run`.
+refused; one that is lost later is not waited for: see `run`, and `faults` for what goes wrong.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ from typing import Any
 from engine import files
 from engine.config import Config
 from engine.knobs import flat
-from engine.tracking.run import Run, briefly, connect, reason, refused, troubles
+from engine.tracking.faults import reason, refused, troubles
+from engine.tracking.run import Run, briefly, connect
 
 __all__ = ["Run", "address", "begun", "code_commit", "connect", "newest", "reach", "running", "runs", "troubles"]
 
@@ -76,6 +77,7 @@ def resumed(config: Config, job: str, key: str) -> Run | None:
 
 
 def started(config: Config, job: str, key: str, tags: Mapping[str, Any]) -> Run:
+    """A new run with its tags and knobs. OSError where MLflow cannot be reached."""
     client, experiment = reach(config)
     told = {"job": job, "key": key, "commit": code_commit(), "fingerprint": config.fingerprint(), **tags}
     made = client.create_run(experiment, run_name=f"{job} {key}", tags={name: str(value) for name, value in told.items()})
@@ -196,6 +198,7 @@ def begun(config: Config, job: str, where: str = "") -> list[dict[str, Any]]:
 
 
 def sought(config: Config, where: str, order: str, at_once: int) -> Iterator[dict[str, Any]]:
+    """Runs page by page, in MLflow's order; none where there is no file of them. OSError where MLflow cannot be asked."""
     if (uri := address(config)).startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return  # to look would make the file
     from mlflow.exceptions import MlflowException
@@ -214,6 +217,7 @@ def sought(config: Config, where: str, order: str, at_once: int) -> Iterator[dic
 
 
 def told(config: Config, one: Any) -> dict[str, Any]:
+    """A run to write to, with its status, tags, knobs and last metrics."""
     data = {name: dict(getattr(one.data, name)) for name in ("tags", "params", "metrics")}
     return {"run": handle(config, one.info.run_id), "status": str(one.info.status), **data}
 

@@ -8,7 +8,6 @@ import base64
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,11 +18,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from engine import files
+from engine.tracking.faults import amid_a_run, is_wrong, refused, troubles
 
 log = logging.getLogger("jobs.tracking")
 Entry = dict[str, Any]
 Point = tuple[str, float, int]  # metric, value, step
-TOO_MANY = 429  # requests: the status of HTTP that says later, not never
 AT_ONCE = 1000  # metrics in a call: MLflow takes no more
 PATIENCE = 20  # times as long as it was waited for in vain, a server is left alone: it costs a training a twentieth of its time at most
 USUAL = {
@@ -57,6 +56,7 @@ class Run:
             self.post.send({"curve": metric, "points": sorted(points.items())})
 
     def note(self, tags: Mapping[str, Any]) -> None:
+        """Tags, in place of those of the same names."""
         self.post.send({"tags": {name: str(value) for name, value in tags.items()}})
 
     def keep(self, name: str, content: bytes) -> None:
@@ -113,6 +113,7 @@ class Run:
 
     @cached_property
     def post(self) -> "Post":
+        """This process's way to the server, made when it is first needed."""
         return Post(self)
 
 
@@ -138,6 +139,7 @@ class Post:
             self.all_sent = False
 
     def deliver_held(self) -> None:
+        """Send what this process holds, in order; what the server refuses for good is let go of, and raised."""
         while self.held:
             try:
                 self.deliver(self.held[0])
@@ -177,6 +179,7 @@ class Post:
         return True
 
     def send_waiting(self) -> None:
+        """Send what waits in the folder, in order, also what other processes left."""
         for path in self.waiting():
             with suppress(FileNotFoundError):  # another process sent it in this moment
                 fs, place = files.locate(path)
@@ -191,6 +194,7 @@ class Post:
         return [files.address(fs, path) for path in sorted(fs.glob(f"{root}/*.json"))]
 
     def deliver(self, entry: Entry) -> None:
+        """Send one entry, whichever of the five kinds it is."""
         client, run_id = connect(self.run.uri), self.run.run_id
         if "metrics" in entry:
             self.deliver_metrics(client, [(name, value, entry["step"]) for name, value in entry["metrics"].items()], entry["time"])
@@ -241,6 +245,7 @@ def is_away(folder: str) -> bool:
 
 
 def connect(uri: str) -> Any:
+    """MLflow's client, which gives up after seconds rather than minutes and logs nothing of its own."""
     for name, value in USUAL.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -260,41 +265,3 @@ def briefly() -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-
-
-def reason(error: BaseException) -> str:
-    """Why a server or a database could not be reached, as the system or the database says it, in one line."""
-    chain = [error]
-    while below := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(below)
-    told = next((one for one in reversed(chain) if isinstance(one, OSError)), getattr(error, "orig", None) or error)
-    return " ".join(str(told).split())
-
-
-def troubles() -> tuple[type[BaseException], ...]:
-    """What MLflow raises where its server or file fails it, of what is loaded: it lets errors of its database and of HTTP through."""
-    own = {
-        "mlflow.exceptions": ("MlflowException",),
-        "sqlalchemy.exc": ("SQLAlchemyError",),
-        "requests.exceptions": ("RequestException",),
-        "botocore.exceptions": ("BotoCoreError", "ClientError"),  # of a bucket of artifacts
-        "boto3.exceptions": ("Boto3Error",),
-    }
-    return tuple(getattr(sys.modules[module], name) for module, names in own.items() if module in sys.modules for name in names)
-
-
-def amid_a_run() -> tuple[type[BaseException], ...]:
-    """What may go wrong on the way to a server that was there when the run began; its folder of artifacts may be gone, too."""
-    return *troubles(), OSError
-
-
-def refused(error: BaseException) -> bool:
-    """Whether the server was there and said no, so that to send the same again would be in vain."""
-    answer = getattr(error, "response", None)  # of requests
-    status = error.get_http_status_code() if hasattr(error, "get_http_status_code") else getattr(answer, "status_code", 503)
-    return bool(400 <= status < 500 and status != TOO_MANY)
-
-
-def is_wrong(error: BaseException) -> bool:
-    """Whether what was sent is no good. Amid a run that alone ends it: a token that expired or a proxy without a server passes."""
-    return bool(hasattr(error, "get_http_status_code") and error.get_http_status_code() == 400)

@@ -125,7 +125,7 @@ function tellMade(made) {
   const told = h("dialog", { "aria-labelledby": "made-title", onclose: () => told.remove() }, h("h2", { id: "made-title" }, "The selection is made"),
     h("p", {}, `${made.selection} has ${count(made.patches)} patches and ${count(made.images)} training images${made.left ? `; ${made.left} at the end make no whole image` : ""}.`),
     h("p", {}, "A training on it:"), h("p", { class: "id command" }, made.command),
-    h("p", { class: "quiet" }, "It trains with the defaults, which are those of the papers: where the store was made with a recipe, as tiny, or with a YAML file, put that right behind pretrain."),
+    h("p", { class: "quiet" }, "The recipe tiny needs no GPU; with one put one_gpu in its place, or cluster, or the YAML file that the store was made with."),
     h("p", { class: "quiet" }, "selection.named is taken by choose, evaluate, transfer and export too."), h("form", { method: "dialog" }, h("button", { class: "main" }, "Close")));
   document.body.append(told);
   told.showModal();

@@ -15,7 +15,7 @@ export async function show(main, { q = "" }, state) {
       const { columns, rows, more } = await ask("sql", { q: field.value });
       told.textContent = more ? `The first ${count(rows.length)} rows; there are more` : `${count(rows.length)} rows`;
       const isNumber = columns.map((_, at) => rows.some(row => typeof row[at] === "number"));
-      const cell = (value, at) => h("td", { class: isNumber[at] ? "n" : "" }, columns[at] === "patch_id" && value ? h("a", { class: "id", href: link("patch", { id: value }) }, value) : columns[at] === "video_id" && value ? h("a", { class: "id", href: link("video", { id: value }) }, value) : value === null ? "" : typeof value === "number" ? number(value) : typeof value === "object" ? JSON.stringify(value) : String(value));
+      const cell = (value, at) => h("td", { class: isNumber[at] ? "n" : "" }, columns[at] === "patch_id" && value ? h("a", { class: "id", href: link("patch", { id: value }) }, value) : columns[at] === "video_id" && value ? h("a", { class: "id", href: link("video", { id: value }) }, value) : value === null ? "" : typeof value === "number" ? number(value) : String(value));
       found.replaceChildren(h("table", {}, h("thead", {}, h("tr", {}, columns.map((name, at) => h("th", { scope: "col", class: isNumber[at] ? "n" : "" }, name)))), h("tbody", {}, rows.map(row => h("tr", {}, row.map(cell))))));
       shown.href = link("patches", { sql: field.value });
       shown.hidden = !columns.includes("patch_id");
