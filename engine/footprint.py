@@ -22,6 +22,7 @@ from engine.models import MAEConfig, SimCLRConfig, TrainConfig
 from engine.objectives import Trained
 
 COUNTED = (1, 3)  # images by which it is counted; of more each takes as much as the next
+GROUP = "WORLD_SIZE"  # how many processes train together, as Ray Train and torchrun tell each of them, and accelerate reads it
 COPIES = 4  # of every weight: itself, its gradient, and two means of AdamW, in float32
 
 
@@ -46,16 +47,23 @@ def explained(config: TrainConfig) -> Iterator[None]:
         ) from error
 
 
-def share(config: TrainConfig, images: int = 0) -> int:
-    """Images that a worker takes at a time of so many, 0 being a whole batch; of SimCLR's all that the fewest workers have."""
-    workers = config.workers if config.architecture == "mae" else config.least_workers or config.workers
-    return math.ceil((images or config.batch) / (workers * config.accumulate))
+def share(config: TrainConfig) -> int:
+    """Images of a batch that a process takes at a time; SimCLR all that it has when the fewest processes are left."""
+    parts = config.workers * config.accumulate if config.architecture == "mae" else fewest(config)
+    return math.ceil(config.batch / parts)
+
+
+def fewest(config: TrainConfig) -> int:
+    """Processes that share a batch at least: one where nobody started this one as one of several, whatever `workers` says."""
+    return min(int(os.environ.get(GROUP, 1)), config.least_workers or config.workers)
 
 
 def remedy(config: TrainConfig) -> str:
-    """What to change; not accumulate of SimCLR, whose loss contrasts a whole batch at once."""
-    parts = f"accumulate={config.accumulate} or " if config.architecture == "mae" else ""
-    return f"raise {parts}workers={config.workers}, lower batch={config.batch}, or take precision=bf16 or a smaller model"
+    """What to change; not accumulate of SimCLR, whose loss contrasts a whole batch at once, and no workers where there can be none."""
+    parts = [f"accumulate={config.accumulate}"] if config.architecture == "mae" else []
+    workers = [f"workers={config.workers}"] if GROUP in os.environ else []
+    more = f"raise {' or '.join(parts + workers)}, " if parts + workers else ""
+    return f"{more}lower batch={config.batch}, or take precision=bf16 or a smaller model"
 
 
 def least_bytes(config: TrainConfig) -> float:

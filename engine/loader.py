@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -77,11 +78,22 @@ class Share:
             mine = self.split(len(together))
             yield [(epoch, position) for position in together[self.index * mine :][:mine].tolist()]
 
+    def cut(self, batch: Sequence[Seen], parts: int) -> list[list[Seen]]:
+        """What the process has of a batch as its workers would take it: each one's images in so many parts, but for the last all as large.
+
+        No part holds images of two workers; one of a worker whose images two processes have is cut there, too.
+        """
+        each = math.ceil(len(batch) * self.processes / self.workers)  # a worker's images, if all are there
+        size = math.ceil(each / parts)
+        places = enumerate(batch, self.index * len(batch))  # in what all processes have
+        return [[one for _, one in part] for _, part in groupby(places, lambda placed: (placed[0] // each, placed[0] % each // size))]
+
 
 def load(read: Read, see: Callable[[bytes, Key], Seen], share: Share, epoch: int, first: int = 0) -> Iterator[list[Seen]]:
     """see(jpeg, key) of every image, batch by batch from number `first` on, made in threads while the caller is busy.
 
-    About one batch and a few images per thread are made ahead, and two batches of bytes.
+    About one batch and a few images per thread are made ahead, and two batches of bytes: of all that the process has of a batch, in however
+    many parts it is taken then, so that one that stands in for others holds their images in the machine's memory, too.
     """
     threads = min(THREADS, os.cpu_count() or 1)
     depth = math.ceil(share.batch / share.processes / PART) + 2 * threads

@@ -109,7 +109,8 @@ class TrainConfig(Section):
 
     # How often it is saved and shown changes nothing; in how many parts a batch is taken, and for how many workers, rounding at most, and
     # the images that do not split at the end of an epoch, fewer than `workers`. They may change amid a training, which is the same one.
-    # Rounding grows: from 1e-8 to .2 % in 120 steps (LOG). Who of the workers is there changes the order of their sum: of two nothing.
+    # Rounding grows: from 1e-8 to .2 % in 120 steps (LOG). Who of the workers is there changes the order of their sum: of two with
+    # accumulate=1 nothing.
     FREE: ClassVar[frozenset[str]] = frozenset(
         {"accumulate", "workers", "least_workers", "max_failures", "checkpoint_every", "checkpoint_steps", "picture_steps"}
     )

@@ -131,20 +131,20 @@ class Loop:
             raise ValueError(f"{loader.named(self.read, [key[1]])} cannot be seen: {error}; what was saved before stays") from error
 
     def step(self, batch: Sequence[tuple[Key, Any]]) -> None:
-        """One step of the optimiser, by gradients of parts of what this worker has of a batch: as many images each as if none were missing.
+        """One step of the optimiser, by what this worker has of a batch, in the device memory of one and the parts of all it stands in for.
 
-        So one that stands in for others needs no more memory than before, and does what they would have done; SimCLR contrasts all at once.
+        So it does what they would: to the bit with accumulate=1 and two workers, else to rounding of sums; SimCLR contrasts all at once.
         """
         progress, config = self.progress, self.config
         for group in self.optimiser.param_groups:
             group["lr"] = optimiser.rate(config, progress.epoch + progress.step / self.steps)
         chance = [config.seed, progress.epoch, progress.step, self.share.index]  # of models that drop what they have made
         torch.manual_seed(int(np.random.SeedSequence(chance).generate_state(1)[0]))
-        size = footprint.share(config, len(batch) * self.share.processes) if config.architecture == "mae" else len(batch)
+        parts = self.share.cut(batch, config.accumulate) if config.architecture == "mae" else [batch]
         loss = 0.0
-        for start in range(0, len(batch), size):
-            with self.accelerator.no_sync(self.model) if start + size < len(batch) else nullcontext():
-                losses = self.losses(batch[start : start + size])
+        for number, part in enumerate(parts, 1):
+            with self.accelerator.no_sync(self.model) if number < len(parts) else nullcontext():
+                losses = self.losses(part)
                 self.accelerator.backward(losses.sum() / len(batch))
             loss += losses.detach().double().sum().item()
         if config.clip:
@@ -215,15 +215,15 @@ class Loop:
         """Report what has come of an epoch, with a checkpoint where one is due, and turn to the next.
 
         images_per_s is of all workers together, over the epoch but for its end: what it waits for is in it, a look and the last checkpoint
-        are not. gpu_hours are workers times the time that they were held since the loop was made, over all epochs: with loading,
-        checkpoints, pictures, reports and waits; look_hours those in which all waited for a look, which are none of these. In neither are
-        what Ray takes to start workers, the last report, and what killed workers had done since the last checkpoint. Without a GPU a
-        worker's processors stand for one.
+        are not; there is none of an epoch of which a resume found nothing left. gpu_hours are workers times the time that they were held
+        since the loop was made, over all epochs: with loading, checkpoints, pictures, reports and waits; look_hours those in which all
+        waited for a look, which are none of these. In neither are what Ray takes to start workers, the last report, and what killed workers
+        had done since the last checkpoint. Without a GPU a worker's processors stand for one.
         """
         config, total, epoch = self.config, self.totals(), self.progress.epoch
         rate = optimiser.rate(config, self.done / self.steps)
-        metrics = {"epoch": epoch, "step": self.done, "loss": total.loss / total.images, "lr": rate}
-        metrics |= {"images_per_s": images_per_s, "workers": self.accelerator.num_processes, "samples": total.samples + total.images}
+        metrics = {"epoch": epoch, "step": self.done, "loss": total.loss / total.images, "workers": self.accelerator.num_processes}
+        metrics |= {"lr": rate, "samples": total.samples + total.images} | ({"images_per_s": images_per_s} if images_per_s else {})
         metrics |= {"gpu_hours": total.seconds / 3600} | ({"look_hours": total.looking / 3600} if self.training.look else {})
         metrics |= {"energy_kwh": total.joules / 3.6e6} if math.isfinite(total.joules) else {}
         metrics |= {"memory_gb": peak} if (peak := devices.peak_gb()) else {}

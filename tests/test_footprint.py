@@ -59,29 +59,45 @@ def test_counting_draws_no_random_numbers():
     assert torch.equal(torch.rand(1), drawn)
 
 
-def test_the_batch_of_simclrs_paper_fits_no_gpu_and_is_refused_before_anything_is_read(tmp_path):
+def test_the_batch_of_simclrs_paper_fits_no_gpu_and_is_refused_before_anything_is_read(monkeypatch):
+    """In this process, where workers would change nothing, and as the only one of a group, which may be larger."""
     recipe = TRAININGS["simclr"]()
     assert 300e9 < footprint.least_bytes(recipe) < 400e9
+    assert footprint.least_bytes(recipe.model_copy(update={"workers": 8})) == footprint.least_bytes(recipe)
+    monkeypatch.setattr(footprint, "device_bytes", lambda: 300e9)
+    said = r"^4096 images at a time need 352 GB at least and .* has 300: %slower batch=4096, or take precision=bf16"
+    with pytest.raises(ValueError, match=said % ""):
+        pretrain.fit(None, 5000, recipe.model_copy(update={"workers": 8}), resume=None, report=None)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(ValueError, match=said % "raise workers=1, "):
+        pretrain.fit(None, 5000, recipe, resume=None, report=None)
+    monkeypatch.setenv("WORLD_SIZE", "8")
     assert footprint.least_bytes(recipe.model_copy(update={"workers": 8})) < 80e9
-    if footprint.device_bytes() < 300e9:
-        said = r"^4096 images at a time need 352 GB at least and .* has [\d.]+: raise workers=1, lower batch=4096, or take precision=bf16"
-        with pytest.raises(ValueError, match=said):
-            pretrain.fit(None, 5000, recipe, resume=None, report=None)
 
 
-def test_the_memory_that_is_asked_for_is_that_of_a_worker_when_the_fewest_are_left():
+def test_the_memory_that_is_asked_for_is_that_of_a_worker_when_the_fewest_are_left(monkeypatch):
     """SimCLR contrasts all that a worker has of a batch, a masked autoencoder takes it in the parts that all workers would have had."""
+    monkeypatch.setenv("WORLD_SIZE", "8")
     elastic = {"batch": 64, "workers": 8, "least_workers": 2}
     assert footprint.share(CONFIG.model_copy(update=elastic)) == 8
     assert footprint.share(CONFIG.model_copy(update=elastic | {"accumulate": 4})) == 2
     assert footprint.share(CONFIG.model_copy(update=elastic | {"architecture": "simclr"})) == 32
     assert footprint.share(CONFIG.model_copy(update=elastic | {"architecture": "simclr", "least_workers": 0})) == 8
+    monkeypatch.setenv("WORLD_SIZE", "4")  # who is there now knows no better
+    assert footprint.share(CONFIG.model_copy(update=elastic | {"architecture": "simclr"})) == 32
+
+
+def test_without_a_group_one_process_takes_a_whole_batch_for_simclr_and_a_workers_part_for_a_masked_autoencoder(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    many = {"batch": 8, "workers": 4}
+    assert footprint.share(CONFIG.model_copy(update=many | {"architecture": "simclr"})) == 8
+    assert footprint.share(CONFIG.model_copy(update=many)) == 2
 
 
 def test_a_smaller_memory_refuses_a_smaller_batch(tmp_path, monkeypatch):
     needed = footprint.least_bytes(CONFIG)
     monkeypatch.setattr(footprint, "device_bytes", lambda: needed - 1)
-    with pytest.raises(ValueError, match=re.escape("4 images at a time need") + r".*raise accumulate=1 or workers=1"):
+    with pytest.raises(ValueError, match=re.escape("4 images at a time need") + r".*: raise accumulate=1, lower batch=4"):
         pretrain.fit(Stripes(), 10, CONFIG, resume=None, report=Recorder(tmp_path))
     monkeypatch.setattr(footprint, "device_bytes", lambda: needed)
     pretrain.fit(Stripes(), 10, CONFIG.model_copy(update={"epochs": 2}), resume=None, report=lambda told, folder: None)

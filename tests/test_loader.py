@@ -1,6 +1,7 @@
 import pickle
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -80,6 +81,35 @@ def test_numbers_that_do_not_divide_the_workers_share_evenly_what_those_would_ha
     for keys, parts in zip(whole, there, strict=False):
         assert list(chain(*parts)) == keys[: len(keys) - len(keys) % processes]
         assert len({len(part) for part in parts}) == 1
+
+
+@given(epochs(), st.integers(1, 4))
+def test_the_parts_of_a_batch_are_those_that_all_workers_would_take_whoever_stands_in_for_them(asked, parts):
+    """By numbers that divide the workers to the image; by others no part is of two, since one part is then cut between two processes."""
+    count, batch, seed, workers = asked
+    for processes in (some for some in range(1, workers + 1) if batch % some == 0):
+        every, there = (cuts(Share(count, batch, seed, 0, some, workers), parts) for some in (workers, processes))
+        for theirs, found in zip(every, there, strict=False):
+            if workers % processes == 0:
+                assert found == theirs
+            assert all(any(set(part) <= set(one) for one in theirs) for part in found)
+
+
+def cuts(share, parts):
+    """The parts of every batch, those of all its processes one after the other."""
+    every = [replace(share, index=index) for index in range(share.processes)]
+    return [
+        list(chain(*(one.cut(keys, parts) for one, keys in zip(every, batch, strict=True))))
+        for batch in zip(*(one.batches(0) for one in every), strict=True)
+    ]
+
+
+def test_a_worker_cuts_its_images_into_parts_of_which_the_last_may_be_smaller():
+    """Ten images of two workers in two parts each, by one process and by two; and a worker with fewer images than parts."""
+    assert Share(10, 10, 0, 0, 1, 2).cut("abcdefghij", 2) == [list("abc"), list("de"), list("fgh"), list("ij")]
+    assert Share(10, 10, 0, 1, 2, 2).cut("fghij", 2) == [list("fgh"), list("ij")]
+    assert Share(10, 10, 0, 0, 1, 2).cut("ab", 4) == [["a"], ["b"]]
+    assert Share(12, 6, 0, 1, 2, 3).cut("def", 1) == [["d"], ["e", "f"]]  # a third worker's two, and the other half of the second's
 
 
 @given(epochs(), st.integers(0, 12))

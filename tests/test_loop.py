@@ -14,7 +14,7 @@ from torch import nn
 from engine import checkpoints, devices, footprint, loader, mae, objectives, optimiser, pretrain, simclr, weights
 from engine.config import SimCLRConfig
 from engine.models import TrainConfig
-from tests.test_pretrain import CONFIG, MAE, Stripes, run
+from tests.test_pretrain import CONFIG, MAE, Recorder, Stripes, run
 
 ONCE = CONFIG.model_copy(update={"checkpoint_every": 3})  # files are what takes the time here
 SHAPE = SimCLRConfig(encoder="test_vit", side=32, projection=16)
@@ -149,16 +149,19 @@ class Measured:
         ({"workers": 2}, [2, 2, 2, 2, 1, 1]),
         ({"workers": 2, "accumulate": 2}, [1] * 10),
         ({"workers": 4, "least_workers": 1}, [1] * 8),
+        ({"batch": 10, "workers": 2, "accumulate": 2}, [3, 2, 3, 2]),
+        ({"batch": 6, "workers": 2, "accumulate": 2}, [2, 1, 2, 1] + [1] * 4),
         ({"architecture": "simclr", "workers": 2}, [4, 4, 2]),
     ],
 )
 def test_who_stands_in_for_other_workers_takes_no_more_images_at_a_time_than_each_of_them(change, sizes):
-    """Of ten images in batches of four; four workers leave two out, and SimCLR contrasts all that it has."""
+    """Of ten images in batches of four; four workers leave two out, and SimCLR contrasts all that it has, for which memory is counted."""
     config = ONCE.model_copy(update={"simclr": SHAPE, "epochs": 1, "warmup_epochs": 0, "picture_steps": 0, **change})
     loop = pretrain.Loop(Stripes(), 10, config, lambda told, folder: None, None)
     loop.objective = Measured(config)
     loop.run()
     assert loop.objective.sizes == sizes
+    assert max(sizes) == footprint.share(config)
     assert loop.progress.samples == sum(sizes)
 
 
@@ -293,7 +296,7 @@ def test_memory_that_does_not_suffice_is_one_sentence_with_the_knobs_to_lower(tm
         def __call__(self, step, model):
             return bool(torch.empty(2**52).any())
 
-    said = r"^4 images at a time do not fit into the memory of .*: raise workers=1, lower batch=4, or take precision=bf16"
+    said = r"^4 images at a time do not fit into the memory of .*: lower batch=4, or take precision=bf16"
     with pytest.raises(RuntimeError, match=said):
         run(tmp_path / "a", CONTRAST, look=Greedy(1))
 
@@ -391,6 +394,19 @@ def test_an_epoch_tells_what_it_took(tmp_path):
     hours = [told["gpu_hours"] for told in recorder.metrics]
     assert 0 < hours[0] < hours[1] < hours[2] < 0.1
     assert ("memory_gb" in recorder.metrics[0]) == torch.cuda.is_available()
+
+
+def test_an_epoch_of_which_a_resume_with_more_workers_finds_nothing_left_tells_no_throughput(tmp_path):
+    """Of nine images in batches of four one is left for a third step, which two workers leave out: after two the epoch is over."""
+    one = ONCE.model_copy(update={"epochs": 2, "checkpoint_steps": 1, "picture_steps": 0})
+    recorder = Recorder(tmp_path)
+    pretrain.fit(Stripes(), 9, one, resume=None, report=recorder)
+    again = []
+    two = one.model_copy(update={"workers": 2, "checkpoint_steps": 0})
+    pretrain.fit(Stripes(), 9, two, resume=tmp_path / "step-2", report=lambda told, _: again.append(told))
+    assert [(told["epoch"], told["samples"], "images_per_s" in told) for told in again] == [(0, 8, False), (1, 16, True)]
+    assert all(told["images_per_s"] > 0 for told in recorder.metrics + again[1:])
+    assert again[0]["loss"] == pytest.approx(np.mean([recorder.of_steps[1], recorder.of_steps[2]]), rel=1e-12)
 
 
 def test_device_hours_hold_all_that_a_device_was_held_for_and_looks_apart(tmp_path):
