@@ -21,6 +21,7 @@ front of the flow
     gate         which frames are worth keeping
     appearance   what a patch shows: contrast, black, glare, what is no mucosa
     frames       decodes, samples, cuts, blacks out and gates
+    devices      what models run on here, and the memory and energy that a training takes
     inference    how models run that are not trained: no gradients, one thread, what precision
     products     matrix products as a CPU makes them fastest, in training too
     heap         memory that stays with the process when it is freed
@@ -42,10 +43,11 @@ store
     store        the Lance tables: patches, frames, videos, selections, images
     sql          SQL over tables, read-only
     plain        values of a table as JSON can hold them
-    explain      from a patch, frame, image, selection or video back to its cause and on to its use
+    explain      from a patch, frame, image, selection, video, model, cell or run back to its cause and on to its use
 choosing and training
     pool         what a method of selection may look at: columns, and embeddings as a stream
     clusters     k-means over a stream of embeddings, and what is alike inside a cluster
+    sketches     short stand-ins of embeddings, by which most of what is not alike is left out
     selection    ranks patches and cuts at the budget
     drift        whether new video is like what came before: distances, and thresholds by resampling videos
     judge        a selection without training: coverage, variety, artefacts, duplicates, and what a model could learn
@@ -55,7 +57,6 @@ choosing and training
     loader       training images in order, read and decoded ahead
     objectives   what the masked autoencoder and SimCLR do with a batch in training
     optimiser    AdamW, its rate, and the mean of weights
-    devices      what a training runs on, and the memory and energy it takes
     checkpoints  what of a training is saved and restored
     footprint    what a training needs of memory, told before it is taken
     pretrain     the training loop
@@ -86,6 +87,7 @@ around
     charts       the report's charts as numbers
     entries      results of a matrix side by side, those that failed, and what may flatter them
     standings    what a matrix came to: methods at equal budget, over seeds and images, and what told so before
+    verdicts     who is ahead over all budgets, sets and seeds together, and what chance could have done
     published    what the papers report, to stand beside
     boards       a matrix's tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
@@ -102,5 +104,3 @@ around
     encode       pictures as a video whose bytes repeat
     simulate     colonoscopy-like video with exact truth
 """
-
-__version__ = "0.1.0"

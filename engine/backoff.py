@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-FULL = ("no space left on device", "disk is full", "disk full", "quota exceeded")  # as Linux, Lance, sqlite and Ray say it
+NO_SPACE = ("no space left on device", "disk is full", "disk full", "quota exceeded")  # as Linux, Lance, sqlite and Ray say it
 MOST = 64  # doublings beyond which a float gains nothing
 
 
@@ -21,7 +21,7 @@ def delay(seed: int, tries: int, base: float, most: float) -> float:
 def is_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, is that a disk is full."""
     while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error).lower() for words in FULL):
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error).lower() for words in NO_SPACE):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -11,6 +11,7 @@ from engine.entries import FULL, NONE, Board, amount
 from engine.published import OPTIDEL, SOURCE, Reported
 from engine.scores import Contrast
 from engine.standings import Check, Least, Mean, Standing, Study, checks, least, means, patches, standings
+from engine.verdicts import Verdict, Whole, wholes
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Exhibit:
     architectures: list[str]
     means: list[tuple[Mean, Reported | None]]  # with the papers' own numbers beside
     source: str  # of these
+    wholes: list[tuple[Whole, list[tuple[Verdict, Interval]], list[Tick]]]  # of an architecture, all together
     checks: list[tuple[Check, Interval]]
     scale: list[Tick]  # of a rank correlation
 
@@ -79,7 +81,15 @@ def exhibit(study: Study) -> Exhibit:
     told = checks(study)
     spans, scale = intervals([(one.rho, one.low, one.high) for one in told], -1, 0, 1)
     names = list(dict.fromkeys(board.architecture for board in study.boards))
-    return Exhibit(study, [drawn(board) for board in study.boards], names, rows, SOURCE, list(zip(told, spans, strict=True)), scale)
+    parts = [drawn(board) for board in study.boards]
+    return Exhibit(study, parts, names, rows, SOURCE, [together(one) for one in wholes(study)], list(zip(told, spans, strict=True)), scale)
+
+
+def together(whole: Whole) -> tuple[Whole, list[tuple[Verdict, Interval]], list[Tick]]:
+    """The verdicts of an architecture on one axis, that axis last."""
+    found = [one.advantage.contrast for one in whole.verdicts]
+    spans, scale = intervals([(one.difference, one.low, one.high) for one in found], 0)
+    return whole, list(zip(whole.verdicts, spans, strict=True)), scale
 
 
 def drawn(board: Board) -> Drawing:

@@ -12,7 +12,7 @@ from torch import nn
 from engine import objectives
 from engine.models import TrainConfig
 from engine.monitor import Look
-from engine.weights import UNREADABLE, DamagedError, complete
+from engine.weights import DamagedError, complete, unpickled
 
 WEIGHTS, SUMS, STATE = "model.safetensors", "SHA256SUMS", "state.pt"
 FILES = (WEIGHTS, SUMS, STATE)  # of a checkpoint, in the order in which they are written: where the last is, all are
@@ -110,8 +110,8 @@ def read(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], dict[str, A
     except FileNotFoundError as error:
         raise DamagedError(f"the weights of a checkpoint are missing: {error}") from error
     try:
-        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    except (*UNREADABLE, FileNotFoundError) as error:
+        state = unpickled(folder / STATE)
+    except (DamagedError, FileNotFoundError) as error:
         raise DamagedError(f"the file {STATE} of a checkpoint is damaged or missing, expected the state of a training") from error
     if not isinstance(state, dict) or not {"progress", "optimiser"} <= state.keys():
         raise DamagedError(f"the file {STATE} of a checkpoint holds something else, expected the state of a training")

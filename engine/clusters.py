@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.pool import Block, Rows, Vectors
+from engine.pool import Block, Rows, Vectors, together
 from engine.products import times
 
 Floats = NDArray[np.float32]
@@ -131,16 +131,16 @@ def tiles(vectors: Vectors) -> Iterator[Block]:
 
 def members(labels: NDArray[np.int32], order: Rows, count: int) -> list[Rows]:
     """The rows of each of `count` clusters, in the `order` of all rows (N,)."""
-    together = order[np.argsort(labels[order], kind="stable")]
-    return np.split(together, np.cumsum(np.bincount(labels, minlength=count))[:-1])
+    ranked = order[together(labels[order], count)]
+    return np.split(ranked, np.cumsum(np.bincount(labels, minlength=count))[:-1])
 
 
-def places(labels: NDArray[np.int32], order: Rows) -> Rows:
+def places(labels: NDArray[np.integer], order: Rows) -> Rows:
     """Which of its cluster's rows each row (N,) is in the `order` of all: 0 is the first."""
-    together = order[np.argsort(labels[order], kind="stable")]
-    sizes = np.bincount(labels)
+    ranked = order[together(labels[order], int(labels.max(initial=0)))]
+    starts = np.flatnonzero(np.diff(labels[ranked], prepend=-1))
     found = np.empty(len(labels), np.int64)
-    found[together] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    found[ranked] = np.arange(len(labels)) - np.repeat(starts, np.diff(starts, append=len(labels)))
     return found
 
 
@@ -176,11 +176,12 @@ def added_likeness(vectors: Block, new: Rows) -> Floats:
         with_mine = times(rows[mine])
         for first in range(0, len(rows), TILE):
             some = slice(first, first + TILE)
-            products, place = with_mine(rows[some]), np.arange(len(rows))[some, None]
-            before = np.where(place < mine, products * scales[some, None], none).max(axis=0) * scales[mine]
-            after = np.where(place > mine, products * scales[mine], none).max(axis=1) * scales[some]
+            # Few rows of many numbers: the largest of many short rows would take longer than the product.
+            products, place = np.ascontiguousarray(with_mine(rows[some]).T), np.arange(len(rows))[some]
+            before = np.where(place < mine[:, None], products * scales[some], none).max(axis=1) * scales[mine]
+            later = np.where(place > mine[:, None], products * scales[mine, None], none).max(axis=0) * scales[some]
             found[mine] = np.maximum(found[mine], before)
-            found[some] = np.maximum(found[some], after)
+            found[some] = np.maximum(found[some], later)
     return fine(found)
 
 

@@ -23,6 +23,7 @@ Stamped = tuple[Any, int, Fraction]  # a decoded frame, its pts, its time base
 INDEXED = ("mov", "matroska")  # containers with a presentation time per frame and an index of keyframes: seeks are exact
 REFERENCES = ("h264", "mpeg2video", "mpeg4")  # codecs whose packets say for certain whether another frame needs them
 BARE = ("h264", "hevc", "mpegvideo", "m4v")  # streams in no container: FFmpeg makes their times up
+GLIMPSES = 8  # frames by which a whole video is judged
 SURVEYED = 2000  # packets read, not decoded, to measure the distance of keyframes
 
 
@@ -193,18 +194,18 @@ def reached(clip: Clip, wanted: int, step: int) -> Iterator[Any]:
     clip.cut = True  # what lies there cannot be reached
 
 
-def glimpses(file: Any, count: int = 8) -> list[Image]:
-    """Up to `count` frames spread over the video, wherever a seek lands; of a short or unseekable one, among its first 300."""
+def glimpses(file: Any) -> list[Image]:
+    """Up to GLIMPSES frames spread over the video, wherever a seek lands; of a short or unseekable one, among its first 300."""
     source = dicom.read(file)
     if isinstance(source, dicom.Pictures):
-        numbers = sorted({source.count * (2 * number + 1) // (2 * count) for number in range(count)})
+        numbers = sorted({source.count * (2 * number + 1) // (2 * GLIMPSES) for number in range(GLIMPSES)})
         return [image for number in numbers if number < source.count and (image := source.picture(number)) is not None]
     with shown(file, source) as clip:
-        found = spread(clip, count)
-    if len(found) >= min(4, count):
+        found = spread(clip, GLIMPSES)
+    if len(found) >= GLIMPSES // 2:
         return list(found.values())
     with shown(file, source) as clip:
-        return thinned(islice(decoded(clip), 300), count)
+        return thinned(islice(decoded(clip), 300), GLIMPSES)
 
 
 def thinned(frames: Iterator[Any], count: int) -> list[Image]:

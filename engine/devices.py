@@ -1,4 +1,4 @@
-"""What a training runs on: its name, the most memory it took, and the energy that went into it, where they can be read."""
+"""What models run on here: whether it is a GPU, its name, the memory and the energy that a training took, where they can be read."""
 
 import math
 import os
@@ -9,6 +9,11 @@ from pathlib import Path
 import torch
 
 POWERCAP = Path("/sys/class/powercap")  # Linux: energy of the processors' packages in microjoules, readable by root alone on most machines
+
+
+def kind() -> str:
+    """What torch is to run models on here, in its words: "cuda", which is the first GPU that this process sees, or "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device() -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from engine import appearance, mae, pictures, schema, simclr, views
+from engine import appearance, devices, mae, pictures, schema, simclr, views
 from engine.config import DifficultyConfig
 from engine.inference import inference
 from engine.packing import packed
@@ -42,7 +42,7 @@ class ScoreDifficulty:
 
     def __init__(self, config: DifficultyConfig, model: mae.MAE | None = None) -> None:
         self.config = config
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = devices.kind()
         self.model = (model or load_scorer(config)).to(self.device).eval()
         if self.model.config != config.mae:
             raise ValueError(f"the scorer's model is {self.model.config!r}, expected difficulty.mae={config.mae!r}")
@@ -80,7 +80,7 @@ class ScoreContrast:
 
     def __init__(self, config: DifficultyConfig, model: simclr.SimCLR | None = None) -> None:
         self.config = config
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = devices.kind()
         self.model = (model or load_contrast(config)).to(self.device).eval()
         if self.model.config != config.simclr:
             raise ValueError(f"the scorer's model is {self.model.config!r}, expected difficulty.simclr={config.simclr!r}")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine import datasets, pictures
+from engine import datasets, devices, pictures
 from engine.datasets import IGNORE, Pair, Split
 from engine.finetune import Report, quickly, train
 from engine.models import EvaluateConfig, MAEConfig
@@ -76,10 +76,10 @@ def evaluate(
     """
     started = perf_counter()
     datasets.check(split)
-    cuda = torch.cuda.is_available()
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
+    device = devices.kind()
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(seed)
-        model = segmenter(encoder_state, vit, config, len(split.classes)).to("cuda" if cuda else "cpu")
+        model = segmenter(encoder_state, vit, config, len(split.classes)).to(device)
         curve = train(model, split.train, config, seed, report or (lambda step, metrics: None))
     marks, found = measured(model, split, config)
     return Result(

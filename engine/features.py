@@ -19,7 +19,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from engine import pictures, sam, schema, weights
+from engine import devices, pictures, sam, schema, weights
 from engine.config import PatchesConfig, ScoreConfig
 from engine.inference import inference
 from engine.pictures import MEAN, STD
@@ -52,7 +52,7 @@ class EmbedPatches:
     """Give stored patches an encoder's embedding, and no difficulty; ValueError names a patch that it makes nothing of."""
 
     def __init__(self, config: ScoreConfig, patches: PatchesConfig, encoder: Encoder | None = None) -> None:
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = devices.kind()
         self.encoder = encoder or load(config, patches)
         self.encoder.model = self.encoder.model.to(self.device).eval()
         self.room, self.width = Room(config.batch if self.device == "cuda" else min(config.batch, CACHED), "patches"), self.encoder.width

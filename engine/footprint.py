@@ -46,9 +46,10 @@ def explained(config: TrainConfig) -> Iterator[None]:
         ) from error
 
 
-def share(config: TrainConfig) -> int:
-    """Images that a worker takes at a time."""
-    return math.ceil(config.batch / config.workers / config.accumulate)
+def share(config: TrainConfig, images: int = 0) -> int:
+    """Images that a worker takes at a time of so many, 0 being a whole batch; of SimCLR's all that the fewest workers have."""
+    workers = config.workers if config.architecture == "mae" else config.least_workers or config.workers
+    return math.ceil((images or config.batch) / (workers * config.accumulate))
 
 
 def remedy(config: TrainConfig) -> str:

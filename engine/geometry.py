@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.float64]  # (n, d)
+Floats = NDArray[np.float64]
 
 WITHIN = 1e-4  # added to LiDAR's covariance within images; the paper's value was not found, public code has 1e-3 to 1e-6
 
@@ -41,7 +41,7 @@ def effective_rank(features: NDArray[Any]) -> float:
 
     Our choice of the matrix, because the mean of all features, which tells no image from another, is most of RankMe's spectrum.
     """
-    return spread(spectrum(flat(features), centred=True)[1] ** 2)
+    return spread(variances(flat(features)))
 
 
 def lidar(*views: NDArray[Any]) -> float:
@@ -71,20 +71,31 @@ def check_views(*views: NDArray[Any]) -> None:
         raise ValueError(f"the views have features of shapes {', '.join(map(str, sorted(shapes)))}, expected the same")
 
 
-def spread(values: Rows) -> float:
+def spread(values: Floats) -> float:
     """exp of the entropy of non-negative values as shares of their sum: as many as there are if all are equal, 0 if all are zero."""
     shares = values[values > 0] / values.sum() if values.any() else np.zeros(0)
     return float(np.exp(-(shares * np.log(shares)).sum())) if len(shares) else 0.0
 
 
-def spectrum(rows: Rows, centred: bool) -> tuple[Rows, Rows]:
+def spectrum(rows: Floats, centred: bool) -> tuple[Floats, Floats]:
     """Left singular vectors (n, r) and singular values (r,) of the rows, or of what they differ in, without those of mere rounding."""
     left, values, _ = np.linalg.svd(rows - rows.mean(0) if centred else rows, full_matrices=False)
     kept = values > np.linalg.norm(rows) * max(rows.shape) * np.finfo(float).eps
     return left[:, kept], values[kept]
 
 
-def unit(rows: Rows, scale: Rows | None = None) -> Rows:
+def variances(rows: Floats) -> Floats:
+    """The squares (r,) of what `spectrum` gives of centred rows, from their products: a twentieth of its time for many rows of few numbers.
+
+    Those below 1e-16 of their sum are rounding, and of no weight in an entropy.
+    """
+    apart = rows - rows.mean(0)
+    values = np.linalg.eigvalsh(apart.T @ apart if len(apart) > apart.shape[1] else apart @ apart.T)
+    least = np.linalg.norm(rows) * max(rows.shape) * np.finfo(float).eps
+    return np.asarray(values[values > least**2])
+
+
+def unit(rows: Floats, scale: Floats | None = None) -> Floats:
     """Rows of length one; UnscorableError for one without a direction, which is one of nothing but rounding beside `scale` (n,)."""
     lengths = np.linalg.norm(rows, axis=1)
     if (lost := lengths <= 1e-12 * (lengths if scale is None else scale)).any():
@@ -94,13 +105,13 @@ def unit(rows: Rows, scale: Rows | None = None) -> Rows:
     return np.asarray(rows / lengths[:, None])
 
 
-def squared(rows: Rows, others: Rows) -> Rows:
+def squared(rows: Floats, others: Floats) -> Floats:
     """(n, m) squared Euclidean distances of all pairs."""
     products = (rows**2).sum(1)[:, None] + (others**2).sum(1) - 2 * rows @ others.T
     return np.asarray(products.clip(0))
 
 
-def flat(features: NDArray[Any]) -> Rows:
+def flat(features: NDArray[Any]) -> Floats:
     """(n, d) float64 of any features."""
     rows = np.asarray(features, np.float64).reshape(len(features), -1)
     if len(rows) < 2 or not rows.shape[1]:

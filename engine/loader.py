@@ -36,36 +36,46 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Share:
-    """What process `index` of `processes` sees of `count` images: of every `batch` that all see together each n-th image."""
+    """What process `index` of `processes` sees of `count` images: of every `batch` that all see together one run of images.
+
+    `workers` is how many there would be if all were: a process that stands in for two of them has the images of both, in their order, and
+    what does not split over all of them is left out whoever is there.
+    """
 
     count: int
     batch: int
     seed: int
     index: int = 0
     processes: int = 1
+    workers: int = 1
 
     def __post_init__(self) -> None:
-        if self.processes < 1 or self.batch < 1 or self.batch % self.processes:
-            raise ValueError(f"a batch of {self.batch} images does not split over {self.processes} processes")
+        for some in (self.processes, self.workers):
+            if some < 1 or self.batch < 1 or self.batch % some:
+                raise ValueError(f"a batch of {self.batch} images does not split over {some} processes")
         if not 0 <= self.index < self.processes:
             raise ValueError(f"process {self.index} is none of 0 to {self.processes - 1}")
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        return self.count // self.batch + (self.count % self.batch >= self.processes)
+        return self.count // self.batch + (self.split(self.count % self.batch) > 0)
+
+    def split(self, images: int) -> int:
+        """How many of a batch a process gets: all the same, or they wait for each other for ever."""
+        return (images - images % self.workers) // self.processes
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[list[Key]]:
         """The batches of an epoch from number `first` on. All processes together see a permutation of the images.
 
-        Processes take the same number, or they wait for each other for ever: fewer than `processes` images may be left out at the end.
+        Fewer than `workers` images may be left out at the end, and fewer than `processes` more where these do not divide those.
         """
         if first < 0:
             raise ValueError(f"a run cannot begin at batch {first}")
         order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
         for start in range(first * self.batch, len(self) * self.batch, self.batch):
             together = order[start : start + self.batch]
-            together = together[: len(together) - len(together) % self.processes]
-            yield [(epoch, position) for position in together[self.index :: self.processes].tolist()]
+            mine = self.split(len(together))
+            yield [(epoch, position) for position in together[self.index * mine :][:mine].tolist()]
 
 
 def load(read: Read, see: Callable[[bytes, Key], Seen], share: Share, epoch: int, first: int = 0) -> Iterator[list[Seen]]:

@@ -98,15 +98,18 @@ class TrainConfig(Section):
     min_crop: Annotated[float, Field(gt=0, le=1)] = 0.2  # RandomResizedCrop of mae; SimCLR's views are its paper's
     precision: Literal["no", "bf16", "fp16"] = "no"  # mixed precision by accelerate; no: float32
     workers: Positive = 1  # training processes
-    least_workers: Natural = 0  # with which a training on Ray goes on where nodes are lost, until there is room for all; 0: all are needed
+    # With which a training on Ray goes on where nodes are lost, until there is room for all; they take the parts of those that are missing
+    # one after the other, SimCLR all at once, which takes their memory, too. 0: all are needed.
+    least_workers: Natural = 0
     checkpoint_every: Positive = 1  # epochs
     checkpoint_steps: Natural = 0  # steps; so many and each checkpoint_every epochs leave one. 0: the epochs only
     picture_steps: Natural = 1000  # between two sheets of rebuilt images; one more comes at the end. 0: none. Our choice
     max_failures: Natural = 3  # deaths of workers on Ray, which spot nodes make a matter of course, with which a job goes on by itself
     seed: Seed = 0  # of first weights, order, crops and masks
 
-    # How often it is saved and shown, and who shares a batch, change the loss by rounding at most (tests hold it to 0.1 %), and by the
-    # images that do not split at the end of an epoch, fewer than there are workers. They may change amid a training, which is the same.
+    # How often it is saved and shown changes nothing; in how many parts a batch is taken, and for how many workers, rounding at most, and
+    # the images that do not split at the end of an epoch, fewer than `workers`. They may change amid a training, which is the same one.
+    # Rounding grows: from 1e-8 to .2 % in 120 steps (LOG). Who of the workers is there changes the order of their sum: of two nothing.
     FREE: ClassVar[frozenset[str]] = frozenset(
         {"accumulate", "workers", "least_workers", "max_failures", "checkpoint_every", "checkpoint_steps", "picture_steps"}
     )

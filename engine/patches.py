@@ -21,6 +21,7 @@ from engine.proposals import SMALLEST, Proposals, Propose, colour_regions, rando
 BLACK = 16  # of 255 in every channel: border, text that was hidden, or lumen too dark to show anything
 MAX_BLACK = 0.05  # share of a patch. Unguarded, 56 % of the hardest tenth of random crops hold more, and show nothing else worth learning
 
+# Of the knobs those that decide which patches a frame gives, whatever the proposer, and of each proposer its own.
 CUT = {"min_area", "max_area", "max_overlap", "margin", "per_frame", "max_side", "quality"}
 KNOBS = {
     "sam": {"sam_size", "points_per_side", "min_predicted_iou", "min_stability", "precision"},

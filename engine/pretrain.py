@@ -72,7 +72,8 @@ class Loop:
         average = optimiser.twin(bare).to(accelerator.device) if config.ema else None  # first: what accelerate makes is not to be copied
         self.model, self.optimiser = accelerator.prepare(bare, optimiser.adamw(bare, config))
         self.training = Training(config, bare, average, self.optimiser.optimizer, accelerator.scaler, look)
-        self.share = loader.Share(count, config.batch, config.seed, accelerator.process_index, accelerator.num_processes)
+        place = accelerator.process_index, accelerator.num_processes
+        self.share = loader.Share(count, config.batch, config.seed, *place, config.workers)
         self.steps = math.ceil(count / config.batch)  # of an epoch, whether or not all workers get an image of the last
         self.untold = list[tuple[int, float, int]]()  # of each step since the last report: its number, sum of losses and images here
 
@@ -130,16 +131,19 @@ class Loop:
             raise ValueError(f"{loader.named(self.read, [key[1]])} cannot be seen: {error}; what was saved before stays") from error
 
     def step(self, batch: Sequence[tuple[Key, Any]]) -> None:
-        """One step of the optimiser, by gradients of config.accumulate parts of what this worker has of a batch."""
+        """One step of the optimiser, by gradients of parts of what this worker has of a batch: as many images each as if none were missing.
+
+        So one that stands in for others needs no more memory than before, and does what they would have done; SimCLR contrasts all at once.
+        """
         progress, config = self.progress, self.config
         for group in self.optimiser.param_groups:
             group["lr"] = optimiser.rate(config, progress.epoch + progress.step / self.steps)
         chance = [config.seed, progress.epoch, progress.step, self.share.index]  # of models that drop what they have made
         torch.manual_seed(int(np.random.SeedSequence(chance).generate_state(1)[0]))
-        size, loss = math.ceil(len(batch) / config.accumulate), 0.0
+        size = footprint.share(config, len(batch) * self.share.processes) if config.architecture == "mae" else len(batch)
+        loss = 0.0
         for start in range(0, len(batch), size):
-            whole = start + size >= len(batch)
-            with nullcontext() if whole else self.accelerator.no_sync(self.model):
+            with self.accelerator.no_sync(self.model) if start + size < len(batch) else nullcontext():
                 losses = self.losses(batch[start : start + size])
                 self.accelerator.backward(losses.sum() / len(batch))
             loss += losses.detach().double().sum().item()
@@ -217,12 +221,8 @@ class Loop:
         worker's processors stand for one.
         """
         config, total, epoch = self.config, self.totals(), self.progress.epoch
-        metrics = {
-            "epoch": epoch,
-            "step": self.done,
-            "loss": total.loss / total.images,
-            "lr": optimiser.rate(config, self.done / self.steps),
-        }
+        rate = optimiser.rate(config, self.done / self.steps)
+        metrics = {"epoch": epoch, "step": self.done, "loss": total.loss / total.images, "lr": rate}
         metrics |= {"images_per_s": images_per_s, "workers": self.accelerator.num_processes, "samples": total.samples + total.images}
         metrics |= {"gpu_hours": total.seconds / 3600} | ({"look_hours": total.looking / 3600} if self.training.look else {})
         metrics |= {"energy_kwh": total.joules / 3.6e6} if math.isfinite(total.joules) else {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.geometry import Rows, flat, spectrum, unit
+from engine.geometry import Floats, flat, spectrum, unit
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # of kNN: those of DINO (arXiv 2104.14294) and of Wu et al. (arXiv 1805.01978)
 RIDGES = 10.0 ** np.arange(-4, 3)  # of the linear probe, times the number of samples. Our choice: from hardly any to all but the means
@@ -33,7 +33,7 @@ def linear_probe(features: NDArray[Any], labels: NDArray[Any], images: NDArray[A
     return balanced(truth, truth - errors)
 
 
-def left_out(left: Rows, powers: Rows, truth: Rows, groups: Sequence[NDArray[np.intp]], ridge: float) -> Rows:
+def left_out(left: Floats, powers: Floats, truth: Floats, groups: Sequence[NDArray[np.intp]], ridge: float) -> Floats:
     """(n, classes) errors of ridge regression with an intercept, each group's by the fit without it: (1 - H_gg)^-1 of those with it."""
     kept = left * np.sqrt(powers / (powers + ridge))
     errors = truth - truth.mean(0) - kept @ (kept.T @ truth)
@@ -54,7 +54,7 @@ def knn(features: NDArray[Any], labels: NDArray[Any], images: NDArray[Any] | Non
     return balanced(truth, np.einsum("nk,nkc->nc", weights, truth[nearest]))
 
 
-def balanced(truth: Rows, voted: Rows) -> float:
+def balanced(truth: Floats, voted: Floats) -> float:
     """The mean over classes of the share that is recognised. Our choice, because most places of an image are background."""
     right = truth.argmax(1) == voted.argmax(1)
     return float(((truth * right[:, None]).sum(0) / truth.sum(0)).mean())
@@ -73,7 +73,7 @@ def logme(features: NDArray[Any], labels: NDArray[Any]) -> float:
     )
 
 
-def evidence(powers: Rows, seen: Rows, whole: float, n: int) -> float:
+def evidence(powers: Floats, seen: Floats, whole: float, n: int) -> float:
     """max over t of log p(y | F) / n, for squared singular values (r,), squared projections (r,) of y on them, and whole = |y|^2."""
     scale = float(powers.sum()) or 1.0
     low, high = np.log(scale / REACH), np.log(scale * REACH)
@@ -120,7 +120,7 @@ def shrunken_h_score(features: NDArray[Any], labels: NDArray[Any]) -> float:
     return h_score(features, labels, shrinkage(flat(features)))
 
 
-def shrinkage(rows: Rows) -> float:
+def shrinkage(rows: Floats) -> float:
     """Ledoit and Wolf's (2004): the share of the mean variance in the covariance that errs least."""
     n, d = rows.shape
     centred = rows - rows.mean(0)
@@ -130,7 +130,7 @@ def shrinkage(rows: Rows) -> float:
     return min(noise / off, 1.0) if off > 0 else 1.0
 
 
-def one_hot(labels: NDArray[Any], rows: Rows) -> Rows:
+def one_hot(labels: NDArray[Any], rows: Floats) -> Floats:
     """(n, classes) of labels (n,) of any values."""
     classes, codes = np.unique(labels, return_inverse=True)
     if np.shape(labels) != (len(rows),) or len(classes) < 2:
@@ -138,7 +138,7 @@ def one_hot(labels: NDArray[Any], rows: Rows) -> Rows:
     return np.asarray(np.eye(len(classes))[codes])
 
 
-def grouped(rows: Rows, images: NDArray[Any] | None) -> list[NDArray[np.intp]]:
+def grouped(rows: Floats, images: NDArray[Any] | None) -> list[NDArray[np.intp]]:
     """The positions of each image's samples."""
     codes = np.arange(len(rows)) if images is None else np.unique(images, return_inverse=True)[1]
     if codes.shape != (len(rows),) or codes.max() == 0:

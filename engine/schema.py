@@ -128,11 +128,8 @@ SCORES = scores_table(1)  # of any width
 
 def clustering_table(width: int) -> pa.Schema:
     """A clustering of stored patches (pool.Clustering): a row for every patch, and one for every cluster, which has no key."""
-    of_patches = [
-        pa.field("key", pa.uint64()),  # hash of the patch's id: pool.hashed
-        text("video_id"),
-        *(pa.field(name, pa.float32()) for name in ("nearness", "order", "likeness")),
-    ]
+    of_patches = [pa.field("key", pa.uint64()), text("video_id")]  # the key is a hash of the patch's id: pool.hashed
+    of_patches += [pa.field(name, pa.float32()) for name in ("nearness", "order", "likeness")]
     of_clusters = [
         pa.field("centroid", pa.list_(pa.float32(), width)),
         pa.field("members", pa.int64()),
@@ -142,6 +139,9 @@ def clustering_table(width: int) -> pa.Schema:
     return pa.schema([pa.field("label", pa.int32(), False), *of_patches, *of_clusters])
 
 
+# Sums in a sketch of an embedding (engine/sketches.py), our choice: of 192 numbers of noise around their centroid one pair in eight hundred
+# is so near by 64 that it is looked at, by 32 every other one.
+SKETCH = 64
 PLACES = pa.schema([pa.field("places", pa.list_(pa.int64()), False)])  # in the patch table; a row are those that are read together
 STORED = pa.schema([text("patch_id"), PIXELS])  # of a patch what any model needs
 

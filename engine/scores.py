@@ -23,7 +23,6 @@ from engine.datasets import IGNORE
 
 DRAWS = 1000  # of the bootstrap
 LEAST = 1e-300  # p
-MEASURES = ("iou", "dice", "precision", "recall")
 Measured = tuple[float, float, float]  # a mean and its 95 % interval, low and high
 
 
@@ -32,8 +31,7 @@ def counted(drawn: np.ndarray, truth: np.ndarray, classes: int = 1) -> np.ndarra
 
     A class number above `classes` is a bug or a mask of something else: ValueError.
     """
-    counts = truth != IGNORE
-    kinds = classes + 1
+    counts, kinds = truth != IGNORE, classes + 1
     pairs = kinds * truth[counts].astype(np.int64) + drawn[counts]
     found = np.bincount(pairs, minlength=kinds**2)
     if len(found) > kinds**2 or (counts.any() and drawn[counts].max() > classes):
@@ -199,19 +197,36 @@ def contrast(first: Sequence[Marks], second: Sequence[Marks], seed: int = 0) -> 
     bootstrap, as we once did, counts noise twice: pure noise then passes 0.05 in 0 to .012 of trials with three seeds.
 
     The two have quantiles of Student's t of their own, weighed by the variances (Cochran and Cox, Experimental Designs, 1957, 4.14): with
-    three or five seeds noise passes 0.05 in .03 to .055 of trials, 0.05 / 34 in .0002 to .003 (4,000 of each of 16 mixtures;
-    Welch's degrees of freedom: up to .08 and .014, as three seeds lie together by chance). Of one seed the interval is over images alone,
-    and there is no p. ValueError where the images of a pair differ.
+    three or five seeds noise passes 0.05 in .03 to .055 of trials, 0.05 / 34 in .0002 to .003 (4,000 of each of 16 mixtures; Welch's
+    degrees of freedom: up to .08 and .014). Of one seed the interval is over images alone, and there is no p. ValueError as of `look`.
     """
+    return averaged([look(first, second, seed)])
+
+
+class Look(NamedTuple):
+    """The mIoU of one over another on a test set."""
+
+    seen: NDArray[np.float64]  # (S,), of every seed
+    drawn: NDArray[np.float64]  # (S, DRAWS), on every draw of the images
+    images: int
+
+
+def look(first: Sequence[Marks], second: Sequence[Marks], seed: int = 0) -> Look:
+    """Looks at the same images with one `seed` draw them alike; ValueError where those of a pair differ."""
     if not first or [one.names for one in first] != [one.names for one in second]:
         raise ValueError("the two results are of different test images, so their difference means nothing")
-    seen = np.array([pooled(one) - pooled(other) for one, other in zip(first, second, strict=True)])
-    many, images = len(seen), len(set().union(*(one.names for one in first)))
-    over = np.atleast_2d(np.cov(differences(first, second, seed)))
-    variances: Variances = ((float(over[0, 0]), max(images - 1, 1)),)
+    seen = [pooled(one) - pooled(other) for one, other in zip(first, second, strict=True)]
+    return Look(np.array(seen), differences(first, second, seed), len(set().union(*(one.names for one in first))))
+
+
+def averaged(looks: Sequence[Look]) -> Contrast:
+    """The mean over looks of the same seeds, by what varies between the means of seeds: see `contrast`, which this is of a single look."""
+    seen, drawn = np.mean([one.seen for one in looks], axis=0), np.mean([one.drawn for one in looks], axis=0)
+    over, many, freedom = np.atleast_2d(np.cov(drawn)), len(seen), max(min(one.images for one in looks) - 1, 1)
+    variances: Variances = ((float(over[0, 0]), freedom),)
     if many > 1:
         shared = max(float(over.sum() - np.trace(over)) / (many * (many - 1)), 0.0)
-        variances = (float(seen.var(ddof=1)) / many, many - 1), (shared, max(images - 1, 1))
+        variances = (float(seen.var(ddof=1)) / many, many - 1), (shared, freedom)
     mean, reach = float(seen.mean()), reaching(0.05, variances)
     p = chance(mean, variances) if many > 1 else float("nan")
     return Contrast(mean, mean - reach, mean + reach, p, int(np.sum(seen > 0)), many, variances)

@@ -4,8 +4,7 @@ A `Study` is a matrix, with a board (`engine.entries`) for each of its data sets
 budget, because NormDEL mostly ranks the budget. Differences are paired by seed and test image (`scores.contrast`), and their p-values are
 corrected by Holm over all that a board compares. What a board could not have told at all stands beside it (`least`).
 
-No method is tested over its sets, budgets and seeds together: the models of a seed are the same on every set and share their random
-choice, so the units that chance could have exchanged are the seeds, and of three the signs alone give no p below a quarter.
+How a method does over its budgets, sets and seeds together is for `verdicts`.
 """
 
 import hashlib
@@ -104,7 +103,7 @@ class Study:
         for one in checks(self):
             name = f"spearman/{one.measure}/{one.outcome}"
             told |= {name: one.rho, f"{name}/low": one.low, f"{name}/high": one.high}
-        return {"".join(letter if letter.isalnum() or letter in "_-./ " else "_" for letter in name): told[name] for name in told}
+        return taken(told)
 
     def said(self) -> list[str]:
         """A line for every board and budget, for what a board could not have told, and for every check."""
@@ -112,6 +111,11 @@ class Study:
         return lines + [
             f"{one.measure} and {one.outcome}: rank correlation {one.rho:z.2f} ({one.low:z.2f} to {one.high:z.2f})" for one in checks(self)
         ]
+
+
+def taken(told: Mapping[str, float]) -> dict[str, float]:
+    """The same by names that MLflow takes."""
+    return {"".join(letter if letter.isalnum() or letter in "_-./ " else "_" for letter in name): told[name] for name in told}
 
 
 def study(name: str, boards: Iterable[Board], proposals: Mapping[str, float] | None = None) -> Study:
@@ -167,8 +171,13 @@ def standing(spot: Spot, some: Sequence[Entry], over: Mapping[str, Advantage]) -
 
 
 def least(rows: Sequence[Standing]) -> Least | None:
-    """By the mean variances of all comparisons of most seeds, at the level that Holm asks of the first; None where there are none."""
-    found = [one.contrast for row in rows for one in row.over.values() if one.contrast.seeds > 1]
+    """Of all comparisons of a board."""
+    return least_of([one.contrast for row in rows for one in row.over.values()])
+
+
+def least_of(contrasts: Iterable[Contrast]) -> Least | None:
+    """By the mean variances of those of most seeds, at the level that Holm asks of the first; None where all are of one seed."""
+    found = [one for one in contrasts if one.seeds > 1]
     if not found:
         return None
     seeds = max(one.seeds for one in found)

@@ -226,12 +226,6 @@ def filled_in(image: Image, hidden: Mask) -> Image:
     return cast(Image, cv2.copyTo(image, shown, full))
 
 
-def read_text(image: Image, min_confidence: float = 0.5) -> list[str]:
-    """The lines of text in an RGB picture that are read with at least `min_confidence`; slow, meant for proofs."""
-    read = load_reader(1)(bgr(image), use_det=True, use_cls=True, use_rec=True, text_score=min_confidence)
-    return [] if read.txts is None else [str(line) for line in read.txts]
-
-
 def load_reader(threads: int) -> Any:
     """The text detector, on so many threads; it says nothing."""
     # The package logs to its own handlers at every load; a pool of actors would drown the run's log in it.

@@ -19,7 +19,7 @@ from engine.charts import Interval, Point, Tick, axis, better_up, intervals, lin
 from engine.entries import NONE
 from engine.scores import Measured
 
-FULL, HINDSIGHT = "the full length", "best in hindsight"  # with NONE the choices that are no rules, but what rules are held against
+FULL_LENGTH, HINDSIGHT = "the full length", "best in hindsight"  # with NONE the choices that are no rules, but what rules are held against
 TOGETHER = ("mean rank by", "vote of")  # how rules by several scores at once are called
 
 
@@ -174,7 +174,7 @@ def drawn(trail: Trail) -> Drawing:
 
 def leads(trail: Trail, one: Choice) -> bool:
     """Whether a rule was named beforehand: by what was watched, by several scores at once, or what rules are held against."""
-    return one.rule in (NONE, FULL, HINDSIGHT) or one.rule.startswith((trail.score, *TOGETHER))
+    return one.rule in (NONE, FULL_LENGTH, HINDSIGHT) or one.rule.startswith((trail.score, *TOGETHER))
 
 
 def ends(trail: Trail) -> dict[float, list[str]]:
@@ -208,7 +208,7 @@ def said(trail: Trail) -> list[str]:
     """
     length = trail.epochs[-1]
     early = [one for one in trail.ranked if one.rule.startswith(trail.score) and one.paid < length]
-    full, none = (next((one for one in trail.choices if one.rule == rule), None) for rule in (FULL, NONE))
+    full, none = (next((one for one in trail.choices if one.rule == rule), None) for rule in (FULL_LENGTH, NONE))
     told = [kept(trail, full)] if full else []
     told += [kept(trail, one, full) for one in early] or [f"No rule by {trail.score} ended before epoch {length}."]
     if trail.untrained:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.geometry import Rows, UnscorableError, alignment, check_views, effective_rank, flat, lidar, rankme, squared, uniformity, unit
+from engine.geometry import Floats, UnscorableError, alignment, check_views, effective_rank, flat, lidar, rankme, squared, uniformity, unit
 from engine.probes import h_score, knn, leep, linear_probe, logme, shrunken_h_score
 from engine.settings import Distance, Negatives, Scored
 
@@ -34,7 +34,7 @@ def robustness(
     return float((hinges.sum() - np.trace(hinges)) / (n * (n - 1)))
 
 
-def prepared(features: NDArray[Any], distance: Distance) -> Rows:
+def prepared(features: NDArray[Any], distance: Distance) -> Floats:
     """(n, d) rows whose squared Euclidean distances are those asked for.
 
     cosine: 1 - cos; correlation: 1 - Pearson's; l2: the mean, not the sum, of squared differences.

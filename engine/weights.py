@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import fsspec
 import safetensors
@@ -86,14 +87,30 @@ def tensors(file: Path, path: str, kind: str) -> tuple[State, dict[str, object]]
             with safetensors.safe_open(file, "pt") as stored:
                 state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
                 return state, json.loads((stored.metadata() or {}).get(kind, "{}"))
-        with torch.serialization.safe_globals([argparse.Namespace]):  # official training checkpoints carry their arguments
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = unpickled(file)
     except UNREADABLE as error:
         raise DamagedError(f"the checkpoint {path} cannot be read, expected safetensors or torch weights") from error
     state = content.get("model", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not all(isinstance(weight, Tensor) for weight in state.values()):
+    if not is_state(state):
         raise ValueError(f"the checkpoint {path} holds something else than weights, expected names and tensors")
     return state, {}
+
+
+def unpickled(file: Path) -> Any:
+    """What torch wrote to a file, on the CPU; DamagedError for what cannot be read, or is more than tensors and plain values.
+
+    None of its code is run.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # official training checkpoints carry their arguments
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise DamagedError(f"{file} cannot be read, or holds more than torch weights, so it is not loaded") from error
+
+
+def is_state(content: Any) -> TypeGuard[State]:
+    """Whether it is weights by their names."""
+    return isinstance(content, dict) and all(isinstance(weight, Tensor) for weight in content.values())
 
 
 def heads(file: Path) -> dict[str, object]:

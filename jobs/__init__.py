@@ -36,11 +36,12 @@ submit, worth
     retrain     pre-training on one selection, here or on a cluster
 selections
     outdated    which of those that were kept current go
-watch, in the order of its processes
+watch, the process that sees to the work
     health      how the watcher is, for who asks over HTTP
-    line        between the process that sees to the work and the one that works
+    line        to the process that works, which it ends and starts again
     news        the words that go over it, and what meters make of them
-    rounds      the process that works: what it needs before it begins
+watch, the process that works
+    rounds      what it needs before it begins
     watcher     its rounds: look, take in, rest
     absence     what may be found away: store, MLflow, disk, inbox
     spelling    names of files as others may write them, which no log may show
@@ -48,7 +49,8 @@ watch, in the order of its processes
     after       what follows a batch
     setbacks    what of that fails
     standing    how it stands with drift and with training again, for the page of health
-    aside       a process beside, for what takes hours
+watch, processes beside that one
+    aside       one at a time, for what takes hours
     upkeep      upkeep of the store, in one
 no job
     fleet       `python -m jobs.fleet`: the tables of cluster/README.md

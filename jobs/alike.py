@@ -1,6 +1,12 @@
-"""Mark the patches that look like one stored before them, by the clusters that choices were judged by."""
+"""Mark the patches that look like one stored before them, by the clusters that choices were judged by.
+
+What new patches are held beside is read from the table `neighbours`, where patches lie by their clusters: of the clusters that a new patch
+falls into, and of no other. It is written anew where the clusters are others, and grows by what is looked at.
+"""
 
 import logging
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -8,56 +14,112 @@ import pyarrow.compute as pc
 
 from engine import judge
 from engine.config import Config
-from engine.pool import Clustering, Pool, Rows
+from engine.pool import Clustering, Held, Pool, Rows
+from engine.selection import in_process
 from engine.selection.clustering import extended
 from engine.selection.twins import twins
-from engine.store import PatchStore, alike, rescoring
-from engine.store.tables import CLUSTERS
-from jobs import choose, judging
+from engine.sketches import near, sketched
+from engine.store import PatchStore, alike, clusterings, neighbours, quoted, rescoring
+from engine.store.vectors import numbers
+from jobs import judging
 
 log = logging.getLogger("jobs.alike")
-STALE = 0.01  # of the patches, whose clusters are not kept, above which they are: a clustering is written as a whole
+COLUMNS = ["patch_id", "video_id", "time_ms"]
 
 
 def run(config: Config) -> None:
     """Look at the patches of every video that was not looked at yet; nothing is clustered anew."""
     store = PatchStore(config.store.uri)
     version = store.complete_version()
-    ledger = store.ledger().filter(pc.field("patches") > 0)
+    mine = f"patches > 0 AND patches_version <= {version}"
+    ledger = store.open("videos").to_table(columns=["video_id", "patches_version", "patches"], filter=mine)
     waiting = sorted(set(ledger["video_id"].to_pylist()) - alike.told(store))
     if not waiting:
         return
     if rescoring.mixed(store, version):
         log.info("near-duplicates are not told while the patches have embeddings by several scorers: run the job rescore")
         return
-    if not store.is_made(f"{CLUSTERS}{judging.KINDS}"):
+    known, width = clusterings.centroids(store, judging.KINDS), store.open("patches", version).schema.field("embedding").type.list_size
+    if known is None or known.centroids.shape[1] != width:
         log.info("near-duplicates are told once there are clusters: the job choose makes them")
         return
-    pool = Pool(store.patches(["patch_id", "video_id", "time_ms"], version=version), store.vectors(version))
-    known = store.clustering(judging.KINDS, pool.columns["patch_id"])
-    if known is None or known.centroids.shape[1] != pool.embeddings().width:
-        log.info("near-duplicates are told once there are clusters: the job choose makes them")
-        return
-    found = extended(pool.embeddings(), known)
-    if np.mean(known.labels < 0) > STALE:
-        store.keep(judging.KINDS, pool.columns["patch_id"], found, version)
-    new = pc.is_in(pool.columns["video_id"], pa.array(waiting)).to_numpy()
-    made = twins(pool.embeddings(), found.labels, stored(pool, ledger), new, judge.ALIKE, choose.spread(config))
-    alike.enter(store, waiting, rows(pool, made, waiting, found, version))
-    log.info("%d of %d new patches look like one stored before them", len(made), int(new.sum()))
+    many = pc.sum(ledger["patches"].filter(pc.is_in(ledger["video_id"], pa.array(waiting)))).as_py()
+    if neighbours.clustering(store) == known.name and many <= neighbours.HELD:
+        look(store, waiting, version, known, ledger)
+    elif gathered(store, version, known, width):
+        look_at_all(store, waiting, version, known, ledger)
 
 
-def stored(pool: Pool, ledger: pa.Table) -> Rows:
+def gathered(store: PatchStore, version: int, known: Clustering, width: int) -> bool:
+    """Write the neighbours of all patches by clusters that are new; False where something came in between, and the next time does."""
+    with store.writing("alike"):
+        made = neighbours.fill(store, known.name, width, version, blocks(store, version))
+    if not made:
+        log.info("near-duplicates are told the next time: another job changed what they are told by")
+    return made
+
+
+def blocks(store: PatchStore, version: int) -> Iterator[pa.Table]:
+    """All patches of a version as rows of neighbours, some at a time."""
+    patches, vectors = store.patches(COLUMNS, version=version), store.vectors(version)
+    known = store.clustering(judging.KINDS, patches["patch_id"])
+    if known is None:
+        raise LookupError(f"the clusters {judging.KINDS} of the store {store.uri} are gone: run the job choose, which makes them")
+    labels = extended(vectors, known).labels
+    for start in range(0, len(patches), neighbours.WRITTEN):
+        some = np.arange(start, min(start + neighbours.WRITTEN, len(patches)))
+        embeddings = pa.FixedSizeListArray.from_arrays(pa.array(vectors.held(some).ravel()), vectors.width)
+        rows = patches.slice(start, len(some)).append_column("embedding", embeddings)
+        yield neighbours.rows(rows, labels[some], sketched(numbers(rows["embedding"].chunks, vectors.width)))
+
+
+def look(store: PatchStore, waiting: list[str], version: int, known: Clustering, ledger: pa.Table) -> None:
+    """Tell of the patches of these videos, and make neighbours of those that are none yet."""
+    new = placed(store.patches([*COLUMNS, "embedding"], f"video_id IN ({quoted(waiting)})", version), known)
+    mine, there, made = pa.array(waiting, pa.string()), set[str](), []
+    for asked, others in neighbours.beside(store, new, len(known.centroids), partial(near, bound=judge.ALIKE)):
+        again = pc.is_in(others["video_id"], mine)
+        there.update(others["video_id"].filter(again).unique().to_pylist())  # such a patch is nearest to itself
+        made.append(marked(pa.concat_tables([others.filter(pc.invert(again)), asked.select(others.column_names)]), ledger, mine))
+    added = new.filter(pc.invert(pc.is_in(new["video_id"], pa.array(sorted(there), pa.string()))))
+    enter(store, waiting, version, known, made, added)
+
+
+def look_at_all(store: PatchStore, waiting: list[str], version: int, known: Clustering, ledger: pa.Table) -> None:
+    """The same where all of their patches are neighbours, which then need not be looked up."""
+    mine = pa.array(waiting, pa.string())
+    made = [marked(pool, ledger, mine) for pool in neighbours.all_of(store, len(known.centroids))]
+    enter(store, waiting, version, known, made, neighbours.columns(known.centroids.shape[1]).empty_table())
+
+
+def enter(store: PatchStore, waiting: list[str], version: int, known: Clustering, made: list[pa.Table], added: pa.Table) -> None:
+    """Put the marks into the store, and a row for each of the videos that were looked at."""
+    found = pa.concat_tables([alike.COLUMNS.empty_table(), *made, pa.table({"video_id": waiting})], promote_options="default")
+    for name, value in {"clustering": known.name, "patches_version": version}.items():
+        place = alike.COLUMNS.get_field_index(name)
+        found = found.set_column(place, alike.COLUMNS.field(place), pa.array([value] * len(found), alike.COLUMNS.field(place).type))
+    if alike.enter(store, waiting, found.cast(alike.COLUMNS), (known.name, added)):
+        log.info("%d patches of %d new videos look like one stored before them", len(found) - len(waiting), len(waiting))
+
+
+def placed(patches: pa.Table, known: Clustering) -> pa.Table:
+    """Patches as rows of neighbours, each in the cluster of its nearest centroid."""
+    embeddings = numbers(patches["embedding"].chunks, known.centroids.shape[1])
+    labels = extended(Held(embeddings), known.at(np.full(len(patches), -1))).labels
+    return neighbours.rows(patches, labels, sketched(embeddings))
+
+
+def marked(pool: pa.Table, ledger: pa.Table, new: pa.Array) -> pa.Table:
+    """The near-duplicates, among whatever of their clusters may be alike, of the patches of the videos `new`."""
+    vectors = Held(numbers(pool["embedding"].chunks, pool.schema.field("embedding").type.list_size))
+    asked = pc.is_in(pool["video_id"], new).to_numpy()
+    made = twins(vectors, pool["label"].to_numpy(), stored(pool, ledger), asked, judge.ALIKE, in_process)
+    of, twin = pool.select(["video_id", "patch_id"]).take(made["row"]), pool["patch_id"].take(made["twin"])
+    return pa.table({"video_id": of["video_id"], "patch_id": of["patch_id"], "twin": twin, "cosine": made["cosine"]})
+
+
+def stored(pool: pa.Table, ledger: pa.Table) -> Rows:
     """The rows of the pool as they were stored: by the version of their video, then by video and time, equal ones by key."""
-    order = ledger.select(["video_id", "patches_version"]).sort_by([("patches_version", "ascending"), ("video_id", "ascending")])
-    videos = pc.index_in(pool.columns["video_id"], order["video_id"].combine_chunks()).to_numpy()
-    return np.lexsort([pool.keys(), pool.columns["time_ms"].to_numpy(), videos])
-
-
-def rows(pool: Pool, made: pa.Table, videos: list[str], found: Clustering, version: int) -> pa.Table:
-    """The marks as rows of the store, and a row for each of the videos that were looked at."""
-    ids, of = pool.columns["patch_id"], pool.columns["video_id"]
-    marks = {"video_id": of.take(made["row"]), "patch_id": ids.take(made["row"]), "twin": ids.take(made["twin"]), "cosine": made["cosine"]}
-    table = pa.concat_tables([pa.table(marks), pa.table({"video_id": videos})], promote_options="default")
-    table = table.append_column("clustering", pa.array([found.name] * len(table), pa.string()))
-    return table.append_column("patches_version", pa.array([version] * len(table), pa.int64())).cast(alike.COLUMNS)
+    order = ledger.sort_by([("patches_version", "ascending"), ("video_id", "ascending")])
+    videos = pc.index_in(pool["video_id"], order["video_id"].combine_chunks()).to_numpy()
+    return np.lexsort([Pool(pool).keys(), pool["time_ms"].to_numpy(), videos])

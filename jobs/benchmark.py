@@ -24,7 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine import datasets, flow, schema, tracking
+from engine import datasets, flow, schema, tracking, verdicts
 from engine.config import Config
 from engine.plan import Cost
 from engine.store import PatchStore
@@ -202,14 +202,16 @@ def estimate(config: Config, every: Sequence[Cell]) -> None:
         log.info("before that the intake of the pools takes %s", spoken(taken))
     lacking = f"the intake of {', '.join(without)} (run the job plan with its settings, its times count here), " if without else ""
     log.info("not in it: %schoosing and judging, which take processors and no GPU", lacking)
+    if named := costs.only_named(config, device):
+        log.warning("%s", named)
 
 
 def summarise(config: Config, name: str, told: Collection[str]) -> None:
     """Keep in MLflow what the results of these cells, by fingerprint, came to, and say it."""
     found = results.of_cells(PatchStore(config.store.uri), name, told)
     with tracking.running(config, "benchmark", found.key, {"matrix": found.name}) as record:
-        record.log(found.metrics(), step=0)
-    for line in found.said():
+        record.log(found.metrics() | verdicts.metrics(found), step=0)
+    for line in [*found.said(), *verdicts.said(found)]:
         log.info("%s", line)
 
 

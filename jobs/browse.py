@@ -12,20 +12,19 @@ from engine.browser.answers import Answers
 from engine.browser.footage import Footage
 from engine.browser.guard import is_here
 from engine.config import Config, FramesConfig
-from engine.explain import Explainer
+from engine.explain import Explainer, Runs
 from engine.knobs import amend
 from engine.store import PatchStore
 from jobs import explain
 
 SECONDS = 5.0  # that the runs of MLflow stay as they were: fetching all of them takes as long as the rest of an answer
-Runs = dict[str, list[dict[str, Any]]]
 log = logging.getLogger("jobs.browse")
 
 
 def run(config: Config) -> None:
     """Serve the page until interrupted; what may be changed is said."""
     store = PatchStore(config.store.uri)
-    runs = lasting(partial(explain.runs, config), SECONDS)
+    runs = lasting(partial(explain.Runs, config), SECONDS)
     answers = Answers(store, config, runs, Footage(store, partial(limits, store, config, runs)))
     answers.looks.sheet()  # a store that cannot be read is refused before anybody looks
     try:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from engine import datasets, schema, tracking
 from engine.config import Config
 from engine.patches import ProposePatches
-from engine.store import PatchStore, quoted
+from engine.store import PatchStore
 from jobs import choose, evaluate, pools, pretrain, throughput, twins
 from jobs.evaluate import Contender
 from jobs.matrix import Cell
@@ -87,7 +87,7 @@ def current(config: Config) -> dict[str, Any] | None:
 def measures(config: Config, selection: str, metrics: dict[str, float]) -> dict[str, float]:
     """What a selection was judged by without training, and the mean difficulty of its patches."""
     store = PatchStore(config.store.uri)
-    chosen = store.open("selections").to_table(columns=["patch_id"], filter=f"selection_id = {quoted([selection])}")["patch_id"]
+    chosen = store.ranked(selection, ["patch_id"])["patch_id"]
     patches = store.patches(["patch_id", "difficulty"])
     mine = patches["difficulty"].filter(pc.is_in(patches["patch_id"], chosen.combine_chunks()))
     judged = {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX)}

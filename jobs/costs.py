@@ -207,6 +207,17 @@ def planned(config: Config) -> tuple[int, tuple[float, float]]:
     return int(asked.gpus), (asked.cpus / asked.gpus, 1.0)
 
 
+def only_named(config: Config, device: tuple[float, float]) -> str:
+    """Says of a cost on GPUs that nothing of it was measured on one here; "": it was, or it is of processors."""
+    if not device[1] or torch.cuda.is_available():
+        return ""
+    known = config.benchmark
+    told = [f"benchmark.speeds={','.join(known.speeds)}"] if known.speeds else []
+    told += [f"benchmark.images_per_s={known.images_per_s:g}"] if known.images_per_s else []
+    told += [f"benchmark.iterations_per_s={known.iterations_per_s:g}"]
+    return f"no GPU was measured: all of this is as true as {' and '.join(told)}, which were named. Measure them where there is a GPU"
+
+
 def learnt(config: Config, rows: Iterable[Row]) -> Costs:
     """What the results that there are taught."""
     costs = Costs(config)

@@ -24,6 +24,7 @@ from engine.drift import Contrast, Profile
 from engine.pool import Held, hashed
 from engine.store import PatchStore, quoted, rescoring
 from engine.store import drift as table
+from engine.store.vectors import numbers
 from jobs import judging
 
 log = logging.getLogger("jobs.drift")
@@ -73,8 +74,8 @@ def groups(store: PatchStore) -> dict[Group, set[str]]:
     """The videos with frames, by the folder that they came from and the day on which they were taken in."""
     found: dict[Group, set[str]] = defaultdict(set)
     ledger = store.open("videos").to_table(columns=["video_id", "uri", "ingested_at"], filter="frames > 0")
-    for row in ledger.to_pylist():
-        found[folder_of(row["uri"]), row["ingested_at"][:10]].add(row["video_id"])
+    for video_id, uri, moment in zip(*(ledger[name].to_pylist() for name in ledger.column_names), strict=True):
+        found[folder_of(uri), moment[:10]].add(video_id)
     return dict(found)
 
 
@@ -197,7 +198,7 @@ def labelled(store: PatchStore, patches: pa.Table, version: int) -> NDArray[np.i
     if videos:
         rows = store.patches(["patch_id", "embedding"], f"video_id IN ({quoted(videos)})", version)
         places = pc.index_in(patches["patch_id"].filter(pa.array(unknown)), rows["patch_id"].combine_chunks()).to_numpy()
-        vectors = np.array(rows["embedding"].to_pylist(), np.float32)[places]
+        vectors = numbers(rows["embedding"].chunks, rows.schema.field("embedding").type.list_size)[places]
         labels[unknown], _ = clusters.assigned(Held(vectors), known.centroids)
     return labels
 

@@ -21,7 +21,14 @@ from jobs.news import measure
 
 STALLED = 10.0  # seconds without a turn of the loop that sees to the one that works: it takes a fifth of one
 LATELY = 60.0  # seconds, or three times watch.look_s: a watcher that looked so lately watches
-NAMES = {"store": "the store", "MLflow": "MLflow", "disk": "the disk, which is full", "inbox": "the inbox"}
+DOING = {one: one for one in ("standing by", "watching", "busy", "making up")} | {"idle": "watching", "made up": "watching"}
+NAMES = {
+    "store": "the store",
+    "MLflow": "MLflow",
+    "disk": "the disk, which is full",
+    "inbox": "the inbox",
+    "cluster": "the Ray cluster, which is too small",
+}
 
 
 class Health:
@@ -34,9 +41,8 @@ class Health:
         self.doing, self.away = "starting", dict[str, None]()
         self.looked = self.heard = -np.inf
         self.numbers: dict[str, Any] = {"backlog": None, "quarantined": None, "versions": {}, "last_batch": None, "worker_ends": 0}
-        self.numbers |= {"keeping_up": False, "setbacks": {}}
+        self.numbers |= {"keeping_up": False, "setbacks": {}, "stands": None}
         self.sums = dict.fromkeys(("batches", "videos", "refused", "patches", "frames"), 0)
-        self.numbers["stands"] = None
         self.latencies: deque[float] = deque(maxlen=LAST)
         self.meters = Meters(self.readings)
 
@@ -57,9 +63,7 @@ class Health:
         """What it told; see news."""
         self.heard = self.clock()
         measure(self.meters, word, said)
-        self.doing = {"idle": "watching", "made up": "watching"}.get(
-            word, word if word in ("standing by", "watching", "busy", "making up") else self.doing
-        )
+        self.doing = DOING.get(word, self.doing)
         if word in ("looked", "left"):
             self.looked = self.heard if word == "looked" else self.looked
             self.numbers |= said

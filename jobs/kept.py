@@ -7,7 +7,6 @@ whoever wants them needs no file. The card and the log say so, and `evaluate` me
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -15,7 +14,7 @@ from torch import nn
 from engine import files, objectives
 from engine.config import Config
 from engine.monitor import Monitor, choose, title
-from engine.store import PatchStore
+from engine.store import PatchStore, trainings
 
 
 class Export(NamedTuple):
@@ -34,12 +33,13 @@ class Kept:
     """
 
     def __init__(self, config: Config, key: str) -> None:
-        self.config, self.folder = config, PatchStore(config.store.uri).address(f"models/{key}")
+        self.config, self.key, self.store = config, key, PatchStore(config.store.uri)
+        self.folder = self.store.address(trainings.folder(key))
         self.secure: tuple[set[int], set[int]] = (set(), set())
 
     def address(self, epoch: int) -> str:
         """Where the model after so many epochs lies."""
-        return f"{self.folder}/epoch-{epoch:05}.safetensors"
+        return self.store.address(trainings.after(self.key, epoch))
 
     def put(self, epoch: int, model: nn.Module) -> None:
         """Save a model; of the untrained one only where all are kept."""
@@ -49,9 +49,7 @@ class Kept:
     @property
     def epochs(self) -> list[int]:
         """The epochs whose models lie in the folder, rising."""
-        fs, root = files.locate(self.folder)
-        fs.invalidate_cache()
-        return sorted(int(Path(path).stem.removeprefix("epoch-")) for path in fs.glob(f"{root}/epoch-*.safetensors"))
+        return trainings.epochs(self.store, self.key)
 
     def secure_best(self, monitor: Monitor) -> None:
         """Keep what may be best by what a monitor knows at a checkpoint, until the next but one."""

@@ -8,10 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from engine import cards, checkpoints, flow, objectives, targets, tracking
+from engine import cards, checkpoints, devices, flow, objectives, targets, tracking
 from engine.config import Config
 from engine.monitor import Looker, Monitor, title
 from engine.targets import Targets
@@ -175,8 +174,7 @@ class Watched:
 
 def watch(config: Config, key: str, record: tracking.Run, steps: int, run: str = "") -> Watched:
     """The look at a pre-training of so many steps an epoch; by tasks beside the `run` of Ray Train, else in a thread."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    look = Tasks(config, run, steps) if run else Looker(config.transfer, Score(config), device, config.pretrain.epochs)
+    look = Tasks(config, run, steps) if run else Looker(config.transfer, Score(config), devices.kind(), config.pretrain.epochs)
     return Watched(look, record, Kept(config, key))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine import synthesis
+from engine import schema, synthesis
 from engine.config import Config
 from engine.selection import Selection
 from engine.store import PatchStore, quoted
@@ -22,10 +22,9 @@ def made(store: PatchStore, selection_id: str) -> dict[str, Any]:
 
 def ranked(store: PatchStore, selection_id: str) -> pa.Table:
     """The rows of a selection by rank; LookupError says which selections there are."""
-    table = store.open("selections")
-    rows = table.to_table(filter=f"selection_id = {quoted([selection_id])}").sort_by("rank")
+    rows = store.ranked(selection_id, schema.SELECTION.names)
     if not len(rows):
-        have = sorted(set(table.to_table(columns=["selection_id"])["selection_id"].to_pylist()))
+        have = sorted(set(store.open("selections").to_table(columns=["selection_id"])["selection_id"].to_pylist()))
         raise LookupError(f"the store {store.uri} has no selection {selection_id} (it has {', '.join(have) or 'none'})")
     return rows
 

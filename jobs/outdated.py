@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from engine import tracking
 from engine.config import Config
-from engine.store import PatchStore, journal, leftovers, selections
+from engine.store import PatchStore, journal, selections, trainings
 from jobs import named
 
 log = logging.getLogger("jobs.selections")
@@ -39,10 +39,7 @@ def old(entries: Collection[tuple[str, dict[str, str]]], kept: int) -> list[str]
 
 def is_used(config: Config, store: PatchStore, selection_id: str) -> bool:
     """Whether something was made from a selection, or was begun to be, or a person chose the same."""
-    begins = (f"models/{selection_id}-", f"runs/pretrain-{selection_id}-")
-    if any(path.startswith(begins) for path in leftovers.listed(store, "models", "runs")):
-        return True
-    if selection_id in {name for name, _ in journal.entries(store, "retrain")}:
+    if trainings.trained_on(store, [selection_id]) or selection_id in {name for name, _ in journal.entries(store, "retrain")}:
         return True
     mine = f"tags.selection = '{selection_id}'"
     return any(tracking.begun(config, job, mine) for job in named.MAKING) or not all(

@@ -10,7 +10,7 @@ from engine import cards, flow, objectives, pretrain, tracking
 from engine.config import Config
 from engine.knobs import flat
 from engine.monitor import title
-from engine.store import ImageReader, PatchStore
+from engine.store import ImageReader, PatchStore, trainings
 from jobs import looks, named, training
 from jobs.kept import Export, Kept
 
@@ -59,7 +59,7 @@ def key(config: Config, selection_id: str) -> str:
 
 def model(config: Config, selection_id: str) -> str:
     """The name of the model in the store."""
-    return f"models/{key(config, selection_id)}.safetensors"
+    return trainings.model(key(config, selection_id))
 
 
 def run(config: Config) -> None:
@@ -72,8 +72,8 @@ def train(config: Config, selection_id: str, retained: float) -> None:
     store = PatchStore(config.store.uri)
     objectives.check(config.pretrain)
     name = key(config, selection_id)
-    trained = f"models/{name}.safetensors"
-    if store.holds(trained):
+    file = trainings.model(name)
+    if store.holds(file):
         Kept(config, name).clear()  # of a job that was killed at its very end
         log.info("%s: trained before with this recipe", selection_id)
         return
@@ -92,8 +92,8 @@ def train(config: Config, selection_id: str, retained: float) -> None:
             record.log({"transfer/exported_epochs": export.epoch}, step=export.epoch)
         data = {"budget": budget(made), **tags}
         origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export)
-        cards.export(best, origin, store.address(f"models/{name}"))
-        objectives.save(best, store.address(trained))  # last: from then on it counts as trained
+        cards.export(best, origin, store.address(trainings.folder(name)))
+        objectives.save(best, store.address(file))  # last: from then on it counts as trained
         record.note({"model": objectives.fingerprint(best), "exported": f"after epoch {export.epoch}: {export.why}"})
     Kept(config, name).clear()
 

@@ -11,7 +11,7 @@ from engine.entries import NONE
 from engine.monitor import TITLES, Monitor, choose, mean_ranks, title, within
 from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
-from engine.trails import FULL, HINDSIGHT, Choice, Gap, Trail
+from engine.trails import FULL_LENGTH, HINDSIGHT, Choice, Gap, Trail
 from jobs import evaluate, looks, named, pretrain
 from jobs.evaluate import Contender
 from jobs.kept import Kept
@@ -91,11 +91,11 @@ def scored(config: Config, name: str, epochs: list[int], losses: Mapping[int, fl
     return found, gaps
 
 
-def measured(config: Config, name: str, epoch: int, seed: int, data: tuple[str, float]) -> float:
-    """The Dice of a kept model fine-tuned with this seed; measured once."""
+def measured(config: Config, name: str, epoch: int, seed: int, chosen: tuple[str, float]) -> float:
+    """The Dice of a kept model fine-tuned with this seed, measured once; `chosen` as of pretrain.chosen."""
     model = objectives.load(Kept(config, name).address(epoch), config.pretrain)
     method = named.chosen(config)["method"] if config.selection.named else config.selection.method
-    contender = Contender(f"{method}, {epoch} epochs", *data, objectives.fingerprint(model), cards.encoder(model))
+    contender = Contender(f"{method}, {epoch} epochs", *chosen, objectives.fingerprint(model), cards.encoder(model))
     split = datasets.chosen(config.evaluate, seed)
     images = datasets.fingerprint(config.evaluate.uri, config.evaluate.dataset)
     return evaluate.measure(config, seed, (images, split), contender, JOB)["evaluate/dice"]
@@ -110,9 +110,9 @@ def trail_of(
     watched = watching.scores
     stopped = next((epoch + 1 for epoch, _ in trained["run"].curve("train/stopped")), None)
     hours = {epoch + 1: value for epoch, value in trained["run"].curve("train/gpu_hours")}
-    looks = dict(trained["run"].curve("transfer/gpu_hours"))
+    looked = dict(trained["run"].curve("transfer/gpu_hours"))
     chosen = [
-        choice(rule, at, epochs, performance, saved((hours, looks if looking(rule) else None), at[1], epochs[-1]))
+        choice(rule, at, epochs, performance, saved((hours, looked if looking(rule) else None), at[1], epochs[-1]))
         for rule, at in rules(config, epochs, found).items()
     ]
     split = datasets.chosen(how, how.seeds[0])
@@ -142,7 +142,7 @@ def rules(config: Config, epochs: list[int], found: Scores) -> dict[str, tuple[i
     A rule of patience chooses the best that was trained until then, a vote the last, as `pretrain` with that score and patience does.
     """
     last = epochs[-1]
-    made = ({NONE: (0, 0)} if epochs[0] == 0 else {}) | ({FULL: (last, last)} if last == config.pretrain.epochs else {})
+    made = ({NONE: (0, 0)} if epochs[0] == 0 else {}) | ({FULL_LENGTH: (last, last)} if last == config.pretrain.epochs else {})
     for name in ["loss", *get_args(Scored), *TITLES]:
         if some := heard(name, found):
             how = ruled(config.transfer, name)
@@ -185,7 +185,7 @@ def best(scores: Scores, end: int, begin: int = 0) -> int:
 
 def looking(rule: str) -> bool:
     """Whether a rule shows an encoder target images."""
-    return rule not in (NONE, FULL) and not rule.startswith("loss,")
+    return rule not in (NONE, FULL_LENGTH) and not rule.startswith("loss,")
 
 
 def saved(hours: tuple[Hours, Hours | None], end: int, last: int) -> float | None:
@@ -194,8 +194,8 @@ def saved(hours: tuple[Hours, Hours | None], end: int, last: int) -> float | Non
     `hours` are those of the training and, where it was looked at, of the looks, by the epochs until which they count; None: not measured.
     Looks by other scores than the watched one are taken to cost what that one did: most of it is the encoder's work.
     """
-    trained, looks = {0: 0.0, **hours[0]}, hours[1] if hours[1] is not None else {end: 0.0}
-    return trained[last] - trained[end] - looks[end] if {last, end} <= set(trained) and end in looks else None
+    trained, looked = {0: 0.0, **hours[0]}, hours[1] if hours[1] is not None else {end: 0.0}
+    return trained[last] - trained[end] - looked[end] if {last, end} <= set(trained) and end in looked else None
 
 
 def choice(rule: str, at: tuple[int, int], epochs: list[int], performance: Performance, hours: float | None) -> Choice:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from engine import datasets, leaks, pictures, schema, videos
 from engine.datasets import Pair, Split
 from engine.leaks import Leaks, Looks
-from engine.store import PatchStore, quoted
+from engine.store import PatchStore
 
 log = logging.getLogger("jobs.twins")
 PATCHES = 2048  # read at once
@@ -19,7 +19,7 @@ MOST = 10_000  # images of a set that are compared with each other: three minute
 
 def between(store: PatchStore, selection_id: str, tested: Sequence[Pair]) -> Leaks:
     """The test images that look like frames the chosen patches come from; ValueError where a file that is tested on was ingested."""
-    rows = store.open("selections").to_table(columns=["patch_id", "patches_version"], filter=f"selection_id = {quoted([selection_id])}")
+    rows = store.ranked(selection_id, ["patch_id", "patches_version"])
     patch_ids = sorted(set(rows["patch_id"].to_pylist()))
     refuse_same(set(map(schema.video_of, patch_ids)), tested)
     looks = leaks.whole((pair.name, datasets.image_of(pair)) for pair in tested)

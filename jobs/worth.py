@@ -15,7 +15,7 @@ from engine import judge, tracking
 from engine.config import Config
 from engine.judge import Case, UnknownError
 from engine.pool import Pool
-from engine.store import PatchStore, journal, quoted, rescoring
+from engine.store import PatchStore, journal, rescoring
 from jobs import judging, named, pretrain, retrain, selections
 
 log = logging.getLogger("jobs.worth")
@@ -77,8 +77,7 @@ def estimated(store: PatchStore, both: tuple[str, str], version: int, rebuilds: 
 
 def chosen(store: PatchStore, pool: Pool, selection_id: str) -> Any:
     """The rows of a pool that a selection holds, as far as they are there, in order of choice."""
-    mine = f"selection_id = {quoted([selection_id])}"
-    rows = store.open("selections").to_table(columns=["patch_id", "rank"], filter=mine).sort_by("rank")
+    rows = store.ranked(selection_id, ["patch_id"])
     places = pc.index_in(rows["patch_id"], pool.columns["patch_id"].combine_chunks()).drop_null()
     if not len(places):
         raise LookupError(

@@ -1,6 +1,9 @@
 import os
 
+import pytest
 from hypothesis import settings
+
+from tests.raylets import COMMIT
 
 # Ray Train polls its workers every 2 s by default, longer than an epoch here; read once, when Ray Train is imported.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
@@ -9,3 +12,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # On a loaded machine any example may take long; how long tests may take is pytest-timeout's to say.
 settings.register_profile("endocurate", deadline=None)
 settings.load_profile("endocurate")
+
+
+@pytest.fixture(scope="module")
+def commit():
+    """The commit that every row tells, here and on a cluster of `tests.raylets`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENDOCURATE_COMMIT", COMMIT)
+        yield

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-TOKEN = "a" * 64
+TOKEN, COMMIT = "a" * 64, "0123456789ab"
 WORDS = "--block --disable-usage-stats --object-store-memory 150000000"
 
 
@@ -36,8 +36,9 @@ def surroundings(**more):
     """What a process of the cluster is told: its token, and where this code lies."""
     slow = "PYTHONDONTWRITEBYTECODE"  # with it a node takes three times as long to come
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name != slow}
+    kept |= {"RAY_memory_monitor_refresh_ms": "0"}  # each node would take the memory of the whole machine for its own, and kill for it
     kept |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-    return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ENDOCURATE_COMMIT": "0123456789ab", **more}
+    return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ENDOCURATE_COMMIT": COMMIT, **more}
 
 
 class Node:

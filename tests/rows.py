@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine import appearance, pictures, schema
+from engine.store import PatchStore, WriteRows
 
 WIDTH = 4
 
@@ -21,6 +22,12 @@ def scored(video_id: str, frames: int = 3, patches: int = 2, reason: str | None 
     rows.append({"video_id": video_id, "reason": reason, "expected": frames + 1})
     whole = dict.fromkeys(schema.SCORED.names)
     return pa.Table.from_pylist([whole | row for row in rows], wide())
+
+
+def take_in(store: PatchStore, *video_ids: str, frames: int = 3, patches: int = 2) -> None:
+    """Put the rows of such videos into a store one after the other, as intakes do."""
+    for video_id in video_ids:
+        store.commit(pa.concat_tables(WriteRows(store.uri)(scored(video_id, frames, patches))), videos(video_id), STAMP)
 
 
 def stored(video_id: str) -> pa.Table:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from engine.store import PatchStore, WriteRows, journal
 from engine.store import drift as table
 from jobs import after, alike, choose, drift, line, outdated, pretrain, results, selections, standing, worth
 from jobs.after import After
-from jobs.line import Setback, beating
+from jobs.line import Past, Setback, beating
 from jobs.recipes import tiny
 from jobs.upkeep import due_in
 from tests import rows
@@ -55,14 +56,87 @@ def take_in(store, numbers, day, folder=FOLDER, **frame):
     store.commit(pa.concat_tables(written), pa.Table.from_pylist(sources, schema.VIDEO), stamp)
 
 
+class Line:
+    """The end of a line, and what was told."""
+
+    def __init__(self):
+        self.heard = []
+
+    def tell(self, word, said=""):
+        self.heard.append((word, said))
+
+    def beat(self):
+        pass
+
+
+ROWS = schema.VIDEOS_TABLE.empty_table()
+SETTINGS = ["where=here", "selection.clusters=4", "selection.unit=patches", "watch.false_alarms=0.05"]
+SETTINGS += ["watch.selections=semdedup:0.5,random:20:patches,optidel:0.3"]
+
+
+def settings(folder):
+    return amend(tiny(), [f"store.uri={folder}/store", *SETTINGS])
+
+
+def copied(made, folder):
+    """The same store in a folder of a test's own."""
+    shutil.copytree(made.store.uri, f"{folder}/store")
+    return settings(folder)
+
+
+# Each of these states is made once, on top of the one before, and never changed: a test has a copy of it.
+
+
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    words = [f"store.uri={tmp_path_factory.mktemp('after')}/store", "where=here", "selection.clusters=4", "selection.unit=patches"]
-    made = amend(tiny(), [*words, "watch.selections=semdedup:0.5,random:20:patches,optidel:0.3", "watch.false_alarms=0.05"])
+def first_day(tmp_path_factory):
+    made = settings(tmp_path_factory.mktemp("first"))
     store = PatchStore(made.store.uri)
     store.create(rows.WIDTH)
     take_in(store, range(30), DAYS[0])
     return made
+
+
+@pytest.fixture(scope="module")
+def second_day(first_day, tmp_path_factory):
+    made = copied(first_day, tmp_path_factory.mktemp("second"))
+    follower = After(made, Line())
+    follower.follow(ROWS)
+    take_in(PatchStore(made.store.uri), range(30, 33), DAYS[1])
+    follower.follow(ROWS)
+    return made
+
+
+@pytest.fixture(scope="module")
+def fourth_day(second_day, tmp_path_factory):
+    made = copied(second_day, tmp_path_factory.mktemp("fourth"))
+    look_at_two_days(made)
+    return made
+
+
+def look_at_two_days(config):
+    """A day of video like that of before, and one of blurred video from another folder."""
+    store = PatchStore(config.store.uri)
+    take_in(store, range(40, 43), DAYS[2])
+    take_in(store, range(50, 53), DAYS[3], f"{FOLDER}/other", sharpness=3.0)
+    drift.run(config)
+
+
+@pytest.fixture
+def config(first_day, tmp_path):
+    """The store with the video of a day."""
+    return copied(first_day, tmp_path)
+
+
+@pytest.fixture
+def followed(second_day, tmp_path):
+    """With three videos of the next day, and all that follows both."""
+    return copied(second_day, tmp_path)
+
+
+@pytest.fixture
+def drifted(fourth_day, tmp_path):
+    """With those of two more days, the last of which are blurred, looked at for drift."""
+    return copied(fourth_day, tmp_path)
 
 
 def seen(store):
@@ -73,17 +147,17 @@ def seen(store):
 
 def test_a_batch_is_followed_by_what_the_store_has_and_twice_is_once(config, caplog):
     store, follower = PatchStore(config.store.uri), After(config, Line())
-    follower.follow(schema.VIDEOS_TABLE.empty_table())  # whatever rows it is told
+    follower.follow(ROWS)  # whatever rows it is told
     chosen = store.open("selections").to_table()
     assert set(chosen["method"].to_pylist()) == {"semdedup", "random", "optidel"}
     assert store.query("SELECT count(*) AS many FROM alike").to_pylist()[0]["many"] > 5
     assert not store.has("drift")  # nothing before the first day
     take_in(store, range(30, 33), DAYS[1])
     with caplog.at_level(logging.INFO):
-        follower.follow(schema.VIDEOS_TABLE.empty_table())
+        follower.follow(ROWS)
     assert "of the embeddings not read" in caplog.text
     first, runs = seen(store), len(tracking.runs(config, "choose"))
-    follower.follow(schema.VIDEOS_TABLE.empty_table())
+    follower.follow(ROWS)
     assert seen(store) == first
     assert len(tracking.runs(config, "choose")) == runs == 6
     assert not follower.aside.is_busy
@@ -92,9 +166,9 @@ def test_a_batch_is_followed_by_what_the_store_has_and_twice_is_once(config, cap
 
 
 @pytest.mark.parametrize("method", ["random", "optidel"])
-def test_a_selection_that_is_kept_current_is_that_of_solving_anew(config, method):
-    store = PatchStore(config.store.uri)
-    one = next(one for one in selections.each(config) if one.selection.method == method)
+def test_a_selection_that_is_kept_current_is_that_of_solving_anew(second_day, method):
+    store = PatchStore(second_day.store.uri)
+    one = next(one for one in selections.each(second_day) if one.selection.method == method)
     pool = Pool(store.patches(selection.columns(one.selection)))
     expected = selection.choose(pool, one.selection, group=4).patch_ids
     made = pretrain.choice(one)["tags"]["selection"]
@@ -102,8 +176,8 @@ def test_a_selection_that_is_kept_current_is_that_of_solving_anew(config, method
     assert found == expected
 
 
-def test_the_report_says_what_of_the_work_was_avoided(config):
-    told = {one.method: one for one in results.current(config)}
+def test_the_report_says_what_of_the_work_was_avoided(second_day):
+    told = {one.method: one for one in results.current(second_day)}
     assert set(told) == {"semdedup", "random", "optidel"}
     mine = told["semdedup"]
     assert (mine.new, mine.patches % 4) == (24, 0)
@@ -111,16 +185,14 @@ def test_the_report_says_what_of_the_work_was_avoided(config):
     assert 0 < mine.avoided_pairs < 1
     assert mine.seconds > 0 < mine.full_seconds
     assert told["random"].avoided_read is None
-    page = Page(render(Findings("t", "now", arrivals=Followed(results.current(config)))))
+    page = Page(render(Findings("t", "now", arrivals=Followed(results.current(second_day)))))
     assert any("semdedup" in row[0] and "24" in row for row in page.table())
 
 
-def test_video_like_the_pool_is_no_alarm_and_blurred_video_is_one_with_a_reason_and_without_a_name(config, caplog):
-    store = PatchStore(config.store.uri)
-    take_in(store, range(40, 43), DAYS[2])
-    take_in(store, range(50, 53), DAYS[3], f"{FOLDER}/other", sharpness=3.0)
+def test_video_like_the_pool_is_no_alarm_and_blurred_video_is_one_with_a_reason_and_without_a_name(followed, caplog):
+    store = PatchStore(followed.store.uri)
     with caplog.at_level(logging.INFO):
-        drift.run(config)
+        look_at_two_days(followed)
     found = {(row["day"], row["quantity"]): row for row in table.found(store).to_pylist()}
     assert [row["alarm"] for (day, _), row in found.items() if day == DAYS[2]].count(True) == 0
     blurred = found[DAYS[3], "sharpness"]
@@ -131,7 +203,7 @@ def test_video_like_the_pool_is_no_alarm_and_blurred_video_is_one_with_a_reason_
     assert blurred["pool"] == 36
     assert blurred["reason"] in caplog.text
     assert "MARKER" not in caplog.text + str(found)
-    (run,) = tracking.runs(config, "drift")[-1:]
+    (run,) = tracking.runs(followed, "drift")[-1:]
     assert run["metrics"][f"drift/alarms/{source}"] >= 1
     assert "MARKER" not in str(run["metrics"]) + str(run["tags"])
     page = Page(render(Findings("t", "now", arrivals=Followed(days=table.found(store).to_pylist()))))
@@ -141,8 +213,8 @@ def test_video_like_the_pool_is_no_alarm_and_blurred_video_is_one_with_a_reason_
     assert sql == [{"day": DAYS[3], "source": source}]
 
 
-def test_it_is_told_which_sources_are_unlike_now_and_what_training_again_is_worth(config, monkeypatch):
-    store = PatchStore(config.store.uri)
+def test_it_is_told_which_sources_are_unlike_now_and_what_training_again_is_worth(drifted, monkeypatch):
+    config, store = drifted, PatchStore(drifted.store.uri)
     source = table.source(table.key(store), f"{FOLDER}/other")
     found = table.found(store).to_pylist()
     assert list(table.standing(store)) == [source]
@@ -157,14 +229,14 @@ def test_it_is_told_which_sources_are_unlike_now_and_what_training_again_is_wort
         assert standing.told(amend(config, ["watch.gain=0.2"]))["worth"] == is_worth
 
 
-def test_what_was_said_of_a_day_with_a_forgotten_video_goes_and_is_said_without_it(config):
-    store = PatchStore(config.store.uri)
+def test_what_was_said_of_a_day_with_a_forgotten_video_goes_and_is_said_without_it(drifted):
+    store = PatchStore(drifted.store.uri)
     key = table.key(store)
     store.forget(video(51))
     assert table.key(store) == key
     assert video(51) not in str(table.found(store).to_pylist())
     assert (DAYS[3] in [row["day"] for row in table.found(store).to_pylist()]) is False
-    drift.run(config)
+    drift.run(drifted)
     assert {row["videos"] for row in table.found(store).to_pylist() if row["day"] == DAYS[3]} == {2}
 
 
@@ -176,12 +248,12 @@ def stripped(store):
     store.open("drift").update_schema_metadata({table.KEY.decode(): None})
 
 
-def test_the_names_that_an_older_engine_gave_to_folders_become_those_of_the_key_and_their_days_are_spent(config):
-    store = PatchStore(config.store.uri)
+def test_the_names_that_an_older_engine_gave_to_folders_become_those_of_the_key_and_their_days_are_spent(drifted):
+    store = PatchStore(drifted.store.uri)
     before = table.found(store).to_pylist()
     stripped(store)
     assert table.bare(FOLDER) == hashlib.sha256(FOLDER.encode()).hexdigest()[:12] in str(table.found(store).to_pylist())
-    drift.run(config)
+    drift.run(drifted)
     after = table.found(store).to_pylist()
     names = {table.bare(folder) for folder in (FOLDER, f"{FOLDER}/other")}
     assert not names & set(str(after).replace("'", " ").split())
@@ -240,8 +312,8 @@ def test_a_day_that_grows_is_looked_at_when_it_doubled_and_when_it_is_over_and_a
     assert [(one["videos"], one["allowed"]) for one in late] == [(6, 0.0)]
 
 
-def test_upkeep_reaches_the_tables_of_what_followed(config):
-    store = PatchStore(config.store.uri)
+def test_upkeep_reaches_the_tables_of_what_followed(followed):
+    store = PatchStore(followed.store.uri)
     before, key = seen(store), table.key(store)
     told = store.maintain(UpkeepConfig(keep_hours=1e-9)).to_pylist()
     assert table.key(store) == key
@@ -254,35 +326,41 @@ def trained(config, made):
         pass
 
 
-def test_the_gain_is_that_of_its_formula_and_a_model_of_the_same_selection_leaves_nothing(config, monkeypatch):
-    store, one = PatchStore(config.store.uri), selections.each(config)[0]
-    assert worth.pair(config) is None  # no model yet
-    selections.run(config)
-    olds = [run["tags"]["selection"] for run in tracking.runs(config, "choose") if run["params"]["selection.method"] == "random"]
-    trained(config, olds[-1])
-    worth.run(config)
-    (run,) = tracking.runs(config, "worth")
+def trained_on_lots(config):
+    """The selection by lot, of which a model is there."""
+    made = [run["tags"]["selection"] for run in tracking.runs(config, "choose") if run["params"]["selection.method"] == "random"][-1]
+    trained(config, made)
+    return made
+
+
+def test_the_gain_is_that_of_its_formula_and_a_model_of_the_same_selection_leaves_nothing(followed):
+    store, one = PatchStore(followed.store.uri), selections.each(followed)[0]
+    assert worth.pair(followed) is None  # no model yet
+    old = trained_on_lots(followed)
+    worth.run(followed)
+    (run,) = tracking.runs(followed, "worth")
     told = {name.removeprefix("worth/"): value for name, value in run["metrics"].items()}
     now = pretrain.choice(one)["tags"]["selection"]
-    assert (run["tags"]["trained"], run["tags"]["selection"]) == (olds[-1], now)
+    assert (run["tags"]["trained"], run["tags"]["selection"]) == (old, now)
     patches = {row["patch_id"]: row for row in store.patches(["patch_id", "variance", "difficulty"]).to_pylist()}
     kept = store.clustering("kinds", pa.chunked_array([list(patches)]))
     labels = dict(zip(patches, kept.labels.tolist(), strict=True))
     parts = []
-    for name in (olds[-1], now):
+    for name in (old, now):
         ids = store.open("selections").to_table(filter=f"selection_id = '{name}'")["patch_id"].to_pylist()
         information = np.mean([patches[one]["variance"] - patches[one]["difficulty"] for one in ids]) / 2
         parts.append(len({labels[one] for one in ids}) / len(set(labels.values())) * information)
     assert told["gain"] == pytest.approx(parts[1] / parts[0] - 1, rel=1e-4)
-    worth.run(config)
-    assert len(tracking.runs(config, "worth")) == 1
-    allowed = amend(config, ["watch.retrain=true", f"watch.gain={abs(told['gain']) + 1}"])
+    worth.run(followed)
+    assert len(tracking.runs(followed, "worth")) == 1
+    allowed = amend(followed, ["watch.retrain=true", f"watch.gain={abs(told['gain']) + 1}"])
     assert not worth.is_due(allowed)
 
 
-def test_a_training_is_submitted_once_for_a_selection_and_gone_on_with_after_a_death(config, monkeypatch):
-    store, calls = PatchStore(config.store.uri), []
-    allowed = amend(config, ["watch.retrain=true", "watch.gain=0"])
+def test_a_training_is_submitted_once_for_a_selection_and_gone_on_with_after_a_death(followed, monkeypatch):
+    store, calls = PatchStore(followed.store.uri), []
+    allowed = amend(followed, ["watch.retrain=true", "watch.gain=0"])
+    trained_on_lots(followed)
     monkeypatch.setattr(worth, "told", lambda config, both: 0.5)
     now = worth.pair(allowed)[1]
     model = pretrain.model(worth.target(allowed), now)
@@ -296,7 +374,7 @@ def test_a_training_is_submitted_once_for_a_selection_and_gone_on_with_after_a_d
         (tmp := Path(store.address(model))).parent.mkdir(exist_ok=True)
         tmp.write_bytes(b"weights")
 
-    assert not worth.is_due(config)  # it is not allowed
+    assert not worth.is_due(followed)  # it is not allowed
     monkeypatch.setattr(pretrain, "train", dies)
     with pytest.raises(KeyboardInterrupt):
         worth.train(allowed)
@@ -309,20 +387,6 @@ def test_a_training_is_submitted_once_for_a_selection_and_gone_on_with_after_a_d
     assert not worth.is_due(allowed)
 
 
-class Line:
-    """The end of a line, and what was told."""
-
-    def __init__(self):
-        self.heard = []
-
-    def tell(self, word, said=""):
-        self.heard.append((word, said))
-
-    def beat(self):
-        pass
-
-
-ROWS = schema.VIDEOS_TABLE.empty_table()
 PATIENT = ["watch.backoff_s=1000", "watch.backoff_most_s=1000"]  # seconds at most until it is tried again, drawn by lot: hundreds
 HASTY = ["watch.backoff_s=1e-9", "watch.backoff_most_s=1e-9"]
 
@@ -340,10 +404,10 @@ def broken(config):
     return {}["x"]
 
 
-def test_what_fails_and_what_is_a_bug_is_told_once_and_the_rest_is_done(config, monkeypatch, caplog):
+def test_what_fails_and_what_is_a_bug_is_told_once_and_the_rest_is_done(tmp_path, monkeypatch, caplog):
     done = []
     steps(monkeypatch, one=refuses, two=broken, three=done.append)
-    follower = After(amend(config, HASTY), Line())
+    follower = After(amend(settings(tmp_path), HASTY), Line())
     for _ in range(3):
         follower.follow(ROWS)
     assert len(done) == 3
@@ -356,7 +420,7 @@ def test_what_fails_and_what_is_a_bug_is_told_once_and_the_rest_is_done(config, 
     assert follower.setbacks.found == {"one": Setback(3, 0, "ValueError: no such thing"), "two": Setback(3, 0, "KeyError: 'x'")}
 
 
-def test_what_failed_lately_is_put_off_and_made_up_for_and_told_when_it_is_done(config, monkeypatch, caplog):
+def test_what_failed_lately_is_put_off_and_made_up_for_and_told_when_it_is_done(tmp_path, monkeypatch, caplog):
     tried = []
 
     def fails_at_first(config):
@@ -365,7 +429,7 @@ def test_what_failed_lately_is_put_off_and_made_up_for_and_told_when_it_is_done(
             raise ValueError("not yet")
 
     steps(monkeypatch, one=fails_at_first)
-    follower = After(amend(config, PATIENT), Line())
+    follower = After(amend(settings(tmp_path), PATIENT), Line())
     follower.follow(ROWS)
     assert not follower.owed  # no batch came since
     follower.follow(ROWS)
@@ -380,11 +444,11 @@ def test_what_failed_lately_is_put_off_and_made_up_for_and_told_when_it_is_done(
     assert follower.line.heard[-1] == ("setbacks", {})
 
 
-def test_a_step_that_ended_the_process_too_often_is_left_out_and_who_is_told_to_stop_stops(config, monkeypatch):
+def test_a_step_that_ended_the_process_too_often_is_left_out_and_who_is_told_to_stop_stops(tmp_path, monkeypatch):
     done = []
     steps(monkeypatch, one=done.append, two=done.append)
     before = {"one": Setback(3, 3, "it was silent"), "two": Setback(2, 2, "it was silent")}
-    follower = After(amend(config, [*HASTY, "watch.tries=3"]), Line(), before)
+    follower = After(amend(settings(tmp_path), [*HASTY, "watch.tries=3"]), Line(), Past(setbacks=before))
     follower.follow(ROWS)
     assert len(done) == 1
     assert follower.setbacks.found == {"one": before["one"]}
@@ -394,15 +458,15 @@ def test_a_step_that_ended_the_process_too_often_is_left_out_and_who_is_told_to_
         raise KeyboardInterrupt
 
     steps(monkeypatch, one=interrupted)
-    follower = After(config, Line())
+    follower = After(settings(tmp_path), Line())
     with pytest.raises(KeyboardInterrupt):
         follower.follow(ROWS)
     assert follower.line.heard[-1] == ("follows", "")  # so that nobody blames the step
     assert not follower.setbacks.found
 
 
-def test_upkeep_is_due_so_long_after_the_last_whoever_did_it(config, tmp_path):
-    made = amend(config, [f"store.uri={tmp_path}/store", "watch.upkeep_s=1000"])
+def test_upkeep_is_due_so_long_after_the_last_whoever_did_it(tmp_path):
+    made = amend(settings(tmp_path), ["watch.upkeep_s=1000"])
     store = PatchStore(made.store.uri)
     store.create(rows.WIDTH)
     assert due_in(made) == 1000  # nothing to keep
@@ -410,6 +474,32 @@ def test_upkeep_is_due_so_long_after_the_last_whoever_did_it(config, tmp_path):
     assert due_in(made) == 0  # months ago
     store.maintain(UpkeepConfig())
     assert 900 < due_in(made) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("took", "deaths", "seconds"),
+    [(None, 0, 3600), (0.1, 0, 600), (30, 0, 600), (60, 0, 1200), (600, 0, 12000), (0.1, 1, 3600), (600, 1, 12000)],
+)
+def test_a_step_may_take_many_times_what_it_took_and_an_hour_where_that_is_not_known_or_was_too_little(tmp_path, took, deaths, seconds):
+    past = Past(setbacks={"drift": Setback(deaths, deaths, "")} if deaths else {}, took={} if took is None else {"drift": took})
+    assert After(settings(tmp_path), Line(), past).longest("drift") == seconds
+
+
+def test_a_step_gives_signs_of_life_for_as_long_as_it_may_take_and_the_next_process_hears_what_it_took(tmp_path, monkeypatch):
+    pauses, beats = [0.0, 0.2, 0.0, 1.5], []
+    for module, name, value in ((line, "BEAT", 0.02), (after, "LEAST", 0.1), (after, "SLOWER", 2.0)):
+        monkeypatch.setattr(module, name, value)
+    steps(monkeypatch, one=lambda config: time.sleep(pauses.pop(0)))
+    follower = After(settings(tmp_path), Line())
+    follower.line.beat = lambda: beats.append(1)
+    for _ in range(3):
+        follower.follow(ROWS)
+    told = [said["one"] for word, said in follower.line.heard if word == "took"]
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(0.2, abs=0.1)
+    beats.clear()
+    follower.follow(ROWS)
+    assert 2 * 0.2 / 0.02 <= len(beats) <= 2 * (told[-2] + 0.1) / 0.02  # silent for the rest
 
 
 def test_signs_of_life_are_given_while_it_works_and_not_for_ever(monkeypatch):
@@ -420,10 +510,10 @@ def test_signs_of_life_are_given_while_it_works_and_not_for_ever(monkeypatch):
     assert len(beats) == 5
 
 
-def test_the_jobs_can_be_run_by_hand(config):
+def test_the_jobs_can_be_run_by_hand(followed):
     for job in (alike, drift, selections, worth):
-        job.run(config)
-    assert choose.selection.clustering_of(config.selection) == ""
+        job.run(followed)
+    assert choose.selection.clustering_of(followed.selection) == ""
 
 
 BESIDE = """

@@ -1,8 +1,10 @@
 """Near-duplicates of what was stored before: those of comparing everything with everything, told once whatever happens."""
 
 import json
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import clusters, judge
+from engine import clusters, judge, sketches
 from engine.explain import explain
 from engine.knobs import amend
 from engine.pool import Clustering, Held
 from engine.selection import in_process
 from engine.selection.twins import twins
-from engine.store import PatchStore, WriteRows
+from engine.settings import UpkeepConfig
+from engine.store import PatchStore, WriteRows, neighbours, rescoring
 from engine.store import alike as table
 from jobs import alike, judging
 from jobs.recipes import tiny
 from tests import rows
+from tests.rows import take_in
 from tests.test_explain import scored as framed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,11 +58,6 @@ def store(tmp_path):
     made.create(rows.WIDTH)
     take_in(made, *VIDEOS[:5])
     return made
-
-
-def take_in(store, *videos):
-    for video_id in videos:
-        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id))), rows.videos(video_id), rows.STAMP)
 
 
 def cluster(store):
@@ -153,6 +152,95 @@ def test_twins_across_tiles_are_those_of_all_cosines():
     assert [
         float(clusters.cosines(whole[[one]], whole[[row]])[0, 0]) for one, row in zip(places[5:], new[5:], strict=True)
     ] == pytest.approx(cosines[5:].tolist(), abs=2e-6)
+
+
+def told_anew(store, folder):
+    """What a store that knows of no neighbours yet marks, all at once."""
+    shutil.rmtree(store.address("neighbours.lance"))
+    store.open("alike").delete("true")
+    alike.run(config(folder))
+    return marks(store)
+
+
+def by_twin(found, *videos):
+    return {name: (row["twin"], row["cosine"]) for name, row in found.items() if not videos or row["video_id"] in videos}
+
+
+def test_step_by_step_is_what_a_look_from_scratch_tells_after_a_video_was_forgotten_and_files_were_merged(store, tmp_path):
+    centroids = cluster(store)
+    alike.run(config(tmp_path))
+    victim = next(row["twin"] for row in marks(store).values() if row["twin"].partition("@")[0] != row["video_id"]).partition("@")[0]
+    take_in(store, *VIDEOS[5:7])
+    alike.run(config(tmp_path))
+    store.forget(victim)
+    alike.run(config(tmp_path))
+    take_in(store, VIDEOS[7])
+    store.maintain(UpkeepConfig(keep_hours=1e-9))
+    assert len(store.open("neighbours").get_fragments()) == 1
+    alike.run(config(tmp_path))
+    take_in(store, VIDEOS[8])
+    alike.run(config(tmp_path))
+    assert_as_defined(store, centroids)
+    step_by_step = marks(store)
+    kept = sorted(filter(None, store.open("neighbours").to_table()["patch_id"].to_pylist()))
+    assert kept == sorted(store.patches(["patch_id"])["patch_id"].to_pylist())
+    assert by_twin(step_by_step) == by_twin(told_anew(store, tmp_path))
+
+
+def test_what_comes_after_a_change_of_the_scorer_is_marked_as_from_scratch(store, tmp_path):
+    cluster(store)
+    alike.run(config(tmp_path))
+    store.scored("mae-new", [rows.scores(store.patches(["patch_id"])["patch_id"].to_pylist(), rows.WIDTH)])
+    rescoring.adopt(store, "mae-new", "new")
+    alike.run(config(tmp_path))  # no clusters of these embeddings yet
+    cluster(store)
+    later = []
+    for video_id in VIDEOS[5:]:
+        made = rows.scored(video_id)
+        named = pa.array([one and "new" for one in made["scorer"].to_pylist()], pa.string())
+        made = made.set_column(made.schema.get_field_index("scorer"), made.schema.field("scorer"), named)
+        store.commit(pa.concat_tables(WriteRows(store.uri)(made)), rows.videos(video_id), rows.STAMP)
+        alike.run(config(tmp_path))
+        later.append(video_id)
+    step_by_step = by_twin(marks(store), *later)
+    assert step_by_step
+    assert step_by_step == by_twin(told_anew(store, tmp_path), *later)
+
+
+def test_a_batch_reads_whole_only_what_its_sketches_are_near(store):
+    """Of a thousand neighbours in one cluster, one of which is a copy."""
+    rng, width = np.random.default_rng(0), 192
+    ids = [f"old@0:{number}" for number in range(1000)]
+    vectors = rng.normal(size=(1000, width)).astype(np.float16)
+
+    def patches(names, embeddings):
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), width)
+        columns = {"patch_id": names, "video_id": [name.partition("@")[0] for name in names], "time_ms": [0] * len(names)}
+        return pa.table(columns).append_column("embedding", lists)
+
+    zeros = np.zeros(1000, np.int32)
+    assert neighbours.fill(store, "c", width, 1, [neighbours.rows(patches(ids, vectors), zeros, sketches.sketched(vectors))])
+    store.open("neighbours").delete("patch_id = 'old@0:3'")
+    new = neighbours.rows(patches(["new@0:0"], vectors[[17]]), zeros[:1], sketches.sketched(vectors[[17]]))
+    (found,) = neighbours.beside(store, new, 1, partial(sketches.near, bound=judge.ALIKE))
+    assert found[0]["patch_id"].to_pylist() == ["new@0:0"]
+    assert "old@0:17" in (read := found[1]["patch_id"].to_pylist())
+    assert len(read) < 20
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 999), width=st.sampled_from([1, 3, 64, 70, 192]), skew=st.floats(0, 3), angle=st.floats(0, 0.4))
+def test_a_sketch_leaves_out_nothing_whose_cosine_is_above_the_bound(seed, width, skew, angle):
+    rng = np.random.default_rng(seed)
+    scale = np.exp(skew * rng.normal(size=width))  # a few numbers that outweigh the others
+    first = rng.normal(size=(30, width)) * scale
+    other = rng.normal(size=(30, width)) * scale * rng.choice([1, 0.01])
+    turned = first / np.linalg.norm(first, axis=1)[:, None] + np.tan(angle) * other / np.linalg.norm(other, axis=1)[:, None]
+    left, right = (one.astype(np.float16) for one in (first, turned))
+    cosines = clusters.cosines(*(clusters.whole(one.astype(np.float32)) for one in (left, right)))
+    for bound in (judge.ALIKE, 0.5, -0.5):
+        found = sketches.near(sketches.sketched(left), sketches.sketched(right), bound)
+        assert found[(cosines > bound).any(axis=0)].all()
 
 
 class Watched(Held):

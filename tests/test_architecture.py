@@ -49,6 +49,7 @@ TOOLS = SEEING | {
     "cards",
     "drift",
     "followed",
+    "sketches",
 }
 TOOLS |= {
     "metrics",
@@ -70,7 +71,7 @@ LAYERS = [
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
     | {"leaks", "released", "stopping", "frontier", "foresight", "trails", "tradeoffs", "published", "pruning", "backoff"}
-    | {"entries", "standings", "boards", "outcomes", "plain"},
+    | {"entries", "standings", "verdicts", "boards", "outcomes", "plain"},
     {
         "videos",
         "inbox",

@@ -15,7 +15,7 @@ from tests.crashes import strikes, trials
 from tests.raylets import ROOT, TOKEN, Cluster, surroundings, until
 from tests.test_cluster_chaos import BATCH_IN_HAND, CLIPS, asked, right
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("commit")]
 HEAD = "f" * 51 + "00000"  # the id that the provider takes its head to have
 IDLE_S = 30
 
@@ -76,13 +76,6 @@ class Scaled(Cluster):
             with suppress(psutil.Error):
                 if f"--node_id={node_id}" in one.cmdline():
                     one.kill()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def commit():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
-        yield
 
 
 def waits_for(true, patience=400):

@@ -363,12 +363,13 @@ def test_each_architecture_is_told_its_speed_by_name_and_one_speed_is_of_all_oth
         matrix.read("paper", ["benchmark.speeds=simclr"])
 
 
-def test_an_estimate_tells_what_it_measures_what_intake_takes_and_what_is_not_in_it(tmp_path, caplog):
+def test_an_estimate_tells_what_it_measures_what_intake_takes_what_is_not_in_it_and_what_was_only_named(tmp_path, caplog, monkeypatch):
     words = ["benchmark.speeds=mae:1000,simclr:2000", "benchmark.iterations_per_s=10", "plan.gpus=8", "plan.cpus=64"]
     words += ["benchmark.estimate=true", f"benchmark.stores={tmp_path}"]
     services = [plan.Service("DecodeFrames", 0.01, 1, 1, 1), plan.Service("ProposePatches", 0.1, 1, 1, 1, cpus=1, gpus=1)]
     (tmp_path / "sam").mkdir()
     (tmp_path / "sam" / "plan.json").write_text(json.dumps({"settings": "", "gpu": True, "services": plan.as_data(services)}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with caplog.at_level("INFO", "jobs.benchmark"):
         assert benchmark.run(*asked("paper", *words)) == 0
     said = [record.getMessage() for record in caplog.records]
@@ -376,8 +377,21 @@ def test_an_estimate_tells_what_it_measures_what_intake_takes_and_what_is_not_in
     assert "simclr: 2000 images/s on one device" in said
     hours = 2_857_772 * 0.1 / 8 / 3600  # eight GPUs propose, a tenth of a second a frame
     assert f"before that the intake of the pools takes about {hours:,.1f} h" in " ".join(said)
-    assert said[-1].startswith(f"not in it: the intake of {tmp_path}/crops (run the job plan")
-    assert "choosing and judging" in said[-1]
+    *_, lacking, caution = said
+    assert lacking.startswith(f"not in it: the intake of {tmp_path}/crops (run the job plan")
+    assert "choosing and judging" in lacking
+    assert caution.startswith(
+        "no GPU was measured: all of this is as true as benchmark.speeds=mae:1000,simclr:2000 and benchmark.iterations"
+    )
+
+
+def test_an_estimate_for_processors_or_where_there_is_a_gpu_gives_no_such_warning(monkeypatch):
+    config, _ = matrix.read("paper", ["benchmark.images_per_s=1000", "benchmark.iterations_per_s=10"])
+    assert not costs.only_named(config, (1.0, 0.0))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "benchmark.images_per_s=1000 and benchmark.iterations_per_s=10, which were named" in costs.only_named(config, (8.0, 1.0))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not costs.only_named(config, (8.0, 1.0))
 
 
 def test_finished_cells_teach_what_is_left(done):
@@ -419,6 +433,7 @@ def test_a_driver_killed_amid_the_matrix_leaves_every_cell_once(tmp_path, where)
         running = command(path, where)
         while running.poll() is None and sum(not row["reason"] for row in results_of(path)) < rows_then:
             time.sleep(0.2)
+        assert running.poll() is None, running.communicate()[1]  # ended before it could be struck
         os.kill(running.pid, signal.SIGKILL)
         running.communicate()
     kept = {row["fingerprint"]: row for row in results_of(path)}

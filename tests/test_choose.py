@@ -4,13 +4,12 @@ import logging
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from engine import selection, tracking
 from engine.knobs import amend
 from engine.pool import Pool
-from engine.store import PatchStore, WriteRows
+from engine.store import PatchStore
 from jobs import choose
 from jobs.recipes import tiny
 from tests import rows
@@ -29,9 +28,7 @@ def config(tmp_path_factory):
 
 
 def take_in(config, *videos):
-    for video_id in videos:
-        written = pa.concat_tables(WriteRows(config.store.uri)(rows.scored(video_id)))
-        PatchStore(config.store.uri).commit(written, rows.videos(video_id), rows.STAMP)
+    rows.take_in(PatchStore(config.store.uri), *videos)
 
 
 def chosen(config):

@@ -5,6 +5,7 @@ import tempfile
 import time
 
 import pytest
+import torch
 
 from engine import tracking
 from engine.knobs import flat
@@ -14,18 +15,16 @@ from tests.crashes import strikes, trials
 from tests.crashes.ingest import config_of
 from tests.raylets import Cluster, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("commit")]
 CLIPS, BATCH, EPOCHS, IMAGES = 8, 2, 40, 12  # images: three batches of four, which two workers share evenly
 BATCH_IN_HAND = r"MapWorker\(MapBatches\((ProposePatches|ScoreDifficulty)\)\)\.submit"
-TRAINING = [f"pretrain.epochs={EPOCHS}", "selection.method=random", "selection.unit=images", f"selection.budget={IMAGES}"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def commit():
-    """The commit that every row tells, here and on the cluster."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
-        yield
+TRAINING = [
+    f"pretrain.epochs={EPOCHS}",
+    "pretrain.workers=2",
+    "selection.method=random",
+    "selection.unit=images",
+    f"selection.budget={IMAGES}",
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def taken_in(clips):
+def taken_in(commit, clips):
     """The rows of an ingest that nothing befell, in one process."""
     assert trials.finish(trials.ingest(clips, clips / "undisturbed")) == 0
     return strikes.rows_of(str(clips / "undisturbed"))
@@ -50,12 +49,14 @@ def taken_in(clips):
 
 @pytest.fixture(scope="module")
 def chosen(clips, taken_in):
-    """A store with a selection, and the losses of a training on it that nothing befell, in one process."""
-    words = [f"store.uri={clips}/undisturbed", *TRAINING, "where=here"]
+    """A store with a selection, and the losses of a training on it that nothing befell, by one process that does the work of two."""
+    words, threads = [f"store.uri={clips}/undisturbed", *TRAINING, "where=here"], torch.get_num_threads()
     assert main(["choose", "tiny", *words]) == 0
     shutil.copytree(clips / "undisturbed", clips / "trained")
     words[0] = f"store.uri={clips}/trained"
+    torch.set_num_threads(1)  # as Ray gives a worker of one processor: in how many parts a sum is made changes how it is rounded
     assert main(["pretrain", "tiny", *words]) == 0
+    torch.set_num_threads(threads)
     return clips / "undisturbed", losses(parse(["pretrain", "tiny", *words])[1])
 
 
@@ -173,15 +174,14 @@ def epochs_kept(store):
 
 
 def same_curve(config, expected):
-    """Every epoch once, with the losses of one process: how many share a batch changes them by rounding only.
+    """Every epoch once, with the losses of one process to the rounding of their sum in float64.
 
-    That grows: the first epochs agree by 1e-8, after thirty .3 % was seen, at the same epochs whoever had been killed,
-    which this does not allow: how far two undisturbed workers are off was not measured.
+    A batch is taken in the same parts whoever takes them, and one half of two gradients is the same whoever adds them up, so that not a bit
+    of the weights is another. Where the parts were others, rounding grew from 1e-8 in the first epochs to .24 % after thirty (LOG).
     """
     told = losses(config)
     assert [step for step, _ in told] == list(range(EPOCHS))
-    assert [loss for _, loss in told] == pytest.approx([loss for _, loss in expected], rel=2e-3)
-    assert [loss for _, loss in told[:20]] == pytest.approx([loss for _, loss in expected[:20]], rel=1e-3)
+    assert [loss for _, loss in told] == pytest.approx([loss for _, loss in expected], rel=1e-12, abs=0)
 
 
 def of_its_own(chosen, folder, *more):
@@ -193,7 +193,7 @@ def of_its_own(chosen, folder, *more):
 
 def test_a_training_goes_on_with_one_worker_when_the_node_of_the_other_is_killed(cluster, chosen, tmp_path):
     cluster.consist_of(1, 1)
-    words, config = of_its_own(chosen, tmp_path, "pretrain.workers=2", "pretrain.least_workers=1")
+    words, config = of_its_own(chosen, tmp_path, "pretrain.least_workers=1")
     asking = amid_a_training(cluster, tmp_path / "store", words)
     assert [node.works_on("RayTrainWorker") for node in cluster.workers] == [1, 1]
     cluster.workers[0].lose()
@@ -207,7 +207,7 @@ def test_a_training_goes_on_with_one_worker_when_the_node_of_the_other_is_killed
 
 def test_a_training_that_needs_all_its_workers_waits_for_a_node(cluster, chosen, tmp_path):
     cluster.consist_of(2, 1)
-    words, config = of_its_own(chosen, tmp_path, "pretrain.workers=2")
+    words, config = of_its_own(chosen, tmp_path)
     asking = amid_a_training(cluster, tmp_path / "store", words)
     at_work(cluster, "RayTrainWorker").lose()
     before = epochs_kept(tmp_path / "store")

@@ -11,7 +11,7 @@ from tests.crashes import strikes, trials
 from tests.raylets import Cluster
 from tests.test_cluster_chaos import CLIPS, amid_a_batch, asked, right
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("commit")]
 NETWORK = "10.77.{}.{}"
 
 
@@ -57,13 +57,6 @@ def link():
         pytest.skip(f"no network namespaces here: {refused}")
     yield made
     made.end()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def commit():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
-        yield
 
 
 @pytest.mark.parametrize(("seconds", "comes_back"), [(15, True), (120, False)])

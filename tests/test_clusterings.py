@@ -11,8 +11,9 @@ from engine.config import SelectionConfig
 from engine.pool import Clustering, Pool
 from engine.selection import choose
 from engine.settings import UpkeepConfig
-from engine.store import PatchStore, WriteRows, clusterings, commits
+from engine.store import PatchStore, clusterings, commits
 from tests import rows
+from tests.rows import take_in
 
 VIDEOS = tuple(f"{number:02d}" + "a" * (6 + number) for number in range(12))  # rows of ids of one length look the same
 SEMDEDUP = SelectionConfig(method="semdedup", budget=1.0, unit="patches", clusters=3)
@@ -24,11 +25,6 @@ def store(tmp_path):
     made.create(rows.WIDTH)
     take_in(made, *VIDEOS[:10])
     return made
-
-
-def take_in(store, *videos):
-    for video_id in videos:
-        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id))), rows.videos(video_id), rows.STAMP)
 
 
 def ids(store):

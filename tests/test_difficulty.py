@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine import difficulty, mae, pictures, schema
 from engine.config import DifficultyConfig, MAEConfig
 from engine.difficulty import ScoreDifficulty
+from tests.scoring import ROWS, BelongsToItsPatch, bits, noise, row, table
 
 TINY = MAEConfig(size="tiny", side=32, token=8, decoder_width=64, decoder_depth=1, decoder_heads=2)
 CONFIG = DifficultyConfig(mae=TINY, draws=2, batch=4)
@@ -24,36 +25,13 @@ def model():
     return mae.MAE(TINY)
 
 
-def noise(seed, height=40, width=30):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def row(name, image):
-    pixels = image if isinstance(image, bytes) or image is None else pictures.encode(image, 95)
-    blank = dict.fromkeys(schema.PATCH.names) | {"video_id": "v", "time_base": "1/1000"}
-    return blank | {"frame_id": "v@0", "patch_id": name, "box": [0, 0, 40, 30], "pixels": pixels}
-
-
 def verdict(reason):
     return dict.fromkeys(schema.PATCH.names) | {"video_id": "v", "reason": reason}
-
-
-def table(rows):
-    return pa.Table.from_pylist(rows, schema.PATCH)
 
 
 def scored(model, rows, config=CONFIG):
     (out,) = ScoreDifficulty(config, model)(table(rows))
     return out
-
-
-def bits(out):
-    """patch_id -> the score's bytes."""
-    rows = out.select(["patch_id", "difficulty", "embedding"]).to_pylist()
-    return {r["patch_id"]: (np.float32(r["difficulty"]).tobytes(), np.array(r["embedding"], np.float16).tobytes()) for r in rows}
-
-
-ROWS = [row(f"v@{i}:0,0,40,30:crops-0", noise(i, 20 + 7 * i, 50 - 4 * i)) for i in range(7)]
 
 
 def test_difficulty_is_the_mean_squared_error_over_removed_tokens_and_draws(model):
@@ -87,34 +65,13 @@ def test_a_trained_scorer_finds_a_flat_patch_easier_than_noise(model):
     assert easy < 0.5 * hard
 
 
-class TestAScoreBelongsToItsPatchAlone:
-    @pytest.fixture(scope="class")
-    def alone(self, model):
-        return {name: score for one in ROWS for name, score in bits(scored(model, [one])).items()}
-
-    @pytest.mark.parametrize("seed", range(2))
-    def test_in_any_order_it_is_the_same_to_the_bit(self, model, alone, seed):
-        order = np.random.default_rng(seed).permutation(len(ROWS))
-        assert bits(scored(model, [ROWS[i] for i in order])) == alone
-
-    @pytest.mark.parametrize("size", [2, 5])
-    def test_in_any_table_it_is_the_same_to_the_bit(self, model, alone, size):
-        parts = [ROWS[start : start + size] for start in range(0, len(ROWS), size)]
-        assert {name: score for part in parts for name, score in bits(scored(model, part)).items()} == alone
+class TestAScoreBelongsToItsPatchAlone(BelongsToItsPatch):
+    scored = staticmethod(scored)
 
     def test_beside_other_patches_it_is_the_same_to_the_bit(self, model, alone):
         for i in range(2):
             beside = [row(f"other{j}", noise(100 + 3 * i + j)) for j in range(3)]
             assert bits(scored(model, [*beside, ROWS[i]]))[ROWS[i]["patch_id"]] == alone[ROWS[i]["patch_id"]]
-
-    def test_with_two_threads_it_is_the_same_to_the_bit(self, model, alone):
-        before = torch.get_num_threads()
-        try:
-            for threads in (1, 2):
-                torch.set_num_threads(threads)
-                assert bits(scored(model, ROWS)) == alone
-        finally:
-            torch.set_num_threads(before)
 
     def test_in_a_column_of_several_chunks_it_is_the_same_to_the_bit(self, model, alone):
         chunks = pa.concat_tables([table(ROWS[:2]), table(ROWS[2:])])

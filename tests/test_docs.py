@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,20 @@ def test_every_public_name_has_a_docstring():
     assert len(SOURCES) > 200
     found = [name for path in SOURCES for name in undocumented(ast.parse(path.read_text()), str(path.relative_to(ROOT)))]
     assert found == []
+
+
+def test_the_table_of_all_cells_together_in_the_readme_is_what_was_measured():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("| over random |"))
+    names = {"MedDEL": "meddel", "OptiDEL-S": "optidel_s", "OptiDEL": "optidel"}
+    told = set()
+    for line in lines[start + 2 : start + 7]:
+        name, *values = (one.strip() for one in line.strip("|").split("|"))
+        told.add((names.get(name, name), *re.sub(r"[(),]| to", "", " ".join(values)).split()))
+    with (ROOT / "docs" / "benchmark-together.csv").open(newline="") as rows:
+        kept = list(csv.DictReader(rows))
+    columns = ("difference", "low", "high", "p_seeds", "p_seeds_holm", "p_flips", "p_flips_holm")
+    assert told == {(row["method"], *(row[name].replace("0.", ".") for name in columns)) for row in kept if row["over"] == "random"}
+    against = [row for row in kept if row["over"] == "full data" and row["cells"] == "6"]
+    assert {row["difference"] for row in against} >= {"-0.016", "-0.009"}
+    assert min(against, key=lambda row: float(row["p_seeds"]))["method"] == "optidel"

@@ -1,5 +1,7 @@
 """Our method: what is planted is found, what is left out is missed, and the order is that of its definition."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,6 +13,7 @@ from engine.config import EndocurateConfig, SelectionConfig
 from engine.geometry import effective_rank
 from engine.pool import Held, Pool
 from engine.selection import choose, in_process
+from engine.selection.budgets import budget_of
 from engine.selection.endocurate import Traits, endocurate, measured, ordered, worth_of
 
 CONFIG = SelectionConfig(method="endocurate", budget=1.0, unit="patches", clusters=4)
@@ -85,6 +88,26 @@ def test_a_smaller_budget_takes_a_beginning_of_a_larger_one():
     assert [len(ids) for ids in chosen] == [8, 24, 80]
     assert chosen[0] == chosen[2][:8]
     assert chosen[1] == chosen[2][:24]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 60), st.floats(0.01, 1), st.sampled_from(["bytes", "patches"]), st.integers(0, 99), st.integers(0, 9))
+def test_what_a_budget_takes_is_the_beginning_of_the_whole_order_after_more_came_too(count, share, unit, seed, new):
+    rng = np.random.default_rng(seed)
+    sizes, glare = rng.integers(1, 90, count), rng.choice([0, 0.02], count).astype(np.float32)
+    pool = pool_of(count, seed, bytes=sizes.astype(np.int32), glare=glare)
+    config = CONFIG.model_copy(update={"budget": share, "unit": unit})
+    budget = budget_of(pool, config, 1)
+    old = max(count - new, 1)
+    before = endocurate(pool.part(np.arange(old)), None, CONFIG, in_process).clustering
+    known = before.at(np.where(np.arange(count) < old, np.arange(count), -1))
+    nothing = replace(known.at(np.full(count, -1)), members=np.zeros_like(known.members))
+    anew = replace(pool, clustering=nothing)
+    whole = ordered(pool, measured(anew, CONFIG, in_process), KNOBS)
+    for one in (anew, replace(pool, clustering=known)):
+        rows = endocurate(one, budget, config, in_process).rows
+        assert rows.tolist() == whole[: len(rows)].tolist()
+        assert budget.within(rows) == budget.within(whole)
 
 
 def test_planted_noise_and_artefacts_come_last_and_every_video_and_kind_early():

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import gate, schema, synthesis, tracking
+from engine import files, gate, schema, synthesis, tracking
 from engine.config import Config, FramesConfig, SelectionConfig, SynthesisConfig
-from engine.explain import explain, gated
+from engine.explain import explain
+from engine.explain.decisions import gated
 from engine.knobs import amend, flat
 from engine.selection import Selection
 from engine.store import PatchStore, WriteRows
@@ -44,7 +45,25 @@ def store(tmp_path_factory):
     for name, chosen in {"random-111": ids[:8], "optidel-222": ids[4:12]}.items():
         selection = Selection(name, chosen, np.ones(len(chosen), np.int32), 0.5).rows(SelectionConfig(), 4)
         made.save(selection, [synthesis.synthesise(made.patches(synthesis.READ.names), chosen, name, 0, SynthesisConfig())])
+    for path in (MODEL, f"models/{KEY}/epoch-00002.safetensors", f"models/{KEY}/encoder.safetensors", f"models/{OTHER}.safetensors"):
+        files.put(b"weights", made.address(path))
+    files.put(b"state", made.address(f"runs/pretrain-{UNDER_WAY}-here/step-000000007/state.pt"))
+    made.enter(pa.Table.from_pylist([cell("cell-1"), cell("cell-2", dataset="b"), *others()], schema.RESULT))
     return made
+
+
+def cell(fingerprint, **changes):
+    told = {"fingerprint": fingerprint, "matrix": "m", "protocol": "p", "architecture": "mae", "method": "ours", "pool": "regions"}
+    told |= {"budget": 0.5, "seed": 3, "dataset": "a", "model": "x-y", "at": "2026-01-02", "commit": "c0ffee", "setting": "as told"}
+    told |= {"selection": "random-111", "run": "m1", "miou": 0.75, "images": 2, "names": ["one", "two"], "metrics": "{}", "measures": "{}"}
+    return dict.fromkeys(schema.RESULT.names) | told | changes
+
+
+def others():
+    nothing = {"selection": None, "run": None}
+    yield cell("bare-cell", pool="", method="no pre-training", budget=0.0, **nothing | {"run": "m2"})
+    yield cell("failed-cell", reason="no space", **nothing | {"miou": None, "names": None})
+    yield cell("far-cell", selection="random-999", run="m3")
 
 
 def run(name, status="FINISHED", **tags):
@@ -52,12 +71,34 @@ def run(name, status="FINISHED", **tags):
     return {"run": name, "status": status, "tags": {"commit": "c0ffee", **tags}, "params": params}
 
 
+KEY, OTHER, UNDER_WAY = "random-111-0123abcd", "random-111-ffff0000", "optidel-222-0000eeee"
+MODEL = f"models/{KEY}.safetensors"
+OF_A_CELL = {"method": "ours", "seed": 3, "data": "da7a"}
 RUNS = {
     "ingest": [run("i0", fingerprint="other"), run("i1", fingerprint=CONFIG.fingerprint())],
     "choose": [run("c1", selection="random-111")],
     "pretrain": [run("p1", selection="random-111"), run("p2", "FAILED", selection="optidel-222")],
     "evaluate": [run("e1", selection="random-111"), run("e0", selection="")],
 }
+
+
+TRAINED = {"selection": "random-111", "patches_version": "4", "images": "2", "exported": "after epoch 9: the last"}
+LATER = {
+    **RUNS,
+    "pretrain": [
+        run("p8", key=OTHER, model="w8", **TRAINED),
+        run("p9", key=KEY, model="w9", **TRAINED),
+        run("p3", key="random-999-aaaa", model="w3", selection="random-999"),
+    ],
+    "transfer": [run("t9", key=f"{KEY}-5ca1ab1e", selection="random-111")],
+    "checkpoint": [run("k2", selection="random-111", weights="w2", method="random, 2 epochs", seed=0)],
+    "cell": [
+        run("m1", key="k", selection="random-111", weights="w9", **OF_A_CELL),
+        run("m2", key="l", selection="", weights="random", **OF_A_CELL),
+        run("m3", key="m", selection="random-999", weights="w3", **OF_A_CELL),
+    ],
+}
+LATER["pretrain"][0]["params"]["pretrain.epochs"] = "77"  # another recipe than that of the kept model
 
 
 def chosen_rows(store):
@@ -164,6 +205,84 @@ def test_a_selection_tells_how_it_was_made_and_what_used_it(store):
     assert [(one["job"], one["run"]) for one in tree["runs"]] == [("choose", "c1"), ("pretrain", "p1"), ("evaluate", "e1")]
 
 
+def test_a_cell_of_a_matrix_leads_back_to_its_model_its_selection_and_its_data(store):
+    tree = explain(store, "cell-1", LATER)
+    assert (tree["cell"], tree["matrix"], tree["method"], tree["budget"], tree["seed"], tree["miou"]) == (
+        "cell-1",
+        "m",
+        "ours",
+        0.5,
+        3,
+        0.75,
+    )
+    assert tree["data"] == {"set": "a", "fingerprint": "da7a", "images tested": 2}
+    assert tree["pool"] == {"name": "regions", "store": CONFIG.store.uri}
+    assert (tree["measured by"]["job"], tree["measured by"]["run"]) == ("cell", "m1")
+    assert (tree["model"]["model"], tree["model"]["trained by"]["run"], tree["model"]["table version"]) == (KEY, "p9", "4")
+    assert (tree["selection"]["selection"], tree["selection"]["table version"]) == ("random-111", 4)
+    gone = explain(store, "cell-1", {})
+    assert gone["model"] == gone["measured by"] == "gone: MLflow has no such run"
+    assert gone["selection"]["table version"] == 4
+
+
+def test_cells_without_a_model_say_why_and_those_of_another_store_name_it(store):
+    assert explain(store, "bare-cell", LATER)["model"] == "no pre-training"
+    failed = explain(store, "failed", LATER)
+    assert (failed["reason"], failed["model"], failed["data"]["images tested"]) == ("no space", "none: it failed", 0)
+    far = explain(store, "far-cell", LATER)
+    assert (far["model"]["trained by"]["run"], far["pool"]["store"]) == ("p3", CONFIG.store.uri)
+    assert far["selection"] == {
+        "selection": "random-999",
+        "runs": [{"job": "pretrain", "run": "p3", "status": "FINISHED", "commit": "c0ffee"}],
+    }
+
+
+@pytest.mark.parametrize("asked", [KEY, KEY[:-2], MODEL, f"models/{KEY}/epoch-00002.safetensors", f"models/{KEY}/encoder.safetensors"])
+def test_a_model_leads_back_to_its_run_its_selection_and_the_version_of_the_table_and_on_to_what_measured_it(store, asked):
+    tree = explain(store, asked, LATER)
+    assert (tree["model"], tree["trained by"]["run"], tree["weights"]) == (KEY, "p9", "w9")
+    assert (tree["selection"]["selection"], tree["table version"], tree["kept after epochs"]) == ("random-111", "4", [2])
+    assert [(one["job"], one["run"]) for one in tree["measured by"]] == [("cell", "m1"), ("checkpoint", "k2")]
+    assert tree.get("file", asked) == asked
+    assert tree.get("there", True)
+
+
+def test_models_of_one_selection_are_told_apart_and_one_that_is_away_is_said_to_be(store):
+    other = explain(store, OTHER, LATER)
+    assert (other["trained by"]["run"], other["measured by"], other["kept after epochs"]) == ("p8", [], [])
+    assert explain(store, f"models/{KEY}/epoch-00001.safetensors", LATER)["there"] is False
+    assert explain(store, MODEL, {})["trained by"] == "gone: MLflow has no such run"
+    with pytest.raises(LookupError, match="has no model or checkpoint 'models/nobody-1'"):
+        explain(store, "models/nobody-1", LATER)
+    with pytest.raises(LookupError, match=f"begins 2 ids, write more of it: model {KEY}, model {OTHER}"):
+        explain(store, "random-111-", LATER)
+
+
+def test_a_checkpoint_of_a_training_under_way_leads_back_to_its_selection(store):
+    tree = explain(store, f"runs/pretrain-{UNDER_WAY}-here/step-000000007", LATER)
+    assert (tree["model"], tree["selection"]["selection"], tree["selection"]["table version"]) == (UNDER_WAY, "optidel-222", 4)
+    assert tree["there"]
+
+
+def test_a_run_leads_back_to_what_it_was_about(store):
+    transfer = explain(store, "t9", LATER)
+    assert (transfer["job"], transfer["model"]["model"], transfer["model"]["trained by"]["run"]) == ("transfer", KEY, "p9")
+    assert transfer["model"]["selection"]["table version"] == 4
+    assert ("checkpoint", "k2") in [(one["job"], one["run"]) for one in transfer["model"]["measured by"]]
+    assert explain(store, "m1", LATER)["cells"] == ["cell-1", "cell-2"]
+    assert explain(store, "c1", LATER)["selection"]["selection"] == "random-111"
+    assert explain(store, "i1", LATER)["videos"] == [A, C]
+    assert explain(store, "p9", LATER)["model"]["model"] == KEY
+
+
+def test_a_selection_leads_on_to_its_models_and_cells(store):
+    tree = explain(store, "random-111", LATER)
+    assert tree["models"] == [KEY, OTHER]
+    assert [one["cell"] for one in tree["cells"]] == ["cell-1", "cell-2"]
+    assert ("transfer", "t9") in [(one["job"], one["run"]) for one in tree["runs"]]
+    as_tree(explain(store, "cell-1", LATER))
+
+
 def test_a_video_tells_what_became_of_its_frames_and_what_used_its_patches(store):
     tree = explain(store, A, RUNS)
     assert (tree["frames"], tree["kept"], tree["patches"]) == (5, 3, 6)
@@ -181,7 +300,7 @@ def test_a_video_tells_what_became_of_its_frames_and_what_used_its_patches(store
     [
         ("aaaaaaa", f"'aaaaaaa' begins 2 ids, write more of it: video {A}, video {B}"),
         ("", "'' begins .* ids, write more of it"),
-        ("zz", "has no video or selection or image 'zz'"),
+        ("zz", "has no video or selection or image or cell or model or run 'zz'"),
         ("zz@1000", "has no video 'zz'"),
         ("aaaaaaa@1000", "begins 2 ids"),
         (f"{A}@soon", "is no id: a frame's is video@milliseconds"),
@@ -228,7 +347,7 @@ def test_the_job_reads_thresholds_from_mlflow(store, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "thresholds: MLflow run" in said
     assert f"brightness 0.05, at least {tiny().frames.min_brightness} (frames.min_brightness): failed" in said
-    assert [one["status"] for one in job.runs(config)["ingest"]] == ["FINISHED"]
+    assert [one["status"] for one in job.Runs(config)["ingest"]] == ["FINISHED"]
 
 
 def test_a_forgotten_video_is_still_told_of_by_its_tombstone(tmp_path):

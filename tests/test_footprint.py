@@ -69,6 +69,15 @@ def test_the_batch_of_simclrs_paper_fits_no_gpu_and_is_refused_before_anything_i
             pretrain.fit(None, 5000, recipe, resume=None, report=None)
 
 
+def test_the_memory_that_is_asked_for_is_that_of_a_worker_when_the_fewest_are_left():
+    """SimCLR contrasts all that a worker has of a batch, a masked autoencoder takes it in the parts that all workers would have had."""
+    elastic = {"batch": 64, "workers": 8, "least_workers": 2}
+    assert footprint.share(CONFIG.model_copy(update=elastic)) == 8
+    assert footprint.share(CONFIG.model_copy(update=elastic | {"accumulate": 4})) == 2
+    assert footprint.share(CONFIG.model_copy(update=elastic | {"architecture": "simclr"})) == 32
+    assert footprint.share(CONFIG.model_copy(update=elastic | {"architecture": "simclr", "least_workers": 0})) == 8
+
+
 def test_a_smaller_memory_refuses_a_smaller_batch(tmp_path, monkeypatch):
     needed = footprint.least_bytes(CONFIG)
     monkeypatch.setattr(footprint, "device_bytes", lambda: needed - 1)

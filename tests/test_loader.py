@@ -2,6 +2,7 @@ import pickle
 import threading
 import time
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +56,30 @@ def test_the_global_batches_are_those_of_one_process(asked, epoch):
     together = zip(*[share.batches(epoch) for share in shares(*asked)], strict=True)
     for one, parts in zip(alone, together, strict=False):
         assert set().union(*parts) == set(one[: len(one) - len(one) % processes])
+
+
+@given(epochs(), st.integers(0, 2))
+def test_who_stands_in_for_others_has_their_images_one_worker_after_the_other(asked, epoch):
+    count, batch, seed, workers = asked
+    for processes in (some for some in range(1, workers + 1) if workers % some == 0):
+        every = zip(*[Share(count, batch, seed, index, workers, workers).batches(epoch) for index in range(workers)], strict=True)
+        there = zip(*[Share(count, batch, seed, index, processes, workers).batches(epoch) for index in range(processes)], strict=True)
+        for parts, larger in zip(every, there, strict=True):
+            each = workers // processes
+            assert [list(chain(*parts[start : start + each])) for start in range(0, workers, each)] == list(larger)
+
+
+@given(epochs(), st.integers(1, 5))
+def test_numbers_that_do_not_divide_the_workers_share_evenly_what_those_would_have_had(asked, processes):
+    count, batch, seed, workers = asked
+    whole = list(Share(count, batch * processes, seed, 0, 1, workers).batches(0))
+    there = list(
+        zip(*[Share(count, batch * processes, seed, index, processes, workers).batches(0) for index in range(processes)], strict=True)
+    )
+    assert len(there) == len([keys for keys in whole if len(keys) >= processes])
+    for keys, parts in zip(whole, there, strict=False):
+        assert list(chain(*parts)) == keys[: len(keys) - len(keys) % processes]
+        assert len({len(part) for part in parts}) == 1
 
 
 @given(epochs(), st.integers(0, 12))

@@ -16,7 +16,7 @@ from engine import datasets, flow, objectives, pictures, pretrain, scores, track
 from engine.entries import NONE
 from engine.knobs import amend
 from engine.monitor import TITLES, Looker, Monitor, mean_ranks
-from engine.trails import FULL, Gap
+from engine.trails import FULL_LENGTH, Gap
 from engine.transfer import Readings
 from jobs import looks, training
 from jobs import transfer as job
@@ -114,7 +114,7 @@ def test_the_last_model_of_a_training_is_scored_and_kept_though_the_schedule_mis
     one = pretrained(config)
     assert Kept(config, "one").epochs == [0, 4, EPOCHS]
     assert dict(one["run"].curve("transfer/robustness")) == pytest.approx(scores_of(config), abs=1e-6)
-    assert FULL in job.rules(config, [0, 4, EPOCHS], {"loss": {4: 0.5, EPOCHS: 0.4}})
+    assert FULL_LENGTH in job.rules(config, [0, 4, EPOCHS], {"loss": {4: 0.5, EPOCHS: 0.4}})
 
 
 def test_a_task_beside_a_training_on_ray_looks_at_the_last_epoch_too(tmp_path, targets):
@@ -211,11 +211,11 @@ def test_a_rule_of_patience_pays_for_what_it_waited_and_gets_the_best_that_was_t
     config, epochs = amend(watched[0], ["pretrain.epochs=4"]), [0, 1, 2, 3, 4]
     found = {"robustness": {0: 0.2, 1: 0.4, 2: 0.45, 3: 0.3, 4: 0.6}, "loss": {1: 1.0, 2: 0.9, 3: 0.8, 4: 0.7}}
     assert job.rules(config, epochs, found) == {
-        NONE: (0, 0), FULL: (4, 4), "robustness, offline": (0, 4), "robustness, patience 1": (1, 2), "robustness, patience 2": (3, 4),
-        "robustness, patience 3": (3, 4), "loss, offline": (4, 4), "loss, patience 1": (4, 4), "loss, patience 2": (4, 4),
-        "loss, patience 3": (4, 4),
+        NONE: (0, 0), FULL_LENGTH: (4, 4), "robustness, offline": (0, 4), "robustness, patience 1": (1, 2),
+        "robustness, patience 2": (3, 4), "robustness, patience 3": (3, 4),
+        "loss, offline": (4, 4), "loss, patience 1": (4, 4), "loss, patience 2": (4, 4), "loss, patience 3": (4, 4),
     }  # fmt: skip
-    assert FULL not in job.rules(watched[0], epochs, found)  # a training that was ended early has no full length
+    assert FULL_LENGTH not in job.rules(watched[0], epochs, found)  # a training that was ended early has no full length
 
 
 def test_a_rule_over_several_scores_goes_by_their_mean_ranks(watched):

@@ -130,6 +130,38 @@ def test_batches_taken_in_parts_give_the_curve_and_the_weights_of_whole_ones(tmp
     assert (first - second).norm() < 1e-3 * first.norm()
 
 
+class Measured:
+    """An objective that notes how many images it is given at a time."""
+
+    def __init__(self, config):
+        self.inner, self.sizes = objectives.objective(config), []
+        self.see = self.inner.see
+
+    def losses(self, run, seen):
+        self.sizes.append(len(seen))
+        return self.inner.losses(run, seen)
+
+
+@pytest.mark.parametrize(
+    ("change", "sizes"),
+    [
+        ({}, [4, 4, 2]),
+        ({"workers": 2}, [2, 2, 2, 2, 1, 1]),
+        ({"workers": 2, "accumulate": 2}, [1] * 10),
+        ({"workers": 4, "least_workers": 1}, [1] * 8),
+        ({"architecture": "simclr", "workers": 2}, [4, 4, 2]),
+    ],
+)
+def test_who_stands_in_for_other_workers_takes_no_more_images_at_a_time_than_each_of_them(change, sizes):
+    """Of ten images in batches of four; four workers leave two out, and SimCLR contrasts all that it has."""
+    config = ONCE.model_copy(update={"simclr": SHAPE, "epochs": 1, "warmup_epochs": 0, "picture_steps": 0, **change})
+    loop = pretrain.Loop(Stripes(), 10, config, lambda told, folder: None, None)
+    loop.objective = Measured(config)
+    loop.run()
+    assert loop.objective.sizes == sizes
+    assert loop.progress.samples == sum(sizes)
+
+
 def test_the_mean_of_weights_is_that_of_its_formula_over_all_steps(tmp_path):
     plain, most = CONTRAST.model_copy(update={"ema": 0.0, "checkpoint_steps": 1}), 0.4
     run(tmp_path / "a", plain)

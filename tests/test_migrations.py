@@ -129,8 +129,7 @@ def ingested(uri, *ids):
     """A store that took videos in anew."""
     store = PatchStore(uri)
     store.create(rows.WIDTH)
-    for video_id in ids:
-        store.commit(pa.concat_tables(WriteRows(uri)(rows.scored(video_id))), rows.videos(video_id), rows.STAMP)
+    rows.take_in(store, *ids)
     return store
 
 

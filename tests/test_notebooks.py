@@ -13,7 +13,7 @@ import pytest
 from engine import schema, tracking
 from engine.knobs import amend
 from engine.selection import METHODS
-from engine.store import PatchStore, WriteRows
+from engine.store import PatchStore
 from engine.trails import Choice, Trail
 from jobs import report
 from jobs.recipes import tiny
@@ -35,8 +35,7 @@ def config(tmp_path_factory):
     config = amend(tiny(), [f"store.uri={tmp_path_factory.mktemp('notebooks')}/store"])
     store = PatchStore(config.store.uri)
     store.create(rows.WIDTH)
-    for video_id in IDS:
-        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id, 12))), rows.videos(video_id), rows.STAMP)
+    rows.take_in(store, *IDS, frames=12)
     store.enter(pa.Table.from_pylist([result(method, seed) for method in ("random", "optidel") for seed in range(3)], schema.RESULT))
     choice = Choice("robustness", 1, 2.0, None, (0.9, 0.8, 1.0), (0.1, 0.0, 0.2))
     trail = Trail("a", "robustness", True, "Dice", "a set", [0, 1, 2], [0.4, 0.3, None], [[0.5], [0.6], [0.7]], [choice], 2, False)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.pool import Held, Part, Pool, Slab, hashed, mixed, rising
+from engine.pool import Held, Part, Pool, Slab, hashed, mixed, rising, together
 
 IDS = st.lists(st.text(max_size=12), max_size=30)
 MASK = 2**64 - 1
@@ -24,6 +24,16 @@ def by_definition(patch_id, seed):
 def test_a_key_is_the_hash_of_the_id_wherever_it_stands(ids, seed, cut):
     column = pa.chunked_array([pa.array(ids[:cut], pa.string()), pa.array(["x", *ids[cut:]], pa.string()).slice(1)])
     assert hashed(column, seed).tolist() == [by_definition(patch_id, seed) for patch_id in ids]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["a" * 32, "b" * 31 + "c", "b" * 32, "", "ä" * 16]), st.text(max_size=20)), max_size=30),
+    st.booleans(),
+)
+def test_a_key_is_the_hash_of_the_id_also_where_ids_begin_alike(made, together):
+    ids = [beginning + rest for beginning, rest in (sorted(made) if together else made)]
+    assert hashed(pa.chunked_array([pa.array(ids, pa.string())]), 7).tolist() == [by_definition(patch_id, 7) for patch_id in ids]
 
 
 def test_keys_spread_evenly_and_differ_by_seed():
@@ -64,6 +74,21 @@ def test_a_slab_has_the_vectors_of_its_rows_at_their_places_in_the_pool_as_they_
     slab = Slab(pool, np.array([0, 2, 4]))
     assert slab.array.dtype == np.float16
     assert slab.take(np.array([4, 0])).tolist() == pool.take(np.array([4, 0])).tolist() == [[27, 28, 29], [3, 4, 5]]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 2**32))
+def test_ranks_of_doubles_that_differ_in_their_last_bits_are_those_of_a_sort(values, seed):
+    values = np.array([1 + bits * 2.0**-52 for bits in values])
+    keys = np.random.default_rng(seed).integers(0, 3, len(values)).astype(np.uint64)
+    assert rising(values, keys).tolist() == np.lexsort([keys, values]).tolist()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**40), max_size=40), st.sampled_from([2**40, 2**60]))
+def test_whole_numbers_are_sorted_and_equal_ones_stay_in_their_order(labels, largest):
+    labels = np.array([label % 5 if largest == 2**40 else label for label in labels], np.int64)
+    assert together(labels, largest).tolist() == np.argsort(labels, kind="stable").tolist()
 
 
 @settings(deadline=None)

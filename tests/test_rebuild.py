@@ -1,13 +1,12 @@
 """Training images are made again from their rows alone, whatever the settings of the day are."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from engine import rebuild, synthesis
 from engine.config import SelectionConfig, SynthesisConfig
 from engine.selection import Selection
-from engine.store import PatchStore, WriteRows
+from engine.store import PatchStore
 from tests import rows
 
 ORDERS = ("rank", "random", "diverse", "spread")
@@ -17,9 +16,7 @@ ORDERS = ("rank", "random", "diverse", "spread")
 def store(tmp_path_factory):
     made = PatchStore(str(tmp_path_factory.mktemp("rebuild") / "store"))
     made.create(rows.WIDTH)
-    for video_id in ("aa", "bb", "cc"):
-        written = pa.concat_tables(WriteRows(made.uri)(rows.scored(video_id)))
-        made.commit(written, rows.videos(video_id), rows.STAMP)
+    rows.take_in(made, "aa", "bb", "cc")
     return made
 
 
@@ -64,8 +61,7 @@ def test_images_that_swapped_a_patch_are_named_by_every_order(store, order):
 def test_what_is_left_after_a_video_was_forgotten_is_still_judged(store, order, tmp_path):
     own = PatchStore(str(tmp_path / "store"))
     own.create(rows.WIDTH)
-    for video_id in ("a" * 32, "b" * 32):
-        own.commit(pa.concat_tables(WriteRows(own.uri)(rows.scored(video_id, 4))), rows.videos(video_id), rows.STAMP)
+    rows.take_in(own, "a" * 32, "b" * 32, frames=4)
     ids = sorted(own.patches(["patch_id"])["patch_id"].to_pylist())[::-1]  # four images; two of consecutive ones are of one video alone
     name = save(own, ids, SynthesisConfig(order=order, quality=82))
     own.forget("a" * 32)

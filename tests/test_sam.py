@@ -300,8 +300,19 @@ def test_what_is_no_file_of_weights_is_not_loaded(tmp_path):
     with pytest.raises(ValueError, match="is not a file of torch weights"):
         checkpoints.read(path)
     torch.save({"code": partial(print, "run me")}, path)
-    with pytest.raises(ValueError, match="more or less than weights"):
+    with pytest.raises(ValueError, match="holds more than torch weights"):
         checkpoints.read(path)
+    torch.save({"weight": torch.zeros(3)}, path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoints.read(path)
+
+
+def test_weights_as_torch_wrote_them_before_it_wrote_archives_are_read(tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save({"weight": torch.arange(3.0)}, path, _use_new_zipfile_serialization=False)
+    assert checkpoints.is_torch_file(path)
+    assert checkpoints.read(path)["weight"].tolist() == [0, 1, 2]
 
 
 def test_checking_takes_no_torch():

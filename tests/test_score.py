@@ -12,7 +12,7 @@ from engine import flow, mae, pictures, schema, simclr
 from engine.difficulty import ScoreContrast, ScoreDifficulty
 from engine.knobs import amend
 from engine.sam import checkpoints
-from engine.store import PatchStore, WriteRows, scorers
+from engine.store import PatchStore, scorers
 from jobs import probe, score
 from jobs.__main__ import main
 from jobs.recipes import tiny
@@ -22,8 +22,7 @@ SMALL = ["difficulty.mae.side=32", "difficulty.mae.token=8", "probe.train.mae.si
 
 
 def take_in(store, *ids, frames=2):
-    for video_id in ids:
-        store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id, frames))), rows.videos(video_id), rows.STAMP)
+    rows.take_in(store, *ids, frames=frames)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.settings import UpkeepConfig
-from engine.store import PatchStore, WriteRows, scorers, vectors
+from engine.store import PatchStore, scorers, vectors
 from engine.store.commits import committing
 from tests import rows
 
@@ -37,11 +37,8 @@ def made(folder):
     """A store of four videos in several files, with deleted rows in between."""
     store = PatchStore(str(folder))
     store.create(rows.WIDTH)
-    for video_id in VIDEOS:
-        written = pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id, 4, 3)))
-        store.commit(written, rows.videos(video_id), rows.STAMP)
-    again = pa.concat_tables(WriteRows(store.uri)(rows.scored("bb", 4, 3)))
-    store.commit(again, rows.videos("bb"), rows.STAMP)
+    rows.take_in(store, *VIDEOS, frames=4, patches=3)
+    rows.take_in(store, "bb", frames=4, patches=3)
     return store
 
 
@@ -96,7 +93,7 @@ def test_another_process_reads_the_same_version(store):
     version = store.complete_version()
     before = held(store)
     sent = pickle.dumps(store.vectors(version))
-    store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored("ee"))), rows.videos("ee"), rows.STAMP)
+    rows.take_in(store, "ee")
     assert len(sent) < 2000
     assert (np.concatenate(list(pickle.loads(sent).blocks())) == before).all()
     assert len(store.vectors(store.complete_version())) == len(before) + 6

@@ -6,7 +6,6 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
@@ -15,7 +14,7 @@ from engine import shards, synthesis
 from engine.config import Config, SelectionConfig, SynthesisConfig
 from engine.selection import Selection
 from engine.shards import Sample
-from engine.store import PatchStore, WriteRows
+from engine.store import PatchStore
 from jobs import export
 from jobs.__main__ import main
 from tests import rows
@@ -27,8 +26,7 @@ VIDEOS = ("a" * 32, "b" * 32)
 def store(tmp_path_factory):
     made = PatchStore(str(tmp_path_factory.mktemp("shards") / "store"))
     made.create(rows.WIDTH)
-    for video_id in VIDEOS:
-        made.commit(pa.concat_tables(WriteRows(made.uri)(rows.scored(video_id, 6))), rows.videos(video_id), rows.STAMP)
+    rows.take_in(made, *VIDEOS, frames=6)
     ids = made.sample(20, 3)["patch_id"].to_pylist()
     for name, config in {"random-1": SynthesisConfig(order="diverse", quality=70), "random-2": SynthesisConfig()}.items():
         selection = Selection(name, ids, np.ones(len(ids), np.int32), 0.5).rows(SelectionConfig(method="random"), 4)

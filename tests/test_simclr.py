@@ -23,14 +23,11 @@ from engine.models import MAEConfig, SimCLRConfig, TrainConfig
 from engine.store import PatchStore
 from jobs import ingest, probe, score, training
 from jobs.recipes import tiny
+from tests.scoring import ROWS, BelongsToItsPatch, bits, noise, row
 
 TINY = SimCLRConfig(encoder="test_resnet", side=32, projection=16, bank=6)
 RECIPE = TrainConfig(architecture="simclr", simclr=TINY, epochs=5, warmup_epochs=1, batch=6, base_lr=1e-2)
 CONFIG = DifficultyConfig(scorer="simclr", simclr=TINY, draws=2, batch=4)
-
-
-def noise(seed, height=40, width=30):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def texture(number, side=64):
@@ -55,20 +52,9 @@ def model():
     return made
 
 
-def row(name, image):
-    blank = dict.fromkeys(schema.PATCH.names) | {"video_id": "v", "time_base": "1/1000"}
-    pixels = image if isinstance(image, bytes) else pictures.encode(image, 95)
-    return blank | {"frame_id": "v@0", "patch_id": name, "box": [0, 0, 40, 30], "pixels": pixels}
-
-
 def scored(model, rows, config=CONFIG):
     (out,) = ScoreContrast(config, model)(pa.Table.from_pylist(rows, schema.PATCH))
     return out
-
-
-def bits(out):
-    rows = out.select(["patch_id", "difficulty", "embedding"]).to_pylist()
-    return {r["patch_id"]: (np.float32(r["difficulty"]).tobytes(), np.array(r["embedding"], np.float16).tobytes()) for r in rows}
 
 
 def unit(seed, *shape):
@@ -83,9 +69,6 @@ def equation_1(z, i, j, temperature):
 
     below = sum(math.exp(sim(z[i], z[k]) / temperature) for k in range(len(z)) if k != i)
     return -math.log(math.exp(sim(z[i], z[j]) / temperature) / below)
-
-
-ROWS = [row(f"v@{i}:0,0,40,30:crops-0", noise(i, 20 + 7 * i, 50 - 4 * i)) for i in range(7)]
 
 
 class TestTheLoss:
@@ -184,29 +167,8 @@ class TestViews:
         assert abs(grey / count - views.GREY) < 4 * math.sqrt(0.16 / count)
 
 
-class TestAScoreBelongsToItsPatchAlone:
-    @pytest.fixture(scope="class")
-    def alone(self, model):
-        return {name: score for one in ROWS for name, score in bits(scored(model, [one])).items()}
-
-    @pytest.mark.parametrize("seed", range(2))
-    def test_in_any_order_it_is_the_same_to_the_bit(self, model, alone, seed):
-        order = np.random.default_rng(seed).permutation(len(ROWS))
-        assert bits(scored(model, [ROWS[i] for i in order])) == alone
-
-    @pytest.mark.parametrize("size", [2, 5])
-    def test_in_any_table_it_is_the_same_to_the_bit(self, model, alone, size):
-        parts = [ROWS[start : start + size] for start in range(0, len(ROWS), size)]
-        assert {name: score for part in parts for name, score in bits(scored(model, part)).items()} == alone
-
-    def test_with_two_threads_it_is_the_same_to_the_bit(self, model, alone):
-        before = torch.get_num_threads()
-        try:
-            for threads in (1, 2):
-                torch.set_num_threads(threads)
-                assert bits(scored(model, ROWS)) == alone
-        finally:
-            torch.set_num_threads(before)
+class TestAScoreBelongsToItsPatchAlone(BelongsToItsPatch):
+    scored = staticmethod(scored)
 
     @pytest.mark.parametrize("batch", [1, 3, 16])
     def test_with_another_batch_it_is_the_same_but_for_rounding(self, model, alone, batch):

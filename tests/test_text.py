@@ -11,7 +11,7 @@ import pytest
 
 from engine import decode, frames, schema, text, videos
 from engine.config import FramesConfig
-from engine.text import FindText, WatchText, filled_in, read_text, strokes
+from engine.text import FindText, WatchText, filled_in, strokes
 from tests.test_content import tissue
 
 DATA = Path(__file__).resolve().parent.parent / "../shared/data"
@@ -22,6 +22,12 @@ OPEN_GATE = FramesConfig(min_sharpness=0, min_brightness=0, max_glare=1, min_tis
 @pytest.fixture(scope="module")
 def find_text():
     return FindText()
+
+
+def read_text(image):
+    """The lines that the package reads in a picture."""
+    read = text.load_reader(1)(text.bgr(image), use_det=True, use_cls=True, use_rec=True, text_score=0.5)
+    return [] if read.txts is None else [str(line) for line in read.txts]
 
 
 def lettered(image, words="12/05/2013 DOE", at=(20, 60), colour=(255, 255, 255)):

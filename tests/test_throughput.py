@@ -5,12 +5,11 @@ import time
 from functools import partial
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from engine import devices, pictures, pretrain, tracking
 from engine.knobs import amend
-from engine.store import PatchStore, WriteRows
+from engine.store import PatchStore
 from jobs import choose, throughput, training
 from jobs.recipes import tiny
 from tests import rows
@@ -44,7 +43,7 @@ def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("hours")
     store = PatchStore(f"{made}/store")
     store.create(rows.WIDTH)
-    store.commit(pa.concat_tables(WriteRows(store.uri)(rows.scored("a" * 32, 9))), rows.videos("a" * 32), rows.STAMP)
+    rows.take_in(store, "a" * 32, frames=9)
     return made
 
 

@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +165,32 @@ def test_a_checkpoint_that_is_damaged_and_has_none_before_it_says_what_to_delete
     (damaged / "state.pt").write_bytes(b"")
     with pytest.raises(ValueError, match=rf"^the file state.pt .*; there is no checkpoint before it: delete {damaged} to begin anew$"):
         train(tmp_path, Curve())
+
+
+def grouped_as_before(made):
+    """Have a checkpoint be of an engine that let the tokens of class and mask go without decay, as ours once did."""
+    (made / "SHA256SUMS").unlink()
+    state = torch.load(made / "state.pt", weights_only=True)
+    decays, free = state["optimiser"]["param_groups"]
+    free["params"], decays["params"] = decays["params"][:2] + free["params"], decays["params"][2:]
+    torch.save({name: part for name, part in state.items() if name != "SHA256SUMS"}, made / "state.pt")
+
+
+def test_checkpoints_whose_weights_were_grouped_otherwise_are_told_in_a_sentence_that_lets_the_training_begin_anew(tmp_path):
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(tmp_path, Curve(), lives=5)
+    runs, again = tmp_path / "store/runs/run-here", Curve()
+    for made in runs.iterdir():
+        grouped_as_before(made)
+    said = (
+        rf"^the file state.pt .* is not the state of this training: .*group.*; there is no .* before it: delete {runs}/(.*) to begin anew$"
+    )
+    with pytest.raises(ValueError, match=said) as told:
+        train(tmp_path, Curve())
+    assert len(str(told.value).splitlines()) == 1
+    shutil.rmtree(runs / re.search(said, str(told.value)).group(1))
+    assert mae.fingerprint(train(tmp_path, again)) == whole_one()
+    assert list(again.losses) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lance.fragment import write_fragments
 
-from engine import schema
+from engine import schema, tracking
 from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, erasure, indices, intake, leftovers, orphans, upkeep, versions, writers
 from engine.store.lock import locked
 from tests import rows
+from tests.rows import take_in
 
 ROOT = Path(__file__).resolve().parent.parent
 NOW = UpkeepConfig(keep_hours=1e-9)  # everything that may go at all is old enough
@@ -31,12 +32,6 @@ def store(tmp_path):
     made = PatchStore(str(tmp_path / "store"))
     made.create(rows.WIDTH)
     return made
-
-
-def take_in(store, *ids):
-    for video_id in ids:
-        written = pa.concat_tables(WriteRows(store.uri)(rows.scored(video_id)))
-        store.commit(written, rows.videos(video_id), rows.STAMP)
 
 
 def everything(store):
@@ -332,6 +327,19 @@ def test_files_beside_the_tables_go_when_nothing_needs_them_any_more(store):
     for name in ("runs/pretrain-z-1/epoch-1/state.pt", "runs/mine/epoch-1/state.pt", "scorers/t.arrow", ".hidden"):
         assert Path(store.address(name)).exists()
     assert not [name for name in gone if Path(store.address(name)).exists()]
+
+
+def test_what_mlflow_began_and_nobody_ended_is_swept_once_it_is_old(store):
+    for name in ("old", "young"):
+        Path(store.address(f"{tracking.UNFINISHED}{name}")).mkdir()
+        Path(store.address(f"{tracking.UNFINISHED}{name}/mlflow.db")).write_bytes(b"half")
+    Path(store.address("mlflow.db")).write_bytes(b"whole")
+    then = time.time() - 25 * 3600
+    for name in ("mlflow.db", f"{tracking.UNFINISHED}old"):
+        os.utime(store.address(name), (then, then))
+    told = done(store, UpkeepConfig(keep_hours=24))
+    assert told["unfinished file of MLflow removed", f"{tracking.UNFINISHED}old"]["count"] == 1
+    assert sorted(path.name for path in Path(store.uri).glob("*mlflow*")) == [f"{tracking.UNFINISHED}young", "mlflow.db"]
 
 
 def test_upkeep_ends_an_erasure_that_was_cut_off(store):

@@ -14,6 +14,7 @@ from engine.browser.footage import Footage
 from engine.browser.imagined import Scorers
 from engine.browser.looks import SQL_SECONDS, Looks, View
 from engine.config import Config
+from engine.explain import Runs
 from engine.store import PatchStore, tags
 
 Answer = Callable[..., Response]
@@ -46,7 +47,7 @@ def cell(value: Any) -> Any:
 class Answers:
     """All that the page may ask of one store; `runs` tells what MLflow has of the jobs, `write` whether anything may be changed."""
 
-    def __init__(self, store: PatchStore, config: Config, runs: stories.Runs, footage: Footage) -> None:
+    def __init__(self, store: PatchStore, config: Config, runs: Callable[[], Runs], footage: Footage) -> None:
         self.store, self.runs, self.footage = store, runs, footage
         self.write, self.synthesis = config.browse.write, config.synthesis
         self.looks, self.scorers = Looks(store), Scorers(store, config.difficulty)

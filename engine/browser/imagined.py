@@ -15,7 +15,7 @@ from engine.inference import inference
 from engine.models import MAEConfig
 from engine.objectives import pictured
 from engine.store import PatchStore
-from engine.store.leftovers import listed
+from engine.store.trainings import listed
 
 QUALITY = 92  # of the JPEG
 

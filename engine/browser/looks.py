@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.browser.asking import LISTED, NUMBERS, Asked
-from engine.browser.sheets import NAMES, Flags, Rows, Sheet
-from engine.store import PatchStore, quoted, tags
+from engine.browser.sheets import NAMES, Flags, Sheet
+from engine.pool import Rows
+from engine.store import PatchStore, tags
 
 KEPT = 12  # views at a time, 8 MB each of a million rows
 ALIKE = 500  # patches that "more like this" finds
@@ -154,8 +155,7 @@ class Looks:
 
     def ranked(self, selection_id: str) -> list[str]:
         """The ids of a selection by rank; LookupError where there is none of that id."""
-        table = self.store.open("selections")
-        rows = table.to_table(columns=["rank", "patch_id"], filter=f"selection_id = {quoted([selection_id])}").sort_by("rank")
+        rows = self.store.ranked(selection_id, ["patch_id"])
         if not len(rows):
             raise LookupError(f"there is no selection {selection_id[:80]!r}")
         return list(rows["patch_id"].to_pylist())

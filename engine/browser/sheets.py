@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.pool import hashed
+from engine.pool import Rows, hashed
 from engine.store import PatchStore
 
-Rows = NDArray[np.int64]  # places in the table
 Flags = NDArray[np.bool_]
 NAMES = {"patches": "patch_id", "frames": "frame_id"}
 

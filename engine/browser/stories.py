@@ -1,6 +1,6 @@
 """What a page tells of one patch, one video, two selections, and of the store as a whole: plain data, without an address of a source."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -12,12 +12,11 @@ from engine.browser.asking import NUMBERS
 from engine.browser.looks import Looks
 from engine.browser.overlay import share
 from engine.browser.thumbs import plain
-from engine.explain import Explainer, explain
+from engine.explain import Explainer, Runs, explain
 from engine.store import PatchStore, quoted, tags
 from engine.store.tables import TAGS
 
 Row = dict[str, Any]
-Runs = Callable[[], Mapping[str, Sequence[Mapping[str, Any]]]]  # what MLflow has of the jobs: see explain
 PATIENCE = 60.0  # seconds for a question over a whole table
 REASONS = "SELECT reason, count(*)::BIGINT AS frames FROM frames GROUP BY reason ORDER BY frames DESC, reason"
 SELECTIONS = """SELECT selection_id, any_value(method) AS method, any_value(budget) AS budget, any_value(unit) AS unit,
@@ -71,7 +70,7 @@ def tagged(store: PatchStore) -> dict[str, int]:
     return {row["values"]: row["counts"] for row in sorted(found, key=lambda row: (-row["counts"], row["values"]))}
 
 
-def patch(store: PatchStore, patch_id: str, jobs: Runs) -> Row:
+def patch(store: PatchStore, patch_id: str, jobs: Callable[[], Runs]) -> Row:
     """A patch, its neighbours in the frame, the share of its box that its mask takes, its tags, and why it is there.
 
     LookupError for an id that is not.
@@ -86,7 +85,7 @@ def patch(store: PatchStore, patch_id: str, jobs: Runs) -> Row:
     return plain(told | {"tags": said, "mask": share(runs, row["box"]), "story": explain(store, patch_id, jobs())})  # type: ignore[no-any-return]
 
 
-def video(store: PatchStore, begin: str, runs: Runs) -> Row:
+def video(store: PatchStore, begin: str, runs: Callable[[], Runs]) -> Row:
     """A video's frames with the difficulty of their patches, and the stretches that were rejected; LookupError for no or many videos."""
     explainer = Explainer(store, runs())
     video_id = explainer.one_of(begin, {"video": explainer.videos(begin)})[1]

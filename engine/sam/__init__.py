@@ -35,12 +35,11 @@ def load(config: PatchesConfig) -> tuple[Propose, str]:
 
     FileNotFoundError, ConnectionError or ValueError, one sentence each, where the weights are missing, out of reach or not the right ones.
     """
-    import torch
+    from engine import devices
 
     found = checkpoints.weights(config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = sam_model(config, found.path) if config.proposer == "sam" else medsam_model(found.path)
-    model = model.eval().requires_grad_(False).to(device)
+    model = model.eval().requires_grad_(False).to(devices.kind())
     return Sam(model, config) if config.proposer == "sam" else MedSamLite(model, config), found.sha256
 
 

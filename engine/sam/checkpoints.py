@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from engine.config import PatchesConfig
+
+if TYPE_CHECKING:
+    from engine.weights import State
 
 ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
 # The six digits in the official names begin the MD5. These SHA-256 are what public projects that check them agree on, micro-sam among them.
@@ -101,20 +104,14 @@ def fetch(address: str, path: Path, expected: str) -> Weights:
     return Weights(path, found)
 
 
-def read(path: Path) -> Any:
-    """Names and tensors of a file of torch weights; ValueError for one that is none, or that holds a number that is not finite."""
-    import pickle
-    import zipfile
+def read(path: Path) -> "State":
+    """The weights by their names; ValueError, in one sentence, for a file of something else and for values that are no numbers."""
+    from engine.weights import is_state, unpickled
 
-    import torch
-
-    if not zipfile.is_zipfile(path):  # what torch writes since 1.6; anything else, or half of one, fails in many ways
+    if not is_torch_file(path):
         raise ValueError(f"{path} is not a file of torch weights")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise ValueError(f"{path} holds more or less than weights, so it is not loaded") from error
-    if not isinstance(state, dict) or not all(isinstance(weight, torch.Tensor) for weight in state.values()):
+    state = unpickled(path)
+    if not is_state(state):
         raise ValueError(f"{path} holds something else than weights, expected names and tensors")
     if broken := [name for name, weight in state.items() if not weight.isfinite().all()]:
         raise ValueError(f"{path} holds {broken[0]} with values that are no finite numbers: a training that diverged, or a damaged file")

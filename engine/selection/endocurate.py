@@ -23,6 +23,7 @@ The order does not depend on the budget, so a smaller set is the beginning of a 
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from engine import clusters, geometry
 from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
-from engine.pool import Clustering, Pool, Rows, rising
+from engine.pool import Clustering, Pool, Rows, rising, together
 from engine.selection.budgets import Budget, Order
 from engine.selection.clustering import clustered, compared
 from engine.selection.spread import Run
@@ -60,14 +61,14 @@ class Traits:
 
 
 def endocurate(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
-    """All rows, in the order of the module's first lines. ValueError where an ingredient's column is not a number."""
+    """The rows in the order of the module's first lines, as many as the budget may take. ValueError for a column that is not a number."""
     knobs = config.endocurate
     traits = measured(pool, config, run)
     examples = different(traits, knobs)
     advice = recommendation.recommended(max(examples, 1), directions(pool), knobs.degrees)
     knobs = knobs.model_copy(update={"start": advice.start}) if knobs.by == "theory" else knobs
     told = {"artefacts": float(np.mean(traits.artefacts)), "different": examples, **advised(advice, knobs)}
-    return Order(ordered(pool, traits, knobs), told, traits.clustering)
+    return Order(ordered(pool, traits, knobs, budget=budget), told, traits.clustering)
 
 
 def different(traits: Traits, knobs: EndocurateConfig) -> int:
@@ -78,7 +79,7 @@ def different(traits: Traits, knobs: EndocurateConfig) -> int:
 
 def directions(pool: Pool) -> float:
     """How many directions the embeddings use, 1 at least: their effective rank. One patch has no directions to compare."""
-    rows = np.sort(np.argsort(pool.keys(), kind="stable")[:SAMPLE])
+    rows = np.arange(len(pool)) if len(pool) <= SAMPLE else np.sort(np.argpartition(pool.keys(), SAMPLE)[:SAMPLE])
     return max(1.0, geometry.effective_rank(pool.embeddings().take(rows))) if len(rows) > 1 else 1.0
 
 
@@ -114,26 +115,31 @@ def worth_of(pool: Pool) -> Floats:
 def quantiles(pool: Pool, values: Floats) -> Floats:
     """The share of a pool's rows that each value (N,) is above, equal ones by key."""
     found = np.empty(len(pool))
-    found[pool.ranked(-values)] = (np.arange(len(pool)) + 0.5) / len(pool)
+    found[rising(values, pool.keys())] = (np.arange(len(pool)) + 0.5) / len(pool)
     return found
 
 
 def artefact_of(pool: Pool) -> Floats:
     """How near each row is to an artefact (N,): the largest share of a limit that is reached; above 1 it is one."""
-    return np.asarray(np.max([pool.numbers(name) / limit for name, limit in LIMITS.items()], axis=0))
+    return reduce(np.maximum, [pool.numbers(name) / limit for name, limit in LIMITS.items()])
 
 
-def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collection[str] = ()) -> Rows:
-    """Clean rows that are like none that is harder, in turns; then the alike, the least first; then artefacts, the least first."""
+def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collection[str] = (), budget: Budget | None = None) -> Rows:
+    """Clean rows that are like none that is harder, in turns; then the alike, the least first; then artefacts, the least first.
+
+    Where the first of these alone are more than the budget takes they are all that is given.
+    """
     knobs = knobs.model_copy(update={"start": 1.0}) if "budget" in omitted else knobs
     keys, artefact = pool.keys(), traits.artefacts
     alike = most_alike(np.flatnonzero(~artefact), traits.likeness, keys, 0 if "duplicates" in omitted else knobs.alike)
     plain = np.flatnonzero(~artefact & ~alike)
+    videos = np.zeros(len(plain), np.int32) if "diversity" in omitted else pool.codes("video_id", plain)
+    first = plain[turns(traits.worth[plain], traits.labels[plain], videos, keys[plain], knobs)]
+    if budget and budget.spent(first) > budget.limit:
+        return first
     late, last = np.flatnonzero(alike), np.flatnonzero(artefact)
     late, last = late[rising(traits.likeness[late], keys[late])], last[rising(traits.artefact[last], keys[last])]
-    videos = np.zeros(len(pool), np.int32) if "diversity" in omitted else pool.codes("video_id")
-    first = turns(traits.worth[plain], traits.labels[plain], videos[plain], keys[plain], knobs)
-    return np.concatenate([plain[first], late, last])
+    return np.concatenate([first, late, last])
 
 
 def most_alike(clean: Rows, likeness: NDArray[np.float32], keys: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
@@ -152,11 +158,10 @@ def turns(worth: Floats, labels: NDArray[np.int32], videos: NDArray[np.int32], k
     late = np.where(quantile >= knobs.start, quantile - knobs.start, 1 - quantile)
     near = rising(late, keys)
     rounds = clusters.places(paired(labels, videos), near)
-    turn = clusters.places(labels, np.lexsort([keys, late, rounds]))
+    turn = clusters.places(labels, near[together(rounds[near], len(near))])
     return rising((turn + 0.5) / sizes**knobs.balance, keys)
 
 
-def paired(labels: NDArray[np.int32], videos: NDArray[np.int32]) -> NDArray[np.int32]:
+def paired(labels: NDArray[np.int32], videos: NDArray[np.int32]) -> NDArray[np.int64]:
     """A number per pair of cluster and video."""
-    _, found = np.unique(labels.astype(np.int64) << 32 | videos, return_inverse=True)
-    return np.asarray(found, np.int32)
+    return labels.astype(np.int64) * (int(videos.max(initial=0)) + 1) + videos

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine import clusters, schema
 from engine.pool import Block, Rows, Slab, Vectors
+from engine.products import single
 
 # A stage, what its constructor gets, and a table each row of which may be worked on anywhere -> what the stage makes, in any order.
 Run = Callable[[type, tuple[Any, ...], pa.Table], Iterator[pa.Table]]
@@ -76,7 +77,8 @@ def work(vectors: Vectors, task: pa.Table, of_cluster: Callable[[Block, Rows], N
 def clusters_of(vectors: Vectors, task: pa.Table) -> Iterator[tuple[Block, Rows]]:
     """The embeddings (n, width) of each cluster of a task, and their places in the pool (n,), in order."""
     rows, ends = rows_of(task), np.cumsum(task["clusters"].combine_chunks().flatten().value_lengths().to_numpy())
-    return zip(np.split(vectors.take(rows), ends[:-1]), np.split(rows, ends[:-1]), strict=True)
+    for held, mine in zip(np.split(vectors.held(rows), ends[:-1]), np.split(rows, ends[:-1]), strict=True):
+        yield single(held), mine
 
 
 @schema.stage(reads=TASK, writes=LIKENESS)

@@ -8,7 +8,8 @@
 - patches: `reading` (found by likeness, difficulty, chance, name), `vectors` (embeddings as a stream), `scorers` (what other models say),
   `rescoring` (one of these in place of the first), `appearances` (what they show, measured anew), `alike` and `drift` (what these jobs
   found), `tags` (browse: what people say of them);
-- what is made of them: `selections` with their images, `clusterings` that choices went by, `results` of the job benchmark;
+- what is made of them: `selections` with their images, `clusterings` that choices went by, `neighbours` (patches where
+  others of their cluster are looked for), `results` of the job benchmark, `trainings` (models and checkpoints, which are files);
 - asked: `views` (the tables as SQL sees them), `history` (what a version was, and what changed);
 - kept: `upkeep`, by `migrations`, `indices`, `orphans` (files that no version has) and `leftovers` (files beside the tables); `erasure`.
 """
@@ -71,6 +72,10 @@ class PatchStore(Tables):
     def selection(self, method: str, budget: float, seed: int, unit: str = "bytes") -> pa.Table:
         """The ranked rows of the newest selection made so; LookupError says which there are."""
         return selections.newest(self, method, budget, seed, unit)
+
+    def ranked(self, selection_id: str, columns: Sequence[str]) -> pa.Table:
+        """Columns of the rows of a selection, by rank; no rows where there is none of this id."""
+        return selections.ranked(self, selection_id, columns)
 
     def clustering(self, name: str, patch_ids: pa.ChunkedArray) -> Clustering | None:
         """What is kept under a name, for patches (N,) in the order of their ids; of new ones nothing is known. None where there is none."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import schema
+from engine.store import neighbours
 from engine.store.commits import committing, exchange
 from engine.store.tables import ALIKE, Tables, quoted
 from engine.store.tombstones import forgotten
@@ -33,15 +34,22 @@ def told(tables: Tables) -> set[str]:
     return set(tables.open(ALIKE).to_table(columns=["video_id"], filter="patch_id IS NULL")["video_id"].to_pylist())
 
 
-def enter(tables: Tables, videos: Collection[str], found: pa.Table) -> None:
-    """Put what was found (COLUMNS) in place of all rows of these videos; what a video forgotten meanwhile has part in is left out."""
+def enter(tables: Tables, videos: Collection[str], found: pa.Table, added: tuple[str, pa.Table] | None = None) -> bool:
+    """Put what was found (COLUMNS) in place of all rows of these videos; what a video forgotten meanwhile has part in is left out.
+
+    `added`: a clustering and the rows of these videos that the neighbours lack, which come first: whoever is told of is a neighbour. False
+    where those lie by another clustering now: nothing is changed then.
+    """
     if not tables.is_made(ALIKE):
         tables.make(ALIKE, COLUMNS)
     with committing(tables) as lease:
+        if added and not neighbours.add(tables, *added, lease):
+            return False
         gone = forgotten(tables)
         again = gone.union(*(touched(found, video_id) for video_id in gone))
         rows = found.filter(pc.invert(pc.is_in(found["video_id"], pa.array(sorted(again), pa.string()))))
         exchange(tables, ALIKE, schema.check(rows, COLUMNS, ALIKE), f"video_id IN ({quoted(sorted(videos))})", lease)
+    return True
 
 
 def touched(rows: pa.Table, video_id: str) -> set[str]:

@@ -7,8 +7,10 @@ million two are equal in one of 370,000 pools, whose clusterings are not kept.
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace as replaced
 from itertools import chain
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +24,7 @@ from engine.store.tables import CLUSTERS, Tables, fragments_of
 from engine.store.tombstones import forgotten, without
 
 log = logging.getLogger("engine.store")
+DAMAGED = "the table %s is damaged: clusters are fitted anew"
 WRITTEN = ROWS * 16  # patches whose rows are in memory at a time
 
 
@@ -30,25 +33,53 @@ def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> Cluster
     table, keys = f"{CLUSTERS}{name}", hashed(patch_ids)
     if not tables.is_made(table) or not is_distinct(keys):
         return None
-    dataset = tables.open(table)
-    clusters = dataset.to_table(columns=["label", "centroid", "members", "fitted"], filter="key IS NULL").sort_by("label")
-    if not len(clusters) or clusters["centroid"].null_count:
+    dataset, bare = tables.open(table), centroids(tables, name)
+    if bare is None:
         return None
     rows = dataset.to_table(columns=["key", "label", "nearness", "order", "likeness"], filter="key IS NOT NULL")
     labels, nearness, order, likeness = (rows[column].to_numpy() for column in ("label", "nearness", "order", "likeness"))
-    centroids = np.concatenate([chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in clusters["centroid"].chunks])
-    fitted, members = clusters["fitted"][0].as_py(), clusters["members"].to_numpy()
-    if not is_sound(clusters["label"].to_numpy(), centroids, labels):
-        log.warning("the table %s is damaged: clusters are fitted anew", table)
+    if not ((labels >= 0) & (labels < len(bare.centroids))).all():
+        log.warning(DAMAGED, table)
         return None
-    return Clustering(centroids, fitted, labels, nearness, order, likeness, members).at(matched(keys, rows["key"].to_numpy()))
+    known = replaced(bare, labels=labels, nearness=nearness, order=order, likeness=likeness)
+    return known.at(matched(keys, rows["key"].to_numpy()))
 
 
-def is_sound(numbers: NDArray[np.int32], centroids: Block, labels: NDArray[np.int32]) -> bool:
-    """Whether every cluster has its centroid, and every patch one of these clusters."""
+def centroids(tables: Tables, name: str) -> Clustering | None:
+    """The clusters alone of what is kept under a name, without any patch; None where nothing is."""
+    table = f"{CLUSTERS}{name}"
+    if not tables.is_made(table):
+        return None
+    dataset = tables.open(table)  # to find its clusters is to read all of its keys
+    this = (dataset.uri, dataset.version, str([one.metadata.files for one in dataset.get_fragments()[:1]]))
+    if this not in LAST:
+        LAST.clear()
+        LAST[this] = found_in(dataset, table)
+    return LAST[this]
+
+
+LAST: dict[tuple[str, int, str], Clustering | None] = {}  # asked for last, by table, version and first file
+
+
+def found_in(dataset: lance.LanceDataset, table: str) -> Clustering | None:
+    """The clusters of a table without their patches; None, with a warning, where the table is damaged."""
+    wanted = ["label", "centroid", "members", "fitted"]
+    clusters = dataset.to_table(columns=wanted, filter="key IS NULL").sort_by("label")
+    if not len(clusters) or clusters["centroid"].null_count:
+        return None
+    found = np.concatenate([chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in clusters["centroid"].chunks])
+    if not is_sound(clusters["label"].to_numpy(), found):
+        log.warning(DAMAGED, table)
+        return None
+    nothing = np.zeros(0, np.float32)
+    fitted, members = clusters["fitted"][0].as_py(), clusters["members"].to_numpy()
+    return Clustering(found, fitted, np.zeros(0, np.int32), nothing, nothing, nothing, members)
+
+
+def is_sound(numbers: NDArray[np.int32], centroids: Block) -> bool:
+    """Whether every cluster has its centroid."""
     count = len(numbers)
-    whole = len(centroids) == count and bool(np.isfinite(centroids).all()) and bool((numbers == np.arange(count)).all())
-    return whole and bool(((labels >= 0) & (labels < count)).all())
+    return len(centroids) == count and bool(np.isfinite(centroids).all()) and bool((numbers == np.arange(count)).all())
 
 
 def keep(tables: Tables, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int) -> bool:

@@ -16,10 +16,10 @@ from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata
 
 from engine.store.lock import Lease, locked
-from engine.store.tables import ENDURING, Tables, fragments_of, quoted
+from engine.store.tables import ENDURING, NEIGHBOURS, Tables, fragments_of, quoted
 from engine.store.tombstones import forgotten
 
-GUARDED = ("videos", "frames", "patches", "selections", "images", *ENDURING)
+GUARDED = ("videos", "frames", "patches", "selections", "images", *ENDURING, NEIGHBOURS)
 
 
 @contextmanager

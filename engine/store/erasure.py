@@ -15,10 +15,10 @@ from engine import schema
 from engine.store import alike, journal, orphans
 from engine.store.commits import committing
 from engine.store.journal import deed
-from engine.store.leftovers import listed
 from engine.store.lock import Lease, locked
-from engine.store.tables import ALIKE, COMPLETE, DRIFT, TABLES, TAGS, Tables, filesystem, quoted
+from engine.store.tables import ALIKE, COMPLETE, DRIFT, NEIGHBOURS, TABLES, TAGS, Tables, filesystem, quoted
 from engine.store.tombstones import FORGOTTEN, forgotten
+from engine.store.trainings import listed, trained_on
 from engine.store.versions import mark_complete
 from engine.store.writers import WRITER, living
 
@@ -99,7 +99,7 @@ def places(tables: Tables, video_id: str) -> dict[str, str]:
     found |= {name: f"video_id IN ({mine})" for name, columns in TABLES.items() if "video_id" in columns.names and name != "videos"}
     begins = quoted([f"{video_id}@"])
     found |= dict.fromkeys(("selections", *tables.scores()), f"starts_with(patch_id, {begins})")
-    found |= dict.fromkeys((*tables.clusterings(), TAGS), f"video_id IN ({mine})")
+    found |= dict.fromkeys((*tables.clusterings(), TAGS, NEIGHBOURS), f"video_id IN ({mine})")
     found["images"] = f"contains(concat(' ', array_to_string(patch_ids, ' ')), {quoted([f' {video_id}@'])})"
     found = {name: where for name, where in found.items() if tables.has(name)}
     if tables.is_made(ALIKE):
@@ -161,8 +161,7 @@ def consequences(tables: Tables, video_id: str) -> list[dict[str, Any]]:
         ids = tables.open(table).to_table(columns=["selection_id"], filter=where[table])["selection_id"].to_pylist()
         made += [deed(f"made from it: {table}", name, count) for name, count in sorted(Counter(ids).items())]
     selections = {row["name"] for row in made}
-    begins = tuple(start.format(name) for name in selections for start in ("models/{}-", "runs/pretrain-{}-"))
-    trained = [path for path in listed(tables, "models", "runs") if path.startswith(begins)]
+    trained = trained_on(tables, selections)
     made += [deed("made from it: model", path, 1, note="trained on its images; remove it and train again") for path in trained]
     means = [name for name in tables.clusterings() if tables.open(name).count_rows(where[name])]
     made += [

@@ -7,9 +7,9 @@ from typing import Any
 from engine.store.journal import deed
 from engine.store.orphans import hours_ago
 from engine.store.tables import Tables, filesystem
+from engine.store.trainings import listed, model_of
 
 TORN = re.compile(r"\.[^/]+\.[0-9a-f]{32}$")  # as files.put names what it has not finished
-MODELS = {"pretrain": "models", "probe": "scorers"}  # where the training runs of a job leave their model
 
 
 def remove(tables: Tables, keep_hours: float) -> list[dict[str, Any]]:
@@ -33,24 +33,9 @@ def remove(tables: Tables, keep_hours: float) -> list[dict[str, Any]]:
     return done
 
 
-def listed(tables: Tables, *folders: str) -> list[str]:
-    """What lies directly in these folders of the store, by its name in the store."""
-    fs = filesystem(tables.uri)
-    fs.invalidate_cache()
-    root = fs._strip_protocol(tables.uri).rstrip("/")
-    found = [path for folder in folders for path in fs.glob(f"{root}/{folder}/*" if folder else f"{root}/*")]
-    return sorted(str(path).removeprefix(f"{root}/") for path in found)
-
-
 def is_trained(tables: Tables, sample: str) -> bool:
     """Whether the scorer of a sample was finished, so that the sample is needed no more."""
     return tables.holds(f"{sample.removesuffix('.arrow')}.safetensors")
-
-
-def model_of(run: str) -> str:
-    """The model that a training run ends in; "" for a folder that is none of ours."""
-    job, _, key = run.removeprefix("runs/").removesuffix("-here").partition("-")
-    return f"{MODELS[job]}/{key}.safetensors" if job in MODELS and key else ""
 
 
 def is_old(tables: Tables, path: str, hours: float) -> bool:

@@ -86,6 +86,15 @@ def newest(tables: Tables, method: str, budget: float, seed: int, unit: str, whe
     return mine.filter(pc.equal(mine["selection_id"], newest)).sort_by("rank")
 
 
+def ranked(tables: Tables, selection_id: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of the rows of a selection, by rank; no rows where there is none of this id."""
+    if not tables.has("selections"):
+        return schema.SELECTION.empty_table().select(list(columns))
+    asked = dict.fromkeys([*columns, "rank"])
+    rows = tables.open("selections").to_table(columns=list(asked), filter=f"selection_id = {quoted([selection_id])}")
+    return rows.sort_by("rank").select(list(columns))
+
+
 @dataclass
 class ImageReader:
     """JPEG bytes of the training images of one selection, by position; pickles as an address and opens where it is used.

@@ -27,8 +27,9 @@ RESULTS = "results"  # of the job benchmark, in the store that it is told of
 ATTEMPTS = "attempts"  # of the job watch
 TAGS = "tags"  # of the job browse
 ALIKE, DRIFT = "alike", "drift"  # of the jobs of these names
-MADE_LATER = (RESULTS, ATTEMPTS, ALIKE, DRIFT, TAGS)  # tables that not every store has
-ENDURING = tuple(name for name in MADE_LATER if name != ATTEMPTS)  # those with rows for others to ask for, changed under the lock `commit`
+NEIGHBOURS = "neighbours"  # of the job alike
+MADE_LATER = (RESULTS, ATTEMPTS, ALIKE, DRIFT, TAGS, NEIGHBOURS)  # tables that not every store has
+ENDURING = (RESULTS, ALIKE, DRIFT, TAGS)  # those with rows for others to ask for, changed under the lock `commit`
 MAKERS = {
     "selections": "choose",
     "images": "choose",

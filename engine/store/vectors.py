@@ -67,7 +67,7 @@ class StoredVectors:
             some = places[start : start + ROWS]
             first, span = int(some[0]), int(some[-1] - some[0]) + 1
             if span > NEAR * len(some):
-                made[start : start + ROWS] = numbers(self.open().take(some.tolist(), columns=["embedding"]), self.width)
+                made[start : start + ROWS] = numbers(self.open().take(some.tolist(), columns=["embedding"])["embedding"].chunks, self.width)
             else:
                 self.scanned(some, first, span, made[start : start + ROWS])
         return made
@@ -76,7 +76,8 @@ class StoredVectors:
         """Put those at ascending places among the `span` ones from `first` on into `made`, while all of these go by."""
         for batch in self.open().to_batches(columns=["embedding"], offset=first, limit=span):
             inside = slice(*np.searchsorted(places, [first, first + len(batch)]))
-            np.take(numbers(pa.table(batch), self.width), places[inside] - first, axis=0, out=made[inside], mode="clip")  # raise would copy
+            mine = numbers([batch["embedding"]], self.width)
+            np.take(mine, places[inside] - first, axis=0, out=made[inside], mode="clip")  # raise would copy
             first += len(batch)
 
     def open(self) -> lance.LanceDataset:
@@ -86,9 +87,9 @@ class StoredVectors:
         return self.opened
 
 
-def numbers(rows: pa.Table, width: int) -> Stored:
-    """The embeddings (n, width) of some rows."""
-    if rows["embedding"].null_count:
-        raise ValueError(f"at least {rows['embedding'].null_count} of the patches has no embedding")
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in rows["embedding"].chunks]
-    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, width), np.float16), *parts])
+def numbers(chunks: list[pa.FixedSizeListArray], width: int, kind: type[np.generic] = np.float16) -> NDArray[Any]:
+    """The embeddings (n, width) of some rows, or other lists of one length, of numbers of that kind; ValueError where one is missing."""
+    if nothing := sum(chunk.null_count for chunk in chunks):
+        raise ValueError(f"at least {nothing} of the patches has no embedding")
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, width), kind), *parts])

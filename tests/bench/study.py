@@ -11,7 +11,8 @@ No image is in the pool and tested on: a third of Kvasir-SEG, by a hash of the n
 into the pool, a folder for each; tested are the rest of Kvasir-SEG and the centres C5 and C6. One scorer, that of the crops, serves both
 stores, so that difficulties compare. What came of it, and its picture, are kept beside the README, whose table a test compares:
 
-    python -m tests.bench.study results STORE           # docs/benchmark.csv and docs/benchmark.png of the newest rows of a store
+    python -m tests.bench.study results STORE small     # docs/benchmark.csv, -together.csv and .png of the newest rows of a matrix
+    python -m tests.bench.study results STORE simclr    # docs/benchmark-simclr.csv of the newest rows of study_simclr.yaml
     python -m tests.bench.study picture                 # the picture anew, by the file
 """
 
@@ -25,14 +26,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from engine import simulate
+from engine import simulate, verdicts
 from engine.entries import FULL
 from engine.standings import standings
 from engine.store import PatchStore
 from jobs import results
 
 DOCS = Path(__file__).parents[2] / "docs"
-TABLE, PICTURE = DOCS / "benchmark.csv", DOCS / "benchmark.png"
+TABLE, TOGETHER, PICTURE = DOCS / "benchmark.csv", DOCS / "benchmark-together.csv", DOCS / "benchmark.png"
 CENTRES = ("C1", "C2", "C3", "C4")
 CLIPS = ("colonoscopy_polyp1.mp4", "gi_endoscopy_albuspeter_test.avi")
 
@@ -70,16 +71,47 @@ def simulated(made: Path, clips: int = 40) -> None:
     simulate.write_clips(made / "pool", made / "truth", clips, seconds=10.0)
 
 
-def results_of(uri: str) -> Iterator[dict[str, str]]:
-    """A row for each data set, method and budget of the matrices in a store: mean mIoU and half of its 95 % interval over seeds."""
-    store = PatchStore(uri)
-    commits = {(row["dataset"], row["method"], row["budget"]): row["commit"] for row in store.results().to_pylist()}
-    for board in (board for study in results.studies(store) for board in study.boards):
+def results_of(uri: str, name: str) -> Iterator[dict[str, str]]:
+    """A row for each data set, method and budget of a matrix in a store: mean mIoU and half of its 95 % interval over seeds."""
+    every = [row for row in PatchStore(uri).results().to_pylist() if row["matrix"] == name]
+    commits = {(row["dataset"], row["method"], row["budget"]): row["commit"] for row in every}
+    for board in results.study_of(name, every).boards:
         for one in standings(board):
             mean, low, high = one.miou
             told = {"dataset": board.dataset, "method": one.method, "budget": f"{one.budget:g}", "miou": f"{mean:.3f}"}
             spread = {"half": f"{max(high - mean, mean - low):.3f}", "seeds": str(one.seeds)}
             yield told | spread | {"commit": commits[board.dataset, one.method, one.budget]}
+
+
+def together_of(uri: str, name: str) -> Iterator[dict[str, str]]:
+    """A row for each verdict over all cells of a matrix in a store; p-values before and after Holm's correction."""
+    every = [row for row in PatchStore(uri).results().to_pylist() if row["matrix"] == name]
+    for whole in verdicts.wholes(results.study_of(name, every)):
+        for one in whole.verdicts:
+            told, flips = one.advantage.contrast, one.flips
+            yield {
+                "architecture": whole.architecture,
+                "method": one.method,
+                "over": one.other,
+                "cells": str(one.cells),
+                "seeds": str(told.seeds),
+                "difference": f"{told.difference:+z.3f}",
+                "low": f"{told.low:+z.3f}",
+                "high": f"{told.high:+z.3f}",
+                "p_seeds": f"{told.p:.2g}",
+                "p_seeds_holm": f"{one.advantage.corrected:.2g}",
+                "models": str(flips.units) if flips else "",
+                "models_ahead": str(flips.ahead) if flips else "",
+                "p_flips": f"{flips.p:.2g}" if flips else "",
+                "p_flips_holm": f"{flips.corrected:.2g}" if flips else "",
+            }
+
+
+def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    with path.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def picture(rows: Sequence[dict[str, str]], path: Path) -> None:
@@ -104,11 +136,10 @@ def kept() -> list[dict[str, str]]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["results"]:
-        with TABLE.open("w", newline="") as lines:
-            rows = list(results_of(sys.argv[2]))
-            writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        _, _, uri, name = sys.argv
+        write(TABLE if name == "small" else DOCS / f"benchmark-{name}.csv", list(results_of(uri, name)))
+        if found := list(together_of(uri, name)):
+            write(TOGETHER, found)
     if sys.argv[1] in ("results", "picture"):
         picture(kept(), PICTURE)
     elif len(sys.argv) == 3:

@@ -1,8 +1,12 @@
-"""Why something is in the store, or is not: from a patch, a frame, a training image, a selection or a video back to the file it came from
-and every decision on the way, with its number and its threshold, and forward to what used it.
+"""Why something is in the store, or is not: from whatever has an id back to the files it came from and every decision on the way, with its
+number and its threshold, and forward to what used it.
+
+Ids are those of a patch, a frame, a training image, a selection, a video; of a cell of a matrix, a model or a checkpoint, a run of MLflow.
 
 Thresholds are those of the configuration that took the video in. The ledger has its fingerprint, the MLflow run of that ingest the knobs;
 where the run is gone, the tree says so, and only what stands in the tables is told.
+
+Inside: `decisions` (what a frame and a region were asked), `results` (models, cells and runs).
 """
 
 import re
@@ -10,24 +14,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine import gate
-from engine.schema import FRAME_PROPOSER, video_of
-from engine.store import PatchStore, alike, quoted
+from engine.explain.decisions import Tree, gated, regional
+from engine.explain.results import Results, Runs, said
+from engine.schema import video_of
+from engine.store import PatchStore, alike, quoted, trainings
 
-Tree = dict[str, Any]
-Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # by job: {"run", "status", "tags", "params"}
+__all__ = ["Explainer", "Runs", "Tree", "explain"]
 
-UNSEEN = ("unreadable", "same millisecond")  # reasons of frames that were not measured at all
 SHOWN = 8  # ids in a sentence about several
 MOMENT = re.compile(r"(0|[1-9][0-9]{0,14})(#-?[0-9]{1,18})?")  # of a day's length and far beyond
 SECONDS = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 
 
 def explain(store: PatchStore, asked: str, runs: Runs) -> Tree:
-    """What is known of an id, as plain nested data: a patch's, frame's (video@milliseconds), image's, selection's or video's.
+    """What is known of an id, as plain nested data.
 
-    The unique beginning of an id will do; a time at which nothing was sampled gets the sampled moments around it. LookupError, in one
-    sentence, for what is unknown or ambiguous.
+    It is a patch's, frame's (video@milliseconds), image's, selection's or video's, the fingerprint of a cell, the name of a model, where a
+    file of a model or a checkpoint lies in the store (models/..., runs/...), or the id of a run of MLflow. The unique beginning of an id
+    will do; a time at which nothing was sampled gets the sampled moments around it. LookupError, in one sentence, for what is unknown or
+    ambiguous.
     """
     return Explainer(store, runs).tree(asked)
 
@@ -36,7 +41,7 @@ class Explainer:
     """Follows ids through the tables of one store."""
 
     def __init__(self, store: PatchStore, runs: Runs) -> None:
-        self.store, self.runs = store, runs
+        self.store, self.runs, self.results = store, runs, Results(store, runs, self.chosen)
 
     def tree(self, asked: str) -> Tree:
         """The tree of whatever `asked` names."""
@@ -50,8 +55,14 @@ class Explainer:
             if self.ledger(video)["reason"] == "forgotten":
                 return {"asked": asked, "answer": "its video was forgotten: frames and patches are erased", **self.video(video)}
             return self.patch(self.whole(f"{video}@{moment}:{box}")) if region else self.moment(video, moment)
-        kind, name = self.one_of(asked, {"video": self.videos(asked), "selection": self.selections(asked), "image": self.images(asked)})
-        return {"video": self.video, "selection": self.selection, "image": self.image}[kind](name)
+        if "/" in asked:
+            return self.results.file(asked)
+        known = {"video": self.videos(asked), "selection": self.selections(asked), "image": self.images(asked), "cell": self.cells(asked)}
+        if not any(known.values()):  # the names of models begin with those of their selections, and to ask for runs takes longest
+            known |= {"model": self.results.models(asked), "run": self.results.runs_by(asked)}
+        kind, name = self.one_of(asked, known)
+        kinds = {"video": self.video, "selection": self.selection, "image": self.image}
+        return (kinds | {"cell": self.results.cell, "model": self.results.model, "run": self.results.run})[kind](name)
 
     # -- names --------------------------------------------------------------------------------------------------------------
 
@@ -77,6 +88,10 @@ class Explainer:
     def images(self, begin: str) -> list[str]:
         """The training images whose ids begin like this, as `begun` finds them."""
         return self.begun("images", "image_id", begin)
+
+    def cells(self, begin: str) -> list[str]:
+        """The fingerprints of cells of a matrix that begin so."""
+        return self.begun("results", "fingerprint", begin)
 
     def begun(self, table: str, column: str, begin: str) -> list[str]:
         """The different values of a column that begin so."""
@@ -190,22 +205,22 @@ class Explainer:
 
     def selection(self, selection_id: str) -> Tree:
         """A selection: how it was made, from which videos, its images, and the runs that used it."""
-        mine = f"selection_id = {quoted([selection_id])}"
-        ids = self.store.open("selections").to_table(columns=["patch_id"], filter=mine)["patch_id"].to_pylist()
+        ids = self.store.ranked(selection_id, ["patch_id"])["patch_id"].to_pylist()
         videos = Counter(map(video_of, ids))
-        images = self.store.open("images").count_rows(mine)
-        return {**self.chosen(selection_id), "patches": len(ids), "images": images, "videos": dict(videos.most_common())}
+        images = self.store.open("images").count_rows(f"selection_id = {quoted([selection_id])}")
+        tree = {**self.chosen(selection_id), "patches": len(ids), "images": images, "videos": dict(videos.most_common())}
+        models = sorted({key for path in trainings.trained_on(self.store, [selection_id]) if (key := trainings.key_of(path))})
+        return tree | {"models": models, "cells": self.results.cells(selection_id)}
 
     def chosen(self, selection_id: str) -> Tree:
         """What all rows of a selection have in common, and the runs about it."""
         columns = ["method", "budget", "retained", "seed", "patches_version"]
-        row = (
-            self.store.open("selections").to_table(columns=columns, filter=f"selection_id = {quoted([selection_id])}", limit=1).to_pylist()
-        )
+        where, there = f"selection_id = {quoted([selection_id])}", self.store.has("selections")  # a matrix may be in a store without
+        row = self.store.open("selections").to_table(columns=columns, filter=where, limit=1).to_pylist() if there else []
         told = {name: row[0][name] for name in columns[:-1]} | {"table version": row[0]["patches_version"]} if row else {}
         runs = [
-            {"job": job, "run": run["run"], "status": run["status"], "commit": run["tags"].get("commit")}
-            for job in ("choose", "pretrain", "evaluate")
+            said(job, run)
+            for job in ("choose", "pretrain", "evaluate", "transfer")
             for run in self.runs.get(job, ())
             if run["tags"].get("selection") == selection_id
         ]
@@ -235,37 +250,3 @@ class Explainer:
         columns, mine = ["image_id", "position", "patch_ids"], f"selection_id = {quoted([selection_id])}"
         rows = self.store.open("images").to_table(columns=columns, filter=mine).to_pylist()
         return [row for row in rows if not patch_ids.isdisjoint(row["patch_ids"])]
-
-
-def gated(row: Tree, knobs: Mapping[str, str]) -> list[Tree]:
-    """The questions that a frame was asked, in order, up to the one that dropped it."""
-    if row["reason"] in UNSEEN:
-        return []
-    side = None if row["content"] is None else min(row["content"][2] - row["content"][0], row["content"][3] - row["content"][1])
-    asked = [
-        decision("shorter side of the picture", side, "frames.min_side", "at least", knobs) | {"passed": row["reason"] != "no content"}
-    ]
-    for one in gate.QUESTIONS:
-        if not asked[-1]["passed"]:
-            break
-        told = decision(one.column, row[one.column], f"frames.{one.knob}", "at most" if one.is_most else "at least", knobs)
-        asked.append(told | {"passed": row["reason"] != one.reason})
-    return asked
-
-
-def regional(row: Tree, frame: Tree, knobs: Mapping[str, str]) -> list[Tree]:
-    """The numbers by which a patch was kept, as far as the table has them; a whole frame was asked nothing more."""
-    if row["proposer"] == FRAME_PROPOSER:
-        return []
-    top, left, bottom, right = frame["content"]
-    share = row["area"] / ((bottom - top) * (right - left))
-    asked = [decision("area", share, "patches.min_area", "at least", knobs), decision("area", share, "patches.max_area", "at most", knobs)]
-    if row["proposer"] == "sam":
-        asked.append(decision("predicted_iou", row["predicted_iou"], "patches.min_predicted_iou", "at least", knobs))
-        asked.append(decision("stability", row["stability"], "patches.min_stability", "at least", knobs))
-    return [one | {"passed": True} for one in asked]
-
-
-def decision(what: str, number: float | None, knob: str, bound: str, knobs: Mapping[str, str]) -> Tree:
-    """A question with its number and its threshold; the threshold is null where the configuration is gone."""
-    return {"what": what, "number": number, "bound": bound, "threshold": float(knobs[knob]) if knob in knobs else None, "knob": knob}

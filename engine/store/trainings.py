@@ -1,0 +1,72 @@
+"""What trainings leave in a store beside its tables, and where: models under models/, scorers, checkpoints of trainings under way in runs/.
+
+A pre-training is named by its key, the id of its selection and behind a dash a hash of its recipe. Its model is models/KEY.safetensors;
+the folder models/KEY has the encoder for others and, after how many epochs, the models of its looks that are kept.
+"""
+
+import re
+from collections.abc import Iterable
+
+from engine.store.tables import Tables, filesystem
+
+MODELS = {"pretrain": "models", "probe": "scorers"}  # where the training runs of a job leave their model
+OF_A_KEY = re.compile(r"(?:models/|runs/pretrain-)(?P<key>[^/.][^/]*?)(?:-here|\.safetensors)?(?:/.*)?")
+EPOCHS = re.compile(r"epoch-(\d{5,})\.safetensors")
+
+
+def model(key: str) -> str:
+    """Where the model of a pre-training lies in the store."""
+    return f"models/{key}.safetensors"
+
+
+def folder(key: str) -> str:
+    """Where what else there is of it lies."""
+    return f"models/{key}"
+
+
+def after(key: str, epoch: int) -> str:
+    """Where its model of after so many epochs lies, while it is kept."""
+    return f"{folder(key)}/epoch-{epoch:05}.safetensors"
+
+
+def key_of(path: str) -> str:
+    """The pre-training that something in the store is of; "" for what is of none."""
+    found = OF_A_KEY.fullmatch(path)
+    return found["key"] if found else ""
+
+
+def selection_of(key: str) -> str:
+    """The selection of a pre-training."""
+    return key.rpartition("-")[0]
+
+
+def keys(tables: Tables) -> list[str]:
+    """The pre-trainings of which there is a model or a checkpoint."""
+    return sorted({key for path in listed(tables, "models", "runs") if (key := key_of(path)) and selection_of(key)})
+
+
+def epochs(tables: Tables, key: str) -> list[int]:
+    """After how many epochs models of a pre-training are kept, rising."""
+    names = (path.rpartition("/")[2] for path in listed(tables, folder(key)))
+    return sorted(int(found[1]) for name in names if (found := EPOCHS.fullmatch(name)))
+
+
+def trained_on(tables: Tables, selection_ids: Iterable[str]) -> list[str]:
+    """What there is of pre-trainings on these selections: models, their folders, checkpoints."""
+    begins = tuple(start.format(name) for name in selection_ids for start in ("models/{}-", "runs/pretrain-{}-"))
+    return [path for path in listed(tables, "models", "runs") if path.startswith(begins)]
+
+
+def model_of(run: str) -> str:
+    """The model that a training run ends in; "" for a folder that is none of ours."""
+    job, _, key = run.removeprefix("runs/").removesuffix("-here").partition("-")
+    return f"{MODELS[job]}/{key}.safetensors" if job in MODELS and key else ""
+
+
+def listed(tables: Tables, *folders: str) -> list[str]:
+    """What lies directly in these folders of the store, by its name in the store."""
+    fs = filesystem(tables.uri)
+    fs.invalidate_cache()
+    root = fs._strip_protocol(tables.uri).rstrip("/")
+    found = [path for folder in folders for path in fs.glob(f"{root}/{folder}/*" if folder else f"{root}/*")]
+    return sorted(str(path).removeprefix(f"{root}/") for path in found)
