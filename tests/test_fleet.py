@@ -126,6 +126,12 @@ def test_processors_that_are_never_idle_are_through_when_all_work_is_done():
     assert max(Shared(line, 2.0).simulate([0.0] * 100)) == pytest.approx(100 * 1.2 / 2, rel=0.03)  # but for start and end
 
 
+def test_processors_that_slow_each_other_down_do_so_only_while_both_work():
+    both, one = [Station("a", 2, 1.0)], [Station("a", 1, 1.0)]
+    assert Shared(both, 2.0, crowded=0.5).simulate([0.0, 0.0]) == [2.0, 2.0]
+    assert Shared(one, 2.0, crowded=0.5).simulate([0.0, 0.0]) == [1.0, 2.0]
+
+
 # -- forecasts and nodes --------------------------------------------------------------------------------------------------------
 
 

@@ -5,12 +5,16 @@ is that of the simulation: foreseen over seen, less one. Stages that sleep need 
 ingest share this machine's cores (`cores`). Their times are measured first, in one process and one stage after another, as the job plan
 does. A parcel is a video there, as what Ray hands from pool to pool is all that one call of a pool made of it.
 
+Cores that work beside each other may be slower than one alone (`crowding`), which is measured too and printed.
+
 A busy machine slows the run and not the simulation: where the load was more than QUIET the ingest is skipped after its numbers are printed.
 BENCH_SCALE=0.4 takes two fifths of the rows.
 """
 
 import os
 import statistics
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -25,6 +29,7 @@ from engine.store import PatchStore
 from jobs import ingest, probe
 from jobs import plan as job
 from jobs.recipes import tiny
+from tests.bench import neighbour
 from tests.bench.cores import Shared
 from tests.bench.sleep import Sleep
 from tests.bench.test_plan import ROW
@@ -50,11 +55,11 @@ def pace(moments, frames):
     return float(np.polyfit(np.asarray(moments)[order][first:], out[first:], 1)[0])
 
 
-def foreseen(services, sizes, parcels, parcel, cores):
+def foreseen(services, sizes, parcels, parcel, cores, crowded=1.0):
     """The pace of the simulation for so many parcels of so many frames."""
     line = [fleet.Station(one.stage, size, one.seconds_per_frame * parcel) for one, size in zip(services, sizes, strict=True)]
     arrivals = [0.0] * parcels
-    leaves = fleet.simulate(line, arrivals).leaves if np.isinf(cores) else Shared(line, cores).simulate(arrivals)
+    leaves = fleet.simulate(line, arrivals).leaves if np.isinf(cores) else Shared(line, cores, crowded).simulate(arrivals)
     return pace(leaves, [parcel] * parcels)
 
 
@@ -65,6 +70,23 @@ def seen(tables, count):
         moments.append(time.perf_counter())
         frames.append(count(rows))
     return pace(moments, frames)
+
+
+def crowding():
+    """How fast a core is while all others do the same work, where 1 is alone."""
+    work = neighbour.propose()
+    work()
+    alone = statistics.median(work() for _ in range(5))
+    command = [sys.executable, "-m", "tests.bench.neighbour"]
+    others = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range((os.cpu_count() or 1) - 1)]
+    try:
+        for other in others:
+            other.stdout.readline()
+        return alone / statistics.median(work() for _ in range(5))
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
 
 
 def compared(name, steps, rows, count, foresee):
@@ -108,7 +130,9 @@ def test_an_ingest_beside_its_simulation(tmp_path):
         print(f"\n{one.stage}: {one.seconds_per_frame * 1000:.1f} ms a frame", end="")
     each = job.sampled_frames(pa.concat_tables(flow.run_here(steps[:1], videos.slice(0, 4)))) / 4
     cores = (os.cpu_count() or 1) - RAYS_OWN
-    errors = compared("ingest", steps, videos, job.sampled_frames, lambda sizes: foreseen(services, sizes, clips, each, cores))
+    crowded = crowding()
+    print(f"\na core beside another that works: {crowded:.2f} of its speed alone", end="")
+    errors = compared("ingest", steps, videos, job.sampled_frames, lambda sizes: foreseen(services, sizes, clips, each, cores, crowded))
     if load > QUIET:
         pytest.skip(f"a load of {load:.1f} when it began: the numbers above say little")
     assert max(map(abs, errors.values())) < 0.15
