@@ -142,6 +142,12 @@ def clustering_table(width: int) -> pa.Schema:
     return pa.schema([pa.field("label", pa.int32(), False), *of_patches, *of_clusters])
 
 
+def rounded_table(width: int) -> pa.Schema:
+    """Embeddings as they are compared (clusters.whole), of the patches that a choice compared."""
+    numbers = pa.field("embedding", pa.list_(pa.int16(), width), False)
+    return pa.schema([pa.field("key", pa.uint64(), False), text("video_id"), numbers])
+
+
 # Sums in a sketch of an embedding (engine/sketches.py), our choice: of 192 numbers of noise around their centroid one pair in eight hundred
 # is so near by 64 that it is looked at, by 32 every other one.
 SKETCH = 64
