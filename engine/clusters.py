@@ -70,11 +70,10 @@ def whole(vectors: NDArray[np.number]) -> Block:
     """Rows (n, width) of length LENGTH, rounded to whole numbers; those that have no direction become zero. int16 are it already."""
     if vectors.dtype == np.int16:
         return single(vectors)
-    if vectors.dtype != np.float32:
-        vectors = single(vectors)
-    scales = directed(vectors)
+    rows: Block = single(vectors) if vectors.dtype != np.float32 else vectors.astype(np.float32, copy=False)
+    scales = directed(rows)
     with np.errstate(invalid="ignore"):
-        found = vectors * scales[:, None]
+        found = rows * scales[:, None]
     np.rint(found, out=found)
     found[scales == 0] = 0
     return found
@@ -88,10 +87,8 @@ class Rounded:
     kept: Vectors
     places: Rows
 
-    @property
-    def width(self) -> int:
-        """Numbers of an embedding."""
-        return self.vectors.width
+    def __post_init__(self) -> None:
+        self.width = self.vectors.width
 
     def __len__(self) -> int:
         return len(self.places)

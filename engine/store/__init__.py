@@ -9,7 +9,7 @@
   `rescoring` (one of these in place of the first), `appearances` (what they show, measured anew), `alike` and `drift` (what these jobs
   found), `tags` (browse: what people say of them);
 - what is made of them: `selections` with their images, `clusterings` that choices went by, `roundings` of what was compared in them,
-  `results` of the job benchmark, `trainings` (models and checkpoints, which are files);
+  `neighbours` (patches where others of their cluster are looked for), `results` of the job benchmark, `trainings` (models, checkpoints);
 - asked: `views` (the tables as SQL sees them), `history` (what a version was, and what changed);
 - kept: `upkeep`, by `migrations`, `indices`, `orphans` (files that no version has) and `leftovers` (files beside the tables); `erasure`.
 """
