@@ -22,7 +22,7 @@ from engine.store.tombstones import forgotten, without
 from engine.store.vectors import StoredVectors
 
 FEWEST = 100_000  # patches of a pool; all embeddings of fewer are read in a twentieth of a second
-SHARE = 0.6  # of them that are compared at most; our choice, because the table is as large a share of all embeddings, and so is what is read
+SHARE = 0.6  # of them that are compared at most; our choice, because the table, and what is read, is as large a share of all embeddings
 LEFT = 0.2  # rows of patches that are compared no more, beside those that are, from which on the table is written anew
 
 
