@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from engine import schema
 from engine.pool import Rows
-from engine.store.commits import committing, exchange, land
+from engine.store.commits import committing, exchange, land, replace
 from engine.store.lock import Lease, locked
 from engine.store.scorers import covered, opened
 from engine.store.tables import Tables
@@ -81,11 +81,16 @@ def operation(made: list[Updated]) -> lance.LanceOperation.Update:
 
 
 def retire(tables: Tables, version: int, lease: Lease) -> None:
-    """Put a mark in place of every clustering: those of other embeddings are no good, nor is one that a choice under way would keep."""
+    """Put a mark in place of every clustering, nothing in place of what was compared: of other embeddings they are no good.
+
+    Nor is one that a choice under way would keep.
+    """
     for table in tables.clusterings():
         columns = tables.open(table).schema.remove_metadata()
         row = dict.fromkeys(columns.names) | {"label": 0, "patches_version": version}
         exchange(tables, table, pa.Table.from_pylist([row], columns), "true", lease)
+    for table in tables.roundings():  # later: what a choice under way would keep goes by the mark
+        replace(tables, table, [], "true", lease)
 
 
 def scorers_of(tables: Tables, version: int) -> frozenset[str]:
