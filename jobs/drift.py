@@ -198,7 +198,7 @@ def labelled(store: PatchStore, patches: pa.Table, version: int) -> NDArray[np.i
     if videos:
         rows = store.patches(["patch_id", "embedding"], f"video_id IN ({quoted(videos)})", version)
         places = pc.index_in(patches["patch_id"].filter(pa.array(unknown)), rows["patch_id"].combine_chunks()).to_numpy()
-        vectors = numbers(rows, rows.schema.field("embedding").type.list_size)[places]
+        vectors = numbers(rows["embedding"].chunks, rows.schema.field("embedding").type.list_size)[places]
         labels[unknown], _ = clusters.assigned(Held(vectors), known.centroids)
     return labels
 
