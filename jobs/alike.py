@@ -19,7 +19,7 @@ from engine.selection import in_process
 from engine.selection.clustering import extended
 from engine.selection.twins import twins
 from engine.sketches import near, sketched
-from engine.store import PatchStore, alike, clusterings, neighbours, quoted, rescoring
+from engine.store import PatchStore, alike, clusterings, neighbours, parts, rescoring
 from engine.store.vectors import numbers
 from jobs import judging
 
@@ -75,7 +75,7 @@ def blocks(store: PatchStore, version: int) -> Iterator[pa.Table]:
 
 def look(store: PatchStore, waiting: list[str], version: int, known: Clustering, ledger: pa.Table) -> None:
     """Tell of the patches of these videos, and make neighbours of those that are none yet."""
-    new = placed(store.patches([*COLUMNS, "embedding"], f"video_id IN ({quoted(waiting)})", version), known)
+    new = placed(parts.rows(store.open("patches", version), [*COLUMNS, "embedding"], waiting), known)
     mine, there, made = pa.array(waiting, pa.string()), set[str](), []
     for asked, others in neighbours.beside(store, new, len(known.centroids), partial(near, bound=judge.ALIKE)):
         again = pc.is_in(others["video_id"], mine)
