@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine import drift, tracking
 from engine.config import Config
@@ -67,16 +68,16 @@ def run(config: Config) -> None:
 
 def groups(store: PatchStore) -> dict[Group, set[str]]:
     """The videos with frames, by the folder that they came from and the day on which they were taken in."""
-    found: dict[Group, set[str]] = defaultdict(set)
     ledger = store.open("videos").to_table(columns=["video_id", "uri", "ingested_at"], filter="frames > 0")
-    for video_id, uri, moment in zip(*(ledger[name].to_pylist() for name in ledger.column_names), strict=True):
-        found[folder_of(uri), moment[:10]].add(video_id)
-    return dict(found)
+    day = pc.utf8_slice_codeunits(ledger["ingested_at"], 0, 10)
+    apart = pa.table({"folder": folders_of(ledger["uri"]), "day": day, "video_id": ledger["video_id"]}).group_by(["folder", "day"])
+    rows = apart.aggregate([("video_id", "list")]).to_pylist()
+    return {(row["folder"], row["day"]): set(row["video_id_list"]) for row in rows}
 
 
-def folder_of(uri: str) -> str:
-    """The folder that a file lies in."""
-    return uri.rstrip("/").rpartition("/")[0]
+def folders_of(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The folder that each file lies in; "" where its address has none."""
+    return pc.fill_null(pc.struct_field(pc.extract_regex(uris, r"(?s)^(?P<folder>.*)/[^/]+/*$"), "folder"), "")
 
 
 def named(store: PatchStore, folders: Collection[str]) -> dict[str, str]:
