@@ -5,6 +5,7 @@ reads videos that are new or were drawn by lot for the first time. No more stays
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from jobs import judging
 MEASURED = ["sharpness", "brightness", "glare", "tissue"]  # of frames
 KEPT = "kept"  # among the reasons of frames: there was none
 FEW = 1 << 14  # patches that are put into clusters anew: to look up where they are is to read a number of every patch
-Columns = Mapping[str, NDArray]
+Columns = Mapping[str, NDArray[Any]]
 KNOWN: dict[tuple[str, str], tuple[str, dict[str, Columns]]] = {}  # by store and table: for what it holds, and of each video
 
 
