@@ -128,11 +128,8 @@ SCORES = scores_table(1)  # of any width
 
 def clustering_table(width: int) -> pa.Schema:
     """A clustering of stored patches (pool.Clustering): a row for every patch, and one for every cluster, which has no key."""
-    of_patches = [
-        pa.field("key", pa.uint64()),  # hash of the patch's id: pool.hashed
-        text("video_id"),
-        *(pa.field(name, pa.float32()) for name in ("nearness", "order", "likeness")),
-    ]
+    of_patches = [pa.field("key", pa.uint64()), text("video_id")]  # the key is a hash of the patch's id: pool.hashed
+    of_patches += [pa.field(name, pa.float32()) for name in ("nearness", "order", "likeness")]
     of_clusters = [
         pa.field("centroid", pa.list_(pa.float32(), width)),
         pa.field("members", pa.int64()),

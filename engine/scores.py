@@ -31,8 +31,7 @@ def counted(drawn: np.ndarray, truth: np.ndarray, classes: int = 1) -> np.ndarra
 
     A class number above `classes` is a bug or a mask of something else: ValueError.
     """
-    counts = truth != IGNORE
-    kinds = classes + 1
+    counts, kinds = truth != IGNORE, classes + 1
     pairs = kinds * truth[counts].astype(np.int64) + drawn[counts]
     found = np.bincount(pairs, minlength=kinds**2)
     if len(found) > kinds**2 or (counts.any() and drawn[counts].max() > classes):

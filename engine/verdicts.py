@@ -89,6 +89,7 @@ def wholes(study: Study) -> list[Whole]:
 
 
 def whole(architecture: str, boards: Sequence[Board]) -> Whole:
+    """What all boards of an architecture say together of every pair of methods that met at more than one budget or on more than one set."""
     looked = {pair: looks(cells) for pair, cells in paired(boards).items()}
     looked = {pair: some for pair, some in looked.items() if len(some) > 1}
     contrasts = {pair: scores.averaged(list(some.values())) for pair, some in looked.items()}
@@ -111,6 +112,7 @@ def paired(boards: Sequence[Board]) -> dict[tuple[str, str], Cells]:
 
 
 def matched(boards: Sequence[Board]) -> Iterator[tuple[tuple[str, str], int, Place, tuple[Marks, Marks]]]:
+    """Every cell beside the one of the same seed of a rival: the two methods, the seed, budget and set, and the marks of both."""
     for board in boards:
         spots = board.spots()
         for spot, mine in spots.items():
@@ -153,6 +155,7 @@ def corrected(contrasts: Mapping[tuple[str, str], Contrast]) -> dict[tuple[str, 
 
 
 def flips(units: Mapping[tuple[str, str], Floats]) -> dict[tuple[str, str], Flips]:
+    """What flips of signs say of each pair, by the differences (n,) of its models; corrected by Holm over the pairs."""
     values = {pair: chance(some.ravel()) for pair, some in units.items()}
     after = dict(zip(values, holm(list(values.values())), strict=True))
     return {pair: Flips(values[pair], after[pair], smallest(some.size), int(np.sum(some > 0)), some.size) for pair, some in units.items()}

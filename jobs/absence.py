@@ -1,11 +1,11 @@
-"""What a watch cannot do without and may find away: the store, MLflow, room on the disk, the inbox."""
+"""What a watch cannot do without and may find away: the store, MLflow, room on the disk, the inbox, the nodes of its cluster."""
 
 import logging
 import re
 from functools import partial
 from time import monotonic
 
-from engine import backoff, tracking
+from engine import backoff, flow, tracking
 from engine.backoff import Outage
 from engine.config import Config
 from engine.store import PatchStore
@@ -26,7 +26,7 @@ class Absence(Outage):
         self.line, self.what = line, ""
 
     def found(self, what: str, sentence: str) -> None:
-        """It failed again, for want of `what`: store, MLflow, disk or inbox."""
+        """It failed again, for want of `what`: store, MLflow, disk, inbox or cluster."""
         if what != self.what:
             self.told_back()
             self.line.tell("waits", what)
@@ -54,7 +54,9 @@ def reach(store: PatchStore) -> None:
 
 
 def lacking(error: BaseException, config: Config, store: PatchStore) -> str:
-    """What is to blame for an error: disk, store, MLflow, or "" where there is room and both answer."""
+    """What is to blame for an error: cluster, disk, store, MLflow, or "" where there is room and both answer."""
+    if isinstance(error, flow.ClusterError):
+        return "cluster"
     if backoff.is_full(error):
         return "disk"
     for what, ask in (("store", partial(reach, store)), ("MLflow", partial(tracking.reach, config))):

@@ -5,9 +5,10 @@ told and not raised, a bug too: the video is taken in. What takes hours is done 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing.connection import Connection
+from time import monotonic
 
 import pyarrow as pa
 
@@ -16,7 +17,7 @@ from engine.files import locate
 from jobs import alike, aside, drift, quiet, rescore, selections, worth
 from jobs.absence import names_below
 from jobs.aside import Aside
-from jobs.line import Line, Setback, beating
+from jobs.line import LEAST, LONGEST, SLOWER, Line, Past, beating
 from jobs.setbacks import Attempt, Setbacks
 from jobs.troubles import BUGS, mendable, said
 
@@ -32,11 +33,12 @@ DUE: dict[str, Callable[[Config], bool]] = {"rescore": rescore.is_due, "retrain"
 
 
 class After:
-    """Follows every batch of a watcher; `before`: what failed in processes before this one."""
+    """Follows every batch of a watcher; `past`: what failed in processes before this one, and what its steps took there."""
 
-    def __init__(self, config: Config, line: Line, before: Mapping[str, Setback] | None = None) -> None:
+    def __init__(self, config: Config, line: Line, past: Past | None = None) -> None:
+        past = past or Past()
         self.config, self.line, self.aside = config, line, Aside(config, all_that_is_due)
-        self.setbacks = Setbacks(config, line, before)
+        self.setbacks, self.took = Setbacks(config, line, past.setbacks), dict(past.took)
         self.owed = set(STEPS)  # put off, because they failed lately, or not done yet by this process
 
     @property
@@ -59,15 +61,29 @@ class After:
 
     def do(self, steps: Iterable[str]) -> None:
         """Do these steps, but for those that rest after a setback, which are owed; then start what is due beside."""
+        for step in steps:
+            self.owed.add(step)
+            if not self.setbacks.rests(step):
+                self.owed.remove(step)
+                with beating(self.line.beat, self.longest(step)), Attempt(self.setbacks, step):
+                    self.timed(step)
         with beating(self.line.beat):
-            for step in steps:
-                self.owed.add(step)
-                if not self.setbacks.rests(step):
-                    self.owed.remove(step)
-                    with Attempt(self.setbacks, step):
-                        STEPS[step](self.config)
             if not self.aside.is_busy and not self.setbacks.rests(BESIDE) and any(self.asks(step) for step in DUE):
                 self.aside.start()
+
+    def longest(self, step: str) -> float:
+        """Seconds after which a step counts as hanging; one that was ended for it, maybe too soon, has as long as one that is not known."""
+        known = step in self.took and not (step in self.setbacks.found and self.setbacks.found[step].deaths)
+        return max(LEAST if known else LONGEST, SLOWER * self.took.get(step, 0.0))
+
+    def timed(self, step: str) -> None:
+        """Do a step; where it goes well, and took longer than ever, that is told."""
+        began = monotonic()
+        STEPS[step](self.config)
+        took = monotonic() - began
+        if took > self.took.get(step, -1.0):
+            self.took[step] = took
+            self.line.tell("took", self.took)
 
     def has_ended_beside(self) -> bool:
         """Whether the process beside ended since this was asked; where it ended badly that is a setback."""

@@ -22,7 +22,13 @@ from jobs.news import measure
 STALLED = 10.0  # seconds without a turn of the loop that sees to the one that works: it takes a fifth of one
 LATELY = 60.0  # seconds, or three times watch.look_s: a watcher that looked so lately watches
 DOING = {one: one for one in ("standing by", "watching", "busy", "making up")} | {"idle": "watching", "made up": "watching"}
-NAMES = {"store": "the store", "MLflow": "MLflow", "disk": "the disk, which is full", "inbox": "the inbox"}
+NAMES = {
+    "store": "the store",
+    "MLflow": "MLflow",
+    "disk": "the disk, which is full",
+    "inbox": "the inbox",
+    "cluster": "the Ray cluster, which is too small",
+}
 
 
 class Health:

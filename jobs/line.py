@@ -15,7 +15,9 @@ STOP = signal.SIGUSR1  # from a thread of that process to itself: of SIGTERM and
 SPARSE = 0.5  # seconds in which one sign of life is enough
 BEAT = 5.0  # seconds between two signs of life of what cannot give any itself
 STARTING = 600.0  # seconds of these for what comes before the first look, on a busy machine: it takes no longer, or hangs
-LONGEST = 3600.0  # the same for what follows a batch, and for upkeep
+LONGEST = 3600.0  # the same for a step of what follows a batch of which is not known how long it takes, and for upkeep
+LEAST, SLOWER = 600.0, 20.0  # of one that is known: so long, or so many times what it took at its slowest. Our choice, because a choice
+# that goes on from clusters is followed, now and then, by one for which they are fitted anew
 
 
 class Setback(NamedTuple):
@@ -32,6 +34,7 @@ class Past(NamedTuple):
     first: bool = True  # none of them got so far as to look
     ended: str = ""  # how the last one did, where nobody asked it to
     setbacks: Mapping[str, Setback] = {}  # by step
+    took: Mapping[str, float] = {}  # by step of what follows: seconds, at its slowest
 
 
 class Line:

@@ -5,11 +5,12 @@
 | standing by, watching | |
 | busy, idle, making up, made up, keeping up, kept up, alive | |
 | looked, left | backlog, quarantined: how many, after a look and after a batch |
-| waits, goes on | what is away: store, MLflow, disk or inbox |
+| waits, goes on | what is away: store, MLflow, disk, inbox or cluster |
 | failed | |
 | follows | the step of what follows that is begun, "" at its end |
 | setback | step, reason: the kind of error |
 | setbacks | the steps that fail, with tries and the reason in words |
+| took | seconds of the steps of what follows, by step: the longest that went well |
 | frames | a stage, and how many came out of it |
 | batch | at, batch, videos, refused, patches, frames, reasons: how many of each, latencies: seconds of each video |
 | versions | the newest of each table |

@@ -45,9 +45,7 @@ def serve(config: Config, past: Past, connection: Connection) -> None:
 def keep_watch(ready: Ready, line: Line, past: Past) -> None:
     """Watch until told to end, under the lease of the inbox; what runs beside is ended with it."""
     config, store, work = ready
-    if config.where == "ray":
-        with beating(line.beat, STARTING):
-            flow.connect(flow.cpus_of(work))  # whose endpoint hears the news, and where there is no room for the work it is said now
+    if config.where == "ray":  # whose endpoint hears the news
         line.also.append(partial(measure, flow.RayMeters()))
     line.tell("ready")
     told = {"patches_version_in": store.complete_version()}
@@ -106,9 +104,12 @@ def begun_again(config: Config) -> Ready:
 
 
 def equipped(config: Config, store: PatchStore) -> Ready:
-    """The configuration with its scorer, the store, and the steps in their sizes."""
+    """The configuration with its scorer, the store, and the steps in their sizes; ClusterError where a cluster has no room for these."""
     scored = probe.with_scorer(config)
-    return scored, store, pools.sized(scored, store, ingest.steps(scored, store))
+    work = ingest.steps(scored, store)
+    if config.where == "ray":
+        flow.connect(flow.cpus_of(work))
+    return scored, store, pools.sized(scored, store, work)
 
 
 def patiently(config: Config, line: Line, ask: Callable[[], Answer]) -> Answer:

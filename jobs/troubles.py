@@ -1,13 +1,13 @@
 """What a job may meet that a person can mend, told from what is a bug."""
 
-from engine import files, tracking
+from engine import files, flow, tracking
 
 BUGS = (KeyError, IndexError, NotImplementedError, RecursionError)  # kinds of what is mendable that are none: only we can mend these
 
 
 def away(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
-    """What is raised where a file system, a bucket or a server does not answer, and `more`."""
-    return *files.unreadable(), *tracking.troubles(), *more
+    """What is raised where a file system, a bucket or a server does not answer, or a cluster has lost its nodes, and `more`."""
+    return *files.unreadable(), *tracking.troubles(), flow.ClusterError, *more
 
 
 def mendable(*more: type[BaseException]) -> tuple[type[BaseException], ...]:

@@ -68,6 +68,7 @@ class Warden:
         self.commits, self.refusal = 0, ""
         self.ended = ""  # how the last process ended, for the next one
         self.step, self.setbacks = "", dict[str, Setback]()  # of what follows: which is under way, and which fail
+        self.took: dict[str, float] = {}  # the same: seconds at the slowest
         self.health = Health(config)
 
     def run(self) -> None:
@@ -101,7 +102,8 @@ class Warden:
         """One process from its start to its end."""
         spawning = multiprocessing.get_context("spawn")  # a fork would carry the threads' locks along
         ours, theirs = spawning.Pipe()
-        process = spawning.Process(target=self.work, args=(self.config, Past(not self.ready, self.ended, self.setbacks), theirs))
+        past = Past(not self.ready, self.ended, self.setbacks, self.took)
+        process = spawning.Process(target=self.work, args=(self.config, past, theirs))
         self.busy, self.step, self.ended = False, "", ""
         with held_back():
             process.start()
@@ -139,6 +141,7 @@ class Warden:
                 self.busy = {"busy": True, "idle": False}.get(word, self.busy)
                 self.step = said if word == "follows" else self.step
                 self.setbacks = said if word == "setbacks" else self.setbacks
+                self.took = said if word == "took" else self.took
                 self.ready |= word == "ready"
                 self.commits += word == "committed"
                 self.refusal = said if word == "refused" else self.refusal

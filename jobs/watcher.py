@@ -54,7 +54,7 @@ class Watcher:
         self.stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
         self.versions: dict[str, int] = {}  # of the tables, as they were told last
         # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
-        self.after = After(config, line, past.setbacks)
+        self.after = After(config, line, past)
         self.upkeep = Upkeep(config, line, self.after.setbacks)
         self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow, self.tell_standing]
 

@@ -24,7 +24,7 @@ from engine.store import PatchStore, WriteRows, journal
 from engine.store import drift as table
 from jobs import after, alike, choose, drift, line, outdated, pretrain, results, selections, standing, worth
 from jobs.after import After
-from jobs.line import Setback, beating
+from jobs.line import Past, Setback, beating
 from jobs.recipes import tiny
 from jobs.upkeep import due_in
 from tests import rows
@@ -448,7 +448,7 @@ def test_a_step_that_ended_the_process_too_often_is_left_out_and_who_is_told_to_
     done = []
     steps(monkeypatch, one=done.append, two=done.append)
     before = {"one": Setback(3, 3, "it was silent"), "two": Setback(2, 2, "it was silent")}
-    follower = After(amend(settings(tmp_path), [*HASTY, "watch.tries=3"]), Line(), before)
+    follower = After(amend(settings(tmp_path), [*HASTY, "watch.tries=3"]), Line(), Past(setbacks=before))
     follower.follow(ROWS)
     assert len(done) == 1
     assert follower.setbacks.found == {"one": before["one"]}
@@ -474,6 +474,32 @@ def test_upkeep_is_due_so_long_after_the_last_whoever_did_it(tmp_path):
     assert due_in(made) == 0  # months ago
     store.maintain(UpkeepConfig())
     assert 900 < due_in(made) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("took", "deaths", "seconds"),
+    [(None, 0, 3600), (0.1, 0, 600), (30, 0, 600), (60, 0, 1200), (600, 0, 12000), (0.1, 1, 3600), (600, 1, 12000)],
+)
+def test_a_step_may_take_many_times_what_it_took_and_an_hour_where_that_is_not_known_or_was_too_little(tmp_path, took, deaths, seconds):
+    past = Past(setbacks={"drift": Setback(deaths, deaths, "")} if deaths else {}, took={} if took is None else {"drift": took})
+    assert After(settings(tmp_path), Line(), past).longest("drift") == seconds
+
+
+def test_a_step_gives_signs_of_life_for_as_long_as_it_may_take_and_the_next_process_hears_what_it_took(tmp_path, monkeypatch):
+    pauses, beats = [0.0, 0.2, 0.0, 1.5], []
+    for module, name, value in ((line, "BEAT", 0.02), (after, "LEAST", 0.1), (after, "SLOWER", 2.0)):
+        monkeypatch.setattr(module, name, value)
+    steps(monkeypatch, one=lambda config: time.sleep(pauses.pop(0)))
+    follower = After(settings(tmp_path), Line())
+    follower.line.beat = lambda: beats.append(1)
+    for _ in range(3):
+        follower.follow(ROWS)
+    told = [said["one"] for word, said in follower.line.heard if word == "took"]
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(0.2, abs=0.1)
+    beats.clear()
+    follower.follow(ROWS)
+    assert 2 * 0.2 / 0.02 <= len(beats) <= 2 * (told[-2] + 0.1) / 0.02  # silent for the rest
 
 
 def test_signs_of_life_are_given_while_it_works_and_not_for_ever(monkeypatch):

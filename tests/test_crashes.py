@@ -207,6 +207,24 @@ def test_a_poison_file_is_set_aside_the_others_are_taken_in_and_it_can_be_called
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_a_file_that_is_replaced_while_it_is_decoded_comes_in_once_and_as_what_it_is_now(clips, tmp_path):
+    inbox = clips / "changes"
+    inbox.mkdir()
+    for path, name in zip(sorted((clips / "videos").iterdir()), ("good.mp4", "poison-changes.mp4", ".poison-changes.mp4"), strict=True):
+        shutil.copy2(path, inbox / name)
+    before = hashlib.sha256((inbox / "poison-changes.mp4").read_bytes()).hexdigest()[:32]
+    assert trials.finish(trials.watch(clips, tmp_path / "store", "", "changes")) == 0, trials.said_of(tmp_path / "store").read_text()
+    assert "written anew while they were read" in trials.said_of(tmp_path / "store").read_text()
+    assert sorted(path.name for path in inbox.iterdir()) == ["good.mp4", "poison-changes.mp4"]
+    assert trials.finish(trials.ingest(clips, tmp_path / "expected", videos="changes")) == 0
+    found = strikes.rows_of(str(tmp_path / "store"))
+    assert strikes.verdict(found, strikes.rows_of(str(tmp_path / "expected"))) == "equal"
+    assert before not in [row["video_id"] for row in found["ledger"]]
+    assert not attempts.begun(PatchStore(str(tmp_path / "store")))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_watchers_of_one_inbox_leave_each_row_once_and_the_second_does_nothing_twice(clips, taken_in, tmp_path):
     both = [trials.watch(clips, tmp_path / "store"), trials.watch(clips, tmp_path / "store")]
     assert [trials.finish(process) for process in both] == [0, 0]

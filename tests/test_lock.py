@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.store import PatchStore, lock
+from engine.store import PatchStore, lock, writers
 from engine.store.lock import locked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,6 +118,28 @@ def test_who_waits_for_a_lock_gives_signs_of_life(store):
     with locked(store, "commit"), pytest.raises(TimeoutError), locked(store, "commit", patience=0.7, beat=lambda: beats.append(1)):
         pass
     assert 1 <= len(beats) <= 4
+
+
+def test_of_two_watchers_of_one_inbox_the_second_says_so_waits_and_takes_over_and_one_of_another_does_not(store):
+    told, inside = [], []
+
+    def second():
+        with writers.watching(store, "s3://in", lambda: told.append("occupied"), lambda: told.append("alive")):
+            inside.append(time.monotonic())
+
+    with writers.watching(store, "s3://in", lambda: pytest.fail("nobody else was there")):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        with writers.watching(store, "s3://elsewhere", lambda: pytest.fail("that is another inbox")):
+            deadline = time.monotonic() + 60
+            while "alive" not in told and time.monotonic() < deadline:
+                time.sleep(0.05)
+        time.sleep(0.5)
+        left = time.monotonic()
+    waiting.join(60)
+    assert told[0] == "occupied"
+    assert told.count("occupied") == 1
+    assert inside[0] >= left
 
 
 def test_of_many_who_find_a_dead_lease_one_inherits_it(store):

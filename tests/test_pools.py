@@ -81,7 +81,7 @@ def test_least_pools_that_take_more_than_the_gpus_hold_begin_with_one_actor_each
     ]  # two and a quarter of one GPU never stand
     assert flow.fitting(STEPS, 2.0) == STEPS
     assert flow.fitting(STEPS, 0.0) == STEPS
-    with pytest.raises(RuntimeError, match=r"the smallest pools take 0.75 GPUs and the cluster has 0.5: they would wait for ever"):
+    with pytest.raises(RuntimeError, match=r"the smallest pools take 0.75 GPUs at once and the cluster has 0.5: add nodes"):
         flow.fitting(STEPS, 0.5)
 
 

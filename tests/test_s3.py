@@ -1,9 +1,12 @@
 """The store in a bucket of a real S3 server on this machine: the same code, addressed by environment variables alone."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +18,7 @@ from engine.store import PatchStore, WriteRows
 from engine.videos import find
 from tests import rows
 from tests.crashes import strikes
+from tests.test_watcher import Quick, ledger
 
 pytest.importorskip("moto")
 fsspec = pytest.importorskip("fsspec")
@@ -140,3 +144,90 @@ def test_a_bucket_is_listed_page_by_page_as_a_folder_is(bucket, tmp_path, monkey
 def test_a_bucket_that_is_not_there_or_not_open_to_us_is_one_sentence(bucket):
     with pytest.raises(OSError, match=r"videos\.uri='s3://nowhere/in' (does not exist|cannot be listed)"):
         inbox.glance("s3://nowhere/in")
+
+
+# -- an inbox in a bucket -------------------------------------------------------------------------------------------------------
+
+
+def from_now_on(count):
+    """Have the server let so many requests through before it asks who it is."""
+    address, plain = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+    request = urllib.request.Request(address, str(count).encode(), plain, method="POST")
+    urllib.request.urlopen(request, timeout=60).read()
+
+
+def test_an_inbox_that_refuses_our_credentials_is_one_sentence_at_the_start_and_is_waited_for_later(bucket, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "jobs.watch")
+    PatchStore(str(tmp_path / "store")).create(rows.WIDTH)
+    for name in ("aa", "bb"):
+        fsspec.filesystem("s3").pipe(f"bucket/in/{name}.mp4", name.encode())
+    watcher, refused = Quick(tmp_path), []
+    watcher.inbox.uri = f"{bucket}/in"
+    watcher.closed.wait = lambda tries: 0.1
+    from_now_on(0)
+    with pytest.raises(OSError, match=r"^videos\.uri='s3://bucket/in' cannot be listed: \S"):
+        inbox.glance(watcher.inbox.uri)
+
+    def granted():
+        refused.append(watcher.closed.tries)
+        if len(refused) == 3:
+            from_now_on(10**9)
+        time.sleep(0.2)
+
+    watcher.rest = granted
+    watcher.go()
+    assert max(refused) >= 2
+    assert ledger(watcher) == {"aa": None, "bb": None}
+    (told,) = [record.getMessage() for record in caplog.records if "waiting, nothing is lost" in record.getMessage()]
+    assert told.startswith("videos.uri='s3://bucket/in' cannot be listed: ")
+    assert "Traceback" not in caplog.text
+    assert "back after" in caplog.text
+
+
+LOOKING = """
+import sys
+from pathlib import Path
+from engine import inbox
+from engine.inbox import Inbox, Known
+
+inbox.MOST = 1000
+
+
+def most():  # what getrusage tells is that of the process from which this one was forked
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
+
+
+def known(row):
+    global count
+    count += 1
+    return True
+
+
+box, count = Inbox("s3://bucket/in", 0, Known()), 0
+box.look()
+assert len(box.waiting) == 1000
+new, box.is_known = most(), known
+box.look()
+print(count, new, most())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_bucket_of_two_hundred_thousand_objects_takes_no_more_memory_than_one_of_ten_thousand():
+    """By a server that speaks HTTP and the memory of the process that looks, whatever of botocore and s3fs is in it."""
+    few, many = (looked_at(count) for count in (10_000, 200_000))
+    print("MB at most when all is new, and when all is known:", few[1:], many[1:])
+    assert (few[0], many[0]) == (10_000, 200_000)
+    assert max(many[1:]) - max(few[1:]) < 16  # what s3fs's own way to list them leaves is almost two hundred
+
+
+def looked_at(count):
+    """How many keys the last look saw, and the most memory in MB after each of two."""
+    with subprocess.Popen([sys.executable, "-m", "tests.crashes.keys", str(count)], cwd=ROOT, stdout=-1, text=True) as server:
+        told = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1", "PYTHONPATH": str(ROOT)}
+        told |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.stdout.readline().strip()}"}
+        done = subprocess.run([sys.executable, "-c", LOOKING], env={**os.environ, **told}, capture_output=True, text=True, check=False)
+        server.kill()
+    assert done.returncode == 0, done.stderr
+    return [int(word) for word in done.stdout.split()]

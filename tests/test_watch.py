@@ -63,6 +63,11 @@ def test_a_step_that_hangs_is_known_by_the_next_process_and_by_those_who_ask(tmp
     assert told == ["drift:1:1:the-process-that-did-it-was-silent-for-3-s", "drift:2:2:the-process-that-did-it-was-silent-for-3-s"]
 
 
+def test_what_a_step_took_at_its_slowest_is_known_by_the_next_process(tmp_path):
+    warden(tmp_path, workers.remembers).run()
+    assert lines(tmp_path) == ["first:", "later:was-ended-by-signal-9", "drift:3.0"]
+
+
 @pytest.mark.parametrize("work", [workers.stands_by, workers.imports_slowly])
 def test_one_that_waits_with_signs_of_life_or_is_not_imported_yet_is_left_alone(tmp_path, work):
     warden(tmp_path, work, "watch.patience_s=7" if work is workers.stands_by else "watch.patience_s=3").run()

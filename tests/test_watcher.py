@@ -3,6 +3,7 @@
 import errno
 import logging
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from engine import schema, videos
+from engine import flow, schema, videos
 from engine.knobs import amend
 from engine.store import PatchStore, WriteRows, attempts, quarantine
 from jobs import ingest
@@ -94,6 +95,21 @@ def test_a_full_disk_is_waited_for_told_of_once_and_blamed_on_nobody(folder, cap
     assert told[0] == "the disk is full; waiting, nothing is lost"
     assert "5 tries in vain" in told[1]
     assert len(told) == 2
+
+
+def test_a_cluster_that_lost_its_nodes_is_waited_for_and_blamed_on_nobody(folder, caplog):
+    """More often than watch.tries, and a source that is tried alone, too."""
+    small = partial(flow.ClusterError, "the job needs 5.25 CPUs at once and the Ray cluster has 0")
+    with suppress(ZeroDivisionError):
+        Quick(folder, [ZeroDivisionError]).go()  # so that each is tried alone
+    watcher, heard = Quick(folder, [small] * 5), []
+    watcher.line.tell = lambda word, said="": heard.append((word, said))
+    watcher.go()
+    assert watcher.batches == [1] * 7
+    assert ledger(watcher) == {"aa": None, "bb": None}
+    assert not attempts.begun(watcher.store)
+    assert [one for one in heard if one[0] in ("waits", "goes on", "failed")] == [("waits", "cluster"), ("goes on", "cluster")]
+    assert caplog.text.count("the Ray cluster has 0; waiting, nothing is lost") == 1
 
 
 def test_a_store_that_goes_away_is_waited_for_and_nothing_is_made_in_its_place(folder, caplog):

@@ -90,6 +90,7 @@ class Explainer:
         return self.begun("images", "image_id", begin)
 
     def cells(self, begin: str) -> list[str]:
+        """The fingerprints of cells of a matrix that begin so."""
         return self.begun("results", "fingerprint", begin)
 
     def begun(self, table: str, column: str, begin: str) -> list[str]:

@@ -33,6 +33,7 @@ class Results:
         return sorted({run["run"] for job in self.runs for run in self.of(job) if run["run"].startswith(begin)})
 
     def of(self, job: str) -> Sequence[Run]:
+        """The runs of a job that MLflow knows, none where it has none."""
         return self.runs.get(job, ())
 
     # -- trees --------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.flow.cluster import SLOTS, connect, shut_down
+from engine.flow.cluster import SLOTS, ClusterError, connect, shut_down
 from engine.flow.here import Execute, Workbench, in_batches, run_here
 from engine.flow.meters import RayMeters, metered
 from engine.flow.steps import Step
@@ -24,8 +24,8 @@ from engine.flow.tasks import Task, devices, tasks_here, tasks_on_ray
 from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_ray
 
 __all__ = [
-    "SLOTS", "SPARE_CPUS", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers", "connect",
-    "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "tasks_here", "tasks_on_ray",
+    "SLOTS", "SPARE_CPUS", "ClusterError", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers",
+    "connect", "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "tasks_here", "tasks_on_ray",
     "train_on_ray",
 ]  # fmt: skip
 
@@ -45,19 +45,17 @@ def gpus_of(steps: Sequence[Step]) -> float:
 def fitting(steps: Sequence[Step], gpus: float) -> list[Step]:
     """The same steps, with a single actor as the least of pools that take a GPU where the least of all are more than the GPUs hold.
 
-    RuntimeError where even these are. No GPU at all is no matter: then none is taken.
+    ClusterError where even these are. No GPU at all is no matter: then none is taken.
     """
     if gpus and gpus_of(steps) > gpus:
-        raise RuntimeError(
-            f"the smallest pools take {gpus_of(steps):g} GPUs and the cluster has {gpus:g}: they would wait for ever; add nodes"
-        )
+        raise ClusterError(f"the smallest pools take {gpus_of(steps):g} GPUs at once and the cluster has {gpus:g}: add nodes")
     if not gpus or sum(step.gpus * step.actors[0] for step in steps) <= gpus:
         return list(steps)
     return [replace(step, actors=(1, step.actors[1])) if step.gpus else step for step in steps]
 
 
 def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:
-    """The same rows as run_here, in any order, made by one pool of actors per step; RuntimeError where the pools do not fit."""
+    """The same rows as run_here, in any order, made by one pool of actors per step; ClusterError where the pools do not fit."""
     connect(cpus_of(steps))
     import ray  # not before: connect says what ray reads when it is imported
 

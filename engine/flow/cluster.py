@@ -7,8 +7,12 @@ import os
 SLOTS = 6  # logical processors of a local cluster at least, so that the pools of an ingest fit whatever the machine and the first job
 
 
+class ClusterError(RuntimeError):
+    """No Ray cluster answers, or it has not what a job needs at once: it may have lost nodes."""
+
+
 def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
-    """Join the Ray cluster that RAY_ADDRESS names, or start a local one; RuntimeError where the job can never be scheduled.
+    """Join the Ray cluster that RAY_ADDRESS names, or start a local one; ClusterError where the job cannot be scheduled on it.
 
     A local cluster counts at least as many logical processors as the job needs: they are slots that share the machine's cores.
     """
@@ -26,7 +30,10 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
         return
     logging.getLogger("ray").setLevel(logging.WARNING)
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level="warning")
+        try:
+            ray.init(logging_level="warning")
+        except ConnectionError as error:
+            raise ClusterError(f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: {error}") from error
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else reaches a cluster that listens on this machine only
         slots = max(os.cpu_count() or 1, SLOTS, math.ceil(cpus_needed))
@@ -47,8 +54,8 @@ def check_room(found: dict[str, float], cpus: float, gpus: float) -> None:
     """RuntimeError where the cluster has fewer processors or GPUs than are needed at once."""
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if found.get(kind, 0.0) < needed:
-            raise RuntimeError(
-                f"the job needs {needed:g} {kind}s at once and the Ray cluster has {found.get(kind, 0.0):g}: it would wait for ever; "
+            raise ClusterError(
+                f"the job needs {needed:g} {kind}s at once and the Ray cluster has {found.get(kind, 0.0):g}: "
                 "add nodes or lower the actors in the job"
             )
 

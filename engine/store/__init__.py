@@ -8,8 +8,8 @@
 - patches: `reading` (found by likeness, difficulty, chance, name), `vectors` (embeddings as a stream), `scorers` (what other models say),
   `rescoring` (one of these in place of the first), `appearances` (what they show, measured anew), `alike` and `drift` (what these jobs
   found), `tags` (browse: what people say of them), `parts` (in which files a video's are);
-- what is made of them: `selections` with their images, `clusterings` that choices went by, `results` of the job benchmark,
-  `trainings` (models and checkpoints, which are files);
+- what is made of them: `selections` with their images, `clusterings` that choices went by, `neighbours` (patches where
+  others of their cluster are looked for), `results` of the job benchmark, `trainings` (models and checkpoints, which are files);
 - asked: `views` (the tables as SQL sees them), `history` (what a version was, and what changed);
 - kept: `upkeep`, by `migrations`, `indices`, `orphans` (files that no version has) and `leftovers` (files beside the tables); `erasure`.
 """

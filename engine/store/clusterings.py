@@ -72,6 +72,7 @@ LAST: dict[tuple[str, int, str], Clustering | None] = {}  # asked for last, by t
 
 
 def found_in(dataset: lance.LanceDataset, table: str) -> Clustering | None:
+    """The clusters of a table without their patches; None, with a warning, where the table is damaged."""
     wanted = ["label", "centroid", "members", "fitted"]
     clusters = dataset.to_table(columns=wanted, filter="key IS NULL").sort_by("label")
     if not len(clusters) or clusters["centroid"].null_count:

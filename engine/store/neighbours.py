@@ -136,6 +136,7 @@ def fill(tables: Tables, name: str, width: int, version: int, blocks: Iterable[p
 
 
 def told_later(tables: Tables, version: int) -> bool:
+    """Whether a look at a later version of the patches than this was told."""
     return tables.is_made(ALIKE) and bool(tables.open(ALIKE).count_rows(f"patch_id IS NULL AND patches_version > {version}"))
 
 

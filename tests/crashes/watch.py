@@ -1,7 +1,8 @@
 """python -m tests.crashes.watch FOLDER STORE CHECKPOINT [knob=value ...]: the job watch until nothing is left, struck down as told.
 
 The process that works is struck as ENDOCURATE_STRIKE says, once; the job itself goes on. A video whose file name begins with `poison` is
-decoded by a stage that does what the name says next: `exits`, `hangs`, `raises`, and tells its name all the while, or `vanishes`.
+decoded by a stage that does what the name says next: `exits`, `hangs`, `raises`, and tells its name all the while, or `vanishes`. While one
+that `changes` is decoded the hidden file of the same name takes its place.
 """
 
 import logging
@@ -35,7 +36,16 @@ class PoisonedDecoder(DecodeFrames):
                 raise ArithmeticError(f"a bug that this file alone meets: {uri}")
             if how.startswith("poison-vanishes"):
                 os.remove(uri)
-        yield from super().__call__(videos)
+        for made in super().__call__(videos):
+            yield made
+            for uri in videos["uri"].to_pylist():
+                change(uri)
+
+
+def change(uri):
+    folder, name = os.path.split(uri)
+    if name.startswith("poison-changes") and os.path.exists(f"{folder}/.{name}"):
+        os.replace(f"{folder}/.{name}", uri)
 
 
 def armed(config, past, line):
