@@ -45,6 +45,16 @@ def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray, keys: Keys
     return known.at(matched(keys, rows["key"].to_numpy()))
 
 
+def labels(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> NDArray[np.int32]:
+    """The cluster of each patch (N,) by what is kept under a name; -1 where that is not known."""
+    keys, bare = hashed(patch_ids), centroids(tables, name)
+    if bare is None or not is_distinct(keys):
+        return np.full(len(keys), -1, np.int32)
+    rows = tables.open(f"{CLUSTERS}{name}").to_table(columns=["key", "label"], filter="key IS NOT NULL")
+    found = np.append(rows["label"].to_numpy(), np.int32(-1))[matched(keys, rows["key"].to_numpy())]
+    return np.where(found < len(bare.centroids), found, np.int32(-1))
+
+
 def centroids(tables: Tables, name: str) -> Clustering | None:
     """The clusters alone of what is kept under a name, without any patch; None where nothing is."""
     table = f"{CLUSTERS}{name}"
