@@ -120,6 +120,11 @@ def key_of(row: Row) -> int:
     return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "big")
 
 
+def name_of(key: int) -> str:
+    """A source's key as 16 hex digits."""
+    return f"{key:016x}"
+
+
 def likeliest(files: Iterable[Found]) -> Iterable[Found]:
     """Held ones in an order in which what is no picture comes early: a name does not say what a file is, but where to look first."""
     return sorted(files, key=lambda one: one.path.lower().endswith(PICTURES)) if isinstance(files, list) else files

@@ -2,18 +2,22 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 
 from engine import backoff, flow, tracking
 from engine.backoff import Outage
 from engine.config import Config
+from engine.flow import Step
 from engine.store import PatchStore
-from jobs.line import Line
+from jobs import needs
+from jobs.line import Line, beating
 from jobs.spelling import plain
 from jobs.troubles import away
 
 log = logging.getLogger("jobs.watch")
+FREED = 30.0  # seconds in which a cluster has free again what the batch before held
 
 
 class Absence(Outage):
@@ -51,6 +55,17 @@ def reach(store: PatchStore) -> None:
         store.open("videos")
     except LookupError as error:
         raise OSError(f"the store {store.uri} is away: {error}") from error
+
+
+def await_cluster(config: Config, steps: Sequence[Step], line: Line) -> None:
+    """Where batches run on Ray: ClusterError unless the cluster has what the job does not begin without, and room for the smallest pools.
+
+    What a batch would wait for in silence, as GPUs that are gone or that others train on, is so an outage, for which no file is blamed.
+    """
+    if config.where == "ray":
+        flow.connect(*needs.least("watch", config))
+        with beating(line.beat):
+            flow.await_pools(steps, FREED)
 
 
 def lacking(error: BaseException, config: Config, store: PatchStore) -> str:

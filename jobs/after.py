@@ -23,6 +23,7 @@ from jobs.troubles import BUGS, mendable, said
 
 log = logging.getLogger("jobs.watch")
 BESIDE = "beside"  # the step of all that the other process does
+TELLING = 10.0  # seconds: a step that took less may have had nothing to do, which says nothing of how long it takes. Our choice
 STEPS: dict[str, Callable[[Config], None]] = {
     "selections": selections.run,
     "near-duplicates": alike.run,
@@ -39,20 +40,21 @@ class After:
         past = past or Past()
         self.config, self.line, self.aside = config, line, Aside(config, all_that_is_due)
         self.setbacks, self.took = Setbacks(config, line, past.setbacks), dict(past.took)
-        self.owed = set(STEPS)  # put off, because they failed lately, or not done yet by this process
+        self.owed = {*STEPS, BESIDE}  # put off, because they failed lately, or not done yet by this process; BESIDE: to be asked for
 
     @property
     def is_due(self) -> bool:
         """Whether what was put off may be tried now."""
-        return any(not self.setbacks.rests(step) for step in self.owed)
+        return any(not self.setbacks.rests(step) for step in self.owed if step != BESIDE or self.aside.is_free)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to be done, now or later."""
-        return not self.aside.is_busy and all(self.setbacks.ended(step) for step in self.owed)
+        return self.aside.is_free and all(self.setbacks.ended(step) for step in self.owed)
 
     def follow(self, rows: pa.Table) -> None:
         """Do what is to be done now, whatever `rows` the batch had."""
+        self.owed.add(BESIDE)
         self.do(STEPS)
 
     def make_up(self) -> None:
@@ -60,16 +62,18 @@ class After:
         self.do([step for step in STEPS if step in self.owed])
 
     def do(self, steps: Iterable[str]) -> None:
-        """Do these steps, but for those that rest after a setback, which are owed; then start what is due beside."""
+        """Do these steps, but for those that rest after a setback, which are owed; then start what is due beside, if that is owed."""
         for step in steps:
             self.owed.add(step)
             if not self.setbacks.rests(step):
                 self.owed.remove(step)
                 with beating(self.line.beat, self.longest(step)), Attempt(self.setbacks, step):
                     self.timed(step)
-        with beating(self.line.beat):
-            if not self.aside.is_busy and not self.setbacks.rests(BESIDE) and any(self.asks(step) for step in DUE):
-                self.aside.start()
+        if BESIDE in self.owed and self.aside.is_free and not self.setbacks.rests(BESIDE):
+            self.owed.remove(BESIDE)
+            with beating(self.line.beat):
+                if any(self.asks(step) for step in DUE):
+                    self.aside.start()
 
     def longest(self, step: str) -> float:
         """Seconds after which a step counts as hanging; one that was ended for it, maybe too soon, has as long as one that is not known."""
@@ -77,23 +81,31 @@ class After:
         return max(LEAST if known else LONGEST, SLOWER * self.took.get(step, 0.0))
 
     def timed(self, step: str) -> None:
-        """Do a step; where it goes well, and took longer than ever, that is told."""
+        """Do a step; where it goes well, and took longer than ever, that is told. One that had nothing to do teaches nothing."""
         began = monotonic()
         STEPS[step](self.config)
         took = monotonic() - began
-        if took > self.took.get(step, -1.0):
+        if took > self.took.get(step, TELLING):
             self.took[step] = took
             self.line.tell("took", self.took)
 
     def has_ended_beside(self) -> bool:
-        """Whether the process beside ended since this was asked; where it ended badly that is a setback."""
+        """Whether the process beside ended since this was asked; where it ended well more may be due, else that is a setback."""
         if (how := self.aside.ended()) is None:
             return False
         if how:
-            self.setbacks.failed(BESIDE, "Death", how)
+            self.failed_beside(how)
         else:
             self.setbacks.over(BESIDE)
+            self.owed.add(BESIDE)
         return True
+
+    def failed_beside(self, how: str) -> None:
+        """A setback of the process beside: of a step that it names, or its death."""
+        step, _, why = how.partition(": ")
+        kind, reason = (step, why) if step in {*STEPS, *DUE} else ("Death", how)
+        if self.setbacks.failed(BESIDE, kind, reason):
+            log.warning("%s: %s; it is tried again later", BESIDE, how, extra={"event": "setback"})
 
     def asks(self, step: str) -> bool:
         """Whether there is something to be done beside."""
@@ -113,19 +125,19 @@ def all_that_is_due(config: Config, line: Connection) -> None:
     quiet.begin(config.watch.log)
     quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
     with quiet.Surprises():
-        if attempt("rescore", rescore.is_due, config):
-            attempt("rescore", rescore.run, config)
-            attempt("selections", selections.run, config)
-            attempt("near-duplicates", alike.run, config)
-        attempt("retrain", worth.train, config)
+        if attempt("rescore", rescore.is_due, config, line):
+            attempt("rescore", rescore.run, config, line)
+            attempt("selections", selections.run, config, line)
+            attempt("near-duplicates", alike.run, config, line)
+        attempt("retrain", worth.train, config, line)
 
 
-def attempt(name: str, step: Callable[[Config], bool | None], config: Config) -> bool:
-    """What a step says; False where it met what a person can mend."""
+def attempt(name: str, step: Callable[[Config], bool | None], config: Config, line: Connection) -> bool:
+    """What a step says; False where it met what a person can mend, which the watcher is told."""
     try:
         return bool(step(config))
     except BUGS:
         raise
     except mendable(MemoryError) as error:
-        log.warning("%s: %s; the next batch tries again", name, said(error))
+        line.send(f"{name}: {said(error)}")
         return False

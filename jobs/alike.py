@@ -99,7 +99,7 @@ def enter(store: PatchStore, waiting: list[str], version: int, known: Clustering
         place = alike.COLUMNS.get_field_index(name)
         found = found.set_column(place, alike.COLUMNS.field(place), pa.array([value] * len(found), alike.COLUMNS.field(place).type))
     if alike.enter(store, waiting, found.cast(alike.COLUMNS), (known.name, added)):
-        log.info("%d patches of %d new videos look like one stored before them", len(found) - len(waiting), len(waiting))
+        log.info("new videos looked at: %d; patches of these like one stored before them: %d", len(waiting), len(found) - len(waiting))
 
 
 def placed(patches: pa.Table, known: Clustering) -> pa.Table:

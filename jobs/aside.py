@@ -37,6 +37,11 @@ class Aside:
         """Whether it runs."""
         return self.process is not None and self.process.is_alive()
 
+    @property
+    def is_free(self) -> bool:
+        """Whether another may be started: none runs, and how the last one ended was told."""
+        return self.process is None
+
     def ended(self) -> str | None:
         """How it ended, "" where it ended well; None where there is none, or it is at work, or that was told already."""
         if self.process is None or self.process.is_alive():

@@ -27,7 +27,7 @@ NAMES = {
     "MLflow": "MLflow",
     "disk": "the disk, which is full",
     "inbox": "the inbox",
-    "cluster": "the Ray cluster, which is too small",
+    "cluster": "the Ray cluster, which has no room",
 }
 
 

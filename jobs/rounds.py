@@ -14,7 +14,7 @@ from engine.config import Config
 from engine.files import locate
 from engine.flow import Step
 from engine.store import PatchStore, writers
-from jobs import ingest, pools, probe, quiet
+from jobs import ingest, needs, pools, probe, quiet
 from jobs.absence import Absence, lacking, names_below, reach
 from jobs.line import STARTING, Line, Past, beating
 from jobs.news import measure
@@ -72,25 +72,30 @@ def begun_first(config: Config, line: Line) -> Ready:
 
 def begun(config: Config) -> Ready:
     """What a watch needs; ValueError or OSError, in one sentence, where there is something that it has not."""
+    store = PatchStore(config.store.uri)
+    refuse_nowhere(store)
     if not probe.at_hand(config):
         raise ValueError(
             f"the store {config.store.uri} has no scorer of these settings yet, and one that is trained on the first files to "
             "arrive would stay: run the job ingest or probe on what there is first, or set difficulty.checkpoint"
         )
     inbox.glance(config.videos.uri)
-    announce(PatchStore(config.store.uri))
+    announce(store)
     return equipped(config, ingest.opened(config))
 
 
-def announce(store: PatchStore) -> None:
-    """Say where a new store is made, for that is what a wrong address looks like; ValueError where not even the folder for it is there."""
-    if store.has("videos"):
-        return
-    if "://" not in store.uri and not Path(store.uri).parent.exists():
+def refuse_nowhere(store: PatchStore) -> None:
+    """ValueError where there is no store, nor even the folder for a new one."""
+    if not store.has("videos") and "://" not in store.uri and not Path(store.uri).parent.exists():
         raise ValueError(
             f"there is no store at {store.uri}, nor a folder for a new one: mount the disk that it lies on, or make the folder"
         )
-    log.warning("there is no store at %s: a new store is made there", store.uri, extra={"event": "new store"})
+
+
+def announce(store: PatchStore) -> None:
+    """Say where a new store is made, for that is what a wrong address looks like."""
+    if not store.has("videos"):
+        log.warning("there is no store at %s: a new store is made there", store.uri, extra={"event": "new store"})
 
 
 def begun_again(config: Config) -> Ready:
@@ -108,7 +113,7 @@ def equipped(config: Config, store: PatchStore) -> Ready:
     scored = probe.with_scorer(config)
     work = ingest.steps(scored, store)
     if config.where == "ray":
-        flow.connect(flow.cpus_of(work))
+        flow.connect(*needs.least("watch", scored))
     return scored, store, pools.sized(scored, store, work)
 
 

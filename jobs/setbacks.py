@@ -1,4 +1,4 @@
-"""What fails of what follows a batch: told once, shown, tried again after later batches, and never in the way of what takes video in."""
+"""What fails of what follows a batch: told once, shown, tried again later, and never in the way of what takes video in."""
 
 import logging
 from collections.abc import Mapping
@@ -82,7 +82,7 @@ class Attempt:
         if self.setbacks.failed(self.step, kind.__name__, told):
             if is_bug(error):
                 quiet.tell_surprise(f"{self.step}: a bug, which ends this step only", error)
-            log.warning("%s: %s; it is tried again after later batches", self.step, told or kind.__name__, extra={"event": "setback"})
+            log.warning("%s: %s; it is tried again later", self.step, told or kind.__name__, extra={"event": "setback"})
         return True
 
 

@@ -24,6 +24,7 @@ TICK = 0.2  # seconds between two looks at the process
 IDLE_DEATHS = 10  # in a row, with nothing under way: no file is to blame, and to start once more helps nobody
 LONG = 600.0  # seconds; who lived so long was well
 SILENT = "was silent"  # of one that was ended for it
+SIGNAL = "was ended by signal"
 Work = Callable[[Config, Past, Connection], None]
 
 
@@ -83,7 +84,8 @@ class Warden:
                 return
             deaths = 1 if self.commits > commits else deaths + 1
             idle = idle + 1 if self.died_idly() else 0
-            if not self.ready or idle >= IDLE_DEATHS:
+            by_signal = self.ended.startswith(SIGNAL)  # also before it ever looked: somebody or the system ended it, which is no bug
+            if not (self.ready or by_signal) or idle >= IDLE_DEATHS:
                 raise RuntimeError(f"the process that works {self.ended} with nothing under way: what it said before tells why")
             pause = backoff.delay(settings.seed, deaths, settings.backoff_s, settings.backoff_most_s)
             log.warning("the process that works %s; the next one starts in %.1f s", self.ended, pause, extra={"event": "worker ended"})
@@ -122,7 +124,7 @@ class Warden:
         self.hear(ours)
         ours.close()
         code = process.exitcode or 0
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+        how = f"{SIGNAL} {-code}" if code < 0 else f"ended with code {code}"
         self.ended = hung or (how if code else "")
         self.health.ended("" if self.asked else self.ended)
 

@@ -18,11 +18,11 @@ from engine.config import Config
 from engine.files import locate
 from engine.flow import Step
 from engine.inbox import Inbox, Known, Waiting, batch_of
-from engine.listing import key_of
+from engine.listing import key_of, name_of
 from engine.store import PatchStore, attempts, intake, quarantine
 from engine.store.lock import Lease
 from jobs import ingest, spelling, standing
-from jobs.absence import Absence, lacking, names_below, reach
+from jobs.absence import Absence, await_cluster, lacking, names_below, reach
 from jobs.after import After
 from jobs.latency import Latency
 from jobs.line import Line, Past, beating
@@ -83,6 +83,7 @@ class Watcher:
 
     def recall(self) -> None:
         """What the ledger knows, and what was under way when the process before this one ended."""
+        self.aside = quarantine.keys(self.store)  # before it reads what is known: what is called back in between is missed by nobody
         self.inbox.known = Known(map(key_of, intake.sources(self.store)))
         found = {int(key, 16): tries for key, tries in attempts.begun(self.store).items()}
         attempts.end(self.store, [name_of(key) for key in found if key in self.inbox.known])  # it died between the commit and that word
@@ -102,7 +103,7 @@ class Watcher:
         self.closed.over()
         self.is_fresh = True
         with suppress(*away(LookupError)):  # where the store is away the next batch says so
-            aside = {key_of(row) for row in quarantine.quarantined(self.store).to_pylist()}
+            aside = quarantine.keys(self.store)
             for key in self.aside - aside:  # called back by `requeue`
                 self.inbox.known.drop(key)
                 self.tries.pop(key, None)
@@ -145,6 +146,7 @@ class Watcher:
         with self.line.at_work():
             try:
                 reach(self.store)
+                await_cluster(self.config, self.work, self.line)
                 self.begin(tries)
                 self.set_aside(batch[0]) if hopeless else self.ingest(batch)
                 self.end(tries)
@@ -190,7 +192,7 @@ class Watcher:
             how = "failed alone: it is tried again" if len(batch) == 1 else "failed together: they are tried one by one"
             log.warning("%s %s: %s", many(len(batch), "source"), how, type(error).__name__)  # whose text may hold a path
             for one in batch:
-                self.put_off(one, max(self.tries[one.key], 1))
+                self.put_off(one, max(self.tries.get(one.key, 0), 1))
             self.line.tell("failed")
             return
         with suppress(*away(LookupError)):
@@ -210,8 +212,8 @@ class Watcher:
 
     def give_up(self, one: Waiting) -> None:
         """The same with one that cannot be opened, as a link to nowhere."""
-        video = videos.unread(one.row, "")
-        self.quarantine(one, video, f"It was tried {self.config.watch.tries} times, and each time it could not be read.")
+        detail = f"It was tried {self.config.watch.tries} times, and each time it could not be read."
+        self.quarantine(one, videos.unread(one.row, ""), detail)
 
     def quarantine(self, one: Waiting, video: dict[str, Any], detail: str) -> None:
         """Set a video aside for good, with a ledger row that says why; `requeue` brings it back."""
@@ -293,8 +295,3 @@ class Watcher:
         until = monotonic() + min(PAUSE, self.config.watch.look_s)
         while monotonic() < until and not self.line.stopping:
             sleep(TICK)
-
-
-def name_of(key: int) -> str:
-    """A source's key as 16 hex digits."""
-    return f"{key:016x}"

@@ -146,6 +146,25 @@ def test_what_cannot_be_scheduled_is_refused_before_it_waits_for_ever():
         list(flow.run_on_ray([Step(Split, (1,), batch=1, cpus=10000)], NUMBERS))
 
 
+def test_what_others_hold_of_a_cluster_is_waited_for_and_refused_when_it_takes_long():
+    import ray
+
+    flow.connect(3)
+    steps = [Step(Split, (1,), batch=1, actors=(2, 2))]
+    flow.await_pools(steps, 60)
+    held = ray.remote(num_cpus=ray.cluster_resources()["CPU"] - 2.5)(Held).remote()
+    ray.get(held.here.remote())
+    with pytest.raises(flow.ClusterError, match=r"needs 3 CPUs and 0 GPUs at once, of which others hold too much"):
+        flow.await_pools(steps, 2)
+    ray.kill(held)
+    flow.await_pools(steps, 60)
+
+
+class Held:
+    def here(self):
+        return True
+
+
 def test_pools_at_their_widest_leave_one_processor():
     steps = [
         Step(Split, (), 1, cpus=1, actors=(1, 8)),

@@ -58,7 +58,7 @@ LOOKED = ("looked", {"backlog": 3, "quarantined": 1})
         (["standing by"], "another watcher holds the inbox", False),
         (["watching", LOOKED, ("waits", "store")], "waiting for the store", False),
         (["watching", LOOKED, ("waits", "disk")], "waiting for the disk, which is full", False),
-        (["watching", LOOKED, ("waits", "cluster")], "waiting for the Ray cluster, which is too small", False),
+        (["watching", LOOKED, ("waits", "cluster")], "waiting for the Ray cluster, which has no room", False),
         (["watching", LOOKED, ("waits", "inbox"), ("waits", "MLflow")], "waiting for the inbox and MLflow", False),
         (["watching", LOOKED, ("waits", "store"), ("goes on", "store")], "watching", True),
     ],

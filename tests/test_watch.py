@@ -84,6 +84,16 @@ def test_one_that_dies_before_it_ever_looked_is_a_bug_and_not_begun_again(tmp_pa
         warden(tmp_path, workers.breaks).run()
 
 
+def test_one_that_a_signal_ended_before_it_ever_looked_is_begun_again_but_not_for_ever(tmp_path, monkeypatch):
+    warden(tmp_path, workers.dies_at_the_start).run()
+    assert lines(tmp_path) == ["first"] * 3
+    (tmp_path / "lines").unlink()
+    monkeypatch.setattr(watch, "IDLE_DEATHS", 2)
+    with pytest.raises(RuntimeError, match="was ended by signal 9 with nothing under way"):
+        warden(tmp_path, workers.dies_at_the_start).run()
+    assert lines(tmp_path) == ["first"] * 2
+
+
 def started(tmp_path, work, *knobs):
     words = [sys.executable, "-c", RUN, work, "-", f"store.uri={tmp_path}", *knobs]
     process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)

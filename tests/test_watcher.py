@@ -14,12 +14,12 @@ import pytest
 from engine import flow, schema, videos
 from engine.knobs import amend
 from engine.store import PatchStore, WriteRows, attempts, quarantine
-from jobs import ingest
+from jobs import after, ingest
 from jobs.aside import Aside
 from jobs.latency import Latency
 from jobs.line import Past
 from jobs.recipes import tiny
-from jobs.rounds import announce
+from jobs.rounds import announce, begun, refuse_nowhere
 from jobs.watcher import Watcher
 from tests import rows
 from tests.crashes import workers
@@ -275,8 +275,11 @@ def all_but_copies(config, store, sources, *rest):
 def test_where_no_store_is_it_is_said_that_one_is_made_unless_there_is_not_even_the_folder_for_it(tmp_path, caplog):
     announce(PatchStore(f"{tmp_path}/store"))
     assert caplog.messages == [f"there is no store at {tmp_path}/store: a new store is made there"]
-    with pytest.raises(ValueError, match=r"there is no store at .*/mnt/store, nor a folder for a new one: mount the disk"):
-        announce(PatchStore(f"{tmp_path}/mnt/store"))
+    nowhere = r"^there is no store at .*/mnt/store, nor a folder for a new one: mount the disk"
+    with pytest.raises(ValueError, match=nowhere):
+        refuse_nowhere(PatchStore(f"{tmp_path}/mnt/store"))
+    with pytest.raises(ValueError, match=nowhere):  # before it is said that there is no scorer in it
+        begun(amend(tiny(), [f"store.uri={tmp_path}/mnt/store", f"videos.uri={tmp_path}"]))
     PatchStore(f"{tmp_path}/store").create(rows.WIDTH)
     announce(PatchStore(f"{tmp_path}/store"))
     assert len(caplog.messages) == 1
@@ -292,6 +295,51 @@ def test_what_another_calls_back_is_taken_in_while_it_watches(folder):
     watcher.look()
     watcher.look()
     assert [Path(one.row["uri"]).stem for one in watcher.due()] == ["aa"]
+
+
+def test_what_is_called_back_before_the_first_look_that_succeeds_is_taken_in(folder):
+    watcher = Quick(folder)
+    quarantine.set_aside(watcher.store, rows.videos("aa").to_pylist()[0] | row_of(folder, "aa"), "", rows.STAMP)
+    watcher.recall()
+    (folder / "inbox").rename(folder / "elsewhere")
+    watcher.look()
+    (folder / "elsewhere").rename(folder / "inbox")
+    quarantine.requeue(watcher.store, "aa", "")
+    watcher.go()
+    assert ledger(watcher) == {"aa": None, "bb": None}
+
+
+def test_a_cluster_whose_room_others_hold_is_waited_for_before_a_batch_and_blamed_on_nobody(folder, monkeypatch):
+    """More often than watch.tries; what is asked of the cluster is what `submit` asks, GPUs for SAM among it, and room for the pools."""
+    asked, busy = [], ["others hold too much"] * 5
+
+    def await_pools(steps, seconds):
+        if busy:
+            raise flow.ClusterError(busy.pop())
+
+    monkeypatch.setattr(flow, "connect", lambda *needed: asked.append(needed))
+    monkeypatch.setattr(flow, "await_pools", await_pools)
+    watcher, heard = Quick(folder), []
+    watcher.config = amend(watcher.config, ["where=ray", "patches.proposer=sam", "patches.checkpoint=official"])
+    watcher.line.tell = lambda word, said="": heard.append((word, said))
+    watcher.go()
+    assert watcher.batches == [2]
+    assert ledger(watcher) == {"aa": None, "bb": None}
+    assert [one for one in heard if one[0] in ("waits", "goes on", "failed")] == [("waits", "cluster"), ("goes on", "cluster")]
+    assert asked == [(5.25, 0.75)] * 6
+
+
+def test_what_is_due_beside_once_the_process_beside_ended_is_asked_for_without_another_batch(folder, monkeypatch):
+    """Three times something is due, and nothing arrives after the first batch; under watch.once the job ends after all three."""
+    left = [1, 2, 3]
+    monkeypatch.setattr(after, "STEPS", {})
+    monkeypatch.setattr(after, "DUE", {"rescore": lambda config: bool(left)})
+    watcher, started = Quick(folder), []
+    watcher.after.aside.work = workers.does_nothing
+    start = watcher.after.aside.start
+    monkeypatch.setattr(watcher.after.aside, "start", lambda: (started.append(left.pop()), start()))
+    watcher.go()
+    assert (started, left) == ([3, 2, 1], [])
 
 
 def row_of(folder, name):

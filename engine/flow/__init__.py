@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.flow.cluster import SLOTS, ClusterError, connect, shut_down
+from engine.flow.cluster import SLOTS, ClusterError, await_room, connect, shut_down
 from engine.flow.here import Execute, Workbench, in_batches, run_here
 from engine.flow.meters import RayMeters, metered
 from engine.flow.steps import Step
@@ -25,8 +25,8 @@ from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_
 
 __all__ = [
     "SLOTS", "SPARE_CPUS", "ClusterError", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers",
-    "connect", "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "tasks_here", "tasks_on_ray",
-    "train_on_ray",
+    "await_pools", "connect", "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "tasks_here",
+    "tasks_on_ray", "train_on_ray",
 ]  # fmt: skip
 
 SPARE_CPUS = 1.0  # beside the pools: those that hold every processor wait for ever, without a word
@@ -52,6 +52,16 @@ def fitting(steps: Sequence[Step], gpus: float) -> list[Step]:
     if not gpus or sum(step.gpus * step.actors[0] for step in steps) <= gpus:
         return list(steps)
     return [replace(step, actors=(1, step.actors[1])) if step.gpus else step for step in steps]
+
+
+def await_pools(steps: Sequence[Step], seconds: float) -> None:
+    """Back once the cluster has room for the smallest pools; ClusterError where it has none, or others hold it for so many seconds."""
+    connect(cpus_of(steps))
+    import ray
+
+    gpus = ray.cluster_resources().get("GPU", 0.0)
+    actors = [step for step in fitting(steps, gpus) for _ in range(step.actors[0])]
+    await_room([{"CPU": SPARE_CPUS}, *({"CPU": one.cpus} | ({"GPU": one.gpus} if gpus and one.gpus else {}) for one in actors)], seconds)
 
 
 def run_on_ray(steps: Sequence[Step], table: pa.Table) -> Iterator[pa.Table]:

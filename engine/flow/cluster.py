@@ -44,6 +44,22 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
     check_room(ray.cluster_resources(), cpus_needed, gpus_needed)
 
 
+def await_room(bundles: list[dict[str, float]], seconds: float) -> None:
+    """Back once the cluster that is joined has all of these free at once; ClusterError where others hold it for so many seconds.
+
+    It is asked for as a placement group, since an autoscaler sees that too, and given back at once.
+    """
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    asked = placement_group(bundles)
+    try:
+        if not asked.wait(seconds):
+            needed = " and ".join(f"{sum(one.get(kind, 0.0) for one in bundles):g} {kind}s" for kind in ("CPU", "GPU"))
+            raise ClusterError(f"the job needs {needed} at once, of which others hold too much: {seconds:g} s were not enough to get them")
+    finally:
+        remove_placement_group(asked)
+
+
 def object_store_bytes() -> int:
     """A tenth of the memory, at most 2 GB: blocks of frames are small and stream."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

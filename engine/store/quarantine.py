@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import schema
-from engine.listing import key_of
+from engine.listing import key_of, name_of
 from engine.store import attempts, intake, journal
 from engine.store.commits import committing
 from engine.store.tables import Tables, quoted
@@ -27,6 +27,11 @@ def quarantined(tables: Tables) -> pa.Table:
     return tables.open("videos").to_table(columns=SOURCE, filter=f"reason = '{QUARANTINED}'")
 
 
+def keys(tables: Tables) -> set[int]:
+    """The same by their keys."""
+    return {key_of(row) for row in quarantined(tables).to_pylist()}
+
+
 def requeue(tables: Tables, name: str, commit: str) -> pa.Table:
     """Take the row of the one whose id begins so, or of `all`, out of the ledger, so that it is tried again.
 
@@ -39,7 +44,7 @@ def requeue(tables: Tables, name: str, commit: str) -> pa.Table:
             ids = ", ".join(sorted(rows["video_id"].to_pylist())[:4]) or "none"
             raise LookupError(f"{len(chosen)} of the {len(rows)} quarantined videos of {tables.uri} begin with {name!r}: {ids}")
         ids = chosen["video_id"].to_pylist()
-        attempts.end(tables, [f"{key_of(row):016x}" for row in chosen.to_pylist()])  # first: the count begins anew
+        attempts.end(tables, [name_of(key_of(row)) for row in chosen.to_pylist()])  # first: the count begins anew
         if ids:
             lease.check()
             tables.open("videos").delete(f"reason = '{QUARANTINED}' AND video_id IN ({quoted(ids)})", conflict_retries=0)

@@ -89,6 +89,14 @@ def breaks(config, past, connection):
     os._exit(3)
 
 
+def dies_at_the_start(config, past, connection):
+    """By a signal before it is ready, the first two times."""
+    wrote(config, "first" if past.first else "later")
+    if len(Path(config.store.uri, "lines").read_text().split()) < 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    Line(connection).tell("ready")
+
+
 def wrote(config, *words):
     Path(config.store.uri, "pid").write_text(str(os.getpid()))
     with Path(config.store.uri, "lines").open("a") as file:
@@ -147,6 +155,10 @@ def is_stopped(config, line):
     aside.begin(line)
     time.sleep(1)
     os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def does_nothing(config, line):
+    """Work beside a watcher that was done before."""
 
 
 def says_why(config, line):
