@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 
 if __name__ == "__main__":  # Ctrl-C while the rest is imported: nothing is under way, and a traceback would tell nobody anything
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
@@ -164,9 +165,13 @@ def spelled_out(words: Sequence[str]) -> list[str]:
 
 
 def asked_of_submit(words: list[str]) -> list[str]:
-    """The command that is to be submitted; ValueError for none, for what is no word of `submit`, and for a job of this machine."""
-    command = [word for word in words if not word.startswith("--")]
-    if strange := [word for word in words if word.startswith("--") and word not in SUBMITTED]:
+    """The command that is to be submitted; ValueError for none, for what is no word of `submit`, and for a job of this machine.
+
+    Behind the job all words but its own are the job's: SQL may begin with a dash.
+    """
+    options = list(takewhile(lambda word: word.startswith("-"), words))
+    command = [word for word in words[len(options) :] if word not in SUBMITTED]
+    if strange := [word for word in options if word not in SUBMITTED]:
         raise ValueError(f"submit knows no {strange[0]}; expected {', '.join(SUBMITTED)} or nothing before the job")
     if not command or command[0] in ("submit", "demo", "browse"):
         raise ValueError("submit takes a job that runs on a cluster, as in: submit ingest cluster videos.uri=s3://... store.uri=s3://...")

@@ -8,21 +8,10 @@ from engine.models import TrainConfig
 from engine.store import PatchStore
 from jobs import ingest, matrix, probe
 
-HERE = {"evaluate": 1.0, "transfer": 1.0}  # jobs that compute in their own process, and the GPUs that they do it on where a recipe has them
 SCORING = {"score": 0.25, "rescore": 0.25}  # the GPU that one actor of them takes at least
-ALONE = (
-    "export",
-    "report",
-    "maintain",
-    "forget",
-    "query",
-    "nearest",
-    "hardest",
-    "explain",
-    "history",
-    "requeue",
-    "datasets",
-)  # likewise, none
+SPREAD = (*SCORING, "ingest", "watch", "probe", "pretrain", "benchmark")  # all others compute in their own process
+TRAINING = ("evaluate", "transfer")  # of those, what trains there
+BESIDE = ("choose", "theory", "selections")  # and what has tasks on Ray at the same time
 
 
 def least(job: str, config: Config, words: Sequence[str] = ()) -> tuple[float, float]:
@@ -31,21 +20,21 @@ def least(job: str, config: Config, words: Sequence[str] = ()) -> tuple[float, f
     Such a recipe has SAM find its regions, which takes minutes a frame without one, or trains in mixed precision: our choice. `words` are
     those of the command behind the job, of which a benchmark's name its matrix.
     """
-    if config.where != "ray":
-        return 1.0, 0.0
+    if config.where == "ray" and job in SPREAD:
+        return of_pools(job, config, words)
+    cpus, gpus = of_entrypoint(job, config, words)
+    return cpus + (config.where == "ray" and job in BESIDE), gpus
+
+
+def of_pools(job: str, config: Config, words: Sequence[str] = ()) -> tuple[float, float]:
+    """What a job that is spread over a cluster takes of it at once."""
     if job == "benchmark":
         return of_matrix(words)
     if job in ("ingest", "watch"):
         return of_intake(job, config)
     if job in SCORING:
         return 2.25, SCORING[job] if config.patches.proposer == "sam" else 0.0  # what scores, what reads, and a processor beside them
-    if job == "pretrain":
-        return of_training(config.pretrain)
-    if job == "probe":
-        return of_training(config.probe.train)
-    if job in HERE:
-        return of_entrypoint(job, config)
-    return (1.0, 0.0) if job in ALONE else (2.0, 0.0)
+    return of_training(config.pretrain if job == "pretrain" else config.probe.train)
 
 
 def of_intake(job: str, config: Config) -> tuple[float, float]:
@@ -71,19 +60,28 @@ def of_matrix(words: Sequence[str]) -> tuple[float, float]:
     return 2.0, float(any(cell.pool and cell.config.pretrain.precision != "no" for cell in cells))
 
 
-def of_entrypoint(job: str, config: Config) -> tuple[float, float]:
-    """Processors and GPUs that the process of the job itself takes; then it is not put on a cluster's head, which schedules no work."""
-    if job in HERE:
-        return 1.0, HERE[job] if config.pretrain.precision != "no" else 0.0
-    return (1.0, 0.0) if job in ALONE or job in ("choose", "theory") else (0.0, 0.0)
+def of_entrypoint(job: str, config: Config, words: Sequence[str] = ()) -> tuple[float, float]:
+    """Processors and GPUs that the process of the job itself takes; then it is not put on a cluster's head, which schedules no work.
+
+    None where it only leads what is spread over the cluster. With where=here it does all of that itself, with a GPU where the pools want
+    one; `plan` measures on what it plans for.
+    """
+    if job in SPREAD:
+        return (0.0, 0.0) if config.where == "ray" else (1.0, float(of_pools(job, config, words)[1] > 0))
+    if job == "plan":
+        return 1.0, float(config.plan.gpus > 0 or config.patches.proposer == "sam")
+    return 1.0, float(job in TRAINING and config.pretrain.precision != "no")
 
 
 def refuse_small(job: str, config: Config, found: dict[str, float], words: Sequence[str] = ()) -> None:
     """ValueError, in one sentence, where a cluster of these resources cannot begin the job."""
     cpus, gpus = least(job, config, words)
     if gpus and not found["GPU"]:
-        told = "pretrain.precision in its matrix says" if job == "benchmark" else "patches.proposer and precision say"
-        raise ValueError(f"{job} with these knobs is for GPUs and the cluster has none; {told} what it can do without")
+        told = {"benchmark": "pretrain.precision in its matrix says", "plan": "plan.gpus and patches.proposer say"}
+        raise ValueError(
+            f"{job} with these knobs is for GPUs and the cluster has none; "
+            f"{told.get(job, 'patches.proposer and precision say')} what it can do without"
+        )
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if found[kind] < needed:
             raise ValueError(

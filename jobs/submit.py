@@ -20,25 +20,37 @@ from engine.config import Config
 from engine.flow import submission
 from engine.flow.submission import Request
 from engine.knobs import flat
-from jobs import needs
-from jobs.places import BEFORE
+from jobs import needs, pods
 
 log = logging.getLogger("jobs.submit")
 CLUSTER = "endocurate"  # the RayCluster and the namespace of cluster/
-MOUNTED = ("/mnt/", "/data/")  # what pods may have from elsewhere: your own volumes, and the claim of cluster/, which is for reading
+TRACKED = (
+    *("ingest", "watch", "rescore", "selections", "drift", "worth", "probe", "score", "choose", "pretrain", "evaluate", "transfer"),
+    *("benchmark", "theory"),
+)  # jobs that keep runs in MLflow
 KEPT_S = 7 * 86400  # of a RayJob that is over: what became of it can be asked for so long
 
 
 def run(config: Config, *words: str) -> int:
     """Have the job run and follow it to its end; its own exit code."""
-    command = [word for word in words if not word.startswith("--")]
+    from jobs.__main__ import asked_of_submit
+
+    command = asked_of_submit(list(words))
     asked = request(command, config)
-    if kubernetes := [word for word in words if word.startswith("--kubernetes")]:
-        refuse_local(command[0], config)
-        return give(manifest(asked), apply=kubernetes[-1].endswith("=apply"))
+    if kubernetes := [word for word in words if word in ("--kubernetes", "--kubernetes=apply")]:
+        return as_rayjob(asked, config, "--again" in words, kubernetes[-1].endswith("=apply"))
     client = submission.server()
     needs.refuse_small(command[0], config, submission.room(), command[1:])
+    warn_untracked(command[0], config)
     return submitted(client, asked, again="--again" in words)
+
+
+def warn_untracked(job: str, config: Config) -> None:
+    """Say where MLflow's runs would be found by nobody: in a file of the cluster's own."""
+    if job in TRACKED and not config.tracking.uri:
+        log.warning(
+            "tracking.uri is empty: runs of %s go into a file on the cluster and are on no server; http://mlflow:5000 is cluster/'s", job
+        )
 
 
 def show(text: str) -> None:
@@ -69,11 +81,17 @@ def submitted(client: Any, asked: Request, again: bool, tell: Callable[[str], No
 def request(command: list[str], config: Config) -> Request:
     """What a job server is asked to run: the same name for the same command, knobs and commit."""
     commit = tracking.code_commit()
-    asked = [word for word in command[1:] if "=" not in word]  # a recipe is in the fingerprint too, which is no harm
-    told = f"{command[0]} {config.fingerprint()} {' '.join(sorted(asked))} {commit}"
+    told = f"{command[0]} {config.fingerprint()} {' '.join(sorted(subject(command)))} {commit}"
     name = f"{command[0]}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
     metadata = (("job", command[0]), ("fingerprint", config.fingerprint()), ("commit", commit))
-    return Request(name, entrypoint(command, config), *needs.of_entrypoint(command[0], config), metadata)
+    return Request(name, entrypoint(command, config), *needs.of_entrypoint(command[0], config, command[1:]), metadata)
+
+
+def subject(command: list[str]) -> list[str]:
+    """What a job is asked about; recipes, files and knobs are in the fingerprint, whatever they are called."""
+    from jobs.__main__ import parse
+
+    return parse(command)[2]
 
 
 def entrypoint(command: list[str], config: Config) -> str:
@@ -85,21 +103,21 @@ def entrypoint(command: list[str], config: Config) -> str:
         raise ValueError(
             f"{rest[0]} is a file of this machine, which the cluster has not: submit a matrix by its name, or put it into the image"
         )
-    subject = [word for word in rest if "=" not in word and not word.endswith((".yaml", ".yml"))]
-    return shlex.join(["endocurate", job, *subject, *knobs(job, subject, config)])
+    about = subject(command)
+    return shlex.join(["endocurate", job, *about, *knobs(job, about, config)])
 
 
-def knobs(job: str, subject: list[str], config: Config) -> list[str]:
+def knobs(job: str, about: list[str], config: Config) -> list[str]:
     """The words that make a configuration of what a job has without them."""
     from jobs.__main__ import parse
 
-    before = flat(parse([job, *subject])[1])
+    before = flat(parse([job, *about])[1])
     return [f"{name}={written(value)}" for name, value in flat(config).items() if value != before[name]]
 
 
-def whole(job: str, subject: list[str], config: Config) -> Request:
+def whole(job: str, about: list[str], config: Config) -> Request:
     """A request that takes nothing but a configuration."""
-    return request([job, *subject, *knobs(job, subject, config)], config)
+    return request([job, *about, *knobs(job, about, config)], config)
 
 
 def written(value: Any) -> str:
@@ -110,6 +128,17 @@ def written(value: Any) -> str:
 
 
 # -- Kubernetes -----------------------------------------------------------------------------------------------------------------
+
+
+def as_rayjob(asked: Request, config: Config, again: bool, apply: bool) -> int:
+    """Give the RayJob of a request; ValueError where pods would not find what it names, or it is to run again though it may be there."""
+    job = dict(asked.metadata)["job"]
+    if again:
+        raise ValueError(f"--again is of the job server; a RayJob runs again after: kubectl delete rayjob {asked.id} -n {CLUSTER}")
+    pods.refuse_local(job, config)
+    code = give(manifest(asked), apply)
+    warn_untracked(job, config)
+    return code
 
 
 def manifest(asked: Request) -> dict[str, Any]:
@@ -136,19 +165,6 @@ def manifest(asked: Request) -> dict[str, Any]:
         "metadata": {"name": asked.id, "namespace": CLUSTER, "labels": labels},
         "spec": spec,
     }
-
-
-def refuse_local(job: str, config: Config) -> None:
-    """ValueError, in one sentence, for video or a store in a folder that the pods of cluster/ have not, or have not for long."""
-    named = {"videos.uri": config.videos.uri} if job in ("ingest", "watch", "probe") else {}
-    if job in (*BEFORE, "ingest", "watch", "probe"):
-        named["store.uri"] = config.store.uri
-    for knob, uri in named.items():
-        local = uri.removeprefix("file://")
-        if "://" not in local and not local.startswith(MOUNTED if knob == "videos.uri" else MOUNTED[:1]):
-            raise ValueError(
-                f"{knob}={uri!r} is a folder of this machine, which pods have not: name a bucket, or what they mount below /mnt"
-            )
 
 
 def rule(condition: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 
 from engine import fleet as fleets
 from engine import plan
-from jobs import fleet, needs
+from jobs import fleet, matrix, needs
 from jobs.__main__ import main, parse
 from tests import kustomize
 
@@ -485,6 +485,19 @@ def understood(entrypoint, run):
         return parse([file.name if word == "/etc/endocurate/run.yaml" else word for word in words])
 
 
+def test_the_readme_fills_the_pools_of_the_benchmark_and_names_the_folders_of_its_test_sets():
+    _, config, words = asked(ray_jobs("small")["benchmark"], "small")
+    every = matrix.cells(*matrix.read(words[0], words[1:]))
+    pools = {cell.config.store.uri for cell in every if cell.pool}
+    lines = (line for line in commands() if line.startswith("endocurate submit ingest"))
+    made = {one.store.uri: one for one in (parse(shlex.split(line)[1:])[1] for line in lines) if "/stores/" in one.store.uri}
+    assert set(made) == pools == {f"{config.benchmark.stores}/{name}" for name in ("sam", "crops")}
+    held = {uri: (one.patches.proposer, one.patches.whole_frames) for uri, one in made.items()}
+    assert held == {f"{config.benchmark.stores}/sam": ("sam", True), f"{config.benchmark.stores}/crops": ("crops", False)}
+    told = (CLUSTER / "README.md").read_text()
+    assert [uri for uri in sorted({cell.config.evaluate.uri for cell in every}) if f"`{uri}`" not in told] == []
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_every_entrypoint_is_understood_by_our_own_command_line(size):
     for name, spec in ray_jobs(size).items():
@@ -631,8 +644,9 @@ def test_every_metric_of_ours_is_one_that_a_watcher_tells():
 
 
 def test_metrics_are_scraped_where_ray_gives_them():
-    (monitor,) = (one for one in platform("small") if one["kind"] == "PodMonitor")
-    endpoint, watcher = monitor["spec"]["podMetricsEndpoints"]
+    ((endpoint,), (watcher,)) = (
+        named(platform("small"), "PodMonitor", name)["spec"]["podMetricsEndpoints"] for name in ("endocurate", "endocurate-watch")
+    )
     assert endpoint["relabelings"] == watcher["relabelings"]
     head = named(platform("small"), "RayCluster", "endocurate")["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     assert {"name": watcher["port"], "containerPort": 8090} in head["ports"]
@@ -641,6 +655,37 @@ def test_metrics_are_scraped_where_ray_gives_them():
     made = {one["targetLabel"] for one in endpoint["relabelings"]}
     used = {label for expression in expressions() for label in re.findall(r"\b(component|ray_cluster|ray_group)\b", expression)}
     assert used <= made
+
+
+def scraped(selector, labels):
+    asked = ((one["operator"], labels.get(one["key"]) in one["values"]) for one in selector.get("matchExpressions", []))
+    return selector["matchLabels"].items() <= labels.items() and all(told == ("In", True) for told in asked)
+
+
+def test_the_port_of_a_watcher_is_scraped_on_the_heads_that_have_one_and_on_no_other():
+    selector = named(platform("small"), "PodMonitor", "endocurate-watch")["spec"]["selector"]
+    specs = ray_jobs("small")
+    for name, spec in clusters("small").items():
+        groups = [(spec["headGroupSpec"], "head"), *((group, "worker") for group in spec["workerGroupSpecs"])]
+        watching = "watch.port=8090" in specs.get(name, {"entrypoint": ""})["entrypoint"]
+        for group, kind in groups:
+            labels = group["template"]["metadata"]["labels"] | {"ray.io/node-type": kind, "ray.io/is-ray-node": "yes"}
+            assert scraped(selector, labels) is (watching and kind == "head"), name
+            assert scraped(named(platform("small"), "PodMonitor", "endocurate")["spec"]["selector"], labels)
+
+
+def test_alerts_on_what_is_paid_for_hold_for_the_cluster_that_stands_too():
+    filtered = {
+        rule["alert"]: told.group(1)
+        for group in named(platform("small"), "PrometheusRule", "endocurate")["spec"]["groups"]
+        for rule in group["rules"]
+        if (told := re.search(r'component=~"([^"]+)"', rule["expr"]))
+    }
+    assert {"EndocurateNothingMoves", "EndocurateGpusIdle"} <= set(filtered)
+    labels = clusters("small")["raycluster"]["workerGroupSpecs"][1]["template"]["metadata"]["labels"]
+    for alert, components in filtered.items():
+        for name in (labels["app.kubernetes.io/component"], "ingest", "pretrain", "watch", "watch-by-the-clock"):
+            assert re.fullmatch(components, name), (alert, name)
 
 
 def test_the_readme_has_the_tables_that_the_command_draws():

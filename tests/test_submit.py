@@ -16,8 +16,8 @@ from engine import tracking
 from engine.flow import submission
 from engine.knobs import amend
 from engine.store import PatchStore, WriteRows
-from jobs import choose, needs, pretrain, retrain, submit
-from jobs.__main__ import main, parse
+from jobs import choose, needs, pods, pretrain, retrain, submit
+from jobs.__main__ import JOBS, main, parse
 from jobs.recipes import cluster, tiny
 from tests import rows
 from tests.raylets import TOKEN, Cluster
@@ -197,6 +197,7 @@ def refused(command, words, sentence, capsys, code=1):
     told = capsys.readouterr().err
     assert sentence in told
     assert told.count("\n") == 1
+    return told
 
 
 @pytest.mark.parametrize(
@@ -204,13 +205,43 @@ def refused(command, words, sentence, capsys, code=1):
     [
         ("", "RAY_ADDRESS='' is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265"),
         ("auto", "RAY_ADDRESS='auto' is no job server"),
+        ("http://me:hunter2@127.0.0.1:9", "RAY_ADDRESS holds a user or a password"),
+        ("me:hunter2@127.0.0.1:9", "RAY_ADDRESS holds a user or a password"),
         ("http://127.0.0.1:9", "no job server answers at http://127.0.0.1:9: "),
         ("http://no.such.host.invalid:8265", "no job server answers at http://no.such.host.invalid:8265: "),
     ],
 )
 def test_an_address_where_nobody_answers_is_told(monkeypatch, capsys, address, sentence):
     monkeypatch.setenv("RAY_ADDRESS", address)
-    refused(main, ["submit", "datasets"], sentence, capsys)
+    assert "hunter2" not in refused(main, ["submit", "datasets"], sentence, capsys)
+
+
+def test_a_file_of_a_token_that_cannot_be_read_is_told_by_its_variable(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    for path, why in (("/nowhere", "No such file"), (str(tmp_path), "Is a directory")):
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", path)
+        with pytest.raises(ValueError, match=f"RAY_AUTH_TOKEN_PATH='{path}' is no file with a token: {why}"):
+            submission.headers()
+
+
+@pytest.mark.parametrize("said", ['{"data": null}', '{"data": {"result": {"result": [{"resources_total": null}]}}}', "[]", "<html>"])
+def test_a_server_that_does_not_tell_its_nodes_is_told_of_in_a_sentence(monkeypatch, said):
+    class Nodes(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(said.encode())
+
+        def log_message(self, *_):
+            pass
+
+    other = http.server.HTTPServer(("127.0.0.1", 0), Nodes)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{other.server_port}")
+    with pytest.raises(OSError, match="does not tell what nodes its cluster has: "):
+        submission.room()
+    other.shutdown()
+    other.server_close()
 
 
 def test_another_server_is_not_taken_for_a_job_server(monkeypatch, capsys):
@@ -255,6 +286,8 @@ def test_a_server_that_is_gone_for_good_is_given_up_in_a_sentence(monkeypatch):
         (["submit"], "submit takes a job that runs on a cluster"),
         (["submit", "demo"], "submit takes a job that runs on a cluster"),
         (["submit", "--agian", "ingest"], "submit knows no --agian; expected --again, --kubernetes, --kubernetes=apply"),
+        (["submit", "-k", "ingest"], "submit knows no -k; expected --again"),
+        (["submit", "ingest", "--agian"], "'--agian' is no recipe"),
         (["submit", "digest"], "there is no job 'digest'"),
         (["submit", "ingest", "tiny", "watch.ones=true"], "there is no knob 'watch.ones'"),
     ],
@@ -281,6 +314,25 @@ def test_the_id_is_that_of_job_knobs_and_commit_and_of_nothing_else(monkeypatch)
     assert len(others | {same}) == 8
     assert re.fullmatch(r"ingest-[0-9a-f]{12}", same)
     assert tracking.code_commit() == "ba9876543210"
+
+
+def test_a_file_is_known_by_what_it_says_and_not_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    Path("run.yaml").write_text("recipe: tiny\nvideos: {batch: 3}")
+    ids = {asked("ingest", path).id for path in ("run.yaml", "./run.yaml", str(tmp_path / "run.yaml"))}
+    assert ids == {asked("ingest", "tiny", "videos.batch=3").id}
+    Path("run.yaml").write_text("recipe: tiny\nvideos: {batch: 4}")
+    assert asked("ingest", "run.yaml").id not in ids
+
+
+def test_sql_may_begin_with_a_dash_and_hold_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    words = ["query", "store.uri=s3://a/b", "-- one\nSELECT * FROM videos WHERE frames = 1"]
+    assert parse(["submit", "--again", *words])[1] == parse(words)[1]
+    assert asked(*words).id != asked(*words[:2], words[2].replace("= 1", "= 2")).id
+    (tmp_path / "my.yaml").write_text("store: {uri: s3://a/b}")
+    assert shlex.split(asked("query", str(tmp_path / "my.yaml"), words[2]).entrypoint)[2] == words[2]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +364,46 @@ def test_what_needs_gpus_is_told_from_what_takes_them_where_there_are_any():
     assert needs.least("pretrain", cluster()) == (5, 4)
     assert needs.least("pretrain", amend(cluster(), ["pretrain.workers=2", "pretrain.least_workers=1"])) == (2, 1)
     assert needs.of_entrypoint("evaluate", cluster()) == (1, 1)
-    assert needs.of_entrypoint("ingest", cluster()) == (0, 0)
+
+
+SPREAD = {"ingest", "watch", "probe", "score", "rescore", "pretrain", "benchmark"}  # what Ray puts on the nodes, all by itself
+SUBMITTED = sorted(set(JOBS) - {"demo", "browse", "submit"})
+
+
+def reserved(job, config):
+    return needs.of_entrypoint(job, config, ["small"] if job == "benchmark" else [])
+
+
+@pytest.mark.parametrize("job", SUBMITTED)
+def test_no_job_computes_on_the_head_whatever_job_comes_next(job):
+    assert (reserved(job, cluster()) == (0, 0)) is (job in SPREAD)
+    assert reserved(job, amend(tiny(), ["where=here"])) == (1, 0)
+    for config in (tiny(), cluster(), amend(cluster(), ["where=here"])):
+        words = ["small"] if job == "benchmark" else []
+        assert all(least >= own for least, own in zip(needs.least(job, config, words), reserved(job, config), strict=True))
+
+
+def test_what_is_done_in_one_process_has_a_gpu_where_its_recipe_is_for_one():
+    here = amend(cluster(), ["where=here"])
+    gpus = {job: reserved(job, here)[1] for job in SUBMITTED}
+    assert {job for job, many in gpus.items() if many} == {*SPREAD - {"benchmark"}, "plan", "evaluate", "transfer"}
+    assert needs.of_entrypoint("benchmark", here, ["paper"]) == (1, 1)
+    with pytest.raises(ValueError, match="ingest with these knobs is for GPUs and the cluster has none"):
+        needs.refuse_small("ingest", here, {"CPU": 16.0, "GPU": 0.0})
+    assert reserved("plan", tiny())[1] == 0
+    assert reserved("plan", amend(tiny(), ["plan.cpus=8", "plan.gpus=2"]))[1] == 1, "it measures on what it plans for"
+    with pytest.raises(ValueError, match=r"plan with these knobs is for GPUs and the cluster has none; plan.gpus and patches.proposer say"):
+        needs.refuse_small("plan", cluster(), {"CPU": 16.0, "GPU": 0.0})
+
+
+def test_a_request_and_a_rayjob_reserve_what_the_job_takes(monkeypatch):
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    made = asked("plan", "cluster", "plan.cpus=8", "plan.gpus=2")
+    assert (made.cpus, made.gpus) == (1, 1)
+    spec = submit.manifest(made)["spec"]
+    assert (spec["entrypointNumCpus"], spec["entrypointNumGpus"]) == (1, 1)
+    made = asked("benchmark", "paper", "where=here")
+    assert (made.cpus, made.gpus) == (1, 1)
 
 
 MATRIX = """
@@ -332,7 +423,8 @@ matrix:
     [
         ("no pre-training: {}, random: {pool: regions}", [], 1),
         ("no pre-training: {}", [], 0),
-        ("random: {pool: regions}", ["where=here"], 0),
+        ("random: {pool: regions}", ["where=here"], 1),
+        ("no pre-training: {}", ["where=here"], 0),
     ],
 )
 def test_a_benchmark_needs_a_gpu_where_any_cell_of_its_matrix_is_pretrained_in_mixed_precision(tmp_path, methods, words, gpus):
@@ -389,7 +481,19 @@ def test_without_kubectl_nothing_is_applied_and_a_refusal_is_one_sentence(capsys
     ("words", "knob"),
     [
         (["ingest", "tiny", "store.uri=s3://a/b"], "videos.uri='videos'"),
-        (["ingest", "tiny", "videos.uri=/mnt/videos", "store.uri=/home/me/store"], "store.uri='/home/me/store'"),
+        (["ingest", "tiny", "videos.uri=/data/videos", "store.uri=/home/me/store"], "store.uri='/home/me/store'"),
+        (["ingest", "tiny", "videos.uri=/mnt/videos", "store.uri=s3://a/b"], "videos.uri='/mnt/videos'"),
+        (["ingest", "tiny", "videos.uri=/data/../home/v", "store.uri=s3://a/b"], "videos.uri='/data/../home/v'"),
+        (["ingest", "tiny", "videos.uri=local:///home/v", "store.uri=s3://a/b"], "videos.uri='local:///home/v'"),
+        (["ingest", "videos.uri=s3://a/v", "store.uri=s3://a/b", "difficulty.checkpoint=/home/s"], "difficulty.checkpoint='/home/s'"),
+        (["plan", "store.uri=s3://a/b", "videos.uri=/home/v"], "videos.uri='/home/v'"),
+        (["evaluate", "store.uri=s3://a/b", "evaluate.uri=/home/x"], "evaluate.uri='/home/x'"),
+        (["transfer", "store.uri=s3://a/b", "evaluate.uri=/data/x", "transfer.uri=targets"], "transfer.uri='targets'"),
+        (["export", "store.uri=s3://a/b", "export.path=/data/out"], "export.path='/data/out'"),
+        (["transfer-study", "study.uri=/home/x"], "study.uri='/home/x'"),
+        (["benchmark", "small"], "benchmark.data='data'"),
+        (["benchmark", "small", "benchmark.data=/data"], "benchmark.stores='stores'"),
+        (["benchmark", "small", "benchmark.data=/data", "store.uri=s3://a/b"], "benchmark.stores='stores'"),
         (["history", "store.uri=store"], "store.uri='store'"),
         (["history", "store.uri=file:///tmp/store"], "store.uri='file:///tmp/store'"),
         (["history", "store.uri=/data/store"], "store.uri='/data/store'"),
@@ -398,5 +502,50 @@ def test_without_kubectl_nothing_is_applied_and_a_refusal_is_one_sentence(capsys
 )
 def test_a_folder_of_this_machine_is_not_given_to_pods(capsys, monkeypatch, words, knob):
     monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
-    refused(main, ["submit", "--kubernetes", *words], f"{knob} is a folder of this machine, which pods have not", capsys)
-    assert main(["submit", "--kubernetes", "datasets"]) == 0  # which reads neither
+    refused(main, ["submit", "--kubernetes", *words], f"{knob} is nowhere that pods can ", capsys)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["datasets"],
+        ["ingest", "videos.uri=/data/videos", "store.uri=s3://a/b", "difficulty.checkpoint=s3://a/s"],
+        ["evaluate", "store.uri=s3://a/b", "evaluate.uri=/data/x"],
+        ["benchmark", "small", "benchmark.data=/data", "benchmark.stores=s3://a"],
+        ["benchmark", "paper", "benchmark.estimate=true"],
+        ["transfer-study", "study.uri=file:///data/x", "output.path=s3://a/b.json", "output.format=json"],
+    ],
+)
+def test_buckets_and_what_lies_on_the_claim_are_given_to_pods(capsys, monkeypatch, words):
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    assert main(["submit", "--kubernetes", *words]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["kind"] == "RayJob"
+
+
+def test_the_sentence_says_that_the_claim_is_read_and_not_written_to():
+    with pytest.raises(ValueError, match=r"can read: name a bucket, or what lies below /data$"):
+        pods.refuse_local("ingest", amend(tiny(), ["videos.uri=v"]))
+    with pytest.raises(ValueError, match=r"can read: name a folder below /data$"):
+        pods.refuse_local("evaluate", amend(tiny(), ["evaluate.uri=v"]))
+    with pytest.raises(ValueError, match=r"can write: name a bucket$"):
+        pods.refuse_local("history", tiny())
+
+
+def test_a_rayjob_is_not_run_again_by_a_word_that_is_of_the_job_server(capsys, monkeypatch):
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    name = asked("datasets").id
+    refused(main, ["submit", "--again", "--kubernetes", "datasets"], f"kubectl delete rayjob {name} -n endocurate", capsys)
+
+
+@pytest.mark.parametrize(("words", "lines"), [([], 1), (["tracking.uri=http://mlflow:5000"], 0)])
+def test_runs_that_will_be_on_no_server_are_told_of_in_one_line(caplog, monkeypatch, words, lines):
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    assert main(["submit", "--kubernetes", "choose", "store.uri=s3://a/b", *words]) == 0
+    assert [one.getMessage().partition(":")[0] for one in caplog.records] == ["tracking.uri is empty"] * lines
+    assert main(["submit", "--kubernetes", "datasets"]) == 0
+    assert len(caplog.records) == lines, "it keeps no runs"
+
+
+def test_every_job_that_keeps_runs_is_known_to():
+    keeping = {job for job in JOBS if "tracking.running(" in (ROOT / "jobs" / f"{job.replace('-', '_')}.py").read_text()}
+    assert keeping - {"demo"} <= set(submit.TRACKED) <= set(JOBS)

@@ -65,18 +65,29 @@ def is_named() -> bool:
 
 
 def address() -> str:
-    """The address of the job server; ValueError where RAY_ADDRESS is none."""
+    """The address of the job server; ValueError where RAY_ADDRESS is none, or holds a password, which is not repeated."""
     at = asked()
+    if "@" in at:
+        raise ValueError(
+            "RAY_ADDRESS holds a user or a password, which would be shown: name the address alone, and the token in RAY_AUTH_TOKEN"
+        )
     if not is_named():
         raise ValueError(f"RAY_ADDRESS={at!r} is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265")
     return at.rstrip("/")
 
 
 def headers() -> dict[str, str]:
-    """The token of RAY_AUTH_TOKEN, or of the file RAY_AUTH_TOKEN_PATH, as HTTP says it. Ray's own client would say it only where
-    RAY_AUTH_MODE=token is set too, and a process that has asked once goes on with that token."""
+    """The token of RAY_AUTH_TOKEN, or of the file RAY_AUTH_TOKEN_PATH, as HTTP says it; ValueError where that cannot be read.
+
+    Ray's own client would say it only where RAY_AUTH_MODE=token is set too, and a process that has asked once goes on with that token.
+    """
     path = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
-    token = os.environ.get("RAY_AUTH_TOKEN") or (Path(path).read_text().strip() if path else "")
+    try:
+        token = os.environ.get("RAY_AUTH_TOKEN") or (Path(path).read_text().strip() if path else "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"RAY_AUTH_TOKEN_PATH={path!r} is no file with a token: {getattr(error, 'strerror', '') or 'it is no text'}"
+        ) from error
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
@@ -94,8 +105,11 @@ def room() -> dict[str, float]:
     asked = {"detail": "true", "limit": "10000", "filter_keys": "state", "filter_predicates": "=", "filter_values": "ALIVE"}
     answer = requests.get(f"{address()}/api/v0/nodes", params=asked, headers=headers(), timeout=60)
     answer.raise_for_status()
-    nodes = answer.json()["data"]["result"]["result"]
-    return {kind: sum(float(node["resources_total"].get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU")}
+    try:
+        nodes = answer.json()["data"]["result"]["result"]
+        return {kind: sum(float(node["resources_total"].get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU")}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise OSError(f"the job server at {address()} does not tell what nodes its cluster has: {answer.text[:200]!r}") from error
 
 
 def status(client: Any, name: str) -> str:
