@@ -6,14 +6,15 @@ is the same number whatever the tile, the order of the rows, the count of thread
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.pool import Block, Rows, Vectors, together
-from engine.products import times
+from engine.pool import ROWS, Block, Rows, Vectors, together
+from engine.products import single, times
 
 Floats = NDArray[np.float32]
 
@@ -65,14 +66,51 @@ def checked(vectors: Vectors) -> Iterator[Block]:
         raise ValueError(f"{bad:,} of {len(vectors):,} embeddings are zero or hold what is not a finite number, so have no direction")
 
 
-def whole(vectors: Block) -> Block:
-    """Rows (n, width) of length LENGTH, rounded to whole numbers; those that have no direction become zero."""
-    scales = directed(vectors)
+def whole(vectors: NDArray[np.number]) -> Block:
+    """Rows (n, width) of length LENGTH, rounded to whole numbers; those that have no direction become zero. int16 are it already."""
+    if vectors.dtype == np.int16:
+        return single(vectors)
+    rows: Block = single(vectors) if vectors.dtype != np.float32 else vectors.astype(np.float32, copy=False)
+    scales = directed(rows)
     with np.errstate(invalid="ignore"):
-        found = vectors * scales[:, None]
+        found = rows * scales[:, None]
     np.rint(found, out=found)
     found[scales == 0] = 0
     return found
+
+
+@dataclass
+class Rounded:
+    """The embeddings of a pool, rounded (int16), some of which are `kept` so: those with a place there (N,), which is -1 for the others."""
+
+    vectors: Vectors
+    kept: Vectors
+    places: Rows
+
+    def __post_init__(self) -> None:
+        self.width = self.vectors.width
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows in their order, ROWS at a time."""
+        return (self.take(np.arange(start, min(start + ROWS, len(self)))) for start in range(0, len(self), ROWS))
+
+    def take(self, rows: Rows) -> Block:
+        """These rows (n, width), in float32."""
+        return single(self.held(rows))
+
+    def held(self, rows: Rows) -> NDArray[np.number]:
+        """These rows (n, width), in int16."""
+        places = self.places[rows]
+        there, others = np.flatnonzero(places >= 0), np.flatnonzero(places < 0)
+        if not len(others):
+            return self.kept.held(places)
+        found = np.empty((len(rows), self.width), np.int16)
+        found[there] = self.kept.held(places[there])
+        found[others] = whole(self.vectors.held(rows[others]))
+        return found
 
 
 def directed(vectors: Block) -> Floats:
@@ -144,7 +182,7 @@ def places(labels: NDArray[np.integer], order: Rows) -> Rows:
     return found
 
 
-def earlier_likeness(vectors: Block) -> Floats:
+def earlier_likeness(vectors: NDArray[np.number]) -> Floats:
     """The largest cosine (n,) of each row (n, width) with any row before it; -1 for the first, which has none."""
     rows = whole(vectors)
     scales, found = inverse(rows), np.full(len(rows), -1, np.float32)
@@ -163,7 +201,7 @@ def earlier_likeness(vectors: Block) -> Floats:
     return found
 
 
-def added_likeness(vectors: Block, new: Rows) -> Floats:
+def added_likeness(vectors: NDArray[np.number], new: Rows) -> Floats:
     """What the rows `new` (m,), which rise, add to `earlier_likeness` of the others (n, width), and all of it for themselves.
 
     The largest cosine (n,) of each row with any new row before it, of a new one with any row before it; -1 where there is none. The
@@ -185,7 +223,7 @@ def added_likeness(vectors: Block, new: Rows) -> Floats:
     return fine(found)
 
 
-def likest_earlier(vectors: Block, new: Rows) -> tuple[Floats, Rows]:
+def likest_earlier(vectors: NDArray[np.number], new: Rows) -> tuple[Floats, Rows]:
     """For each of the rows `new` (m,), which rise, the largest cosine (m,) with any row before it (n, width), and the first such row (m,).
 
     -1 and -1 for the first row of all. The cosines are those of `earlier_likeness`, to the last bit.
@@ -207,7 +245,7 @@ def likest_earlier(vectors: Block, new: Rows) -> tuple[Floats, Rows]:
     return found, place
 
 
-def covered(vectors: Block, thresholds: Floats) -> NDArray[np.uint32]:
+def covered(vectors: NDArray[np.number], thresholds: Floats) -> NDArray[np.uint32]:
     """Greedy cover of the rows (n, width) in order, for up to 32 rising thresholds at once: (n,) bits, bit e of a row set where it is kept.
 
     At a threshold a row goes where its cosine with a row kept before it is larger.

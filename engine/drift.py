@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.float64]  # whole numbers, which float64 adds up exactly
 
 DRAWS = 9999  # our choice: with the real one ten thousand, so that the ninth look of a day at 1 % can still alarm
 BLOCK = 1000  # draws that are in memory at once
+RARE = 16  # of so many videos one is new, or fewer: then to add up theirs alone is faster (40 of 1,064, 1,000 bins: a third of the time)
 BINS = 64  # of a number, at most, at quantiles of all
 
 
@@ -113,9 +115,9 @@ def look(profiles: Mapping[str, Profile], new: NDArray[np.bool_], rate: float, s
 
 def distanced(profiles: Mapping[str, Profile], drawn: Floats) -> Floats:
     """Every quantity's distance (draws, quantities) between the videos of each draw (draws, videos) and the others."""
-    found = []
+    found, few = [], csr_array(drawn) if drawn[0].sum() * RARE < drawn.shape[1] else drawn  # sums of whole numbers, exact either way
     for one in profiles.values():
-        new = drawn @ one.counts
+        new = few @ one.counts
         found.append(one.distance(new, one.counts.sum(axis=0) - new))
     return np.stack(found, axis=1)
 

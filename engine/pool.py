@@ -37,15 +37,15 @@ class Vectors(Protocol):
         """Those of `rows`, in that order."""
         ...
 
-    def held(self, rows: Rows) -> NDArray[np.floating]:
-        """The same as they are stored, which may be shorter numbers."""
+    def held(self, rows: Rows) -> NDArray[np.number]:
+        """The same as they are stored, which may be shorter numbers, whole ones where they are rounded already (clusters.whole)."""
         ...
 
 
 class Held:
-    """Vectors in memory: an array (N, width) of any floating type."""
+    """Vectors in memory: an array (N, width) of numbers of any type."""
 
-    def __init__(self, array: NDArray[np.floating]) -> None:
+    def __init__(self, array: NDArray[np.number]) -> None:
         self.array, self.width = array, array.shape[1]
 
     def __len__(self) -> int:
@@ -59,8 +59,8 @@ class Held:
         """These rows as float32, (n, width)."""
         return self.held(rows).astype(np.float32)
 
-    def held(self, rows: Rows) -> NDArray[np.floating]:
-        """These rows in the type in which they are held, (n, width)."""
+    def held(self, rows: Rows) -> NDArray[np.number]:
+        """The same in the type in which they are held."""
         return self.array[rows]
 
 
@@ -81,7 +81,7 @@ class Part:
         """These rows of the part as float32, (n, width)."""
         return self.vectors.take(self.rows[rows])
 
-    def held(self, rows: Rows) -> NDArray[np.floating]:
+    def held(self, rows: Rows) -> NDArray[np.number]:
         """These rows of the part in the type in which they are held, (n, width)."""
         return self.vectors.held(self.rows[rows])
 
@@ -93,7 +93,7 @@ class Slab(Held):
         super().__init__(vectors.held(rows))
         self.rows = rows
 
-    def held(self, rows: Rows) -> NDArray[np.floating]:
+    def held(self, rows: Rows) -> NDArray[np.number]:
         """These rows of the pool in the type in which they are held, (n, width)."""
         return super().held(np.searchsorted(self.rows, rows))
 
@@ -135,13 +135,16 @@ class Pool:
     """Patches to choose from: `columns` with patch_id, bytes, difficulty and what else a method names, in any order of rows.
 
     `vectors` belong to the same rows. `earlier` are the difficulties (N,) by the other scorers of the store, from the least trained on.
-    `clustering` is what an earlier choice with the same settings has found out about some of the rows.
+    `clustering` is what an earlier choice with the same settings has found out about some of the rows, `rounded` the embeddings as it
+    compared them. `hashes` are the keys of seed 0 (N,), where they are known.
     """
 
     columns: pa.Table
     vectors: Vectors | None = None
     earlier: tuple[NDArray[np.float32], ...] = ()
     clustering: Clustering | None = None
+    rounded: Vectors | None = None
+    hashes: Keys | None = None
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -165,7 +168,7 @@ class Pool:
     @cached_property
     def first_keys(self) -> NDArray[np.uint64]:
         """Those of seed 0, by which every sort of the rows settles what is equal."""
-        found = hashed(self.columns["patch_id"])
+        found = hashed(self.columns["patch_id"]) if self.hashes is None else self.hashes
         found.flags.writeable = False
         return found
 

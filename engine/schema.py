@@ -100,8 +100,7 @@ APPEARANCE = [
 SEEN = pa.field("appearance", pa.struct(APPEARANCE))
 
 PIXELS = pa.field("pixels", pa.large_binary())  # JPEG
-# Of the region, inside `box`: COCO's compressed run lengths, see outlines.py; null where none was drawn.
-MASK = pa.field("mask", pa.binary())
+MASK = pa.field("mask", pa.binary())  # of the region, inside `box`: COCO's compressed run lengths, see outlines.py; null: none was drawn
 CARRIED = [field for field in FRAME if field.name not in ("image", "expected")]
 PATCH = pa.schema([*CARRIED, *REGION, MASK, PIXELS, EXPECTED])
 SCORED = pa.schema([*CARRIED, *REGION, *SCORE, SEEN, MASK, PIXELS, EXPECTED])
@@ -130,13 +129,13 @@ def clustering_table(width: int) -> pa.Schema:
     """A clustering of stored patches (pool.Clustering): a row for every patch, and one for every cluster, which has no key."""
     of_patches = [pa.field("key", pa.uint64()), text("video_id")]  # the key is a hash of the patch's id: pool.hashed
     of_patches += [pa.field(name, pa.float32()) for name in ("nearness", "order", "likeness")]
-    of_clusters = [
-        pa.field("centroid", pa.list_(pa.float32(), width)),
-        pa.field("members", pa.int64()),
-        pa.field("fitted", pa.int64()),  # the same in every row
-        pa.field("patches_version", pa.int64()),  # that the patches are of; the same in every row
-    ]
-    return pa.schema([pa.field("label", pa.int32(), False), *of_patches, *of_clusters])
+    counts = [pa.field(name, pa.int64()) for name in ("members", "fitted", "patches_version")]  # the last two the same in every row
+    return pa.schema([pa.field("label", pa.int32(), False), *of_patches, pa.field("centroid", pa.list_(pa.float32(), width)), *counts])
+
+
+def rounded_table(width: int) -> pa.Schema:
+    """Embeddings as they are compared (clusters.whole), of the patches that a choice compared."""
+    return pa.schema([pa.field("key", pa.uint64(), False), text("video_id"), pa.field("embedding", pa.list_(pa.int16(), width), False)])
 
 
 # Sums in a sketch of an embedding (engine/sketches.py), our choice: of 192 numbers of noise around their centroid one pair in eight hundred

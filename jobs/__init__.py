@@ -34,6 +34,8 @@ transfer-study
 submit, worth
     needs       processors and GPUs that a job does not begin without
     retrain     pre-training on one selection, here or on a cluster
+drift
+    measured    what it knows of every video
 selections
     outdated    which of those that were kept current go
 watch, the process that sees to the work

@@ -19,7 +19,7 @@ from engine.selection import in_process
 from engine.selection.clustering import extended
 from engine.selection.twins import twins
 from engine.sketches import near, sketched
-from engine.store import PatchStore, alike, clusterings, neighbours, quoted, rescoring
+from engine.store import PatchStore, alike, clusterings, neighbours, parts, rescoring
 from engine.store.vectors import numbers
 from jobs import judging
 
@@ -33,7 +33,7 @@ def run(config: Config) -> None:
     version = store.complete_version()
     mine = f"patches > 0 AND patches_version <= {version}"
     ledger = store.open("videos").to_table(columns=["video_id", "patches_version", "patches"], filter=mine)
-    waiting = sorted(set(ledger["video_id"].to_pylist()) - alike.told(store))
+    waiting = sorted(ledger["video_id"].filter(pc.invert(pc.is_in(ledger["video_id"], alike.told(store)))).to_pylist())
     if not waiting:
         return
     if rescoring.mixed(store, version):
@@ -75,7 +75,7 @@ def blocks(store: PatchStore, version: int) -> Iterator[pa.Table]:
 
 def look(store: PatchStore, waiting: list[str], version: int, known: Clustering, ledger: pa.Table) -> None:
     """Tell of the patches of these videos, and make neighbours of those that are none yet."""
-    new = placed(store.patches([*COLUMNS, "embedding"], f"video_id IN ({quoted(waiting)})", version), known)
+    new = placed(parts.rows(store.open("patches", version), [*COLUMNS, "embedding"], waiting), known)
     mine, there, made = pa.array(waiting, pa.string()), set[str](), []
     for asked, others in neighbours.beside(store, new, len(known.centroids), partial(near, bound=judge.ALIKE)):
         again = pc.is_in(others["video_id"], mine)
@@ -120,6 +120,7 @@ def marked(pool: pa.Table, ledger: pa.Table, new: pa.Array) -> pa.Table:
 
 def stored(pool: pa.Table, ledger: pa.Table) -> Rows:
     """The rows of the pool as they were stored: by the version of their video, then by video and time, equal ones by key."""
-    order = ledger.sort_by([("patches_version", "ascending"), ("video_id", "ascending")])
+    mine = ledger.filter(pc.is_in(ledger["video_id"], pool["video_id"].unique()))  # few of all
+    order = mine.sort_by([("patches_version", "ascending"), ("video_id", "ascending")])
     videos = pc.index_in(pool["video_id"], order["video_id"].combine_chunks()).to_numpy()
     return np.lexsort([Pool(pool).keys(), pool["time_ms"].to_numpy(), videos])

@@ -28,7 +28,7 @@ from engine import datasets, flow, schema, tracking, verdicts
 from engine.config import Config
 from engine.plan import Cost
 from engine.store import PatchStore
-from jobs import cells, choose, costs, matrix, places, results, twins
+from jobs import cells, choose, costs, matrix, needs, places, results, twins
 from jobs.costs import Costs
 from jobs.matrix import Cell
 
@@ -47,9 +47,12 @@ def run(config: Config, name: str, *words: str) -> int:
         return 0
     check(every)
     home, told = PatchStore(config.store.uri), {cell.fingerprint: cell for cell in looked_into(every)}
-    tracking.reach(config)
     rows = [row for row in home.results().to_pylist() if row["fingerprint"] in told and not row["reason"]]
     todo = {mark: cell for mark, cell in told.items() if mark not in {row["fingerprint"] for row in rows}}
+    if todo and config.where == "ray":
+        cpus, gpus = flow.resources([])
+        needs.refuse_small("benchmark", config, {"CPU": cpus, "GPU": gpus}, [name, *words])
+    tracking.reach(config)
     progress = Progress(config, todo, costs.learnt(config, rows), len(every))
     progress.begin()
     for row in work(config, todo, progress.devices):

@@ -14,7 +14,7 @@ from engine.config import Config
 from engine.flow import Step
 from engine.pool import Pool
 from engine.selection import Selection
-from engine.store import PatchStore, journal
+from engine.store import PatchStore, journal, roundings
 from jobs import judging, named, thrift, throughput
 
 log = logging.getLogger("jobs.choose")
@@ -45,7 +45,8 @@ def run(config: Config, kept_by: str = "") -> None:
     tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
     with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
         if chosen.clustering:
-            store.keep(name, pool.columns["patch_id"], chosen.clustering, version)
+            store.keep(name, pool.columns["patch_id"], chosen.clustering, version, pool.hashes)
+            roundings.keep(store, name, pool, chosen.clustering, version)
         if kept_by:  # before it is there, so that none is there untold
             journal.enter(store, "selections", chosen.selection_id, {"step": "made", "by": kept_by}, tracking.code_commit())
             record.note({"kept_by": kept_by})
@@ -83,7 +84,14 @@ def pool_of(config: Config, store: PatchStore, version: int) -> Pool:
     others = [scorer.name for scorer in store.scorers(version) if scorer.rated == len(columns)] if method.earlier else []
     pool = selection.of_kind(Pool(columns, vectors, store.earlier(version, others)), config.selection.of)
     name = selection.clustering_of(config.selection)
-    return replace(pool, clustering=store.clustering(name, pool.columns["patch_id"])) if name else pool
+    return continued(store, name, pool) if name else pool
+
+
+def continued(store: PatchStore, name: str, pool: Pool) -> Pool:
+    """The pool with what earlier choices by the same clusters left."""
+    keys = pool.keys()
+    known = store.clustering(name, pool.columns["patch_id"], keys)
+    return replace(pool, clustering=known, rounded=roundings.rounded(store, name, pool, known), hashes=keys)
 
 
 def raters(store: PatchStore) -> str:

@@ -16,21 +16,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from engine import clusters, drift, tracking
+from engine import drift, tracking
 from engine.config import Config
 from engine.drift import Contrast, Profile
-from engine.pool import Held, hashed
-from engine.store import PatchStore, quoted, rescoring
+from engine.pool import hashed
+from engine.store import PatchStore, rescoring
 from engine.store import drift as table
-from engine.store.vectors import numbers
-from jobs import judging
+from jobs import measured
 
 log = logging.getLogger("jobs.drift")
 POOL = 1024  # earlier videos that a day is held beside, by lot: so many tell an alarm at 0.1 %, and a look costs the same for any archive
-MEASURED = ["sharpness", "brightness", "glare", "tissue"]  # of frames
-KEPT = "kept"  # among the reasons of frames: there was none
 Group = tuple[str, str]  # folder, or its hash, and day
 
 
@@ -72,16 +68,16 @@ def run(config: Config) -> None:
 
 def groups(store: PatchStore) -> dict[Group, set[str]]:
     """The videos with frames, by the folder that they came from and the day on which they were taken in."""
-    found: dict[Group, set[str]] = defaultdict(set)
     ledger = store.open("videos").to_table(columns=["video_id", "uri", "ingested_at"], filter="frames > 0")
-    for video_id, uri, moment in zip(*(ledger[name].to_pylist() for name in ledger.column_names), strict=True):
-        found[folder_of(uri), moment[:10]].add(video_id)
-    return dict(found)
+    day = pc.utf8_slice_codeunits(ledger["ingested_at"], 0, 10)
+    apart = pa.table({"folder": folders_of(ledger["uri"]), "day": day, "video_id": ledger["video_id"]}).group_by(["folder", "day"])
+    rows = apart.aggregate([("video_id", "list")]).to_pylist()
+    return {(row["folder"], row["day"]): set(row["video_id_list"]) for row in rows}
 
 
-def folder_of(uri: str) -> str:
-    """The folder that a file lies in."""
-    return uri.rstrip("/").rpartition("/")[0]
+def folders_of(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The folder that each file lies in; "" where its address has none."""
+    return pc.fill_null(pc.struct_field(pc.extract_regex(uris, r"(?s)^(?P<folder>.*)/[^/]+/*$"), "folder"), "")
 
 
 def named(store: PatchStore, folders: Collection[str]) -> dict[str, str]:
@@ -168,39 +164,17 @@ def sentence(name: str, where: Contrast, names: list[str]) -> str:
 
 def profiled(store: PatchStore, ids: list[str], version: int) -> tuple[dict[str, Profile], list[str]]:
     """The profiles of videos, in the order of their ids, and the verdicts of the gate by number."""
-    mine = f"video_id IN ({quoted(ids)})"
-    frames = store.open("frames").to_table(columns=["video_id", "reason", *MEASURED], filter=mine)
-    verdicts = pc.fill_null(frames["reason"], KEPT).combine_chunks().dictionary_encode()
-    names, owners = verdicts.dictionary.to_pylist(), numbered(frames, ids)
-    found = {"verdicts": drift.kinds(verdicts.indices.to_numpy(), owners, (len(ids), len(names)))}
-    found |= {name: drift.numbers(frames[name].to_numpy(), owners, len(ids)) for name in MEASURED}
+    frames, owners = measured.frames(store, ids)
+    names, verdicts = np.unique(frames["reason"].astype(str), return_inverse=True)
+    found = {"verdicts": drift.kinds(verdicts, owners, (len(ids), len(names)))}
+    found |= {name: drift.numbers(frames[name], owners, len(ids)) for name in measured.MEASURED}
     if rescoring.mixed(store, version):
-        return found, names  # scores and embeddings by several scorers cannot be compared
-    patches = store.patches(["patch_id", "video_id", "difficulty"], mine, version)
-    found["difficulty"] = drift.numbers(patches["difficulty"].to_numpy(), numbered(patches, ids), len(ids))
-    if (labels := labelled(store, patches, version)) is not None:
-        found["clusters"] = drift.kinds(labels, numbered(patches, ids), (len(ids), int(labels.max(initial=0)) + 1))
-    return found, names
-
-
-def numbered(rows: pa.Table, ids: list[str]) -> NDArray[np.int64]:
-    """The number of each row's video."""
-    return np.asarray(pc.index_in(rows["video_id"], pa.array(ids)).to_numpy(), np.int64)
-
-
-def labelled(store: PatchStore, patches: pa.Table, version: int) -> NDArray[np.int32] | None:
-    """The cluster of each patch by the clusters that choices were judged by; None where there are none yet."""
-    known = store.clustering(judging.KINDS, patches["patch_id"])
-    if known is None:
-        return None
-    labels, unknown = known.labels.copy(), known.labels < 0
-    videos = sorted(set(patches["video_id"].filter(pa.array(unknown)).to_pylist()))
-    if videos:
-        rows = store.patches(["patch_id", "embedding"], f"video_id IN ({quoted(videos)})", version)
-        places = pc.index_in(patches["patch_id"].filter(pa.array(unknown)), rows["patch_id"].combine_chunks()).to_numpy()
-        vectors = numbers(rows["embedding"].chunks, rows.schema.field("embedding").type.list_size)[places]
-        labels[unknown], _ = clusters.assigned(Held(vectors), known.centroids)
-    return labels
+        return found, names.tolist()  # scores and embeddings by several scorers cannot be compared
+    patches, owners = measured.patches(store, ids, version)
+    found["difficulty"] = drift.numbers(patches["difficulty"], owners, len(ids))
+    if "label" in patches:
+        found["clusters"] = drift.kinds(patches["label"], owners, (len(ids), int(patches["label"].max(initial=0)) + 1))
+    return found, names.tolist()
 
 
 # -- told ---------------------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """What a job does not begin without: processors and GPUs, which a cluster is asked for before it is given the job."""
 
+from collections.abc import Sequence
+
 from engine import flow
 from engine.config import Config
 from engine.models import TrainConfig
 from engine.store import PatchStore
-from jobs import ingest, probe
+from jobs import ingest, matrix, probe
 
 HERE = {"evaluate": 1.0, "transfer": 1.0}  # jobs that compute in their own process, and the GPUs that they do it on where a recipe has them
 SCORING = {"score": 0.25, "rescore": 0.25}  # the GPU that one actor of them takes at least
@@ -23,14 +25,16 @@ ALONE = (
 )  # likewise, none
 
 
-def least(job: str, config: Config) -> tuple[float, float]:
+def least(job: str, config: Config, words: Sequence[str] = ()) -> tuple[float, float]:
     """Processors and GPUs that must be there at once. GPUs where the recipe is one for GPUs; others take them where there are any.
 
-    Such a recipe has SAM find its regions, which takes minutes a frame without one, or trains in mixed precision: our choice. Of a
-    benchmark nothing more is told: its recipes are in its matrix, and its cells take one GPU each where there are any.
+    Such a recipe has SAM find its regions, which takes minutes a frame without one, or trains in mixed precision: our choice. `words` are
+    those of the command behind the job, of which a benchmark's name its matrix.
     """
     if config.where != "ray":
         return 1.0, 0.0
+    if job == "benchmark":
+        return of_matrix(words)
     if job in ("ingest", "watch"):
         return of_intake(job, config)
     if job in SCORING:
@@ -60,6 +64,13 @@ def of_training(recipe: TrainConfig) -> tuple[float, float]:
     return workers + 1.0, float(workers) if recipe.precision != "no" else 0.0
 
 
+def of_matrix(words: Sequence[str]) -> tuple[float, float]:
+    """Of a benchmark: a task and a processor beside it, and the GPU of a task where any cell is pre-trained in mixed precision."""
+    (name,) = (word for word in words if "=" not in word)
+    cells = matrix.cells(*matrix.read(name, [word for word in words if "=" in word]))
+    return 2.0, float(any(cell.pool and cell.config.pretrain.precision != "no" for cell in cells))
+
+
 def of_entrypoint(job: str, config: Config) -> tuple[float, float]:
     """Processors and GPUs that the process of the job itself takes; then it is not put on a cluster's head, which schedules no work."""
     if job in HERE:
@@ -67,13 +78,12 @@ def of_entrypoint(job: str, config: Config) -> tuple[float, float]:
     return (1.0, 0.0) if job in ALONE or job in ("choose", "theory") else (0.0, 0.0)
 
 
-def refuse_small(job: str, config: Config, found: dict[str, float]) -> None:
+def refuse_small(job: str, config: Config, found: dict[str, float], words: Sequence[str] = ()) -> None:
     """ValueError, in one sentence, where a cluster of these resources cannot begin the job."""
-    cpus, gpus = least(job, config)
+    cpus, gpus = least(job, config, words)
     if gpus and not found["GPU"]:
-        raise ValueError(
-            f"{job} with these knobs is for GPUs and the cluster has none; patches.proposer and precision say what it can do without"
-        )
+        told = "pretrain.precision in its matrix says" if job == "benchmark" else "patches.proposer and precision say"
+        raise ValueError(f"{job} with these knobs is for GPUs and the cluster has none; {told} what it can do without")
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if found[kind] < needed:
             raise ValueError(

@@ -37,7 +37,7 @@ def run(config: Config, *words: str) -> int:
         refuse_local(command[0], config)
         return give(manifest(asked), apply=kubernetes[-1].endswith("=apply"))
     client = submission.server()
-    needs.refuse_small(command[0], config, submission.room())
+    needs.refuse_small(command[0], config, submission.room(), command[1:])
     return submitted(client, asked, again="--again" in words)
 
 

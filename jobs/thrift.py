@@ -43,7 +43,7 @@ class Counted:
         self.read += len(rows)
         return self.vectors.take(rows)
 
-    def held(self, rows: Rows) -> NDArray[np.floating]:
+    def held(self, rows: Rows) -> NDArray[np.number]:
         """Rows in the type in which they are held, counted."""
         self.read += len(rows)
         return self.vectors.held(rows)
@@ -52,6 +52,7 @@ class Counted:
 def measured(config: Config, pool: Pool, run: Run, choose: Choose) -> tuple[Selection, dict[str, float]]:
     """What `choose` chooses from a pool, and what it took, as metrics."""
     counted = Counted(pool.vectors) if pool.vectors is not None else None
+    rounded = Counted(pool.rounded) if pool.rounded is not None else None
     elsewhere = 0
 
     def watched(stage: type, arguments: tuple[Any, ...], table: pa.Table) -> Iterator[pa.Table]:
@@ -60,9 +61,9 @@ def measured(config: Config, pool: Pool, run: Run, choose: Choose) -> tuple[Sele
         return run(stage, arguments, table)
 
     began = monotonic()
-    chosen = choose(replace(pool, vectors=counted), watched)
+    chosen = choose(replace(pool, vectors=counted, rounded=rounded), watched)
     told = {"choose/seconds": monotonic() - began, "choose/pool": float(len(pool))}
-    told |= {"choose/read": float(counted.read + elsewhere)} if counted else {}
+    told |= {"choose/read": float(sum(one.read for one in (counted, rounded) if one) + elsewhere)} if counted else {}
     if chosen.clustering and config.selection.method in COMPARING:
         done, full = pairs(pool.clustering if is_kept(pool, chosen) else None, chosen.clustering)
         told |= {"choose/pairs": float(done), "choose/pairs_of_all": float(full)}

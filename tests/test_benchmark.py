@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from engine import datasets, mae, plan, schema, simulate, theory, tracking
+from engine import datasets, flow, mae, plan, schema, simulate, theory, tracking
 from engine.difficulty import ScoreDifficulty
 from engine.knobs import amend
 from engine.plan import Prices
@@ -208,6 +208,19 @@ def test_a_pool_that_is_not_there_is_refused_before_anything_begins(tmp_path, do
     (tmp_path / "m.yaml").write_text(text)
     with pytest.raises(ValueError, match="holds no store of endocurate"):
         benchmark.run(*asked(str(tmp_path / "m.yaml")))
+
+
+def test_a_matrix_for_gpus_is_refused_on_a_cluster_without_before_anything_begins(done):
+    path = Path(done[0]).with_name("mixed.yaml")
+    mixed = "  architectures: {mae: {pretrain: {precision: bf16}}}\n"
+    path.write_text(Path(done[0]).read_text().replace("where: here", "where: ray").replace("  seeds:", f"{mixed}  seeds:"))
+    before, runs = results_of(done[0]), counts(done[0])
+    try:
+        with pytest.raises(ValueError, match=r"benchmark with these knobs is for GPUs and the cluster has none; pretrain\.precision in"):
+            benchmark.run(*asked(str(path)))
+    finally:
+        flow.shut_down()
+    assert (results_of(done[0]), counts(done[0])) == (before, runs)
 
 
 def test_a_pool_that_holds_a_test_image_is_refused_before_anything_begins(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from engine import selection, tracking
 from engine.knobs import amend
 from engine.pool import Pool
-from engine.store import PatchStore
+from engine.store import PatchStore, roundings
 from jobs import choose
 from jobs.recipes import tiny
 from tests import rows
@@ -51,13 +51,17 @@ def solved(config, known):
     return selection.choose(pool, config.selection).patch_ids
 
 
-def test_a_choice_keeps_the_clusters_of_the_one_before_until_much_has_come_and_tells_what_changed(config, caplog):
+def test_a_choice_keeps_the_clusters_of_the_one_before_until_much_has_come_and_tells_what_changed(config, caplog, monkeypatch):
+    monkeypatch.setattr(roundings, "FEWEST", 1)
+    monkeypatch.setattr(roundings, "SHARE", 1.0)  # SemDeDup compares all
+    rounded = f"rounded-{selection.clustering_of(config.selection)}"
     first, before = chosen(config)
     assert (first["metrics"]["choose/new"], first["metrics"]["choose/fitted"]) == (72, 1)
     assert "choose/entered" not in first["metrics"]
     other, _ = chosen(amend(config, ["selection.method=random"]))
     assert "clustering" not in other["tags"]
 
+    assert PatchStore(config.store.uri).open(rounded).count_rows() == 72
     take_in(config, VIDEOS[12])
     with caplog.at_level(logging.INFO, "jobs.choose"):
         second, after = chosen(config)
@@ -74,6 +78,7 @@ def test_a_choice_keeps_the_clusters_of_the_one_before_until_much_has_come_and_t
     assert (third["metrics"]["choose/fitted"], third["metrics"]["choose/entered"]) == (1, len(set(last) - set(after)))
     assert third["tags"]["clustering"] != second["tags"]["clustering"]
     assert solved(config, None) == last
+    assert PatchStore(config.store.uri).open(rounded).count_rows() == 96
 
 
 def test_a_choice_among_whole_frames_of_a_store_that_has_none_is_a_sentence(config):

@@ -2,6 +2,7 @@ import json
 import re
 import shlex
 import shutil
+import string
 import subprocess
 import tempfile
 import tomllib
@@ -105,14 +106,70 @@ def test_the_pod_that_fills_the_claim_follows_its_schema_and_writes_where_jobs_r
     assert mount | {"readOnly": True} in head["volumeMounts"]
 
 
-def test_the_readme_names_every_line_that_names_the_bucket():
-    step = re.search(r"^3\. .*?^4\. ", (CLUSTER / "README.md").read_text(), re.MULTILINE | re.DOTALL)[0]
-    naming = {path.relative_to(CLUSTER) for path in FILES if path.suffix == ".yaml" and "s3://" in path.read_text()}
-    for path in naming - {Path("raycluster/run.yaml")}:  # in whose place is that of a size
-        assert (f"`{path}`" if path.parts[0] != "sizes" else "`sizes/SIZE/run.yaml`") in step
-    for path in naming:
-        for knob in re.findall(r"([\w.-]+)=s3://", (CLUSTER / path).read_text()):
-            assert knob.strip("-") in step
+def test_one_line_names_the_bucket_and_the_readme_names_the_line():
+    naming = [
+        line.strip() for path in FILES if path.suffix in (".yaml", ".json") for line in path.read_text().splitlines() if "s3://" in line
+    ]
+    assert sorted(line for line in naming if "#s3://" not in line) == ["ENDOCURATE_BUCKET: s3://endocurate"]
+    assert "`ENDOCURATE_BUCKET` in `base/storage.yaml`" in re.sub(r"\s+", " ", (CLUSTER / "README.md").read_text())
+
+
+def test_another_bucket_in_that_line_is_that_of_every_job_and_server(tmp_path):
+    copy = tmp_path / "cluster"
+    shutil.copytree(CLUSTER, copy)
+    line = copy / "base" / "storage.yaml"
+    line.write_text(line.read_text().replace("s3://endocurate", "s3://elsewhere"))
+    servers = kustomize.build(copy / "overlays" / "small")
+    storage = named(servers, "ConfigMap", "endocurate-storage")["data"]
+    run = named(servers, "ConfigMap", "endocurate-run")["data"]["run.yaml"]
+    for name, spec in ray_jobs("small").items():  # which the overlay of the jobs does not change
+        _, config, _ = understood(expanded(spec["entrypoint"], storage), run)
+        assert config.store.uri == ("s3://elsewhere/stores/sam" if name == "benchmark" else "s3://elsewhere/store")
+        if name in ("ingest", "watch", "watch-by-the-clock"):
+            assert config.videos.uri.startswith("s3://elsewhere/")
+    for kind, name in (("Deployment", "mlflow"), ("StatefulSet", "objects")):
+        (container,) = kustomize.containers(named(servers, kind, name))
+        held = {one["name"]: one["valueFrom"] for one in container["env"] if one["name"] == "ENDOCURATE_BUCKET"}
+        assert held == {"ENDOCURATE_BUCKET": {"configMapKeyRef": {"name": "endocurate-storage", "key": "ENDOCURATE_BUCKET"}}}
+    made = [one for one in container["command"] if "mkdir" in one]
+    told = subprocess.run(
+        ["sh", "-c", made[0].replace("mkdir -p", "echo").partition(" &&")[0]], env=storage, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "/data/elsewhere\n"
+
+
+def commands():
+    """The commands of the README's steps."""
+    text = (CLUSTER / "README.md").read_text()
+    return [line.strip() for line in text.splitlines() if re.match(r"\s{4,}(kubectl|endocurate|docker|export) ", line)]
+
+
+def test_the_commands_of_the_readme_name_what_there_is():
+    found = commands()
+    assert len(found) > 10
+    for line in found:
+        for place in re.findall(r"cluster/[\w./-]+", line):
+            assert (ROOT / place).exists(), line
+        if line.startswith("endocurate"):
+            assert parse(shlex.split(line, comments=True)[1:])[0] == "submit"
+    (patch,) = (line for line in found if line.startswith("kubectl patch raycluster endocurate "))
+    (change,) = json.loads(shlex.split(patch)[-1])
+    at, last = kustomize.within(named(platform("small"), "RayCluster", "endocurate"), change["path"].split("/")[1:])
+    assert (at["groupName"], at[last]) == ("models", 0)
+    (apply,) = (line for line in found if " -l " in line)
+    key, _, value = shlex.split(apply)[-1].partition("=")
+    assert {one["metadata"]["name"] for one in jobs("small") if one["metadata"]["labels"].get(key) == value} == {"ingest"}
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl to ask whether it knows the commands")
+def test_kubectl_takes_the_secrets_of_the_readme_as_they_are_typed():
+    for line in (line for line in commands() if line.startswith("kubectl create")):
+        made = subprocess.run(
+            ["bash", "-c", f"set -e; {line} --dry-run=client -o yaml"], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
+        )
+        secret = yaml.safe_load(made.stdout)
+        assert secret["kind"] == "Secret"
+        assert secret["metadata"]["namespace"] == "endocurate"
 
 
 def test_pods_of_ray_follow_the_schema_of_pods():
@@ -297,8 +354,8 @@ def test_the_least_that_stands_is_enough_for_every_job_to_begin(size):
         made = spec["rayClusterSpec"]
         assert all(group["minReplicas"] <= group["replicas"] <= group["maxReplicas"] for group in made["workerGroupSpecs"])
         found = {"CPU": held(made, "minReplicas", "cpu"), "GPU": held(made, "minReplicas", "nvidia.com/gpu")}
-        job, config, _ = asked(spec, size)
-        needs.refuse_small(job, config, found)
+        job, config, words = asked(spec, size)
+        needs.refuse_small(job, config, found, words)
         taken = spec.get("entrypointNumCpus", 0), spec.get("entrypointNumGpus", 0)
         assert taken == needs.of_entrypoint(job, config), job
 
@@ -408,7 +465,13 @@ def test_only_who_must_is_let_in(source, namespace, target, port, let_in):
 
 
 def asked(spec, size):
-    return understood(spec["entrypoint"], named(platform(size), "ConfigMap", "endocurate-run")["data"]["run.yaml"])
+    told = {name: named(platform(size), "ConfigMap", f"endocurate-{name}")["data"] for name in ("run", "storage")}
+    return understood(expanded(spec["entrypoint"], told["storage"]), told["run"]["run.yaml"])
+
+
+def expanded(entrypoint, surroundings):
+    """The entrypoint as the shell of a pod takes it that is given a ConfigMap's data; KeyError for a name that this has not."""
+    return string.Template(entrypoint).substitute(surroundings)
 
 
 @cache
@@ -447,7 +510,7 @@ def test_a_renamed_knob_is_found(where, tmp_path, capsys):
     copy = tmp_path / "cluster"
     shutil.copytree(CLUSTER, copy)
     path = tmp_path / where
-    path.write_text(path.read_text().replace("watch.once=", "watch.ones=").replace("videos: {uri:", "videos: {address:"))
+    path.write_text(path.read_text().replace("watch.once=", "watch.ones=").replace("videos: {batch:", "videos: {lot:"))
     built = {name: kustomize.build(copy / "overlays" / name) for name in ("small", "small/jobs")}
     (tmp_path / "run.yaml").write_text(named(built["small"], "ConfigMap", "endocurate-run")["data"]["run.yaml"])
     spec = named(built["small/jobs"], "RayCronJob", "watch-by-the-clock")["spec"]["jobTemplate"]

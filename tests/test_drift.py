@@ -70,6 +70,17 @@ def test_ranks_of_one_new_video_are_its_place_among_all():
     assert found.chance == pytest.approx(expected, abs=5 * np.sqrt(0.25 / drift.DRAWS))
 
 
+@pytest.mark.parametrize("fresh", [1, 4, 39, 40, 200])
+def test_the_videos_of_a_draw_are_added_up_alike_whether_they_are_few_or_many(fresh):
+    rng = np.random.default_rng(fresh)
+    counts, drawn = rng.integers(0, 9, (640, 7)).astype(float), np.zeros((30, 640))
+    np.put_along_axis(drawn, rng.random(drawn.shape).argpartition(fresh - 1, axis=1)[:, :fresh], 1, axis=1)
+    profile = drift.Profile(counts)
+    new = np.array([counts[row > 0].sum(axis=0) for row in drawn])
+    expected = profile.distance(new, counts.sum(axis=0) - new)
+    np.testing.assert_array_equal(drift.distanced({"kinds": profile}, drawn)[:, 0], expected)
+
+
 @pytest.mark.parametrize(("count", "fresh", "rate"), [(40, 2, 0.05), (30, 1, 0.1)])
 def test_the_rate_of_false_alarms_is_as_promised(count, fresh, rate, monkeypatch):
     """New video like the pool, 200 times: six quantities that hang together, videos that differ much from each other."""

@@ -8,6 +8,7 @@ from engine import fleet, plan
 from engine.fleet import Nodes, Station
 from engine.plan import Prices, Service
 from jobs import fleet as forecasts
+from tests.bench.cores import Shared
 
 FREE = Prices(0.0, 0.0)
 
@@ -98,6 +99,37 @@ def test_the_moments_are_those_of_a_clock_that_moves_in_steps(room, seed):
     line = [Station(str(i), draw.randint(1, 3), draw.randint(1, 6) / 2) for i in range(3)]
     flow = fleet.simulate(line, [0.0] * 40, room)
     assert list(flow.leaves) == by_looking_at_a_clock(line, 40, room)
+
+
+# -- processors that actors share -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_actors_with_a_processor_each_are_those_of_the_fleet(seed):
+    draw = random.Random(seed)
+    line = [Station(str(i), draw.randint(1, 4), draw.uniform(0.1, 3.0)) for i in range(4)]
+    arrivals = poisson(1.0, 300, seed)
+    assert Shared(line).simulate(arrivals) == pytest.approx(fleet.simulate(line, arrivals).leaves)
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+def test_one_processor_in_equal_shares_keeps_work_as_long_as_processor_sharing_does(load):
+    seconds, count = 2.0, 50_000
+    arrivals = poisson(load / seconds, count)
+    leaves = Shared([Station("one", count, seconds)], 1.0).simulate(arrivals)
+    mean = sum(left - came for came, left in zip(arrivals, leaves, strict=True)) / count
+    assert mean == pytest.approx(seconds / (1 - load), rel=0.03)  # M/G/1 with processor sharing
+
+
+def test_processors_that_are_never_idle_are_through_when_all_work_is_done():
+    line = [Station("a", 1, 0.2), Station("b", 4, 1.0)]
+    assert max(Shared(line, 2.0).simulate([0.0] * 100)) == pytest.approx(100 * 1.2 / 2, rel=0.03)  # but for start and end
+
+
+def test_processors_that_slow_each_other_down_do_so_only_while_both_work():
+    both, one = [Station("a", 2, 1.0)], [Station("a", 1, 1.0)]
+    assert Shared(both, 2.0, crowded=0.5).simulate([0.0, 0.0]) == [2.0, 2.0]
+    assert Shared(one, 2.0, crowded=0.5).simulate([0.0, 0.0]) == [1.0, 2.0]
 
 
 # -- forecasts and nodes --------------------------------------------------------------------------------------------------------

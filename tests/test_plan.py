@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from itertools import product
 
@@ -7,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.flow import Step
-from engine.plan import Prices, Service, as_data, cost, fits, from_data, lacking, measure, plan, share
+from engine.plan import WAITED, Prices, Service, as_data, cost, fits, from_data, lacking, measure, plan, share
 
 TIMES = st.sampled_from([0.0, 0.01, 0.1, 0.3, 1.0, 2.5])
 CPUS = st.sampled_from([0.5, 0.75, 1.0, 2.0])
@@ -193,3 +197,36 @@ def test_stages_are_timed_apart_without_their_start_their_first_call_and_a_distu
 def test_a_sample_without_frames_cannot_be_measured_on():
     with pytest.raises(ValueError, match="the sample gave no frame"):
         measure([Step(Double, (Clock(),), batch=2)], pa.table({"n": [1]}), frames=lambda rows: 0)
+
+
+class Work:
+    """A tenth of a second of a processor a call, whatever else the machine does, and half as long without one."""
+
+    def __call__(self, table):
+        began = time.thread_time()
+        while time.thread_time() - began < 0.1:
+            pass
+        time.sleep(0.05)
+        yield table
+
+
+@pytest.fixture
+def busy():
+    """One processor for this process and two others that never rest."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(mine)})
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    yield
+    for other in others:
+        other.kill()
+        other.wait()
+    os.sched_setaffinity(0, mine)
+
+
+@pytest.mark.skipif(not WAITED.exists(), reason="the system does not tell how long a thread waited for a processor")
+def test_a_busy_machine_measures_what_a_quiet_one_would(busy):
+    rows, began = pa.table({"n": list(range(4))}), time.perf_counter()
+    (service,) = measure([Step(Work, (), batch=1)], rows, frames=len)
+    wall = (time.perf_counter() - began) / 13  # three passes of four calls, and one before
+    assert service.seconds_per_row == pytest.approx(0.15, rel=0.1)
+    assert wall > 1.5 * service.seconds_per_row

@@ -71,13 +71,13 @@ def store(tmp_path):
 
 
 def test_the_scorers_of_the_patches_are_told_by_what_is_new_whatever_became_of_the_table(store, tmp_path, monkeypatch):
-    read, whole = [], rescoring.scorers_in
+    read, whole = [], rescoring.SCORERS.read
 
     def counting(fragment):
         read.append(fragment.fragment_id)
         return whole(fragment)
 
-    monkeypatch.setattr(rescoring, "scorers_in", counting)
+    monkeypatch.setattr(rescoring.SCORERS, "read", counting)
 
     def told():
         """What is told, held beside the column itself, and how many files were read for it."""

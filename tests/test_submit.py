@@ -182,6 +182,7 @@ def test_a_missing_and_a_wrong_token_are_told_apart(asking, monkeypatch, capsys,
     ("words", "sentence"),
     [
         (["ingest", "cluster", "store.uri=s3://a/b"], "ingest with these knobs is for GPUs and the cluster has none"),
+        (["benchmark", "paper"], "benchmark with these knobs is for GPUs and the cluster has none; pretrain.precision in its matrix says"),
         (["ingest", "tiny"], "the smallest pools of ingest need 5.25 CPUs at once and the cluster has 3: take a larger one"),
     ],
 )
@@ -306,12 +307,39 @@ def test_what_needs_gpus_is_told_from_what_takes_them_where_there_are_any():
     assert needs.least("ingest", cluster()) == (5.25, 4), "a scorer is trained first, by four workers"
     assert needs.least("probe", cluster()) == (5, 4)
     assert needs.least("probe", tiny()) == (2, 0)
-    assert [needs.least(job, cluster())[1] for job in ("score", "rescore", "benchmark")] == [0.25, 0.25, 0]
+    assert [needs.least(job, cluster())[1] for job in ("score", "rescore")] == [0.25, 0.25]
     assert needs.least("rescore", tiny())[1] == 0
     assert needs.least("pretrain", cluster()) == (5, 4)
     assert needs.least("pretrain", amend(cluster(), ["pretrain.workers=2", "pretrain.least_workers=1"])) == (2, 1)
     assert needs.of_entrypoint("evaluate", cluster()) == (1, 1)
     assert needs.of_entrypoint("ingest", cluster()) == (0, 0)
+
+
+MATRIX = """
+recipe: tiny
+matrix:
+  name: trial
+  budgets: [0.5]
+  architectures: {{plain: {{}}, mixed: {{pretrain: {{precision: bf16}}}}}}
+  pools: {{regions: {{}}}}
+  methods: {{{methods}}}
+  sets: {{one: {{}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("methods", "words", "gpus"),
+    [
+        ("no pre-training: {}, random: {pool: regions}", [], 1),
+        ("no pre-training: {}", [], 0),
+        ("random: {pool: regions}", ["where=here"], 0),
+    ],
+)
+def test_a_benchmark_needs_a_gpu_where_any_cell_of_its_matrix_is_pretrained_in_mixed_precision(tmp_path, methods, words, gpus):
+    (tmp_path / "m.yaml").write_text(MATRIX.format(methods=methods))
+    job, config, asked = parse(["benchmark", *words, str(tmp_path / "m.yaml")])
+    assert needs.least(job, config, asked)[1] == gpus
+    assert needs.least("benchmark", tiny(), ["small"]) == (2, 0)
 
 
 def test_a_cluster_too_small_for_the_training_of_a_scorer_is_refused_and_told_what_to_do_with_one_that_is_there():

@@ -10,11 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import clusters, schema
-from engine.pool import Block, Rows, Slab, Vectors
-from engine.products import single
+from engine.pool import Rows, Slab, Vectors
 
 # A stage, what its constructor gets, and a table each row of which may be worked on anywhere -> what the stage makes, in any order.
 Run = Callable[[type, tuple[Any, ...], pa.Table], Iterator[pa.Table]]
+
+Numbers = NDArray[np.number]
 
 IN_MEMORY = 1 << 22  # rows whose embeddings are in memory where all is done in one process: 3 GB of 384 numbers, as they are stored
 AT_ONCE = 1 << 16  # rows whose embeddings a task has in memory, or one larger cluster
@@ -68,17 +69,16 @@ def collected(made: Iterator[pa.Table], into: NDArray[Any]) -> NDArray[Any]:
     return into
 
 
-def work(vectors: Vectors, task: pa.Table, of_cluster: Callable[[Block, Rows], NDArray[Any]], writes: pa.Schema) -> pa.Table:
+def work(vectors: Vectors, task: pa.Table, of_cluster: Callable[[Numbers, Rows], NDArray[Any]], writes: pa.Schema) -> pa.Table:
     """What `of_cluster` says of every row of a task's clusters by their embeddings and places in the pool."""
     found = [of_cluster(*cluster) for cluster in clusters_of(vectors, task)]
     return pa.table({"row": rows_of(task), "value": np.concatenate(found)}, writes)
 
 
-def clusters_of(vectors: Vectors, task: pa.Table) -> Iterator[tuple[Block, Rows]]:
-    """The embeddings (n, width) of each cluster of a task, and their places in the pool (n,), in order."""
+def clusters_of(vectors: Vectors, task: pa.Table) -> Iterator[tuple[Numbers, Rows]]:
+    """The embeddings (n, width) of each cluster of a task, as they are stored, and their places in the pool (n,), in order."""
     rows, ends = rows_of(task), np.cumsum(task["clusters"].combine_chunks().flatten().value_lengths().to_numpy())
-    for held, mine in zip(np.split(vectors.held(rows), ends[:-1]), np.split(rows, ends[:-1]), strict=True):
-        yield single(held), mine
+    yield from zip(np.split(vectors.held(rows), ends[:-1]), np.split(rows, ends[:-1]), strict=True)
 
 
 @schema.stage(reads=TASK, writes=LIKENESS)
@@ -94,7 +94,7 @@ class FindLikeness:
     def __call__(self, task: pa.Table) -> pa.Table:
         return work(self.vectors, task, self.of_cluster, LIKENESS)
 
-    def of_cluster(self, vectors: Block, rows: Rows) -> NDArray[np.float32]:
+    def of_cluster(self, vectors: Numbers, rows: Rows) -> NDArray[np.float32]:
         """The likeness (n,) of each row of one cluster (n, width) to an earlier one; what is known is not compared again."""
         known = self.known[rows]
         new = np.flatnonzero(np.isnan(known))

@@ -7,9 +7,9 @@
 - video: `intake` (exactly once), `attempts` and `quarantine` (watch: what could not be taken in), `tombstones` (what never comes back);
 - patches: `reading` (found by likeness, difficulty, chance, name), `vectors` (embeddings as a stream), `scorers` (what other models say),
   `rescoring` (one of these in place of the first), `appearances` (what they show, measured anew), `alike` and `drift` (what these jobs
-  found), `tags` (browse: what people say of them);
-- what is made of them: `selections` with their images, `clusterings` that choices went by, `neighbours` (patches where
-  others of their cluster are looked for), `results` of the job benchmark, `trainings` (models and checkpoints, which are files);
+  found), `tags` (browse: what people say of them), `parts` (in which files a video's are);
+- what is made of them: `selections` with their images, `clusterings` that choices went by, `roundings` of what was compared in them,
+  `neighbours` (patches where others of their cluster are looked for), `results` of the job benchmark, `trainings` (models, checkpoints);
 - asked: `views` (the tables as SQL sees them), `history` (what a version was, and what changed);
 - kept: `upkeep`, by `migrations`, `indices`, `orphans` (files that no version has) and `leftovers` (files beside the tables); `erasure`.
 """
@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import sql
-from engine.pool import Clustering, Rows
+from engine.pool import Clustering, Keys, Rows
 from engine.settings import UpkeepConfig
 from engine.store import clusterings, erasure, history, intake, reading, results, scorers, selections, tombstones, upkeep, views, writers
 from engine.store.history import Difference
@@ -77,16 +77,16 @@ class PatchStore(Tables):
         """Columns of the rows of a selection, by rank; no rows where there is none of this id."""
         return selections.ranked(self, selection_id, columns)
 
-    def clustering(self, name: str, patch_ids: pa.ChunkedArray) -> Clustering | None:
-        """What is kept under a name, for patches (N,) in the order of their ids; of new ones nothing is known. None where there is none."""
-        return clusterings.clustering(self, name, patch_ids)
+    def clustering(self, name: str, patch_ids: pa.ChunkedArray, keys: Keys | None = None) -> Clustering | None:
+        """What is kept under a name, for patches (N,) in the order of their ids, whose hashes are `keys`; of new ones nothing is known."""
+        return clusterings.clustering(self, name, patch_ids, keys)
 
-    def keep(self, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int) -> bool:
+    def keep(self, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int, keys: Keys | None = None) -> bool:
         """Keep a clustering of the patches (N,) of a version of their table under a name, in place of the one that is there.
 
         False where that one is of a newer version, and stays. Patches of forgotten videos are left out.
         """
-        return clusterings.keep(self, name, patch_ids, found, version)
+        return clusterings.keep(self, name, patch_ids, found, version, keys)
 
     def offsets(self, patch_ids: Sequence[str], version: int) -> np.ndarray:
         """Where the patches stand in a version of the table, for `take`; KeyError for an unknown id."""
@@ -283,7 +283,7 @@ class PinnedStore(PatchStore):
         """Refused."""
         self.refuse()
 
-    def keep(self, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int) -> NoReturn:
+    def keep(self, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int, keys: Keys | None = None) -> NoReturn:
         """Refused."""
         self.refuse()
 

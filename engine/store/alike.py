@@ -27,11 +27,11 @@ COLUMNS = pa.schema(
 )
 
 
-def told(tables: Tables) -> set[str]:
+def told(tables: Tables) -> pa.Array:
     """The videos whose patches were looked at."""
     if not tables.is_made(ALIKE):
-        return set()
-    return set(tables.open(ALIKE).to_table(columns=["video_id"], filter="patch_id IS NULL")["video_id"].to_pylist())
+        return pa.array([], pa.string())
+    return tables.open(ALIKE).to_table(columns=["video_id"], filter="patch_id IS NULL")["video_id"].combine_chunks()
 
 
 def enter(tables: Tables, videos: Collection[str], found: pa.Table, added: tuple[str, pa.Table] | None = None) -> bool:

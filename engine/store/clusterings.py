@@ -28,9 +28,9 @@ DAMAGED = "the table %s is damaged: clusters are fitted anew"
 WRITTEN = ROWS * 16  # patches whose rows are in memory at a time
 
 
-def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> Clustering | None:
-    """What is kept under a name, for patches (N,) in the order of their ids; None where nothing is."""
-    table, keys = f"{CLUSTERS}{name}", hashed(patch_ids)
+def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray, keys: Keys | None = None) -> Clustering | None:
+    """What is kept under a name, for patches (N,) in the order of their ids, or of `keys`, their hashes; None where nothing is."""
+    table, keys = f"{CLUSTERS}{name}", hashed(patch_ids) if keys is None else keys
     if not tables.is_made(table) or not is_distinct(keys):
         return None
     dataset, bare = tables.open(table), centroids(tables, name)
@@ -43,6 +43,16 @@ def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> Cluster
         return None
     known = replaced(bare, labels=labels, nearness=nearness, order=order, likeness=likeness)
     return known.at(matched(keys, rows["key"].to_numpy()))
+
+
+def labels(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> NDArray[np.int32]:
+    """The cluster of each patch (N,) by what is kept under a name; -1 where that is not known."""
+    keys, bare = hashed(patch_ids), centroids(tables, name)
+    if bare is None or not is_distinct(keys):
+        return np.full(len(keys), -1, np.int32)
+    rows = tables.open(f"{CLUSTERS}{name}").to_table(columns=["key", "label"], filter="key IS NOT NULL")
+    found = np.append(rows["label"].to_numpy(), np.int32(-1))[matched(keys, rows["key"].to_numpy())]
+    return np.where(found < len(bare.centroids), found, np.int32(-1))
 
 
 def centroids(tables: Tables, name: str) -> Clustering | None:
@@ -82,25 +92,30 @@ def is_sound(numbers: NDArray[np.int32], centroids: Block) -> bool:
     return len(centroids) == count and bool(np.isfinite(centroids).all()) and bool((numbers == np.arange(count)).all())
 
 
-def keep(tables: Tables, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int) -> bool:
+def keep(tables: Tables, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int, keys: Keys | None = None) -> bool:
     """Keep a clustering of the patches (N,) of a version of their table under a name, in place of the one that is there.
 
     False where that one is of a newer version, and stays. Patches of forgotten videos are left out.
     """
-    table, keys = f"{CLUSTERS}{name}", hashed(patch_ids)
+    table, keys = f"{CLUSTERS}{name}", hashed(patch_ids) if keys is None else keys
     if not is_distinct(keys):
         return False
     if not tables.is_made(table):
         tables.make(table, schema.clustering_table(found.centroids.shape[1]))
     with committing(tables) as lease:
         dataset, gone = tables.open(table), forgotten(tables)
-        kept = dataset.to_table(columns=["patches_version"], filter="key IS NULL")["patches_version"]
-        if len(kept) and kept[0].as_py() > version:
+        if (kept := version_of(tables, name)) is not None and kept > version:
             return False
         made = chain([of_clusters(found, version)], of_patches(patch_ids, keys, found, gone))
         fragments = [one for rows in made for one in fragments_of(dataset.uri, fitting(rows, dataset.schema))]
         replace(tables, table, fragments, "true", lease)
     return True
+
+
+def version_of(tables: Tables, name: str) -> int | None:
+    """The version of the patch table that what is kept under a name is of; None where nothing is."""
+    clusters = tables.open(f"{CLUSTERS}{name}").to_table(columns=["patches_version"], filter="key IS NULL")["patches_version"]
+    return int(clusters[0].as_py()) if len(clusters) else None
 
 
 def of_clusters(found: Clustering, version: int) -> pa.Table:
@@ -121,10 +136,15 @@ def of_patches(patch_ids: pa.ChunkedArray, keys: Keys, found: Clustering, gone: 
     """A row for every patch, some at a time, without those of the videos `gone`."""
     for start in range(0, len(keys), WRITTEN):
         some = slice(start, start + WRITTEN)
-        videos = pc.list_element(pc.split_pattern(patch_ids[some], "@", max_splits=1), 0)
+        videos = videos_of(patch_ids[some])
         known = {"label": found.labels, "nearness": found.nearness, "order": found.order, "likeness": found.likeness}
         columns = {name: values[some] for name, values in known.items()}
         yield without(pa.table({"key": keys[some], "video_id": videos, **columns}), gone)
+
+
+def videos_of(patch_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The ids of the videos of patches (N,)."""
+    return pc.list_element(pc.split_pattern(patch_ids, "@", max_splits=1), 0)
 
 
 def fitting(rows: pa.Table, columns: pa.Schema) -> pa.Table:

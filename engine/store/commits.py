@@ -27,7 +27,7 @@ def committing(tables: Tables) -> Iterator[Lease]:
     """Be the only one who changes the tables; the rows of one that died before it was done are swept first."""
     with locked(tables, "commit") as lease:
         if lease.inherited:
-            for table in (*filter(tables.is_made, GUARDED), *tables.scores(), *tables.clusterings()):
+            for table in (*filter(tables.is_made, GUARDED), *tables.scores(), *tables.clusterings(), *tables.roundings()):
                 fence(tables, table, lease)
             sweep(tables, lease)
         yield lease

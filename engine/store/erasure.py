@@ -99,7 +99,7 @@ def places(tables: Tables, video_id: str) -> dict[str, str]:
     found |= {name: f"video_id IN ({mine})" for name, columns in TABLES.items() if "video_id" in columns.names and name != "videos"}
     begins = quoted([f"{video_id}@"])
     found |= dict.fromkeys(("selections", *tables.scores()), f"starts_with(patch_id, {begins})")
-    found |= dict.fromkeys((*tables.clusterings(), TAGS, NEIGHBOURS), f"video_id IN ({mine})")
+    found |= dict.fromkeys((*tables.clusterings(), *tables.roundings(), TAGS, NEIGHBOURS), f"video_id IN ({mine})")
     found["images"] = f"contains(concat(' ', array_to_string(patch_ids, ' ')), {quoted([f' {video_id}@'])})"
     found = {name: where for name, where in found.items() if tables.has(name)}
     if tables.is_made(ALIKE):

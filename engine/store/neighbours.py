@@ -75,7 +75,7 @@ def beside(tables: Tables, new: pa.Table, count: int, near: Near) -> Iterator[tu
     for start in range(0, len(touched), most):
         some = touched[start : start + most]
         mine = f"label IN ({', '.join(map(str, some.tolist()))})"
-        stored = dataset.scanner(columns=["label", "sketch"], filter=mine, with_row_address=True).to_table()
+        stored = dataset.scanner(["label", "sketch"], filter=mine, with_row_address=True, batch_size=HELD).to_table()
         asked = new.filter(pc.is_in(new["label"], pa.array(some)))
         yield asked, whole(dataset, stored["_rowaddr"].to_numpy()[nearby(asked, stored, near)])
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from engine import schema
 from engine.pool import Rows
-from engine.store.commits import committing, exchange, land
+from engine.store import parts
+from engine.store.commits import committing, exchange, land, replace
 from engine.store.lock import Lease, locked
 from engine.store.scorers import covered, opened
 from engine.store.tables import Tables
@@ -81,33 +82,29 @@ def operation(made: list[Updated]) -> lance.LanceOperation.Update:
 
 
 def retire(tables: Tables, version: int, lease: Lease) -> None:
-    """Put a mark in place of every clustering: those of other embeddings are no good, nor is one that a choice under way would keep."""
+    """Put a mark in place of every clustering, nothing in place of what was compared: of other embeddings they are no good.
+
+    Nor is one that a choice under way would keep.
+    """
     for table in tables.clusterings():
         columns = tables.open(table).schema.remove_metadata()
         row = dict.fromkeys(columns.names) | {"label": 0, "patches_version": version}
         exchange(tables, table, pa.Table.from_pylist([row], columns), "true", lease)
-
-
-def scorers_of(tables: Tables, version: int) -> frozenset[str]:
-    """The scorers whose scores the patches of a version have. Files never change: only those are read that were not there the last time."""
-    dataset = tables.open("patches", version)
-    before = KNOWN.get(dataset.uri, {})
-    now = {one: before[one] if one in before else scorers_in(fragment) for one, fragment in files_of(dataset).items()}
-    KNOWN[dataset.uri] = now  # no more than the table has
-    return frozenset().union(*now.values())
-
-
-KNOWN: dict[str, dict[str, frozenset[str]]] = {}  # scorers by table and file
-
-
-def files_of(dataset: lance.LanceDataset) -> dict[str, Any]:
-    """The fragments of a table by the names of their files, that of deleted rows too: another deletion is another file."""
-    return {f"{[file.path for file in one.metadata.files]} {one.deletion_file()}": one for one in dataset.get_fragments()}
+    for table in tables.roundings():  # later: what a choice under way would keep goes by the mark
+        replace(tables, table, [], "true", lease)
 
 
 def scorers_in(fragment: Any) -> frozenset[str]:
     """The marks of the scorers in a fragment."""
     return frozenset(fragment.to_table(columns=["scorer"])["scorer"].unique().to_pylist())
+
+
+SCORERS = parts.Kept(scorers_in)
+
+
+def scorers_of(tables: Tables, version: int) -> frozenset[str]:
+    """The scorers whose scores the patches of a version have."""
+    return frozenset().union(*(found for _, found in SCORERS.of(tables.open("patches", version))))
 
 
 def mixed(tables: Tables, version: int) -> bool:

@@ -119,9 +119,11 @@ def places(tables: Tables, dataset: lance.LanceDataset, version: int) -> Rows:
 
 
 def matched(ours: Keys, theirs: Keys) -> Rows:
-    """The place of each of our keys among theirs (N,), -1 where it is not among them."""
+    """The place of each of our keys (N,), all distinct, among theirs, -1 where it is not among them."""
     if not len(theirs):
         return np.full(len(ours), -1, np.int64)
+    if np.array_equal(ours[: len(theirs)], theirs[: len(ours)]):  # rows were added, or none; in ten million saves two sorts
+        return np.where(np.arange(len(ours)) < len(theirs), np.arange(len(ours)), -1)
     mine, order = np.argsort(ours), np.argsort(theirs)
     near = np.empty(len(ours), np.int64)
     near[mine] = np.searchsorted(theirs[order], ours[mine])  # in order: unordered it takes four times as long for ten million

@@ -23,6 +23,7 @@ TABLES = {
 }
 SCORES = "scores-"  # begins the name of a table of scores, the scorer's name ends it
 CLUSTERS = "clusters-"  # the same of a clustering of the patches
+ROUNDED = "rounded-"  # the same of the embeddings that were compared in one
 RESULTS = "results"  # of the job benchmark, in the store that it is told of
 ATTEMPTS = "attempts"  # of the job watch
 TAGS = "tags"  # of the job browse
@@ -74,6 +75,10 @@ class Tables:
         """The tables of clusterings that choices were made by."""
         return self.beside(CLUSTERS)
 
+    def roundings(self) -> list[str]:
+        """The tables of embeddings that choices compared."""
+        return self.beside(ROUNDED)
+
     def beside(self, begins: str) -> list[str]:
         """The tables whose names begin so."""
         with reaching(self.uri) as files:
@@ -81,8 +86,8 @@ class Tables:
         return [name for name in sorted(one.removesuffix(".lance") for one in found) if self.is_made(name)]
 
     def names(self) -> list[str]:
-        """Every table that a store has when it is whole, those of scores and clusterings, and of MADE_LATER those that this one has."""
-        return ["patches", *TABLES, *self.scores(), *self.clusterings(), *filter(self.is_made, MADE_LATER)]
+        """Every table that a store has when it is whole, and those of scores, of clusterings and of MADE_LATER that this one has."""
+        return ["patches", *TABLES, *self.scores(), *self.clusterings(), *self.roundings(), *filter(self.is_made, MADE_LATER)]
 
     def open(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
         """A table as Lance sees it, the newest version unless told; LookupError says which job makes it."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.pool import ROWS, Block, Rows
 
-Stored = NDArray[np.float16]
+Stored = NDArray[Any]  # float16, or what the table has
 
 NEAR = 16  # rows read for each one wanted, up to which reading all between the first and the last is faster: 0.4 µs a row beside 8
 
@@ -27,6 +27,7 @@ class StoredVectors:
     version: int
     width: int
     places: Rows
+    kind: type[np.generic] = np.float16
     opened: lance.LanceDataset | None = field(default=None, compare=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -52,7 +53,7 @@ class StoredVectors:
         """Those at places of the table, read in the order of the table, each once."""
         if (places[1:] > places[:-1]).all():
             return self.found(places)
-        made = np.empty((len(places), self.width), np.float16)
+        made = np.empty((len(places), self.width), self.kind)
         wanted, order = np.unique(places, return_inverse=True)
         rising = np.argsort(order, kind="stable")
         for start in range(0, len(wanted), ROWS):  # of what was read one part is in memory at a time
@@ -62,12 +63,14 @@ class StoredVectors:
 
     def found(self, places: Rows) -> Stored:
         """Those at ascending places of the table; beside them a batch or a part is in memory at a time."""
-        made = np.empty((len(places), self.width), np.float16)
+        made = np.empty((len(places), self.width), self.kind)
         for start in range(0, len(places), ROWS):
             some = places[start : start + ROWS]
             first, span = int(some[0]), int(some[-1] - some[0]) + 1
             if span > NEAR * len(some):
-                made[start : start + ROWS] = numbers(self.open().take(some.tolist(), columns=["embedding"])["embedding"].chunks, self.width)
+                made[start : start + ROWS] = numbers(
+                    self.open().take(some.tolist(), columns=["embedding"])["embedding"].chunks, self.width, self.kind
+                )
             else:
                 self.scanned(some, first, span, made[start : start + ROWS])
         return made
@@ -76,7 +79,7 @@ class StoredVectors:
         """Put those at ascending places among the `span` ones from `first` on into `made`, while all of these go by."""
         for batch in self.open().to_batches(columns=["embedding"], offset=first, limit=span):
             inside = slice(*np.searchsorted(places, [first, first + len(batch)]))
-            mine = numbers([batch["embedding"]], self.width)
+            mine = numbers([batch["embedding"]], self.width, self.kind)
             np.take(mine, places[inside] - first, axis=0, out=made[inside], mode="clip")  # raise would copy
             first += len(batch)
 
