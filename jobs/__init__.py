@@ -33,6 +33,7 @@ transfer-study
     tradeoff    the curves of its picture
 submit, worth
     needs       processors and GPUs that a job does not begin without
+    pods        addresses that pods cannot reach
     retrain     pre-training on one selection, here or on a cluster
 drift
     measured    what it knows of every video
