@@ -1,7 +1,8 @@
 """Knobs by name: listed, changed and refused in sentences for a person."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,12 @@ def flat(section: BaseModel, prefix: str = "") -> dict[str, Any]:
         value = getattr(section, name)
         found.update(flat(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else {f"{prefix}{name}": value})
     return found
+
+
+@cache
+def defaults() -> Mapping[str, Any]:
+    """`section.knob -> value` of a Config as it is by itself: a matrix places knobs a hundred thousand times."""
+    return flat(Config())
 
 
 def amend(config: Config, changes: Sequence[str]) -> Config:
@@ -35,7 +42,7 @@ def amend(config: Config, changes: Sequence[str]) -> Config:
 
 def place(tree: dict[str, Any], knob: str, value: str) -> None:
     """Set one knob in the tree of all; an unknown one is refused with the nearest real ones."""
-    real = flat(Config())
+    real = defaults()
     if knob not in real:
         sections = list(dict.fromkeys(name.split(".")[0] for name in real))
         near = difflib.get_close_matches(knob, real, n=3, cutoff=0.5)
