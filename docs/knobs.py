@@ -7,7 +7,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
@@ -52,6 +52,8 @@ def above(line: int, alone: set[int], comments: dict[int, str]) -> list[str]:
 def takes(field: FieldInfo) -> str:
     """What values a knob may have."""
     kind = field.annotation
+    if get_origin(kind) is Union:
+        return " or ".join(takes(FieldInfo.from_annotation(one)) for one in get_args(kind))
     if get_origin(kind) is Literal:
         return ", ".join(f"`{word}`" for word in words(kind))
     if get_origin(kind) is tuple:

@@ -10,7 +10,20 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from engine.models import EvaluateConfig, MAEConfig, Natural, Positive, Precision, Section, Seed, SimCLRConfig, TrainConfig, check_dpt
+from engine.models import (
+    EvaluateConfig,
+    MAEConfig,
+    Natural,
+    Positive,
+    Precision,
+    Section,
+    Seed,
+    Share,
+    ShareOrTheory,
+    SimCLRConfig,
+    TrainConfig,
+    check_dpt,
+)
 from engine.settings import (
     Address,
     BenchmarkConfig,
@@ -29,7 +42,6 @@ from engine.settings import (
     WatchConfig,
 )
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Method = Literal[
     "random", "optidel", "optidel_s", "easy", "meddel", "semdedup", "ssl_prototypes", "density", "hierarchical", "d4", "kcenter",
     "el2n_like", "forgetting_like", "rded", "endocurate",
@@ -142,10 +154,8 @@ class HierarchicalConfig(Section):  # facebookresearch/ssl-data-curation: its sm
 class EndocurateConfig(Section):  # our own; the values were not tuned, the meaning of `alike` was changed once after a look at real images
     """Knobs of our own method, endocurate."""
 
-    start: Share = 0.5  # quantile of worth in its cluster at which a patch is taken first: the median
-    # Or where the theory of the pruned perceptron would begin with this pool; off: how a pool maps onto it is our guess.
-    by: Literal["start", "theory"] = "start"
-    degrees: Annotated[float, Field(ge=0, le=90)] = 45.0  # of that theory, how far the scorer is off: half-way to knowing nothing
+    # Quantile of worth in its cluster of the patch that is taken first: the median. Or theory: where that of pruning begins with such a pool.
+    start: ShareOrTheory = 0.5
     balance: Share = 0.5  # clusters of n patches are taken from at a rate of n^balance: 0 all alike, 1 by size
     alike: Share = 0.5  # of the clean patches, those likest to others, which come after the rest; D4: 0.25, of texts
 

@@ -182,6 +182,17 @@ def looked_at(ids: list[str], pixels: list[bytes | None], score: Score) -> tuple
     return *score(ids, [jpeg or b"" for jpeg in pixels], whole), appearance.rows(map(appearance.measure, whole))
 
 
+def scale(config: DifficultyConfig) -> str:
+    """What difficulties are measured in: those of two scales are not averaged."""
+    error = "squared error of normalised tokens" if config.mae.norm_pix else "squared error"
+    return "contrastive loss" if config.scorer == "simclr" else error
+
+
+def rebuilds(config: DifficultyConfig) -> bool:
+    """Whether that is the error of a rebuilt picture in the units of its variance, so that the one can be divided by the other."""
+    return scale(config) == "squared error"
+
+
 def scorer_of(config: DifficultyConfig) -> str:
     """The mark of the scorer in a checkpoint, after the kind of its model."""
     if config.scorer == "simclr":

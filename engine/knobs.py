@@ -19,6 +19,15 @@ def flat(section: BaseModel, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def of_now(params: Mapping[str, str]) -> dict[str, str]:
+    """The knobs of an older run, as MLflow has them, by the names that they have now."""
+    found = dict(params)
+    by, degrees = (found.pop(f"selection.endocurate.{knob}", "") for knob in ("by", "degrees"))
+    if by == "theory":  # 45 degrees are those of now
+        found["selection.endocurate.start"] = by if float(degrees) == 45 else f"{by} of {degrees} degrees"
+    return found
+
+
 @cache
 def defaults() -> Mapping[str, Any]:
     """`section.knob -> value` of a Config as it is by itself: a matrix places knobs a hundred thousand times."""

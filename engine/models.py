@@ -2,12 +2,24 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+
+
+def share_or_theory(value: object, check: Callable[[object], object]) -> object:
+    """What pydantic makes of a value that may be either; one ValueError in place of one for each."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError("expected a number from 0 to 1, or theory") from error
+
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+ShareOrTheory = Annotated[Share | Literal["theory"], WrapValidator(share_or_theory)]
 Word = Annotated[str, Field(min_length=1)]  # a name or an address: anything but nothing
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ViTSize = Annotated[str, Field(pattern=r"^[a-z0-9]+$")]  # tiny, small, base, large, huge and every other one of timm: see vits.py

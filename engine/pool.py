@@ -123,9 +123,11 @@ class Clustering:
 class Pool:
     """Patches to choose from: `columns` with patch_id, bytes, difficulty and what else a method names, in any order of rows.
 
-    `vectors` belong to the same rows. `earlier` are the difficulties (N,) by the other scorers of the store, from the least trained on.
+    `vectors` belong to the same rows. `earlier` are the difficulties (N,) by the other scorers, of one
+    scale, from the least trained on as far as the store knows.
     `clustering` is what an earlier choice with the same settings has found out about some of the rows, `rounded` the embeddings as it
-    compared them. `hashes` are the keys of seed 0 (N,), where they are known.
+    compared them. `hashes` are the keys of seed 0 (N,), where they are known. `rebuilds` tells whether difficulty is the error of a rebuilt
+    picture, in the units of its variance: see difficulty.rebuilds.
     """
 
     columns: pa.Table
@@ -134,6 +136,7 @@ class Pool:
     clustering: Clustering | None = None
     rounded: Vectors | None = None
     hashes: Keys | None = None
+    rebuilds: bool = True
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -168,7 +171,8 @@ class Pool:
     def part(self, rows: Rows) -> "Pool":
         """The pool of some rows, which rise; it is another one, of which no clustering is known."""
         vectors = None if self.vectors is None else Part(self.vectors, rows)
-        return Pool(self.columns.take(rows), vectors, tuple(values[rows] for values in self.earlier))
+        earlier = tuple(values[rows] for values in self.earlier)
+        return Pool(self.columns.take(rows), vectors, earlier, rebuilds=self.rebuilds)
 
     def embeddings(self) -> Vectors:
         """The vectors; ValueError where the pool has none."""

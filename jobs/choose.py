@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from engine import flow, heap, selection, synthesis, tracking
+from engine import difficulty, flow, heap, selection, synthesis, tracking
 from engine.config import Config
 from engine.flow import Step
 from engine.pool import Pool
@@ -42,6 +42,7 @@ def run(config: Config, kept_by: str = "") -> None:
     chosen, took = thrift.measured(config, pool, spread(config), lambda pool, run: solve(pool, run=run))
     chosen = replace(chosen, selection_id=synthesis.named(chosen.selection_id, config.synthesis))
     tags = {"selection": chosen.selection_id, "patches_version": version, "raters": raters(store), **(speed.tags if speed else {})}
+    tags |= unlearnable(config, chosen)
     tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
     with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
         if chosen.clustering:
@@ -81,10 +82,36 @@ def pool_of(config: Config, store: PatchStore, version: int) -> Pool:
     method = selection.METHODS[config.selection.method]
     columns = store.patches(selection.columns(config.selection), version=version)
     vectors = store.vectors(version, config.selection.embedding) if method.embeddings else None
-    others = [scorer.name for scorer in store.scorers(version) if scorer.rated == len(columns)] if method.earlier else []
-    pool = selection.of_kind(Pool(columns, vectors, store.earlier(version, others)), config.selection.of)
+    others = heard(config, store, version, len(columns)) if method.earlier else []
+    every = Pool(columns, vectors, store.earlier(version, others), rebuilds=difficulty.rebuilds(config.difficulty))
+    pool = selection.of_kind(every, config.selection.of)
     name = selection.clustering_of(config.selection)
     return continued(store, name, pool) if name else pool
+
+
+def heard(config: Config, store: PatchStore, version: int, patches: int) -> list[str]:
+    """The other scorers that rated every patch on the scale of the patches' own, from the least trained on; ValueError for none but others.
+
+    EL2N averages trainings of one network and forgetting goes along one: so a contrastive loss is not heard beside a squared error.
+    """
+    own, every = difficulty.scale(config.difficulty), [one for one in store.scorers(version) if one.rated == patches]
+    found, others = ([one.name for one in every if (one.scale in ("", own)) == same] for same in (True, False))
+    told = f"{', '.join(others)}: on another scale than difficulty.* tells of the patches' own, {own}"
+    if others and not found:
+        raise ValueError(f"selection.method={config.selection.method} compares scorers of one scale, and the store has but {told}")
+    if others:
+        log.warning("not heard are %s", told)
+    log.info("scorers, from the least trained on: %s, and the patches' own", ", ".join(found))
+    return found
+
+
+def unlearnable(config: Config, chosen: Selection) -> dict[str, str]:
+    """Why endocurate left out what can be learnt, as a tag; nothing where it did not."""
+    if chosen.told.get("learnable", 1):
+        return {}
+    why = f"left out: the difficulty is a {difficulty.scale(config.difficulty)}, which the variance of a patch says nothing of"
+    log.warning("what can be learnt is %s", why)
+    return {"learnable": why}
 
 
 def continued(store: PatchStore, name: str, pool: Pool) -> Pool:

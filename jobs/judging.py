@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine import judge, schema, tracking
+from engine import difficulty, judge, schema, tracking
 from engine.config import Config, SelectionConfig
 from engine.difficulty import ScoreContrast, ScoreDifficulty
 from engine.judge import Case, Judgement, UnknownError
@@ -30,7 +30,7 @@ def judged(config: Config, store: PatchStore, chosen: Selection, version: int) -
     """A selection from a version of the patch table."""
     there = store.open("patches", version).schema.names
     columns = store.patches([name for name in COLUMNS if name in there], version=version)
-    rebuilds = config.difficulty.scorer == "mae" and not config.difficulty.mae.norm_pix
+    rebuilds = difficulty.rebuilds(config.difficulty)
     pool, rows = Pool(columns, store.vectors(version)), store.offsets(chosen.patch_ids, version)
     try:
         case = Case(pool, rows, kinds(store, pool, version), rebuilds=rebuilds)

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine import cards, flow, objectives, pretrain, tracking
 from engine.config import Config
-from engine.knobs import flat
+from engine.knobs import flat, of_now
 from engine.monitor import title
 from engine.store import ImageReader, PatchStore, trainings
 from jobs import looks, named, training
@@ -40,7 +40,7 @@ def choice(config: Config) -> dict[str, Any] | None:
     knobs.pop("selection.named")  # runs of before it was there do not tell it
     if not store.has("selections"):
         return None
-    runs = (one for one in tracking.newest(config, "choose") if knobs.items() <= one["params"].items())
+    runs = (one for one in tracking.newest(config, "choose") if knobs.items() <= of_now(one["params"]).items())
     return next((one for one in runs if named.is_there(store, one["tags"]["selection"])), None)
 
 

@@ -51,7 +51,8 @@ def run(config: Config) -> None:
     with store.writing("rescore"), store.reading("patches", version), tracking.running(config, "rescore", name, tags) as record:
         work = score.steps(store, version, stage)
         made = flow.runner(config.where)(work, score.pieces(left)) if len(left) else iter(())
-        record.log({"rescore/patches": store.scored(name, score.followed(made, len(left)))}, step=0)
+        about = {"scale": difficulty.scale(section)}
+        record.log({"rescore/patches": store.scored(name, score.followed(made, len(left)), about)}, step=0)
     changed = rescoring.adopt(store, name, mark)
     journal.enter(store, "rescore", mark, {"patches": changed}, tracking.code_commit())
     log.info("%s: %d patches have its scores now", name, changed)

@@ -12,6 +12,7 @@ from engine.charts import share
 from engine.config import Config
 from engine.entries import Board, Entry, Failure
 from engine.followed import Current
+from engine.knobs import of_now
 from engine.outcomes import Advantage, Outcome, Picture
 from engine.pruning import Advised, Theory
 from engine.report import Judged
@@ -162,7 +163,7 @@ def current(config: Config) -> list[Current]:
     """Of every selection that was made more than once the newest choice, and what of its work was avoided."""
     made: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for one in tracking.runs(config, "choose"):
-        settings = sorted((name, value) for name, value in one["params"].items() if name.startswith(("selection.", "synthesis.")))
+        settings = sorted((name, value) for name, value in of_now(one["params"]).items() if name.startswith(("selection.", "synthesis.")))
         made.setdefault(tuple(map("=".join, settings)), []).append(one)
     return [current_of(runs[-1]) for runs in made.values() if len(runs) > 1]
 

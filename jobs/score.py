@@ -12,7 +12,7 @@ from engine.difficulty import ScoreAgain
 from engine.features import EmbedPatches
 from engine.flow import Step
 from engine.pool import Rows
-from engine.store import PatchStore, ReadPixels
+from engine.store import PatchStore, ReadPixels, trainings
 from jobs import probe
 
 log = logging.getLogger("jobs.score")
@@ -32,7 +32,7 @@ def run(config: Config) -> None:
     tags = {"scorer": name, "patches_version": version}
     with store.writing("score"), store.reading("patches", version), tracking.running(config, "score", name, tags) as record:
         made = flow.runner(config.where)(steps(store, version, stage), pieces(left))
-        added = store.scored(name, followed(made, len(left)))
+        added = store.scored(name, followed(made, len(left)), about(config))
         record.log({"score/patches": added}, step=0)
     log.info("%s: %d patches scored", name, added)
 
@@ -53,6 +53,15 @@ def scorer(config: Config, store: PatchStore) -> tuple[str, Step]:
     encoder = features.load(config.score, config.patches)  # a wrong one is refused here; each actor loads its own
     step = Step(EmbedPatches, (config.score, config.patches), batch=64, gpus=0.5, actors=(1, 4096))  # SAM's encoder is the largest
     return encoder.name, step
+
+
+def about(config: Config) -> dict[str, str]:
+    """What is known of the scorer: the scale of its difficulties, and after how many epochs of its training it was kept."""
+    if config.score.by not in ("early", "checkpoint"):
+        return {}
+    early = config.score.by == "early"
+    epochs = probe.early_epochs(config.probe.train) if early else trainings.epoch_of(config.difficulty.checkpoint)
+    return {"scale": difficulty.scale(config.difficulty), **({} if epochs is None else {"epochs": str(epochs)})}
 
 
 def checkpoint(config: Config, store: PatchStore) -> DifficultyConfig:

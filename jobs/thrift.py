@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine import tracking
 from engine.config import Config
-from engine.knobs import flat
+from engine.knobs import flat, of_now
 from engine.pool import Block, Clustering, Pool, Rows, Vectors
 from engine.selection import Run, Selection
 from engine.selection.spread import rows_of
@@ -103,13 +103,14 @@ def saved(config: Config, told: dict[str, float]) -> dict[str, float]:
         found["choose/full_seconds"] = full["choose/seconds"]
     if found:
         shares = {said: found[f"choose/avoided_{name}"] for name, said in SAID.items() if f"choose/avoided_{name}" in found}
-        took = found.get("choose/full_seconds", float("nan"))
-        parts = ", ".join(f"{100 * share:.1f} % of the {said}" for said, share in shares.items())
-        log.info("avoided: %s; %.2f s beside %.2f s of the last that was solved in full", parts, told["choose/seconds"], took)
+        parts = ", ".join(f"{100 * share:.1f} % of the {said}" for said, share in shares.items()) or "not known"
+        took = found.get("choose/full_seconds")
+        beside = f"{took:.2f} s of the last that was solved in full" if took else "none of the same settings that was solved in full"
+        log.info("avoided: %s; %.2f s beside %s", parts, told["choose/seconds"], beside)
     return found
 
 
 def same_settings(config: Config, where: str = "") -> Iterator[dict[str, Any]]:
     """The finished runs of the job choose that had these very knobs selection.*, the newest first; `where`: MLflow's filter."""
     settings = {f"selection.{knob}": str(value) for knob, value in flat(config.selection).items()}
-    return (one for one in tracking.newest(config, "choose", where) if settings.items() <= one["params"].items())
+    return (one for one in tracking.newest(config, "choose", where) if settings.items() <= of_now(one["params"]).items())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from engine import judge, tracking
+from engine import difficulty, judge, tracking
 from engine.config import Config
 from engine.judge import Case, UnknownError
 from engine.pool import Pool
@@ -42,7 +42,7 @@ def run(config: Config) -> None:
     if rescoring.mixed(store, version):
         return
     tags = {"trained": both[0], "selection": both[1], "patches_version": version}
-    values, reason = estimated(store, both, version, config.difficulty.scorer == "mae" and not config.difficulty.mae.norm_pix)
+    values, reason = estimated(store, both, version, difficulty.rebuilds(config.difficulty))
     with tracking.running(config, JOB, " ".join(both), tags) as record:
         record.log({f"worth/{name}": value for name, value in values.items()}, step=0)
         record.note({"worth": verdict(values["gain"], config), "reason": reason})

@@ -15,6 +15,7 @@ from engine.pool import Held, Pool
 from engine.selection import choose, in_process
 from engine.selection.budgets import budget_of
 from engine.selection.endocurate import Traits, endocurate, measured, ordered, worth_of
+from engine.theory import recommendation
 
 CONFIG = SelectionConfig(method="endocurate", budget=1.0, unit="patches", clusters=4)
 KNOBS = EndocurateConfig()
@@ -110,6 +111,54 @@ def test_what_a_budget_takes_is_the_beginning_of_the_whole_order_after_more_came
         assert budget.within(rows) == budget.within(whole)
 
 
+@pytest.mark.parametrize("start", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 1.0])
+def test_of_a_share_of_the_clean_and_unlike_the_mean_quantile_of_worth_is_that_of_the_closed_form(start, share):
+    rng, clusters, each = np.random.default_rng(0), 4, 200
+    count = 2 * clusters * each  # half of them alike or artefacts, of any worth
+    pool, plain = pool_of(count, video_id=["v"] * count), np.arange(count) < count // 2
+    artefact = np.where(plain | (np.arange(count) % 2 == 0), 0.0, 2.0)
+    likeness = np.where(plain, 0.1, 0.9).astype(np.float32)
+    labels, worth = (np.arange(count) % clusters).astype(np.int32), rng.random(count)
+    knobs = EndocurateConfig(start=start, alike=1 / 3)  # of the clean ones: two thirds are plain
+    order = ordered(pool, Traits(worth, artefact, labels, likeness), knobs)
+    assert set(order[: count // 2]) == set(np.flatnonzero(plain))
+    quantile = np.empty(count)
+    for label in range(clusters):
+        mine = np.flatnonzero(plain & (labels == label))
+        quantile[mine[np.argsort(worth[mine])]] = (np.arange(each) + 0.5) / each
+    taken = order[: int(share * count // 2)]
+    expected = start + share / 2 if share <= 1 - start else 1 - share / 2
+    assert quantile[taken].mean() == pytest.approx(expected, abs=1.5 / each)
+
+
+@pytest.mark.parametrize("art", [0.0, 0.5])
+def test_the_more_is_kept_the_worthier_up_to_half_of_the_clean_and_unlike_and_less_so_from_there(art):
+    rng, count = np.random.default_rng(0), 6000
+    variance = np.exp(rng.normal(-0.5, 0.6, count))
+    error = variance * rng.uniform(0.2, 1, count)
+    glare = (rng.random(count) < art).astype(np.float32)
+    pool = pool_of(count, difficulty=error.astype(np.float32), variance=variance.astype(np.float32), glare=glare)
+    worth = dict(zip(pool.columns["patch_id"].to_pylist(), worth_of(pool), strict=True))
+    turn = float(1 - glare.mean()) * 0.5 * 0.5  # of the pool: of the clean the unlike half, of it the upper half of worth
+    means = {}
+    for part in (0.1, 0.4, 0.7, 1.0, 1.4, 2.0):
+        config = CONFIG.model_copy(update={"budget": part * turn, "clusters": 12})
+        means[part] = np.mean([worth[patch_id] for patch_id in choose(pool, config).patch_ids])
+    assert means[0.1] < means[0.4] < means[0.7] < means[1.0]
+    assert means[1.0] > means[1.4] > means[2.0]
+
+
+def test_of_a_difficulty_that_is_no_rebuild_error_the_hardest_are_the_worthiest():
+    pool = pool_of(60, difficulty=np.random.default_rng(1).uniform(-3, 9, 60).astype(np.float32))
+    other = replace(pool, rebuilds=False)
+    made = endocurate(other, None, CONFIG, in_process)
+    assert made.rows.tolist() == ordered(pool, measured(pool, CONFIG, in_process, {"learnable"}), KNOBS).tolist()
+    assert made.rows.tolist() != endocurate(pool, None, CONFIG, in_process).rows.tolist()
+    assert (made.told["learnable"], endocurate(pool, None, CONFIG, in_process).told["learnable"]) == (0, 1)
+    assert not other.part(np.arange(9)).rebuilds
+
+
 def test_planted_noise_and_artefacts_come_last_and_every_video_and_kind_early():
     rng = np.random.default_rng(0)
     kinds = np.repeat([0, 1, 2, 3], [60, 25, 10, 5])  # rare ones too
@@ -153,21 +202,21 @@ def test_a_column_that_is_not_a_number_is_told():
 def test_what_theory_would_do_is_told_and_done_only_where_asked_for():
     pool = pool_of(400)
     chosen = {
-        by: choose(pool, CONFIG.model_copy(update={"budget": 0.1, "endocurate": EndocurateConfig(by=by)})) for by in ("start", "theory")
+        start: choose(pool, CONFIG.model_copy(update={"budget": 0.1, "endocurate": EndocurateConfig(start=start)})) for start in (0.5, "theory")
     }
-    told = chosen["start"].told
+    told = chosen[0.5].told
     traits = measured(pool, CONFIG, in_process)
     alpha_tot = 200 / effective_rank(pool.vectors.array)  # half of the clean patches are late for being alike
     assert told["alpha_tot"] == pytest.approx(alpha_tot, rel=0.5)  # on a rung: three of them in a power of ten
-    assert (told["start"], told["different"]) == (0.5, 200)
+    assert (told["start"], told["different"], told["degrees"]) == (0.5, 200, recommendation.DEGREES)
     assert chosen["theory"].told["start"] == told["recommended_start"] != 0.5
-    for by, start in (("start", 0.5), ("theory", told["recommended_start"])):
+    for asked, start in ((0.5, 0.5), ("theory", told["recommended_start"])):
         ids = pool.columns["patch_id"].to_pylist()
         order = ordered(pool, traits, EndocurateConfig(start=start))
-        assert chosen[by].patch_ids == [ids[row] for row in order[:40]]
+        assert chosen[asked].patch_ids == [ids[row] for row in order[:40]]
 
 
 def test_by_theory_too_a_smaller_budget_takes_a_beginning_of_a_larger_one():
-    pool, config = pool_of(80), CONFIG.model_copy(update={"endocurate": EndocurateConfig(by="theory", degrees=10.0)})
+    pool, config = pool_of(80), CONFIG.model_copy(update={"endocurate": EndocurateConfig(start="theory")})
     small, large = (choose(pool, config.model_copy(update={"budget": budget})).patch_ids for budget in (0.2, 0.8))
     assert small == large[: len(small)]

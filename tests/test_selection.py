@@ -79,6 +79,30 @@ def test_the_budget_is_never_exceeded_and_what_is_left_is_told(method, unit):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@settings(deadline=None, max_examples=8)
+@given(tables, st.floats(0.01, 1), st.sampled_from([1, 4, 9]), st.integers(0, 99))
+def test_whatever_the_sizes_no_budget_in_any_unit_is_exceeded(method, columns, share, group, seed):
+    rng, count = np.random.default_rng(seed), len(columns)
+    many = Pool(columns, Held(rng.normal(size=(count, 3)).astype(np.float16)), (rng.random(count).astype(np.float32),))
+    every, sizes = int(columns["bytes"].to_numpy().sum()), {"bytes": lambda made: int(made.sizes.sum())}
+    budgets = {"bytes": share, "patches": max(2, int(share * count)), "images": share, "gpu_hours": share * count / group / 60}
+    limits = {"bytes": share * every, "patches": budgets["patches"], "images": share * 5, "gpu_hours": budgets["gpu_hours"]}
+    worth = {"patches": 1, "images": 1 / group, "gpu_hours": 1 / group / 60}  # a minute an image
+    for unit, budget in budgets.items():
+        config = SelectionConfig(method=method, budget=budget, unit=unit)
+        try:
+            made = choose(many, config, group=group, seconds_per_image=60)
+        except ValueError as reason:
+            assert "holds no image" in str(reason)  # too little, or of MedDEL no radius
+            continue
+        spent = sizes[unit](made) if unit in sizes else len(made.patch_ids) * worth[unit]
+        assert 0 < spent <= limits[unit] * (1 + 1e-12)
+        assert len(made.patch_ids) % group == 0
+        assert len(set(made.patch_ids)) == len(made.patch_ids)
+        assert -1e-9 <= made.unspent <= limits[unit] - spent + 1e-9
+
+
+@pytest.mark.parametrize("method", METHODS)
 @settings(deadline=None, max_examples=5)
 @given(st.integers(0, 50), st.randoms())
 def test_the_choice_does_not_depend_on_the_order_of_rows(method, seed, random):
@@ -150,6 +174,15 @@ def test_no_patches_and_too_small_a_budget_are_a_sentence(method):
         chosen(pool(8).part(np.zeros(0, np.int64)), method)
     with pytest.raises(ValueError, match=r"selection.budget=3 with selection.unit=bytes of 40 patches \([\d,]+ bytes\) holds no image"):
         chosen(pool(40), method, 3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("unit", ["bytes", "patches", "images"])
+def test_a_patch_that_does_not_tell_its_bytes_is_told(unit):
+    columns = table(np.arange(40))
+    columns = columns.set_column(columns.column_names.index("bytes"), "bytes", pa.array([None, *[100] * 39], pa.int32()))
+    with pytest.raises(ValueError, match="1 of 40 patches do not tell their bytes"):
+        chosen(columns, "optidel", unit=unit)
 
 
 def test_whole_frames_are_chosen_from_apart():

@@ -99,6 +99,28 @@ def test_meddel_keeps_everything_where_everything_fits_and_something_where_nothi
     assert len(choose(many, of("meddel", 3, clusters=20), group=1).patch_ids) == 3
 
 
+@pytest.mark.parametrize("kinds", [1, 3])
+@pytest.mark.parametrize(("budget", "unit"), [(0.05, "bytes"), (0.5, "patches"), (0.9, "bytes")])
+def test_meddel_of_few_kinds_says_that_none_of_its_radii_makes_an_image(kinds, budget, unit):
+    few = Pool(table(np.ones(100)), Held(np.eye(4, dtype=np.float16)[np.arange(100) % kinds]))
+    told = f"MedDEL keeps one of what looks alike, here {kinds}, and by the next smaller radius more than the budget takes"
+    every = "10,000 bytes" if unit == "bytes" else "100 patches"
+    with pytest.raises(ValueError, match=rf"{told} \({every}\): raise it to that, or choose by another method"):
+        choose(few, of("meddel", budget, unit=unit))
+    assert len(choose(few, of("meddel", 1.0, unit=unit)).patch_ids) == 100
+
+
+def test_meddel_says_which_budget_its_next_radius_takes():
+    rng = np.random.default_rng(0)
+    kinds = np.eye(8)[np.repeat([0, 1, 2], [2, 4, 30])]  # a pair, a four and thirty, the members of each nearer to each other
+    kinds[:6, 5] = [0.5, -0.5, 0.3, -0.3, 0.1, -0.1]
+    many = Pool(table(np.ones(36)), Held((kinds + 1e-4 * rng.normal(size=kinds.shape)).astype(np.float32)))
+    with pytest.raises(ValueError, match=r"here 3, and by the next smaller radius more than the budget takes \((\d+) patches\)") as told:
+        choose(many, of("meddel", 3, clusters=1))
+    needed = int(str(told.value).split("takes (")[1].split()[0])
+    assert len(choose(many, of("meddel", needed, clusters=1), group=1).patch_ids) == needed
+
+
 def test_many_clusters_are_looked_at_through_some_of_them():
     rng = np.random.default_rng(0)
     many = Pool(table(rng.random(3000)), Held(rng.normal(size=(3000, 12))))

@@ -113,14 +113,16 @@ def choose(
     number or has no direction, and for a budget too small for one image.
     """
     pool = of_kind(pool if isinstance(pool, Pool) else Pool(pool), config.of)
+    if missing := pool.columns["bytes"].null_count:
+        raise ValueError(f"{missing:,} of {len(pool):,} {config.of} do not tell their bytes, which is what a budget counts")
     budget = budget_of(pool, config, group, seconds_per_image)
     order = METHODS[config.method].order(pool, budget, config, run) if len(pool) else Order(np.zeros(0, np.int64))
     taken = order.rows[: budget.within(order.rows)]
     if not len(taken):
+        why = order.few or "take in more video or raise the budget"
         raise ValueError(
             f"selection.budget={config.budget:g} with selection.unit={config.unit} of {len(pool):,} {config.of} "
-            f"({total_bytes(pool):,} bytes) holds no image of {group} "
-            f"patch{'es' * (group > 1)} in the order of choice: take in more video or raise the budget"
+            f"({total_bytes(pool):,} bytes) holds no image of {group} patch{'es' * (group > 1)} in the order of choice: {why}"
         )
     return selected(pool, taken, config, budget, order)
 

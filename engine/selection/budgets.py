@@ -14,11 +14,15 @@ from engine.pool import Clustering, Pool, Rows
 
 @dataclass(frozen=True)
 class Order:
-    """Rows of a pool in the order of choice, what their method found out on the way, by name, and the clustering of the pool, if any."""
+    """Rows of a pool in the order of choice, what their method found out on the way, by name, and the clustering of the pool, if any.
+
+    `few` says why there are no more rows, and what would help, where the budget has room and the method knows it.
+    """
 
     rows: Rows
     told: Mapping[str, float] = field(default_factory=dict)
     clustering: Clustering | None = None
+    few: str = ""
 
 
 @dataclass(frozen=True)

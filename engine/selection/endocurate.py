@@ -7,11 +7,16 @@ guard      The hardest patches of real video are corners of the frame, insets, g
 learnable  Of an error d against the error v of the best constant colour d / v is what the scorer leaves unexplained: the pointwise form
            of V-information (Xu et al., arXiv 2002.10689). Noise is hard and stays unexplained. The worth is the quantile of d times
            one less that of d / v: nothing for what is learnt and for what cannot be. Quantiles, since a scorer that was trained for
-           minutes does no better than one colour (seen on Kvasir-SEG and PolypGen). Left out: worth is d, as in OptiDEL.
-budget     Sorscher et al. (arXiv 2206.14486): easy to medium examples when few are kept, hard ones when many. In each cluster the
-           order goes from the quantile `start` of worth upwards, then from it downwards: the more is kept, the harder. What `start` should
-           be by their theory for so many patches of so few directions is always told, and taken with by=theory. Left out: the
-           worthiest first.
+           minutes does no better than one colour (seen on Kvasir-SEG and PolypGen). Left out, and where d is no error in the units of v,
+           as a SimCLR's loss: worth is d, as in OptiDEL.
+budget     Sorscher et al. (arXiv 2206.14486): easy to medium examples when few are kept, hard ones when many. Their hardness is here
+           worth, our choice: in their theory no label is noise, so all that is hard can be learnt, which of error is not so. Of the
+           patches of a cluster that are neither alike nor artefacts the order goes from the quantile `start` of worth upwards, then
+           from it downwards. So up to the share 1 - start of these (by default half of them, which is a quarter of the clean patches)
+           the more is kept, the worthier: of a share s the mean quantile is start + s / 2. Beyond, it is always the worthiest s that are
+           kept, so 1 - s / 2: what is added has less and less worth. Then come the alike and the artefacts, whatever their worth, and
+           sets fall back to the mean of all. What `start` should be by the theory for so many patches of so few directions is always
+           told, and taken with start=theory. Left out: the worthiest first.
 diversity  Clusters take turns, one of n patches at a rate of n^balance, and in a cluster its videos do. Left out: one cluster, one video.
 duplicates The share `alike` of the clean patches, those with the largest cosines with a harder one of their cluster, comes after all
            others. A share and no cosine, since weak scorers give all patches cosines above 0.9. A harder one and not a worthier one:
@@ -63,11 +68,13 @@ class Traits:
 def endocurate(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
     """The rows in the order of the module's first lines, as many as the budget may take. ValueError for a column that is not a number."""
     knobs = config.endocurate
-    traits = measured(pool, config, run)
+    traits = measured(pool, config, run, () if pool.rebuilds else ("learnable",))
     examples = different(traits, knobs)
-    advice = recommendation.recommended(max(examples, 1), directions(pool), knobs.degrees)
-    knobs = knobs.model_copy(update={"start": advice.start}) if knobs.by == "theory" else knobs
-    told = {"artefacts": float(np.mean(traits.artefacts)), "different": examples, **advised(advice, knobs)}
+    advice = recommendation.recommended(max(examples, 1), directions(pool))
+    start = advice.start if knobs.start == "theory" else knobs.start
+    knobs = knobs.model_copy(update={"start": start})
+    told = {"artefacts": float(np.mean(traits.artefacts)), "different": examples, "learnable": float(pool.rebuilds)}
+    told |= {"start": start, **advised(advice)}
     return Order(ordered(pool, traits, knobs, budget=budget), told, traits.clustering)
 
 
@@ -83,12 +90,11 @@ def directions(pool: Pool) -> float:
     return max(1.0, geometry.effective_rank(pool.embeddings().take(rows))) if len(rows) > 1 else 1.0
 
 
-def advised(advice: Advice, knobs: EndocurateConfig) -> dict[str, float]:
-    """What the theory would have done, beside what was done; for the run of the choice and the report."""
+def advised(advice: Advice) -> dict[str, float]:
+    """What the theory would have done, for the run of the choice and the report."""
     return {
         "alpha_tot": advice.alpha_tot,
         "degrees": advice.degrees,
-        "start": knobs.start,
         "recommended_start": advice.start,
         "recommended_share": advice.enough,
     }
@@ -127,7 +133,7 @@ def artefact_of(pool: Pool) -> Floats:
 def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collection[str] = (), budget: Budget | None = None) -> Rows:
     """Clean rows that are like none that is harder, in turns; then the alike, the least first; then artefacts, the least first.
 
-    Where the first of these alone are more than the budget takes they are all that is given.
+    Where the first of these alone are more than the budget takes they are all that is given. `knobs.start` is a number here.
     """
     knobs = knobs.model_copy(update={"start": 1.0}) if "budget" in omitted else knobs
     keys, artefact = pool.keys(), traits.artefacts
@@ -155,7 +161,8 @@ def turns(worth: Floats, labels: NDArray[np.int32], videos: NDArray[np.int32], k
         return np.zeros(0, np.int64)
     sizes = np.bincount(labels)[labels]
     quantile = (clusters.places(labels, rising(worth, keys)) + 0.5) / sizes
-    late = np.where(quantile >= knobs.start, quantile - knobs.start, 1 - quantile)
+    start = float(knobs.start)
+    late = np.where(quantile >= start, quantile - start, 1 - quantile)
     near = rising(late, keys)
     rounds = clusters.places(paired(labels, videos), near)
     turn = clusters.places(labels, near[together(rounds[near], len(near))])

@@ -54,8 +54,13 @@ def meddel(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Ord
     low, high = -1.0, 1.0
     if every > 1:
         low, high = foreseen(pool, budget, members[::every], run)
-    kept, threshold = searched(pool, budget, members, np.linspace(low, high, 32, dtype=np.float32) if every > 1 else WIDE, run)
-    return Order(order[kept[order]], {"radius": 1.0 - threshold}, found)
+    kept, threshold, next_one = searched(pool, budget, members, np.linspace(low, high, 32, dtype=np.float32) if every > 1 else WIDE, run)
+    rows = order[kept[order]]
+    few = ""
+    if budget.spent(rows) <= budget.limit:
+        few = f"MedDEL keeps one of what looks alike, here {len(rows):,}, and by the next smaller radius more than the budget takes "
+        few += f"({next_one:,} {'bytes' if budget.unit == 'bytes' else 'patches'}): raise it to that, or choose by another method"
+    return Order(rows, {"radius": 1.0 - threshold}, found, few)
 
 
 def foreseen(pool: Pool, budget: Budget, members: Sequence[Rows], run: Run) -> tuple[float, float]:
@@ -74,14 +79,17 @@ def foreseen(pool: Pool, budget: Budget, members: Sequence[Rows], run: Run) -> t
 
 def searched(
     pool: Pool, budget: Budget, members: Sequence[Rows], thresholds: NDArray[np.float32], run: Run
-) -> tuple[NDArray[np.bool_], float]:
-    """Which rows (N,) the best threshold keeps, and that threshold; the lowest one looked at where none stays in the budget."""
+) -> tuple[NDArray[np.bool_], float, int]:
+    """Which rows (N,) the best threshold keeps, and that threshold; the lowest one looked at where none stays in the budget. And what the
+    cheapest cover costs, of those looked at and of all rows, that does not stay in it."""
     low, high, best, spent = -1.0, 1.0, (np.zeros(len(pool), np.bool_), -1.0), -1
+    above = int(budget.costs.sum())
     enough = max(budget.group * float(budget.costs.mean()), budget.limit / 1000)  # a look at ten million patches takes minutes
     for _ in range(LOOKS):
         bits = looked(pool, members, thresholds, run)
         costs = np.array([budget.costs[(bits >> e & 1) > 0].sum() for e in range(len(thresholds))])
         fits = costs <= budget.limit
+        above = min(above, int(costs[~fits].min(initial=above)))
         place = int(np.argmax(np.where(fits, costs, -1)))  # the first where none fits
         if costs[place] > spent if fits[place] else spent < 0:
             best, spent = ((bits >> place & 1) > 0, float(thresholds[place])), int(costs[place]) if fits[place] else -1
@@ -89,7 +97,7 @@ def searched(
         if (spent >= 0 and budget.limit - spent <= enough) or high - low < 1 / clusters.FINE:
             break
         thresholds = np.linspace(low, high, 34, dtype=np.float32)[1:-1]
-    return best
+    return *best, above
 
 
 def bracket(thresholds: NDArray[np.float32], fits: NDArray[np.bool_], low: float, high: float) -> tuple[float, float]:

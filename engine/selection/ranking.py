@@ -37,14 +37,18 @@ def easiest(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Or
 
 
 def hardest_on_average(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
-    """After EL2N (Paul et al., NeurIPS 2021: the error averaged over trainings): the mean difficulty over all scorers, largest first."""
+    """After EL2N (Paul et al., NeurIPS 2021): the mean difficulty over all scorers, largest first.
+
+    The paper averages the error over trainings of one network. Ours may be of any size and length, but of one scale.
+    """
     return Order(pool.ranked(np.mean(scored(pool, config), axis=0)))
 
 
 def most_forgotten(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
     """After forgetting events (Toneva et al., ICLR 2019): how often a patch goes from the easier half to the harder between two scorers.
 
-    Rebuilding is never right or wrong, so the halves stand for that (our choice). Equal ones: the hardest first.
+    Rebuilding is never right or wrong, so the halves stand for that (our choice). Scorers are heard from the least trained on as the pool
+    has them, the store's own last, however long that was trained. Equal ones: the hardest first.
     """
     scores = scored(pool, config)
     halves = np.stack([harder_half(pool, values) for values in scores])

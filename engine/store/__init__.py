@@ -14,7 +14,7 @@
 - kept: `upkeep`, by `migrations`, `indices`, `orphans` (files that no version has) and `leftovers` (files beside the tables); `erasure`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -112,19 +112,20 @@ class PatchStore(Tables):
         """
         return scorers.vectors(self, version, name, offsets)
 
-    def scored(self, name: str, batches: Iterable[pa.Table]) -> int:
+    def scored(self, name: str, batches: Iterable[pa.Table], about: Mapping[str, str] | None = None) -> int:
         """Add scores (schema.SCORES) by another scorer as they come, each patch's once; returns how many were new.
 
+        `about` has, where they are known, the scale of its difficulties and its epochs: kept when the first scores come.
         Those that were added stay if it is interrupted; patches of forgotten videos are left out.
         """
-        return scorers.scored(self, name, batches)
+        return scorers.scored(self, name, batches, about or {})
 
     def missing(self, name: str, version: int) -> Rows:
         """The places, in a version of the patch table, of the patches that another scorer has not scored yet."""
         return scorers.missing(self, name, version)
 
     def scorers(self, version: int) -> list[Scorer]:
-        """The other scorers, in the order in which they were first written, and how many patches of a version each covers."""
+        """The other scorers, from the least trained on as far as that is known, and how many patches of a version each covers."""
         return scorers.scorers(self, version)
 
     def earlier(self, version: int, names: Iterable[str], offsets: Rows | None = None) -> tuple[NDArray[np.float32], ...]:
@@ -287,7 +288,7 @@ class PinnedStore(PatchStore):
         """Refused."""
         self.refuse()
 
-    def scored(self, name: str, batches: Iterable[pa.Table]) -> NoReturn:
+    def scored(self, name: str, batches: Iterable[pa.Table], about: Mapping[str, str] | None = None) -> NoReturn:
         """Refused."""
         self.refuse()
 

@@ -6,9 +6,10 @@ is looked up by its id.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 
 import lance
 import numpy as np
@@ -27,7 +28,7 @@ Keys = NDArray[np.uint64]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 COMMITTED = 1 << 14  # scores that come together: so many are lost at most where a job dies
-SINCE = b"since"  # when a table was made, in its schema's metadata: versions are cleaned away
+SINCE = "since"  # when a table was made, in its schema's metadata: versions are cleaned away
 SEEDS = range(8)
 BITS = 22  # of a key, by which most are told apart: a table of so many bytes stays in the cache
 
@@ -40,13 +41,22 @@ class Scorer:
     width: int
     covers: int
     rated: int
+    scale: str = ""  # of its difficulties; "": nobody told
+    epochs: int | None = None  # after how many of its training it was kept; None: nobody told
 
 
 def scorers(tables: Tables, version: int) -> list[Scorer]:
-    """Those whose scores a store holds, in the order in which they were first written."""
+    """Those whose scores a store holds, from the least trained on; those of which nobody told come last, in the order in which they
+    were first written."""
     made = {table.removeprefix(SCORES): tables.open(table) for table in tables.scores()}
-    first = sorted(made, key=lambda name: ((made[name].schema.metadata or {}).get(SINCE, b""), name))
-    return [described(tables, name, made[name], version) for name in first]
+    since = {name: told(dataset).get(SINCE, "") for name, dataset in made.items()}
+    found = [described(tables, name, made[name], version) for name in sorted(made, key=lambda name: (since[name], name))]
+    return sorted(found, key=lambda one: inf if one.epochs is None else one.epochs)
+
+
+def told(dataset: lance.LanceDataset) -> dict[str, str]:
+    """What was told of a scorer when its table was made."""
+    return {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
 
 
 def described(tables: Tables, name: str, dataset: lance.LanceDataset, version: int) -> Scorer:
@@ -54,7 +64,14 @@ def described(tables: Tables, name: str, dataset: lance.LanceDataset, version: i
     there = places(tables, dataset, version)
     there = there[there >= 0]
     rated = dataset.to_table(columns=["difficulty"])["difficulty"].is_valid().to_numpy()[there]
-    return Scorer(name, width_of(dataset), len(there), int(rated.sum()))
+    return Scorer(name, width_of(dataset), len(there), int(rated.sum()), *known(name, told(dataset)))
+
+
+def known(name: str, about: Mapping[str, str]) -> tuple[str, int | None]:
+    """The scale of a scorer's difficulties and its epochs, of older tables as far as their names tell."""
+    kind = name.removeprefix("early-").partition("-")[0]
+    scale = about.get("scale") or {"mae": "squared error", "simclr": "contrastive loss"}.get(kind, "")
+    return scale, int(about["epochs"]) if "epochs" in about else 0 if name.startswith("early-") else None
 
 
 def opened(tables: Tables, name: str) -> lance.LanceDataset:
@@ -173,14 +190,14 @@ class ReadPixels:
 # -- written ----------------------------------------------------------------------------------------------------------------------
 
 
-def scored(tables: Tables, name: str, batches: Iterable[pa.Table]) -> int:
+def scored(tables: Tables, name: str, batches: Iterable[pa.Table], about: Mapping[str, str]) -> int:
     """Add scores (schema.SCORES) as they come; returns how many were new. What was added when this is interrupted stays.
 
-    Left out are patches that have one already, and those of forgotten videos. ValueError for another width than the table has.
+    `about` says of the scorer, in the table that is made for it, the scale of its difficulties and its epochs, as far as they are known. Left out are patches that have one already, and those of forgotten videos. ValueError for another width than the table has.
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a scorer: expected small letters, digits, points and dashes")
-    target, count = Target(tables, f"{SCORES}{name}"), 0
+    target, count = Target(tables, f"{SCORES}{name}", about), 0
     for rows in gathered(batches):
         count += target.add(schema.check(rows, schema.SCORES, target.table))
     return count
@@ -204,6 +221,7 @@ class Target:
 
     tables: Tables
     table: str
+    about: Mapping[str, str]
     version: int = 0
     known: Keys = field(default_factory=lambda: np.zeros(0, np.uint64))  # in order
 
@@ -211,8 +229,8 @@ class Target:
         """Append the rows whose patches have no score there yet; how many that was. ValueError for embeddings of another width."""
         width = rows.schema.field("embedding").type.list_size
         if not self.tables.is_made(self.table):
-            told = {SINCE.decode(): datetime.now(UTC).isoformat(timespec="microseconds")}
-            self.tables.make(self.table, schema.scores_table(width).with_metadata(told))
+            since = {SINCE: datetime.now(UTC).isoformat(timespec="microseconds")}
+            self.tables.make(self.table, schema.scores_table(width).with_metadata(since | self.about))
         with committing(self.tables) as lease:
             dataset = self.tables.open(self.table)
             if width != width_of(dataset):

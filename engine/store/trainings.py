@@ -40,6 +40,12 @@ def selection_of(key: str) -> str:
     return key.rpartition("-")[0]
 
 
+def epoch_of(path: str) -> int | None:
+    """After how many epochs a model was kept that lies where `after` says; None for what lies elsewhere."""
+    found = EPOCHS.fullmatch(path.rpartition("/")[2])
+    return int(found[1]) if found else None
+
+
 def keys(tables: Tables) -> list[str]:
     """The pre-trainings of which there is a model or a checkpoint."""
     return sorted({key for path in listed(tables, "models", "runs") if (key := key_of(path)) and selection_of(key)})
@@ -47,8 +53,8 @@ def keys(tables: Tables) -> list[str]:
 
 def epochs(tables: Tables, key: str) -> list[int]:
     """After how many epochs models of a pre-training are kept, rising."""
-    names = (path.rpartition("/")[2] for path in listed(tables, folder(key)))
-    return sorted(int(found[1]) for name in names if (found := EPOCHS.fullmatch(name)))
+    found = map(epoch_of, listed(tables, folder(key)))
+    return sorted(epoch for epoch in found if epoch is not None)
 
 
 def trained_on(tables: Tables, selection_ids: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 Nobody published how a pool of patches maps onto the theory. Ours, declared and not shown to hold: the examples are the patches less their
 copies; the dimensions are those that their embeddings really use, as a linear read-out has one weight for each; the probe's angle cannot
-be known without labels and is a knob. A model that pre-trains is no perceptron, and what is hard to rebuild need not lie near a boundary.
+be known without labels and is DEGREES. A model that pre-trains is no perceptron, and what is hard to rebuild need not lie near a boundary.
 So a recommendation is shown beside what was done, and acts only where it is asked for.
 """
 
@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from engine.theory.perceptron import student, window
 
+DEGREES = 45.0  # that a scorer is off as a probe: half-way from knowing all to knowing nothing, as nobody can know better without labels
 BUDGETS = (0.02, 0.05, 0.1, 0.25, 0.5)  # shares kept, each of which counts as much
 STARTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 RUNGS = 3  # pool sizes in a power of ten: while a pool grows by less, what is recommended stays
@@ -49,7 +50,7 @@ class Advice:
     enough: float  # the least of SHARES, or 1, that is nearly as good as all when it is taken from where it is best
 
 
-def recommended(examples: int, dimensions: float, degrees: float) -> Advice:
+def recommended(examples: int, dimensions: float, degrees: float = DEGREES) -> Advice:
     """The advice for a pool of so many different `examples`; of the nearest angle and rung that were solved."""
     if not (examples > 0 and dimensions >= 1):
         raise ValueError(f"examples={examples} and dimensions={dimensions} must be above 0, and 1 at least")
