@@ -95,13 +95,15 @@ def heard(config: Config, store: PatchStore, version: int, patches: int) -> list
     EL2N averages trainings of one network and forgetting goes along one: so a contrastive loss is not heard beside a squared error.
     """
     own, every = difficulty.scale(config.difficulty), [one for one in store.scorers(version) if one.rated == patches]
-    found, others = ([one.name for one in every if (one.scale in ("", own)) == same] for same in (True, False))
-    told = f"{', '.join(others)}: on another scale than difficulty.* tells of the patches' own, {own}"
+    others = [one.name for one in every if one.scale not in ("", own)]
+    found = [one.name for one in every if one.name not in others]
+    told = f"{', '.join(others)}: on another scale than the patches' own, which by difficulty.* is a {own}"
     if others and not found:
         raise ValueError(f"selection.method={config.selection.method} compares scorers of one scale, and the store has but {told}")
     if others:
         log.warning("not heard are %s", told)
-    log.info("scorers, from the least trained on: %s, and the patches' own", ", ".join(found))
+    if found:
+        log.info("heard are, from the least trained on, %s and the patches' own scorer", ", ".join(found))
     return found
 
 

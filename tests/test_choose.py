@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
-from engine import selection, tracking
+from engine import appearance, selection, tracking
 from engine.knobs import amend
 from engine.pool import Pool
 from engine.store import PatchStore, roundings
-from jobs import choose
+from jobs import choose, pretrain
 from jobs.recipes import tiny
 from tests import rows
 
@@ -96,3 +97,63 @@ def test_a_choice_that_was_forgotten_counts_as_one_that_left(config):
     one, after = chosen(random)
     assert one["metrics"]["choose/entered"] == len(set(after) - set(before)) > 0
     assert one["metrics"]["choose/left"] == len(set(before) - set(after)) > 0
+
+
+def test_the_first_choice_of_its_settings_that_goes_on_has_nothing_solved_in_full_beside_it(config, caplog):
+    chosen(amend(config, ["selection.clusters=4", "selection.budget=0.4"]))
+    with caplog.at_level(logging.INFO, "jobs.choose"):
+        one, _ = chosen(amend(config, ["selection.clusters=4", "selection.budget=0.3"]))
+    assert one["metrics"]["choose/fitted"] == 0
+    assert "choose/full_seconds" not in one["metrics"]
+    assert "s beside none of the same settings that was solved in full" in caplog.text
+    assert "nan" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "scale"),
+    [
+        (["difficulty.scorer=simclr"], "contrastive loss"),
+        (["difficulty.mae.norm_pix=true", "probe.train.mae.norm_pix=true"], "squared error of normalised tokens"),
+    ],
+)
+def test_of_a_difficulty_in_other_units_than_the_variance_what_can_be_learnt_is_left_out_and_said_to_be(config, caplog, monkeypatch, words, scale):
+    for name in appearance.LIMITS:
+        monkeypatch.setitem(appearance.LIMITS, name, np.inf)  # these pictures of noise would all be artefacts
+    mine = amend(config, ["selection.method=endocurate", "selection.seed=7"])
+    usual, plain = chosen(mine)
+    assert usual["metrics"]["choose/learnable"] == 1
+    assert "learnable" not in usual["tags"]
+    other, rest = chosen(amend(mine, words))
+    assert other["metrics"]["choose/learnable"] == 0
+    assert other["tags"]["learnable"] == f"left out: the difficulty is a {scale}, which the variance of a patch says nothing of"
+    assert f"what can be learnt is left out: the difficulty is a {scale}" in caplog.text
+    assert rest != plain
+    assert "no rebuild error" in other["tags"]["judge/information_estimate_100"]  # the judges decide it as the choice does
+
+
+def test_only_scorers_of_one_scale_are_compared(config, caplog):
+    store, mine = PatchStore(config.store.uri), amend(config, ["selection.method=el2n_like"])
+    own = store.patches(["patch_id", "difficulty"]).to_pylist()
+    names = [row["patch_id"] for row in own]
+    store.scored("simclr-resnet18-aa", [rows.scores(names, seed=1)])
+    with pytest.raises(ValueError, match=r"compares scorers of one scale, and the store has but simclr-resnet18-aa: .* is a squared error"):
+        choose.run(mine)
+    early = rows.scores(names, seed=2)
+    store.scored("early-mae-tiny-bb", [early])
+    with caplog.at_level(logging.INFO, "jobs.choose"):
+        _, ids = chosen(mine)
+    means = dict(zip(names, [row["difficulty"] + other for row, other in zip(own, early["difficulty"].to_pylist(), strict=True)], strict=True))
+    assert min(means[one] for one in ids) >= max(means[one] for one in set(names) - set(ids[: len(names) // 2 // 4 * 4])) - 1e-6
+    assert "not heard are simclr-resnet18-aa: on another scale" in caplog.text
+    assert "heard are, from the least trained on, early-mae-tiny-bb and the patches' own scorer" in caplog.text
+
+
+def test_a_choice_by_theory_of_before_is_found_by_the_knob_of_now_alone(config):
+    mine = amend(config, ["selection.method=endocurate", "selection.seed=9"])
+    one, _ = chosen(mine)
+    assert pretrain.choice(mine)["tags"]["selection"] == one["tags"]["selection"]
+    client = MlflowClient(one["run"].uri)
+    for knob, value in (("by", "theory"), ("degrees", "45.0")):  # as older runs have them
+        client.log_param(one["run"].run_id, f"selection.endocurate.{knob}", value)
+    assert pretrain.choice(mine) is None
+    assert pretrain.choice(amend(mine, ["selection.endocurate.start=theory"]))["tags"]["selection"] == one["tags"]["selection"]

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import Config
-from engine.knobs import amend, build, flat
+from engine.config import Config, EndocurateConfig
+from engine.knobs import amend, build, flat, of_now
 from jobs.__main__ import parse
 from jobs.recipes import EVALUATIONS, RECIPES, TRAININGS, tiny
 
@@ -28,6 +28,9 @@ from jobs.recipes import EVALUATIONS, RECIPES, TRAININGS, tiny
         ("watch.selections=optidel:2.5", "watch.selections=optidel:2.5: budget=2.5 is neither a share"),
         ("watch.selections=optidel", "watch.selections.0=optidel: String should match pattern"),
         ("watch.retrain=true", "watch.retrain=True trains on the first of watch.selections, and there is none"),
+        ("selection.endocurate.start=2", "selection.endocurate.start=2: expected a number from 0 to 1, or theory"),
+        ("selection.endocurate.start=late", "selection.endocurate.start=late: expected a number from 0 to 1, or theory"),
+        ("selection.endocurate.by=theory", "there is no knob 'selection.endocurate.by'; did you mean selection.endocurate."),
         ("just words", "'just words' is not of the form knob=value"),
         ("store.uri=", "store.uri='': String should have at least 1 character"),
         ("pretrain.epochs=true", "pretrain.epochs=true: Input should be a valid integer"),
@@ -51,6 +54,20 @@ def test_a_wrong_knob_is_refused_with_knob_value_and_rule(change, sentence):
 @pytest.mark.parametrize(("word", "value"), [("videos.uri=2024", "2024"), ("videos.uri=*.mp4", "*.mp4"), ("pretrain.precision=no", "no")])
 def test_a_word_is_taken_as_it_is_written(word, value):
     assert flat(amend(Config(), [word]))[word.partition("=")[0]] == value
+
+
+def test_our_method_has_three_knobs_at_most():
+    assert sorted(EndocurateConfig.model_fields) == ["alike", "balance", "start"]
+    assert [amend(Config(), [f"selection.endocurate.start={said}"]).selection.endocurate.start for said in ("0.3", "theory")] == [0.3, "theory"]
+
+
+def test_the_knobs_of_an_older_run_are_read_by_the_names_of_now():
+    old = {"selection.endocurate.start": "0.5", "selection.endocurate.by": "start", "selection.endocurate.degrees": "45.0", "where": "here"}
+    by_theory = old | {"selection.endocurate.by": "theory"}
+    assert of_now(old) == {"selection.endocurate.start": "0.5", "where": "here"}
+    assert of_now(by_theory) == {"selection.endocurate.start": "theory", "where": "here"}
+    assert of_now(by_theory | {"selection.endocurate.degrees": "10.0"})["selection.endocurate.start"] == "theory of 10.0 degrees"
+    assert of_now(of_now(by_theory)) == of_now(by_theory)
 
 
 def test_changes_reach_their_knob_and_no_other():

@@ -83,7 +83,7 @@ def test_another_checkpoint_scores_as_an_ingest_with_it_would(store, tmp_path):
     mine = amend(mine, [saved(tmp_path / "mae", mine.difficulty.mae)])
     score.run(mine)
     told, hashed = expected(store, ScoreDifficulty(mine.difficulty))
-    assert only(store) == scorers.Scorer(f"mae-tiny-{hashed}", 192, 8, 8)
+    assert only(store) == scorers.Scorer(f"mae-tiny-{hashed}", 192, 8, 8, "squared error", None)
     assert stored(store, f"mae-tiny-{hashed}") == told
 
 
@@ -144,6 +144,13 @@ def test_a_job_that_died_goes_on_with_what_is_left(store, tmp_path, monkeypatch)
     assert len(stored(store, name)) == 8
 
 
+def test_a_model_of_a_look_is_told_with_its_epochs_and_the_scale_of_its_errors(store, tmp_path):
+    norm_pix = ["difficulty.mae.norm_pix=true", "probe.train.mae.norm_pix=true"]
+    mine = config(store, "score.by=checkpoint", *norm_pix)
+    score.run(amend(mine, [saved(tmp_path / "epoch-00007.safetensors", mine.difficulty.mae)]))
+    assert (only(store).scale, only(store).epochs) == ("squared error of normalised tokens", 7)
+
+
 def test_the_early_scorer_is_the_one_that_the_probe_kept(store, capsys):
     mine = config(store)
     with pytest.raises(
@@ -153,6 +160,7 @@ def test_the_early_scorer_is_the_one_that_the_probe_kept(store, capsys):
     saved(store.address(probe.scorer(mine, early=True)), mine.difficulty.mae, seed=1)
     score.run(mine)
     assert only(store).name.startswith("early-mae-tiny-")
+    assert only(store).epochs == probe.early_epochs(mine.probe.train) > 0
     assert len(store.earlier(store.complete_version(), [only(store).name])[0]) == 8
 
 

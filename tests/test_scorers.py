@@ -130,6 +130,24 @@ def test_what_is_missing_is_told_before_anything_is_read(store):
     assert (store.vectors(version, "early-1", np.arange(0, 48, 2)).take(np.arange(24)) == of(rows.scores(names[::2]), names[::2])[0]).all()
 
 
+def test_the_scorers_are_told_from_the_least_trained_on_and_those_of_which_nobody_told_as_they_came(store):
+    version, names = store.complete_version(), ids(store)
+    store.scored("mae-tiny-aa", [rows.scores(names)])
+    store.scored("mae-tiny-bb", [rows.scores(names[:9])], {"scale": "squared error of normalised tokens", "epochs": "20"})
+    store.scored("simclr-resnet18-cc", [rows.scores(names)])
+    store.scored("mae-tiny-dd", [rows.scores(names)], {"scale": "squared error", "epochs": "10"})
+    store.scored("mae-tiny-bb", [rows.scores(names[9:])], {"epochs": "5"})  # the table has what was told when it was made
+    store.scored("early-mae-tiny-ee", [rows.scores(names)])  # as older stores have it: its name tells that it comes first
+    told = [(one.name, one.scale, one.epochs) for one in store.scorers(version)]
+    assert told == [
+        ("early-mae-tiny-ee", "squared error", 0),
+        ("mae-tiny-dd", "squared error", 10),
+        ("mae-tiny-bb", "squared error of normalised tokens", 20),
+        ("mae-tiny-aa", "squared error", None),
+        ("simclr-resnet18-cc", "contrastive loss", None),
+    ]
+
+
 def test_the_scorers_are_told_in_the_order_of_their_first_scores(store):
     version, names = store.complete_version(), ids(store)
     store.scored("zz", [rows.scores(names[:3], 2)])

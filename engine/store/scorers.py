@@ -221,7 +221,7 @@ class Target:
 
     tables: Tables
     table: str
-    about: Mapping[str, str]
+    about: Mapping[str, str] = field(default_factory=dict)  # told when the table is made
     version: int = 0
     known: Keys = field(default_factory=lambda: np.zeros(0, np.uint64))  # in order
 
