@@ -154,7 +154,7 @@ class HierarchicalConfig(Section):  # facebookresearch/ssl-data-curation: its sm
 class EndocurateConfig(Section):  # our own; the values were not tuned, the meaning of `alike` was changed once after a look at real images
     """Knobs of our own method, endocurate."""
 
-    # Quantile of worth in its cluster of the patch that is taken first: the median. Or theory: where that of pruning begins with such a pool.
+    # Quantile of worth in its cluster of the patch that is taken first: the median. Or theory: where that of pruning begins on such a pool
     start: ShareOrTheory = 0.5
     balance: Share = 0.5  # clusters of n patches are taken from at a rate of n^balance: 0 all alike, 1 by size
     alike: Share = 0.5  # of the clean patches, those likest to others, which come after the rest; D4: 0.25, of texts

@@ -21,7 +21,7 @@ class Advised:
     degrees: float
     share: float  # of the different patches, that was kept
     enough: float  # that the theory would keep
-    start: float  # the quantile of hardness from which it was kept
+    start: float  # the quantile of worth in its cluster from which on it was kept
     recommended: float
     error: float
     best: float  # from the recommended start

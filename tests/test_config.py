@@ -58,7 +58,8 @@ def test_a_word_is_taken_as_it_is_written(word, value):
 
 def test_our_method_has_three_knobs_at_most():
     assert sorted(EndocurateConfig.model_fields) == ["alike", "balance", "start"]
-    assert [amend(Config(), [f"selection.endocurate.start={said}"]).selection.endocurate.start for said in ("0.3", "theory")] == [0.3, "theory"]
+    starts = [amend(Config(), [f"selection.endocurate.start={said}"]).selection.endocurate.start for said in ("0.3", "theory")]
+    assert starts == [0.3, "theory"]
 
 
 def test_the_knobs_of_an_older_run_are_read_by_the_names_of_now():

@@ -201,19 +201,18 @@ def test_a_column_that_is_not_a_number_is_told():
 
 def test_what_theory_would_do_is_told_and_done_only_where_asked_for():
     pool = pool_of(400)
-    chosen = {
-        start: choose(pool, CONFIG.model_copy(update={"budget": 0.1, "endocurate": EndocurateConfig(start=start)})) for start in (0.5, "theory")
-    }
+    asked = {start: CONFIG.model_copy(update={"budget": 0.1, "endocurate": EndocurateConfig(start=start)}) for start in (0.5, "theory")}
+    chosen = {start: choose(pool, config) for start, config in asked.items()}
     told = chosen[0.5].told
     traits = measured(pool, CONFIG, in_process)
     alpha_tot = 200 / effective_rank(pool.vectors.array)  # half of the clean patches are late for being alike
     assert told["alpha_tot"] == pytest.approx(alpha_tot, rel=0.5)  # on a rung: three of them in a power of ten
     assert (told["start"], told["different"], told["degrees"]) == (0.5, 200, recommendation.DEGREES)
     assert chosen["theory"].told["start"] == told["recommended_start"] != 0.5
-    for asked, start in ((0.5, 0.5), ("theory", told["recommended_start"])):
+    for said, start in ((0.5, 0.5), ("theory", told["recommended_start"])):
         ids = pool.columns["patch_id"].to_pylist()
         order = ordered(pool, traits, EndocurateConfig(start=start))
-        assert chosen[asked].patch_ids == [ids[row] for row in order[:40]]
+        assert chosen[said].patch_ids == [ids[row] for row in order[:40]]
 
 
 def test_by_theory_too_a_smaller_budget_takes_a_beginning_of_a_larger_one():

@@ -178,6 +178,18 @@ def test_only_what_is_new_and_the_clusters_it_came_to_are_looked_at(method):
     assert watched.read == 1 + 1 + mine + advised  # checked, assigned, and all of its cluster
 
 
+@pytest.mark.parametrize(("method", "again"), [("d4", 2), ("density", 2), ("meddel", 1), ("hierarchical", 2)])
+def test_methods_that_cluster_what_is_left_or_cover_anew_read_again_where_nothing_is_new(method, again):
+    watched = Watched(pool(60).vectors.array)
+    one = replace(pool(60), vectors=watched)
+    known, first = solved(one, method).clustering, watched.read
+    watched.read = 0
+    solved(one, method, known)
+    left = {"d4": 45, "density": 38}.get(method, 60)  # by SemDeDup
+    assert again * left <= watched.read <= first
+    assert (watched.read < first) == (known is not None)
+
+
 @pytest.mark.parametrize("method", AGAIN)
 def test_a_pool_that_changed_by_more_than_a_fifth_is_clustered_anew(method):
     whole = pool(73)

@@ -115,8 +115,7 @@ class PatchStore(Tables):
     def scored(self, name: str, batches: Iterable[pa.Table], about: Mapping[str, str] | None = None) -> int:
         """Add scores (schema.SCORES) by another scorer as they come, each patch's once; returns how many were new.
 
-        `about` has, where they are known, the scale of its difficulties and its epochs: kept when the first scores come.
-        Those that were added stay if it is interrupted; patches of forgotten videos are left out.
+        `about` may tell its scale and epochs. What was added stays if it is interrupted; patches of forgotten videos are left out.
         """
         return scorers.scored(self, name, batches, about or {})
 

@@ -193,7 +193,8 @@ class ReadPixels:
 def scored(tables: Tables, name: str, batches: Iterable[pa.Table], about: Mapping[str, str]) -> int:
     """Add scores (schema.SCORES) as they come; returns how many were new. What was added when this is interrupted stays.
 
-    `about` says of the scorer, in the table that is made for it, the scale of its difficulties and its epochs, as far as they are known. Left out are patches that have one already, and those of forgotten videos. ValueError for another width than the table has.
+    `about` tells the scale of its difficulties and its epochs, as far as they are known; it is kept in the table that is made with the
+    first. Left out are patches that have a score already, and those of forgotten videos. ValueError for another width than the table has.
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a scorer: expected small letters, digits, points and dashes")

@@ -3,7 +3,8 @@
 Nobody published how a pool of patches maps onto the theory. Ours, declared and not shown to hold: the examples are the patches less their
 copies; the dimensions are those that their embeddings really use, as a linear read-out has one weight for each; the probe's angle cannot
 be known without labels and is DEGREES. A model that pre-trains is no perceptron, and what is hard to rebuild need not lie near a boundary.
-So a recommendation is shown beside what was done, and acts only where it is asked for.
+So a recommendation is shown beside what was done, and acts only where it is asked for. What it says of hardness `endocurate` does with
+worth, which is hard and can be learnt (its module says why).
 """
 
 import math
@@ -87,7 +88,7 @@ def best(alpha_tot: float, kept: float, degrees: float) -> float:
 
 
 def error(alpha_tot: float, kept: float, degrees: float, start: float) -> float:
-    """Of the share whose hardness begins at a quantile, or of the hardest where fewer lie above it, as `endocurate` takes them."""
+    """Of the share whose hardness begins at a quantile, or of the hardest where fewer lie above it, as `endocurate` takes them by worth."""
     return solved_error(alpha_tot, kept, degrees, min(start, 1 - kept))
 
 
