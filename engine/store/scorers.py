@@ -231,7 +231,7 @@ class Target:
         width = rows.schema.field("embedding").type.list_size
         if not self.tables.is_made(self.table):
             since = {SINCE: datetime.now(UTC).isoformat(timespec="microseconds")}
-            self.tables.make(self.table, schema.scores_table(width).with_metadata(since | self.about))
+            self.tables.make(self.table, schema.scores_table(width).with_metadata({**since, **self.about}))
         with committing(self.tables) as lease:
             dataset = self.tables.open(self.table)
             if width != width_of(dataset):
