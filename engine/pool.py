@@ -86,18 +86,6 @@ class Part:
         return self.vectors.held(self.rows[rows])
 
 
-class Slab(Held):
-    """Vectors of some rows of a pool, which rise, in memory: they are taken by their places in the pool."""
-
-    def __init__(self, vectors: Vectors, rows: Rows) -> None:
-        super().__init__(vectors.held(rows))
-        self.rows = rows
-
-    def held(self, rows: Rows) -> NDArray[np.number]:
-        """These rows of the pool in the type in which they are held, (n, width)."""
-        return super().held(np.searchsorted(self.rows, rows))
-
-
 @dataclass(frozen=True)
 class Clustering:
     """k-means of the rows of a pool (N,), and what is alike inside its clusters: made by a method, and used again when rows came or went.

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.pool import Held, Part, Pool, Slab, hashed, mixed, rising, together
+from engine.pool import Held, Part, Pool, hashed, mixed, rising, together
+from engine.selection import spread
+from engine.selection.spread import Slab
 
 IDS = st.lists(st.text(max_size=12), max_size=30)
 MASK = 2**64 - 1
@@ -69,11 +71,19 @@ def test_held_vectors_are_float32_in_the_order_asked_for():
     assert np.concatenate(list(held.blocks())).shape == (4, held.width)
 
 
-def test_a_slab_has_the_vectors_of_its_rows_at_their_places_in_the_pool_as_they_are_stored():
-    pool = Part(Held(np.arange(30, dtype=np.float16).reshape(10, 3)), np.array([1, 3, 5, 7, 9]))
-    slab = Slab(pool, np.array([0, 2, 4]))
-    assert slab.array.dtype == np.float16
-    assert slab.take(np.array([4, 0])).tolist() == pool.take(np.array([4, 0])).tolist() == [[27, 28, 29], [3, 4, 5]]
+@settings(deadline=None)
+@given(st.permutations(range(10)), st.integers(0, 10), st.integers(1, 11), st.data())
+def test_a_slab_has_the_vectors_of_its_rows_at_their_places_in_the_pool_as_they_are_stored(order, count, part, data):
+    pool = Part(Held(np.arange(60, dtype=np.float16).reshape(20, 3)), np.arange(1, 20, 2))
+    rows = np.array(order[:count], np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spread, "ROWS", part)
+        slab = Slab(pool, rows)
+    first = data.draw(st.integers(0, count))
+    for wanted in (rows, rows[first:], rows[first:][::-1], rows[first : first + 2]):
+        assert slab.held(wanted).dtype == np.float16
+        assert slab.take(wanted).tolist() == [[6 * row + 3, 6 * row + 4, 6 * row + 5] for row in wanted.tolist()]
+    assert np.shares_memory(slab.held(rows), slab.array) or not count
 
 
 @settings(deadline=None)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import clusters, schema
-from engine.pool import Rows, Slab, Vectors
+from engine.pool import ROWS, Held, Rows, Vectors, together
 
 # A stage, what its constructor gets, and a table each row of which may be worked on anywhere -> what the stage makes, in any order.
 Run = Callable[[type, tuple[Any, ...], pa.Table], Iterator[pa.Table]]
@@ -25,6 +25,30 @@ LIKENESS = pa.schema([pa.field("row", pa.int64()), pa.field("value", pa.float32(
 KEPT = pa.schema([pa.field("row", pa.int64()), pa.field("value", pa.uint32())])
 
 
+class Slab(Held):
+    """Vectors of some rows of a pool, each once, in memory in that order: they are taken by their places in the pool.
+
+    They are read as they rise, a part at a time: what is new to a process costs it more than the copying.
+    """
+
+    def __init__(self, vectors: Vectors, rows: Rows) -> None:
+        super().__init__(np.empty((len(rows), vectors.width), vectors.held(rows[:0]).dtype))
+        last = int(rows.max(initial=0))
+        self.places = np.zeros(last + 1, np.int32)
+        self.places[rows] = np.arange(len(rows), dtype=np.int32)
+        rising = together(rows, last)
+        for start in range(0, len(rows), ROWS):
+            some = rising[start : start + ROWS]
+            self.array[some] = vectors.held(rows[some])
+
+    def held(self, rows: Rows) -> NDArray[np.number]:
+        """These rows of the pool in the type in which they are held, (n, width); no copy where they lie in this order."""
+        places = self.places[rows]
+        first = int(places[0]) if len(rows) else 0
+        lie_so = np.array_equal(places, np.arange(first, first + len(rows)))
+        return self.array[first : first + len(rows)] if lie_so else super().held(places)
+
+
 def in_process(stage: type, arguments: tuple[Any, ...], table: pa.Table) -> Iterator[pa.Table]:
     """A task for each processor at a time: most of a task is numpy and torch, which let other threads run.
 
@@ -32,7 +56,7 @@ def in_process(stage: type, arguments: tuple[Any, ...], table: pa.Table) -> Iter
     """
     vectors, *others = arguments
     for some in slabs(table):
-        work = stage(Slab(vectors, np.sort(rows_of(some))), *others)
+        work = stage(Slab(vectors, rows_of(some)), *others)
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             for made in threads.map(lambda task, work=work, some=some: list(work(some.slice(task, 1))), range(len(some))):
                 yield from made
