@@ -20,7 +20,7 @@ from engine import datasets, schema, tracking
 from engine.config import Config
 from engine.patches import ProposePatches
 from engine.store import PatchStore
-from jobs import choose, evaluate, pools, pretrain, throughput, twins
+from jobs import choose, evaluate, named, pools, pretrain, throughput, twins
 from jobs.evaluate import Contender
 from jobs.matrix import Cell
 from jobs.results import PREFIX, PROPOSAL
@@ -56,7 +56,7 @@ def trained(config: Config) -> Trained:
     before = one is not None
     if one is None:
         choose.run(config)
-        one = pretrain.choice(config)
+        one = named.newest(config)
     if one is None:
         raise RuntimeError(
             f"tracking.uri={tracking.address(config)!r} does not have the run of the choice that was just made: see that it is there"
@@ -80,7 +80,7 @@ def current(config: Config) -> dict[str, Any] | None:
     scores than those of now."""
     store = PatchStore(config.store.uri)
     taken_in = max(store.ledger()["patches_version"].to_pylist(), default=0)
-    tags = one["tags"] if (one := pretrain.choice(config)) else {}
+    tags = one["tags"] if (one := named.newest(config)) else {}
     return one if tags and int(tags["patches_version"]) >= taken_in and tags.get("raters") == choose.raters(store) else None
 
 
