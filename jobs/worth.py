@@ -88,7 +88,7 @@ def chosen(store: PatchStore, pool: Pool, selection_id: str) -> Any:
 
 def told(config: Config, both: tuple[str, str]) -> float | None:
     """The gain that was estimated for a pair."""
-    found = next(tracking.newest(config, JOB, f"tags.key = '{' '.join(both)}'"), None)
+    found = tracking.finished(config, JOB, " ".join(both))
     return float(found["metrics"]["worth/gain"]) if found else None
 
 
