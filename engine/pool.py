@@ -112,6 +112,7 @@ class Clustering:
     order: NDArray[np.float32]  # by which the rows of a cluster were compared, smallest first, equal ones by key
     likeness: NDArray[np.float32]  # the largest cosine with an earlier one
     members: NDArray[np.int64]  # (k,) how many of each cluster were compared, some of which may be gone
+    version: int = 0  # of the table that it was read from, and was gone on from; 0: it is a new one
 
     @property
     def name(self) -> str:

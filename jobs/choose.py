@@ -45,7 +45,7 @@ def run(config: Config, kept_by: str = "") -> None:
     tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
     with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
         if chosen.clustering:
-            store.keep(name, pool.columns["patch_id"], chosen.clustering, version, pool.hashes)
+            store.keep(name, pool, chosen.clustering, version)
             roundings.keep(store, name, pool, chosen.clustering, version)
         if kept_by:  # before it is there, so that none is there untold
             journal.enter(store, "selections", chosen.selection_id, {"step": "made", "by": kept_by}, tracking.code_commit())

@@ -47,8 +47,10 @@ def kinds(store: PatchStore, pool: Pool, version: int) -> NDArray[np.int32]:
     """The cluster of every patch, whatever they were chosen by: kept in the store, so that the next time only new patches are looked at."""
     ids = pool.columns["patch_id"]
     count = min(CLUSTERS, max(1, round(len(pool) ** 0.5)))
-    found = clustered(replace(pool, clustering=store.clustering(KINDS, ids)), SelectionConfig(clusters=count, iterations=ITERATIONS))
-    store.keep(KINDS, ids, found, version)
+    keys = pool.keys()
+    known = replace(pool, clustering=store.clustering(KINDS, ids, keys), hashes=keys)
+    found = clustered(known, SelectionConfig(clusters=count, iterations=ITERATIONS))
+    store.keep(KINDS, known, found, version)
     return found.labels
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engine import clusters, judge, sketches
 from engine.explain import explain
 from engine.knobs import amend
-from engine.pool import Clustering, Held
+from engine.pool import Clustering, Held, Pool
 from engine.selection import in_process
 from engine.selection.twins import twins
 from engine.settings import UpkeepConfig
@@ -68,7 +68,7 @@ def cluster(store):
     labels, near = clusters.assigned(vectors, centroids)
     nothing = np.full(len(pool), np.nan, np.float32)
     found = Clustering(centroids, len(pool), labels, near, nothing, nothing, np.zeros(3, np.int64))
-    store.keep(judging.KINDS, pool["patch_id"], found, store.complete_version())
+    store.keep(judging.KINDS, Pool(pool), found, store.complete_version())
     return centroids
 
 

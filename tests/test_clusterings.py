@@ -6,7 +6,10 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from engine import pool
 from engine.config import SelectionConfig
 from engine.pool import Clustering, Pool
 from engine.selection import choose
@@ -31,6 +34,11 @@ def ids(store):
     return store.patches(["patch_id"])["patch_id"]
 
 
+def of(names, known=None):
+    """A pool of patches of which no more is known than what an earlier choice kept."""
+    return Pool(pa.table({"patch_id": names}), clustering=known)
+
+
 def invented(count, seed=0):
     rng = np.random.default_rng(seed)
     numbers = rng.random((3, count)).astype(np.float32)
@@ -40,7 +48,7 @@ def invented(count, seed=0):
 
 
 def assert_same(first, second):
-    for field in fields(Clustering):
+    for field in fields(Clustering)[:-1]:  # what they are, not where they were read
         np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name), field.name)
 
 
@@ -49,14 +57,15 @@ def resolved(store, known=True):
     version = store.complete_version()
     columns = store.patches(["patch_id", "bytes"], version=version)
     kept = store.clustering("x", columns["patch_id"]) if known else None
-    made = choose(Pool(columns, store.vectors(version), clustering=kept), SEMDEDUP, group=1)
-    return made, store.keep("x", columns["patch_id"], made.clustering, version)
+    pool = Pool(columns, store.vectors(version), clustering=kept)
+    made = choose(pool, SEMDEDUP, group=1)
+    return made, store.keep("x", pool, made.clustering, version)
 
 
 def test_what_is_kept_is_found_again_for_the_same_patches_in_any_order_and_nothing_for_others(store):
     names, found = ids(store), invented(60)
     assert store.clustering("x", names) is None
-    assert store.keep("x", names, found, 1)
+    assert store.keep("x", of(names), found, 1)
     order = np.random.default_rng(0).permutation(60)
     assert_same(store.clustering("x", names.take(order)), found.at(order))
     others = pa.chunked_array([["new@0:1"], names.take(order[:20]).to_pylist()])
@@ -67,11 +76,11 @@ def test_what_is_kept_is_found_again_for_the_same_patches_in_any_order_and_nothi
 
 def test_the_newest_is_kept_and_one_of_an_older_version_changes_nothing(store):
     names = ids(store)
-    assert store.keep("x", names, invented(60, 0), 7)
-    assert not store.keep("x", names[:30], invented(30, 1), 6)
+    assert store.keep("x", of(names), invented(60, 0), 7)
+    assert not store.keep("x", of(names[:30]), invented(30, 1), 6)
     assert_same(store.clustering("x", names), invented(60, 0))
     for seed, version in ((2, 7), (3, 8)):
-        assert store.keep("x", names, invented(60, seed), version)
+        assert store.keep("x", of(names), invented(60, seed), version)
         assert_same(store.clustering("x", names), invented(60, seed))
     assert store.open("clusters-x").count_rows() == 60 + 4
 
@@ -91,9 +100,74 @@ def test_a_choice_goes_on_from_what_is_kept_and_is_that_of_solving_anew_from_the
     assert_same(store.clustering("x", names), second.clustering)
 
 
+def gone_on(known, rng, share):
+    """What a choice might make of what is known: what is new has a cluster, and some are compared anew or no more."""
+    new, some = known.labels < 0, rng.random(len(known.labels)) < share
+    labels, nearness, order, likeness = (values.copy() for values in (known.labels, known.nearness, known.order, known.likeness))
+    labels[new], nearness[new] = rng.integers(0, 4, new.sum()), rng.random(new.sum())
+    order[some], likeness[some | new] = rng.random(some.sum()), rng.choice([0.25, 0.5, np.nan], (some | new).sum())
+    return replace(known, labels=labels, nearness=nearness, order=order, likeness=likeness, members=rng.integers(0, 9, 4))
+
+
+@settings(deadline=None, max_examples=10)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_what_choices_add_one_after_the_other_is_read_as_if_each_had_written_all(tmp_path_factory, data, seed):
+    store, rng = PatchStore(str(tmp_path_factory.mktemp("store"))), np.random.default_rng(seed)
+    store.create(rows.WIDTH)
+    every = pa.array([f"{number // 6:08x}@{number}:0" for number in range(90)])
+    count, found = 50, invented(50, seed)
+    assert store.keep("x", of(pa.chunked_array([every[:50]])), found, 1)
+    for version in range(2, 6):
+        if data.draw(st.booleans(), "upkeep"):
+            store.maintain(UpkeepConfig(keep_hours=1e-9))
+        count += data.draw(st.integers(0, 10), "new")
+        names = pa.chunked_array([every.take(rng.permutation(count))])
+        known = store.clustering("x", names)
+        found = gone_on(known, rng, data.draw(st.sampled_from([0, 0.02, 0.1, 0.5]), "anew"))
+        assert store.keep("x", of(names, known), found, version)
+        assert_same(store.clustering("x", names), found)
+        np.testing.assert_array_equal(clusterings.labels(store, "x", names), found.labels)
+        assert store.open("clusters-x").count_rows() <= 4 + (1 + clusterings.LEFT) * count
+
+
+def test_a_choice_that_goes_on_writes_what_is_new_and_what_it_compared_anew_alone(store):
+    resolved(store)
+    before = {one.fragment_id: one.metadata.files for one in store.open("clusters-x").get_fragments()}
+    take_in(store, VIDEOS[10])
+    columns = store.patches(["patch_id"])
+    known = store.clustering("x", columns["patch_id"])
+    second, _ = resolved(store)
+    anew = np.flatnonzero((known.labels >= 0) & (second.clustering.likeness != known.likeness))
+    after = store.open("clusters-x")
+    assert after.count_rows() == 3 + 66 + len(anew)
+    assert [files for number, files in before.items() if number in {one.fragment_id for one in after.get_fragments()}] == [before[1]]
+    added = after.to_table(columns=["label", "video_id"], filter="key IS NOT NULL")[60:].to_pylist()
+    assert [row["video_id"] for row in added if row["label"] >= 0] == [VIDEOS[10]] * 6
+
+
+def test_a_choice_that_another_overtook_writes_all(store):
+    names = ids(store)
+    store.keep("x", of(names), invented(60), 1)
+    known, rng = store.clustering("x", names), np.random.default_rng(0)
+    for found in (gone_on(known, rng, 0.05), gone_on(known, rng, 0.05)):  # both of what was there at first
+        assert store.keep("x", of(names, known), found, 1)
+        assert_same(store.clustering("x", names), found)
+    assert store.open("clusters-x").count_rows() == 4 + 60
+
+
+def test_other_clusters_of_known_patches_are_written_whole(store):
+    names = ids(store)
+    store.keep("x", of(names), invented(60), 1)
+    known = store.clustering("x", names)
+    for found in (replace(known, labels=np.roll(known.labels, 1)), replace(known, nearness=known.nearness / 2), invented(60, 1)):
+        assert store.keep("x", of(names, store.clustering("x", names)), found, 1)
+        assert_same(store.clustering("x", names), found)
+        assert store.open("clusters-x").count_rows() == 4 + 60
+
+
 def test_a_clustering_that_was_struck_down_before_its_commit_leaves_the_old_one_whole(store, monkeypatch):
     names = ids(store)
-    store.keep("x", names, invented(60, 0), 1)
+    store.keep("x", of(names), invented(60, 0), 1)
 
     def struck(*_):
         raise KeyboardInterrupt
@@ -102,16 +176,16 @@ def test_a_clustering_that_was_struck_down_before_its_commit_leaves_the_old_one_
         patch.setattr(commits, "land", struck)
         for name in "xy":
             with pytest.raises(KeyboardInterrupt):
-                store.keep(name, names, invented(60, 1), 2)
+                store.keep(name, of(names), invented(60, 1), 2)
     assert_same(store.clustering("x", names), invented(60, 0))
     assert store.clustering("y", names) is None
-    assert store.keep("y", names, invented(60, 1), 2)
+    assert store.keep("y", of(names), invented(60, 1), 2)
     assert_same(store.clustering("y", names), invented(60, 1))
 
 
 def test_a_late_commit_of_a_job_that_lost_the_lock_does_not_land(store):
     names = ids(store)
-    store.keep("x", names, invented(60, 0), 1)
+    store.keep("x", of(names), invented(60, 0), 1)
     dataset = store.open("clusters-x")
     late = commits.replacement(dataset, [fragment.metadata for fragment in dataset.get_fragments()], "true")
     with pytest.raises(ZeroDivisionError), commits.committing(store):
@@ -121,34 +195,37 @@ def test_a_late_commit_of_a_job_that_lost_the_lock_does_not_land(store):
     with pytest.raises(OSError, match="conflict"):
         lance.LanceDataset.commit(dataset.uri, late, read_version=dataset.version)
     assert_same(store.clustering("x", names), invented(60, 0))
-    assert store.keep("x", names, invented(60, 1), 2)
+    assert store.keep("x", of(names), invented(60, 1), 2)
     assert_same(store.clustering("x", names), invented(60, 1))
 
 
 def test_upkeep_merges_its_files_and_removes_what_it_was(store, monkeypatch):
     monkeypatch.setattr(clusterings, "WRITTEN", 7)
     names = ids(store)
-    store.keep("x", names, invented(60, 0), 1)
-    store.keep("x", names, invented(60, 1), 2)
+    store.keep("x", of(names), invented(60, 0), 1)
+    store.keep("x", of(names), invented(60, 1), 2)
     assert len(store.open("clusters-x").get_fragments()) == 10
     store.maintain(UpkeepConfig(keep_hours=1e-9))
     table = store.open("clusters-x")
     assert (len(table.get_fragments()), len(table.versions())) == (1, 1)
     assert_same(store.clustering("x", names), invented(60, 1))
-    assert store.keep("x", names, invented(60, 2), 3)
+    assert store.keep("x", of(names), invented(60, 2), 3)
     assert_same(store.clustering("x", names), invented(60, 2))
 
 
 def test_a_forgotten_video_is_gone_from_it_and_does_not_come_back_with_a_choice_that_had_begun(store):
     names, found = ids(store), invented(60)
-    store.keep("x", names, found, 1)
+    store.keep("x", of(names), found, 1)
     told = store.forget(VIDEOS[3]).to_pylist()
     assert ("rows removed", "clusters-x", 6) in [(row["what"], row["name"], row["count"]) for row in told]
     assert ("made from it: centroids", "clusters-x") in [(row["what"], row["name"]) for row in told]
     gone = np.array([name.startswith(VIDEOS[3]) for name in names.to_pylist()])
     left = found.at(np.where(gone, -1, np.arange(60)))
     assert_same(store.clustering("x", names), left)
-    assert store.keep("x", names, found, 2)
+    known = store.clustering("x", names)
+    assert store.keep("x", of(names, known), replace(found, version=known.version), 2)
+    assert_same(store.clustering("x", names), left)
+    assert store.keep("x", of(names), found, 2)
     assert_same(store.clustering("x", names), left)
     table = store.open("clusters-x")
     assert set(table.to_table(columns=["video_id"])["video_id"].to_pylist()) == {None, *VIDEOS[:10]} - {VIDEOS[3]}
@@ -156,20 +233,21 @@ def test_a_forgotten_video_is_gone_from_it_and_does_not_come_back_with_a_choice_
 
 def test_a_pinned_store_reads_what_is_kept_and_keeps_nothing(store):
     names = ids(store)
-    store.keep("x", names, invented(60), 1)
+    store.keep("x", of(names), invented(60), 1)
     pinned = store.at(store.complete_version())
     assert_same(pinned.clustering("x", names), invented(60))
     with pytest.raises(PermissionError, match="is read-only"):
-        pinned.keep("x", names, invented(60), 1)
+        pinned.keep("x", of(names), invented(60), 1)
 
 
 def test_patches_that_share_a_hash_are_solved_anew(store, monkeypatch):
     names = ids(store)
-    store.keep("x", names, invented(60), 1)
+    store.keep("x", of(names), invented(60), 1)
     true = clusterings.hashed
-    monkeypatch.setattr(clusterings, "hashed", lambda column: true(column) % np.uint64(50))
+    for module in (clusterings, pool):
+        monkeypatch.setattr(module, "hashed", lambda column, seed=0: true(column, seed) % np.uint64(50))
     assert store.clustering("x", names) is None
-    assert not store.keep("x", names, invented(60, 1), 2)
+    assert not store.keep("x", of(names), invented(60, 1), 2)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +260,7 @@ def test_patches_that_share_a_hash_are_solved_anew(store, monkeypatch):
     ids=["a cluster is missing", "a patch is in a cluster that is none", "a cluster is there twice"],
 )
 def test_a_damaged_one_is_as_none(store, damage):
-    store.keep("x", ids(store), invented(60), store.complete_version())
+    store.keep("x", of(ids(store)), invented(60), store.complete_version())
     assert store.clustering("x", ids(store)) is not None
     damage(lance.dataset(store.address("clusters-x.lance")))
     assert store.clustering("x", ids(store)) is None

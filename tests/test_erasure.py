@@ -11,7 +11,7 @@ import pytest
 from lance.fragment import write_fragments
 
 from engine import schema
-from engine.pool import hashed
+from engine.pool import Pool, hashed
 from engine.store import PatchStore, WriteRows, erasure, journal
 from engine.store.lock import locked
 from tests import rows
@@ -68,7 +68,7 @@ def filled(store):
     choose(store, "mixed-1", [ids[1][0], ids[0][0], ids[1][1], ids[1][2]], mine)
     choose(store, "pure-1", ids[1][:4], theirs)
     store.scored("early-0a1b", [rows.scores(store.open("patches").to_table(columns=["patch_id"])["patch_id"].to_pylist())])
-    clustered = store.open("patches").to_table(columns=["patch_id"])["patch_id"]
+    clustered = Pool(store.open("patches").to_table(columns=["patch_id"]))
     store.keep("x-1", clustered, invented(18), 1)
     patches = store.open("patches")
     patches.create_scalar_index("patch_id", "BTREE")

@@ -146,6 +146,22 @@ def test_what_cannot_be_scheduled_is_refused_before_it_waits_for_ever():
         list(flow.run_on_ray([Step(Split, (1,), batch=1, cpus=10000)], NUMBERS))
 
 
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("ray://me:hunter2@127.0.0.1:9", "RAY_ADDRESS holds a user or a password"),
+        ("http://me:hunter2@127.0.0.1:9", "RAY_ADDRESS holds a user or a password"),
+        ("http://127.0.0.1:8265", "RAY_ADDRESS=http://127.0.0.1:8265 is a job server, which `submit` talks to; a job joins a cluster"),
+    ],
+)
+def test_an_address_that_is_no_cluster_is_refused_before_ray_is_asked_and_repeats_no_password(monkeypatch, address, sentence):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(ValueError, match=sentence) as told:
+        flow.connect(1)
+    assert "hunter2" not in str(told.value)
+
+
 def test_what_others_hold_of_a_cluster_is_waited_for_and_refused_when_it_takes_long():
     import ray
 

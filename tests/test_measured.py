@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine import clusters
-from engine.pool import Clustering, Held
+from engine.pool import Clustering, Held, Pool
 from engine.store import PatchStore, parts
 from jobs import judging, measured
 from tests import rows
@@ -38,7 +38,7 @@ def cluster(store, count):
     centroids = clusters.fit(vectors, count, np.arange(len(pool), dtype=np.uint64), 5)
     labels, near = clusters.assigned(vectors, centroids)
     found = Clustering(centroids, len(pool), labels, near, nothing, nothing, np.zeros(count, np.int64))
-    store.keep(judging.KINDS, pool["patch_id"], found, store.complete_version())
+    store.keep(judging.KINDS, Pool(pool), found, store.complete_version())
     return centroids
 
 

@@ -11,7 +11,7 @@ import pytest
 from engine import schema
 from engine.difficulty import ScoreDifficulty
 from engine.knobs import amend
-from engine.pool import Clustering
+from engine.pool import Clustering, Pool
 from engine.store import PatchStore, WriteRows, rescoring
 from jobs import rescore
 from jobs.recipes import tiny
@@ -63,9 +63,11 @@ def store(tmp_path):
     made = PatchStore(f"{tmp_path}/store")
     made.create(192)
     take_in(tmp_path, "old", "aa", "bb")
-    ids = made.patches(["patch_id"])["patch_id"]
+    ids = made.patches(["patch_id"])
     nothing = np.zeros(12, np.float32)
-    made.keep("kinds", ids, Clustering(np.ones((2, 192), np.float32), 12, np.zeros(12, np.int32), *[nothing] * 3, np.ones(2, np.int64)), 3)
+    made.keep(
+        "kinds", Pool(ids), Clustering(np.ones((2, 192), np.float32), 12, np.zeros(12, np.int32), *[nothing] * 3, np.ones(2, np.int64)), 3
+    )
     take_in(tmp_path, "new", "cc")
     return made
 
@@ -124,7 +126,8 @@ def expected(folder):
 def test_all_is_as_if_it_had_come_in_with_the_new_scorer_and_old_clusters_are_used_no_more(store, tmp_path):
     before, version = seen(store), store.complete_version()
     assert rescoring.mixed(store, version)
-    ids = store.patches(["patch_id"])["patch_id"]
+    patches = store.patches(["patch_id"])
+    ids = patches["patch_id"]
     assert store.clustering("kinds", ids) is not None
     store.open("patches").create_scalar_index("difficulty", "BTREE")
     rescore.run(config(tmp_path, "new"))
@@ -136,8 +139,8 @@ def test_all_is_as_if_it_had_come_in_with_the_new_scorer_and_old_clusters_are_us
     assert store.clustering("kinds", ids) is None
     nothing = np.zeros(18, np.float32)
     late = Clustering(np.ones((2, 192), np.float32), 18, np.zeros(18, np.int32), *[nothing] * 3, np.ones(2, np.int64))
-    assert not store.keep("kinds", ids, late, version)  # of a choice that began before
-    assert store.keep("kinds", ids, late, store.complete_version())
+    assert not store.keep("kinds", Pool(patches), late, version)  # of a choice that began before
+    assert store.keep("kinds", Pool(patches), late, store.complete_version())
     pinned = {row.pop("patch_id"): row for row in store.at(version).patches(["patch_id", "difficulty"]).to_pylist()}
     assert pinned == {name: {"difficulty": row["difficulty"]} for name, row in before.items()}
     versions = store.open("patches").version

@@ -51,7 +51,7 @@ def resolved(store):
     """A choice that goes on from what is kept, what it went on from, and how many rows were kept for the next."""
     one = continued(store, "x", fresh(store))
     made = choose(one, SEMDEDUP, group=1)
-    assert store.keep("x", one.columns["patch_id"], made.clustering, store.complete_version())
+    assert store.keep("x", one, made.clustering, store.complete_version())
     return made, one, roundings.keep(store, "x", one, made.clustering, store.complete_version())
 
 
@@ -185,7 +185,7 @@ def test_a_choice_that_comes_late_keeps_nothing(store):
     made, one, _ = resolved(store)
     nothing = np.zeros(0, np.float32)
     other = Clustering(np.ones((1, 4), np.float32), 0, np.zeros(0, np.int32), nothing, nothing, nothing, np.zeros(1, np.int64))
-    assert store.keep("x", one.columns["patch_id"][:0], other, 99)
+    assert store.keep("x", Pool(one.columns[:0]), other, 99)
     assert roundings.keep(store, "x", replace(one, hashes=one.keys() + np.uint64(1)), made.clustering, store.complete_version()) == 0
     assert store.open("rounded-x").count_rows() == 48
 

@@ -217,3 +217,13 @@ def test_scores_of_another_width_or_on_a_pinned_store_are_refused(store):
         store.scored("early-1", [rows.scores(ids(store)[3:5], 4)])
     with pytest.raises(PermissionError, match="is read-only"):
         store.at(store.complete_version()).scored("early-1", [])
+
+
+@settings(deadline=None)
+@given(st.integers(0, 80), st.integers(0, 4000), st.booleans(), st.integers(0, 99))
+def test_keys_are_found_where_they_stand_among_others_many_or_few_that_begin_alike_or_not(ours, theirs, alike, seed):
+    rng = np.random.default_rng(seed)
+    every = rng.permutation(rng.choice(2**20, 4080, replace=False).astype(np.uint64) * np.uint64(1 if alike else 2**44 - 1))
+    mine, others = rng.choice(every, ours), every[:theirs]
+    places = {key: place for place, key in enumerate(others.tolist())}
+    assert scorers.matched(mine, others).tolist() == [places.get(key, -1) for key in mine.tolist()]

@@ -7,6 +7,9 @@ import os
 SLOTS = 6  # logical processors of a local cluster at least, so that the pools of an ingest fit whatever the machine and the first job
 
 
+SECRET = "RAY_ADDRESS holds a user or a password, which would be shown: name the address alone, and the token in RAY_AUTH_TOKEN"
+
+
 class ClusterError(RuntimeError):
     """No Ray cluster answers, or it has not what a job needs at once: it may have lost nodes."""
 
@@ -14,7 +17,8 @@ class ClusterError(RuntimeError):
 def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
     """Join the Ray cluster that RAY_ADDRESS names, or start a local one; ClusterError where the job cannot be scheduled on it.
 
-    A local cluster counts at least as many logical processors as the job needs: they are slots that share the machine's cores.
+    ValueError for an address of another kind. A local cluster counts at least as many logical processors as the job needs: they are slots
+    that share the machine's cores.
     """
     # Read when ray is imported: epochs are shorter than the 2 s between two looks at the workers, and every line is printed twice.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
@@ -29,11 +33,11 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
         check_room(ray.cluster_resources(), cpus_needed, gpus_needed)
         return
     logging.getLogger("ray").setLevel(logging.WARNING)
-    if os.environ.get("RAY_ADDRESS"):
+    if at := named():
         try:
             ray.init(logging_level="warning")
         except ConnectionError as error:
-            raise ClusterError(f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: {error}") from error
+            raise ClusterError(f"no Ray cluster answers at RAY_ADDRESS={at}: {error}") from error
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else reaches a cluster that listens on this machine only
         slots = max(os.cpu_count() or 1, SLOTS, math.ceil(cpus_needed))
@@ -42,6 +46,18 @@ def connect(cpus_needed: float, gpus_needed: float = 0.0) -> None:
         room = {"num_cpus": slots, "object_store_memory": object_store_bytes()}
         ray.init("local", include_dashboard=True, logging_level="warning", **room)
     check_room(ray.cluster_resources(), cpus_needed, gpus_needed)
+
+
+def named() -> str:
+    """The cluster to join, in RAY_ADDRESS, "" for none; ValueError where that holds a password, which is not said, or names none."""
+    at = os.environ.get("RAY_ADDRESS", "")
+    if "@" in at:
+        raise ValueError(SECRET)
+    if at.startswith(("http://", "https://")):
+        raise ValueError(
+            f"RAY_ADDRESS={at} is a job server, which `submit` talks to; a job joins a cluster, as in RAY_ADDRESS=127.0.0.1:6379"
+        )
+    return at
 
 
 def await_room(bundles: list[dict[str, float]], seconds: float) -> None:

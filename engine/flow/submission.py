@@ -14,6 +14,8 @@ from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlsplit
 
+from engine.flow.cluster import SECRET
+
 log = logging.getLogger("jobs.submit")
 PATIENCE = 10.0  # seconds for the server to take a connection
 LOOK = 1.0  # seconds between two looks at a job whose log has ended
@@ -68,9 +70,7 @@ def address() -> str:
     """The address of the job server; ValueError where RAY_ADDRESS is none, or holds a password, which is not repeated."""
     at = asked()
     if "@" in at:
-        raise ValueError(
-            "RAY_ADDRESS holds a user or a password, which would be shown: name the address alone, and the token in RAY_AUTH_TOKEN"
-        )
+        raise ValueError(SECRET)
     if not is_named():
         raise ValueError(f"RAY_ADDRESS={at!r} is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265")
     return at.rstrip("/")

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import sql
-from engine.pool import Clustering, Keys, Rows
+from engine.pool import Clustering, Keys, Pool, Rows
 from engine.settings import UpkeepConfig
 from engine.store import clusterings, erasure, history, intake, reading, results, scorers, selections, tombstones, upkeep, views, writers
 from engine.store.history import Difference
@@ -81,12 +81,12 @@ class PatchStore(Tables):
         """What is kept under a name, for patches (N,) in the order of their ids, whose hashes are `keys`; of new ones nothing is known."""
         return clusterings.clustering(self, name, patch_ids, keys)
 
-    def keep(self, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int, keys: Keys | None = None) -> bool:
-        """Keep a clustering of the patches (N,) of a version of their table under a name, in place of the one that is there.
+    def keep(self, name: str, pool: Pool, found: Clustering, version: int) -> bool:
+        """Keep a clustering of a pool (N,), of a version of the patch table, under a name, in place of the one that is there.
 
         False where that one is of a newer version, and stays. Patches of forgotten videos are left out.
         """
-        return clusterings.keep(self, name, patch_ids, found, version, keys)
+        return clusterings.keep(self, name, pool, found, version)
 
     def offsets(self, patch_ids: Sequence[str], version: int) -> np.ndarray:
         """Where the patches stand in a version of the table, for `take`; KeyError for an unknown id."""

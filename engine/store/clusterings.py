@@ -1,8 +1,11 @@
 """Clusterings of the patches that choices were made by, each in a table of its own, so that the next choice goes on from there.
 
-A table is replaced as a whole in one commit: for ten million patches it has a quarter of a gigabyte and takes seconds to write, while
-rows changed here and there would leave every file with deleted ones. Patches are told apart by 64-bit hashes of their ids; among ten
-million two are equal in one of 370,000 pools, whose clusterings are not kept.
+A row for each patch, in their order, and a row for each cluster, which is replaced by every choice. What a choice went on from is not
+written again: of ten million patches it is a quarter of a gigabyte and takes seconds. Patches that are new are added; of those that were
+compared anew a change is added, a row that tells no cluster but what the comparison says now, and the last one holds. Rows changed here
+and there would leave every file with deleted ones. The table is replaced as a whole, in one commit, where the clusters are others, where
+it is not what the choice went on from, and where too much of it holds no more. Patches are told apart by 64-bit hashes of their ids; among
+ten million two are equal in one of 370,000 pools, whose clusterings are not kept.
 """
 
 import logging
@@ -17,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import schema
-from engine.pool import ROWS, Block, Clustering, hashed
+from engine.pool import ROWS, Block, Clustering, Pool, Rows, hashed
 from engine.store.commits import committing, replace
 from engine.store.scorers import Keys, is_distinct, matched
 from engine.store.tables import CLUSTERS, Tables, fragments_of
@@ -26,6 +29,9 @@ from engine.store.tombstones import forgotten, without
 log = logging.getLogger("engine.store")
 DAMAGED = "the table %s is damaged: clusters are fitted anew"
 WRITTEN = ROWS * 16  # patches whose rows are in memory at a time
+CHANGE = -1  # the label of a row that says anew what was compared of a patch that has its row already
+LEFT = 0.2  # of the rows of patches that hold no more, beside the patches, from which on the table is replaced as a whole
+TOLD = ["key", "label", "nearness", "order", "likeness"]
 
 
 def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray, keys: Keys | None = None) -> Clustering | None:
@@ -36,13 +42,18 @@ def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray, keys: Keys
     dataset, bare = tables.open(table), centroids(tables, name)
     if bare is None:
         return None
-    rows = dataset.to_table(columns=["key", "label", "nearness", "order", "likeness"], filter="key IS NOT NULL")
-    labels, nearness, order, likeness = (rows[column].to_numpy() for column in ("label", "nearness", "order", "likeness"))
-    if not ((labels >= 0) & (labels < len(bare.centroids))).all():
+    rows = dataset.to_table(columns=TOLD, filter="key IS NOT NULL")
+    stored, labels, *numbers = (rows[column].to_numpy() for column in TOLD)
+    if not ((labels >= CHANGE) & (labels < len(bare.centroids))).all():
         log.warning(DAMAGED, table)
         return None
-    known = replaced(bare, labels=labels, nearness=nearness, order=order, likeness=likeness)
-    return known.at(matched(keys, rows["key"].to_numpy()))
+    told, changes = np.flatnonzero(labels != CHANGE), np.flatnonzero(labels == CHANGE)
+    nearness, order, likeness = (values[told] for values in numbers)
+    known = replaced(bare, labels=labels[told], nearness=nearness, order=order, likeness=likeness).at(matched(keys, stored[told]))
+    places = matched(stored[changes], keys)
+    for mine, values in ((known.order, numbers[1]), (known.likeness, numbers[2])):
+        mine[places[places >= 0]] = values[changes[places >= 0]]  # in their order, so that the last one holds
+    return known
 
 
 def labels(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> NDArray[np.int32]:
@@ -50,7 +61,7 @@ def labels(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> NDArray[np.
     keys, bare = hashed(patch_ids), centroids(tables, name)
     if bare is None or not is_distinct(keys):
         return np.full(len(keys), -1, np.int32)
-    rows = tables.open(f"{CLUSTERS}{name}").to_table(columns=["key", "label"], filter="key IS NOT NULL")
+    rows = tables.open(f"{CLUSTERS}{name}").to_table(columns=["key", "label"], filter=f"key IS NOT NULL AND label != {CHANGE}")
     found = np.append(rows["label"].to_numpy(), np.int32(-1))[matched(keys, rows["key"].to_numpy())]
     return np.where(found < len(bare.centroids), found, np.int32(-1))
 
@@ -83,7 +94,7 @@ def found_in(dataset: lance.LanceDataset, table: str) -> Clustering | None:
         return None
     nothing = np.zeros(0, np.float32)
     fitted, members = clusters["fitted"][0].as_py(), clusters["members"].to_numpy()
-    return Clustering(found, fitted, np.zeros(0, np.int32), nothing, nothing, nothing, members)
+    return Clustering(found, fitted, np.zeros(0, np.int32), nothing, nothing, nothing, members, int(dataset.version))
 
 
 def is_sound(numbers: NDArray[np.int32], centroids: Block) -> bool:
@@ -92,13 +103,13 @@ def is_sound(numbers: NDArray[np.int32], centroids: Block) -> bool:
     return len(centroids) == count and bool(np.isfinite(centroids).all()) and bool((numbers == np.arange(count)).all())
 
 
-def keep(tables: Tables, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int, keys: Keys | None = None) -> bool:
-    """Keep a clustering of the patches (N,) of a version of their table under a name, in place of the one that is there.
+def keep(tables: Tables, name: str, pool: Pool, found: Clustering, version: int) -> bool:
+    """Keep a clustering of a pool (N,), of a version of the patch table, under a name, in place of the one that is there.
 
     False where that one is of a newer version, and stays. Patches of forgotten videos are left out.
     """
-    table, keys = f"{CLUSTERS}{name}", hashed(patch_ids) if keys is None else keys
-    if not is_distinct(keys):
+    table, known = f"{CLUSTERS}{name}", pool.clustering
+    if known is None and not is_distinct(pool.keys()):  # what is known was found by them
         return False
     if not tables.is_made(table):
         tables.make(table, schema.clustering_table(found.centroids.shape[1]))
@@ -106,10 +117,29 @@ def keep(tables: Tables, name: str, patch_ids: pa.ChunkedArray, found: Clusterin
         dataset, gone = tables.open(table), forgotten(tables)
         if (kept := version_of(tables, name)) is not None and kept > version:
             return False
-        made = chain([of_clusters(found, version)], of_patches(patch_ids, keys, found, gone))
-        fragments = [one for rows in made for one in fragments_of(dataset.uri, fitting(rows, dataset.schema))]
-        replace(tables, table, fragments, "true", lease)
+        rows = additions(dataset, known, found)
+        where = "true" if rows is None else "key IS NULL"
+        made = chain([of_clusters(found, version)], of_patches(pool, rows, found, gone))
+        fragments = [one for some in made for one in fragments_of(dataset.uri, fitting(some, dataset.schema))]
+        replace(tables, table, fragments, where, lease)
     return True
+
+
+def additions(dataset: lance.LanceDataset, known: Clustering | None, found: Clustering) -> Rows | None:
+    """The rows of a pool, rising, that are to be written beside what a table holds already; None: all, in its place."""
+    if known is None or known.version != dataset.version or known.name != found.name:
+        return None
+    old = known.labels >= 0
+    if not (np.array_equal(known.labels[old], found.labels[old]) and np.array_equal(known.nearness[old], found.nearness[old])):
+        return None
+    rows = np.flatnonzero(~old | is_other(known.order, found.order) | is_other(known.likeness, found.likeness))
+    count = len(known.labels)
+    return rows if dataset.count_rows() - len(found.centroids) + len(rows) <= (1 + LEFT) * count else None
+
+
+def is_other(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where two columns (N,) tell other numbers; what is no number in both is the same."""
+    return np.asarray((before != after) & ~(np.isnan(before) & np.isnan(after)), np.bool_)
 
 
 def version_of(tables: Tables, name: str) -> int | None:
@@ -132,14 +162,15 @@ def of_clusters(found: Clustering, version: int) -> pa.Table:
     )
 
 
-def of_patches(patch_ids: pa.ChunkedArray, keys: Keys, found: Clustering, gone: set[str]) -> Iterator[pa.Table]:
-    """A row for every patch, some at a time, without those of the videos `gone`."""
-    for start in range(0, len(keys), WRITTEN):
-        some = slice(start, start + WRITTEN)
-        videos = videos_of(patch_ids[some])
-        known = {"label": found.labels, "nearness": found.nearness, "order": found.order, "likeness": found.likeness}
-        columns = {name: values[some] for name, values in known.items()}
-        yield without(pa.table({"key": keys[some], "video_id": videos, **columns}), gone)
+def of_patches(pool: Pool, rows: Rows | None, found: Clustering, gone: set[str]) -> Iterator[pa.Table]:
+    """What is written of the `rows` of a pool, or of all: some at a time, without those of the videos `gone`."""
+    every, ids, keys = np.arange(len(pool)) if rows is None else rows, pool.columns["patch_id"], pool.keys()
+    known = np.full(len(pool), -1) if rows is None or pool.clustering is None else pool.clustering.labels
+    for start in range(0, len(every), WRITTEN):
+        some = every[start : start + WRITTEN]
+        numbers = {"nearness": found.nearness[some], "order": found.order[some], "likeness": found.likeness[some]}
+        columns = {"label": np.where(known[some] >= 0, np.int32(CHANGE), found.labels[some])} | numbers
+        yield without(pa.table({"key": keys[some], "video_id": videos_of(ids.take(pa.array(some))), **columns}), gone)
 
 
 def videos_of(patch_ids: pa.ChunkedArray) -> pa.ChunkedArray:

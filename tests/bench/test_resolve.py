@@ -27,7 +27,7 @@ def keep(store, pool, found, version):
     """What the job keeps for the next choice."""
     from engine.store import roundings
 
-    assert store.keep("x", pool.columns["patch_id"], found, version, pool.hashes)
+    assert store.keep("x", pool, found, version)
     roundings.keep(store, "x", pool, found, version)
 
 
