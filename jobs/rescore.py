@@ -17,8 +17,8 @@ log = logging.getLogger("jobs.rescore")
 
 @cache
 def name_of(section: DifficultyConfig) -> str:
-    """Under which name scores by a scorer are kept; the last of its parts is what patches call it."""
-    return difficulty.scorer_of(section)
+    """As probe.name_of has it; the weights are read once."""
+    return probe.name_of(section)
 
 
 def scorer(config: Config) -> DifficultyConfig:

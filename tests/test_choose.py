@@ -11,7 +11,7 @@ from engine import appearance, selection, tracking
 from engine.knobs import amend
 from engine.pool import Pool
 from engine.store import PatchStore, roundings
-from jobs import choose, pretrain
+from jobs import choose, named
 from jobs.recipes import tiny
 from tests import rows
 
@@ -151,9 +151,9 @@ def test_only_scorers_of_one_scale_are_compared(config, caplog):
 def test_a_choice_by_theory_of_before_is_found_by_the_knob_of_now_alone(config):
     mine = amend(config, ["selection.method=endocurate", "selection.seed=9"])
     one, _ = chosen(mine)
-    assert pretrain.choice(mine)["tags"]["selection"] == one["tags"]["selection"]
+    assert named.newest(mine)["tags"]["selection"] == one["tags"]["selection"]
     client = MlflowClient(one["run"].uri)
     for knob, value in (("by", "theory"), ("degrees", "45.0")):  # as older runs have them
         client.log_param(one["run"].run_id, f"selection.endocurate.{knob}", value)
-    assert pretrain.choice(mine) is None
-    assert pretrain.choice(amend(mine, ["selection.endocurate.start=theory"]))["tags"]["selection"] == one["tags"]["selection"]
+    assert named.newest(mine) is None
+    assert named.newest(amend(mine, ["selection.endocurate.start=theory"]))["tags"]["selection"] == one["tags"]["selection"]
