@@ -244,7 +244,7 @@ def test_a_judgement_shows_what_was_measured_and_leaves_the_rest_empty_with_its_
         "no clusters were made of the patches",
         *4 * ["not measured"],
     ]
-    assert "clusters, duplicates: no clusters were made of the patches. fid: no features." in page.words()
+    assert "clusters, duplicates: no clusters were made of the patches. fid 128: no features." in page.words()
 
 
 def test_hostile_text_stays_text_wherever_it_comes_in():
