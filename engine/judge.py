@@ -266,7 +266,11 @@ def information_in(case: Case, share: float) -> float:
 
 
 def fid_of(case: Case) -> float:
-    """The distance of the training images to real pictures as `fid` has it; UnknownError where they have no features."""
+    """The distance of IMAGES training images to real pictures as `fid` has it; UnknownError where they have no features.
+
+    Real are the whole frames of the pool where the store has them, which a training image is like in size, else the patches that could
+    have been chosen; the net is the scorer of the patches, and not Heusel's Inception, which never saw an endoscope: our choices.
+    """
     if case.synthetic is None or case.real is None:
         raise UnknownError(case.featureless)
     return fid(moments(case.real.blocks()), moments(case.synthetic.blocks()))

@@ -84,7 +84,8 @@ def colours(config: Config, store: PatchStore, version: int, mine: Rows) -> Colo
         for start in range(0, len(new), AT_ONCE):
             some = new[start : start + AT_ONCE]
             taken = store.take(some, ["patch_id", "pixels"], version)
-            seen = (colours_of(*pair, section) for pair in zip(*(taken[name].to_pylist() for name in taken.column_names), strict=True))
+            ids, jpegs = (taken[name].to_pylist() for name in ("patch_id", "pixels"))
+            seen = (colours_of(patch_id, jpeg, section) for patch_id, jpeg in zip(ids, jpegs, strict=True))
             known.update(zip(some.tolist(), seen, strict=True))
         return np.stack([known[row] for row in mine[rows].tolist()])
 
