@@ -26,11 +26,11 @@ BESIDE = "beside"  # the step of all that the other process does
 TELLING = 10.0  # seconds: a step that took less may have had nothing to do, which says nothing of how long it takes. Our choice
 STEPS: dict[str, Callable[[Config], None]] = {
     "selections": selections.run,
-    "near-duplicates": alike.run,
+    "near-duplicates": alike.soon,
     "drift": drift.run,
     "worth": worth.run,
 }
-DUE: dict[str, Callable[[Config], bool]] = {"rescore": rescore.is_due, "retrain": worth.is_due}
+DUE: dict[str, Callable[[Config], bool]] = {"rescore": rescore.is_due, "neighbours": alike.is_left, "retrain": worth.is_due}
 
 
 class After:
@@ -97,7 +97,7 @@ class After:
             self.failed_beside(how)
         else:
             self.setbacks.over(BESIDE)
-            self.owed.add(BESIDE)
+            self.owed |= {BESIDE, *STEPS}  # the steps, for what came in meanwhile
         return True
 
     def failed_beside(self, how: str) -> None:
@@ -129,6 +129,8 @@ def all_that_is_due(config: Config, line: Connection) -> None:
             attempt("rescore", rescore.run, config, line)
             attempt("selections", selections.run, config, line)
             attempt("near-duplicates", alike.run, config, line)
+        elif attempt("neighbours", alike.is_long, config, line):
+            attempt("neighbours", alike.run, config, line)
         attempt("retrain", worth.train, config, line)
 
 

@@ -6,6 +6,7 @@ falls into, and of no other. It is written anew where the clusters are others, a
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -27,33 +28,91 @@ log = logging.getLogger("jobs.alike")
 COLUMNS = ["patch_id", "video_id", "time_ms"]
 
 
+@dataclass(frozen=True)
+class Due:
+    """The videos that were not looked at yet, of a version of the patches and by its clusters."""
+
+    waiting: list[str]
+    version: int
+    known: Clustering
+    ledger: pa.Table  # video_id, patches_version and patches of the videos that have any by then
+
+    @property
+    def patches(self) -> int:
+        """How many they have."""
+        return int(pc.sum(self.ledger["patches"].filter(pc.is_in(self.ledger["video_id"], pa.array(self.waiting)))).as_py())
+
+
+LEFT: set[str] = set()  # stores of which `soon` left something
+
+
 def run(config: Config) -> None:
     """Look at the patches of every video that was not looked at yet; nothing is clustered anew."""
     store = PatchStore(config.store.uri)
+    if found := due(store):
+        tell(store, found)
+
+
+def soon(config: Config) -> None:
+    """The same, but for what is long: that is left for a process beside the batches."""
+    store = PatchStore(config.store.uri)
+    found = due(store)
+    LEFT.discard(store.uri)
+    if found and takes_long(store, found):
+        LEFT.add(store.uri)
+    elif found:
+        tell(store, found)
+
+
+def is_left(config: Config) -> bool:
+    """Whether `soon` left something: to look once more would cost every batch."""
+    return PatchStore(config.store.uri).uri in LEFT
+
+
+def is_long(config: Config) -> bool:
+    """Whether there is something that `soon` would leave; not in a store that is away, of which others tell."""
+    store = PatchStore(config.store.uri)
+    found = due(store) if store.has("videos") else None
+    return found is not None and takes_long(store, found)
+
+
+def takes_long(store: PatchStore, found: Due) -> bool:
+    """Whether many patches are to be looked at, or put among the neighbours: of a million that takes 20 s of processors."""
+    if neighbours.clustering(store) == found.known.name:
+        return found.patches > neighbours.HELD
+    return bool(store.open("patches", found.version).count_rows() > neighbours.HELD)
+
+
+def tell(store: PatchStore, found: Due) -> None:
+    """Look at them."""
+    if neighbours.clustering(store) == found.known.name and found.patches <= neighbours.HELD:
+        look(store, found.waiting, found.version, found.known, found.ledger)
+    elif gathered(store, found.version, found.known):
+        look_at_all(store, found.waiting, found.version, found.known, found.ledger)
+
+
+def due(store: PatchStore) -> Due | None:
+    """What there is to look at; None where there is nothing, or it cannot be told yet."""
     version = store.complete_version()
     mine = f"patches > 0 AND patches_version <= {version}"
     ledger = store.open("videos").to_table(columns=["video_id", "patches_version", "patches"], filter=mine)
     waiting = sorted(ledger["video_id"].filter(pc.invert(pc.is_in(ledger["video_id"], alike.told(store)))).to_pylist())
     if not waiting:
-        return
+        return None
     if rescoring.mixed(store, version):
         log.info("near-duplicates are not told while the patches have embeddings by several scorers: run the job rescore")
-        return
+        return None
     known, width = clusterings.centroids(store, judging.KINDS), store.open("patches", version).schema.field("embedding").type.list_size
     if known is None or known.centroids.shape[1] != width:
         log.info("near-duplicates are told once there are clusters: the job choose makes them")
-        return
-    many = pc.sum(ledger["patches"].filter(pc.is_in(ledger["video_id"], pa.array(waiting)))).as_py()
-    if neighbours.clustering(store) == known.name and many <= neighbours.HELD:
-        look(store, waiting, version, known, ledger)
-    elif gathered(store, version, known, width):
-        look_at_all(store, waiting, version, known, ledger)
+        return None
+    return Due(waiting, version, known, ledger)
 
 
-def gathered(store: PatchStore, version: int, known: Clustering, width: int) -> bool:
+def gathered(store: PatchStore, version: int, known: Clustering) -> bool:
     """Write the neighbours of all patches by clusters that are new; False where something came in between, and the next time does."""
     with store.writing("alike"):
-        made = neighbours.fill(store, known.name, width, version, blocks(store, version))
+        made = neighbours.fill(store, known.name, known.centroids.shape[1], version, blocks(store, version))
     if not made:
         log.info("near-duplicates are told the next time: another job changed what they are told by")
     return made

@@ -28,6 +28,7 @@ NAMES = {
     "disk": "the disk, which is full",
     "inbox": "the inbox",
     "cluster": "the Ray cluster, which has no room",
+    "nodes": "nodes of the Ray cluster, which a batch needs",
 }
 
 

@@ -15,7 +15,7 @@ from engine.files import locate
 from engine.flow import Step
 from engine.store import PatchStore, writers
 from jobs import ingest, needs, pools, probe, quiet
-from jobs.absence import Absence, lacking, names_below, reach
+from jobs.absence import Absence, lacking, names_below, nodes_awaited, reach
 from jobs.line import STARTING, Line, Past, beating
 from jobs.news import measure
 from jobs.troubles import BUGS, away
@@ -55,6 +55,8 @@ def keep_watch(ready: Ready, line: Line, past: Past) -> None:
         for aside in (watcher.after.aside, watcher.upkeep.aside):
             stack.callback(aside.end)
         quiet.withhold(watcher.is_named)
+        if config.where == "ray":
+            stack.enter_context(nodes_awaited(line))
         watcher.run(lease)
 
 

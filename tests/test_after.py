@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from engine.judge import information
 from engine.knobs import amend
 from engine.pool import Pool
 from engine.report import Findings, render
+from engine.selection import in_process
 from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, journal
 from engine.store import drift as table
-from jobs import after, alike, choose, drift, line, outdated, pretrain, results, selections, standing, worth
+from engine.store.vectors import StoredVectors
+from jobs import after, alike, choose, drift, line, named, outdated, pretrain, results, selections, standing, thrift, worth
 from jobs.after import After
 from jobs.line import Past, Setback, beating
 from jobs.recipes import tiny
@@ -174,7 +177,7 @@ def test_a_selection_that_is_kept_current_is_that_of_solving_anew(second_day, me
     one = next(one for one in selections.each(second_day) if one.selection.method == method)
     pool = Pool(store.patches(selection.columns(one.selection)))
     expected = selection.choose(pool, one.selection, group=4).patch_ids
-    made = pretrain.choice(one)["tags"]["selection"]
+    made = named.newest(one)["tags"]["selection"]
     found = store.open("selections").to_table(filter=f"selection_id = '{made}'").sort_by("rank")["patch_id"].to_pylist()
     assert found == expected
 
@@ -190,6 +193,30 @@ def test_the_report_says_what_of_the_work_was_avoided(second_day):
     assert told["random"].avoided_read is None
     page = Page(render(Findings("t", "now", arrivals=Followed(results.current(second_day)))))
     assert any("semdedup" in row[0] and "24" in row for row in page.table())
+
+
+def test_the_shares_that_are_said_to_be_avoided_are_those_of_what_the_tables_were_asked_for(second_day, tmp_path, monkeypatch):
+    """Embeddings as the tables gave them, beside those of a full solve of the same pool; pairs by loops over the clusters."""
+    made = copied(second_day, tmp_path)
+    one = next(one for one in selections.each(made) if one.selection.method == "semdedup")
+    store, read, found = PatchStore(made.store.uri), [], StoredVectors.found
+    take_in(store, range(60, 62), DAYS[2])
+    monkeypatch.setattr(StoredVectors, "found", lambda self, places: (read.append(len(places)), found(self, places))[1])
+    pool = choose.pool_of(one, store, store.complete_version())
+
+    def solve(pool):
+        read.clear()
+        told = thrift.measured(one, pool, in_process, lambda pool, run: selection.choose(pool, one.selection, group=4, run=run))
+        return *told, sum(read)
+
+    (chosen, told, asked), (_, _, asked_in_full) = solve(pool), solve(replace(pool, clustering=None, rounded=None))
+    assert told["choose/read"] == asked
+    assert told["choose/avoided_read"] == pytest.approx(1 - asked / asked_in_full, abs=0.05)
+    new, labels = pool.clustering.labels < 0, chosen.clustering.labels
+    assert 0 < new.sum() < len(new)
+    pairs = [(a, b) for a in range(len(new)) for b in range(a) if labels[a] == labels[b]]
+    done = [new[a] or new[b] for a, b in pairs]
+    assert told["choose/avoided_pairs"] == pytest.approx(1 - np.mean(done))
 
 
 def test_video_like_the_pool_is_no_alarm_and_blurred_video_is_one_with_a_reason_and_without_a_name(followed, caplog):
@@ -272,6 +299,7 @@ KEYS = """
 import sys
 from engine.store import PatchStore
 from engine.store import drift as table
+from engine.store.vectors import StoredVectors
 print(table.key(PatchStore(sys.argv[1])).hex())
 """
 
@@ -343,7 +371,7 @@ def test_the_gain_is_that_of_its_formula_and_a_model_of_the_same_selection_leave
     worth.run(followed)
     (run,) = tracking.runs(followed, "worth")
     told = {name.removeprefix("worth/"): value for name, value in run["metrics"].items()}
-    now = pretrain.choice(one)["tags"]["selection"]
+    now = named.newest(one)["tags"]["selection"]
     assert (run["tags"]["trained"], run["tags"]["selection"]) == (old, now)
     patches = {row["patch_id"]: row for row in store.patches(["patch_id", "pixels", "difficulty"]).to_pylist()}
     kept = store.clustering("kinds", pa.chunked_array([list(patches)]))
@@ -613,7 +641,7 @@ def test_of_selections_kept_current_the_newest_stay_and_those_in_use_and_a_death
         take_in(store, [300 + 2 * turn, 301 + 2 * turn], DAYS[0])
         if turn < 5:
             selections.run(config)
-            made.append(pretrain.choice(one)["tags"]["selection"])
+            made.append(named.newest(one)["tags"]["selection"])
         if turn == 0:
             trained(config, made[0])
         if turn == 1:

@@ -258,6 +258,27 @@ def test_only_the_clusters_that_new_patches_fall_into_are_read():
     assert vectors.read == 10
 
 
+def test_what_is_long_is_left_for_a_process_beside_and_marks_the_same(store, tmp_path, monkeypatch):
+    """Clusters that are new, and then more patches than a batch should wait for."""
+    monkeypatch.setattr(neighbours, "HELD", 5)
+    one = config(tmp_path)
+    cluster(store)
+    for _ in range(2):
+        alike.soon(one)
+        assert alike.is_left(one)
+        assert alike.is_long(one)
+        assert not store.has("alike") or not marks(store)
+        neighbours.fill(store, alike.due(store).known.name, rows.WIDTH, alike.due(store).version, ())  # as one that died half-way
+    alike.run(one)
+    found = marks(store)
+    assert found
+    assert not alike.is_long(one)
+    alike.soon(one)
+    assert not alike.is_left(one)
+    monkeypatch.undo()
+    assert told_anew(store, tmp_path) == found
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_look_that_is_killed_is_as_if_it_had_not_been_or_had_ended(store, tmp_path, moment):
     cluster(store)

@@ -81,6 +81,31 @@ def test_the_videos_of_a_draw_are_added_up_alike_whether_they_are_few_or_many(fr
     np.testing.assert_array_equal(drift.distanced({"kinds": profile}, drawn)[:, 0], expected)
 
 
+@pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
+def test_a_look_that_draws_no_more_once_nothing_can_come_of_it_tells_what_all_draws_tell(shift, monkeypatch):
+    rng, made = np.random.default_rng(7), []
+    distanced = drift.distanced
+    monkeypatch.setattr(drift, "distanced", lambda profiles, drawn: (made.append(len(drawn)), distanced(profiles, drawn))[1])
+    alarms = []
+    for time in range(12):
+        values, owners = videos(rng, 44, each=8)
+        values[owners < 4] += shift
+        profiles = {"x": drift.numbers(values, owners, 44), "y": drift.kinds(rng.integers(0, 4, len(owners)), owners, (44, 4))}
+        new = np.arange(44) < 4
+        made.clear()
+        found, count = drift.look(profiles, new, 0.01, time), sum(made)
+        with monkeypatch.context() as every:
+            every.setattr(drift, "is_settled", lambda distances, rate: False)
+            full = drift.look(profiles, new, 0.01, time)
+        for name, one in found.items():
+            assert (one.alarm, one.distance) == (full[name].alarm, full[name].distance)
+            assert one.threshold is not None
+            assert one.threshold == pytest.approx(full[name].threshold, rel=0.3)
+        alarms.append(any(one.alarm for one in found.values()))
+        assert count == drift.DRAWS + 1 if alarms[-1] else count < drift.DRAWS or min(one.chance for one in full.values()) < 0.1
+    assert (sum(alarms) > 6) == (shift > 2)
+
+
 @pytest.mark.parametrize(("count", "fresh", "rate"), [(40, 2, 0.05), (30, 1, 0.1)])
 def test_the_rate_of_false_alarms_is_as_promised(count, fresh, rate, monkeypatch):
     """New video like the pool, 200 times: six quantities that hang together, videos that differ much from each other."""

@@ -59,7 +59,6 @@ def desk(tmp_path, monkeypatch):
     """A folder to work in, and data beside it."""
     data = tmp_path / "data"
     simulate.write_clips(data / "videos", data / "truth", 2, seconds=5.0)
-    simulate.write_clips(data / "inbox", data / "truth of inbox", 1, seconds=2.0, seed=7)
     simulate.write_pairs(data / "pairs", 10, side=96)
     (tmp_path / "desk").mkdir()
     monkeypatch.chdir(tmp_path / "desk")
@@ -86,6 +85,7 @@ def test_the_researchers_journey_ends_in_a_report(desk, capsys):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_operators_journey_takes_in_what_arrives_and_keeps_the_table(desk):
+    simulate.write_clips(desk / "inbox", desk / "truth of inbox", 1, seconds=2.0, seed=7)
     walked = journey("Operator")
     assert {words[0] for words in walked} == {"ingest", "watch", "requeue", "maintain"}
     quick = ["watch.once=true", "watch.settle_s=0.1", "watch.look_s=0.2", "watch.batch_s=0"]

@@ -1,4 +1,4 @@
-"""Hundreds of clips arrive at random while the watcher is struck down at random: the tables are exact, memory flat, files few.
+"""Hundreds of clips arrive at random while the watcher is struck down at random: tables and selection exact, memory flat, files few.
 
 SOAK_S seconds of it, ten minutes unless told: `SOAK_S=180 pytest -m slow tests/test_soak.py -s`.
 """
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from scipy.stats import theilslopes
 
+from engine import selection, tracking
 from engine.knobs import amend
-from engine.store import PatchStore, attempts, lock
-from jobs import ingest
-from jobs.recipes import tiny
+from engine.pool import Pool
+from engine.store import PatchStore, attempts, clusterings, lock
+from jobs import ingest, pretrain, selections
 from tests.crashes import soak, strikes
 
 SECONDS = float(os.environ.get("SOAK_S", "600"))
@@ -36,9 +37,24 @@ def plain(folder: Path, contents: dict[str, bytes]) -> str:
     (folder / "plain").mkdir()
     for name, data in contents.items():
         (folder / "plain" / f"{name}.mp4").write_bytes(data)
-    places = [f"videos.uri={folder}/plain", f"store.uri={folder}/once", f"difficulty.checkpoint={folder}/scorer"]
-    ingest.run(amend(tiny(), [*soak.KNOBS, *places]))
+    ingest.run(amend(soak.config_of(folder, folder / "once"), [f"videos.uri={folder}/plain"]))
     return f"{folder}/once"
+
+
+def kept_current(config) -> list[str]:
+    """The patches of the selection that was kept current, in order of choice."""
+    (mine,) = selections.each(config)
+    made = pretrain.choice(mine)["tags"]["selection"]
+    return PatchStore(config.store.uri).ranked(made, ["patch_id"])["patch_id"].to_pylist()
+
+
+def chosen_anew(config, once: str) -> list[str]:
+    """The same by a solve of the undisturbed patches in full: from the centroids of now, every patch looked up and compared anew."""
+    (mine,), plain = selections.each(config), PatchStore(once)
+    known = clusterings.centroids(PatchStore(config.store.uri), selection.clustering_of(mine.selection))
+    columns = plain.patches(selection.columns(mine.selection), version=plain.complete_version())
+    pool = Pool(columns, plain.vectors(plain.complete_version()), clustering=known.at(np.full(len(columns), -1)))
+    return list(selection.choose(pool, mine.selection, group=mine.synthesis.patches).patch_ids)
 
 
 def slope(samples):
@@ -67,6 +83,10 @@ def test_soak(tmp_path):
     assert not [row for row in found.values() if row["reason"] in ("quarantined", "unreadable")]
     once = plain(tmp_path, {name: inbox.ever[name] for name in found})
     assert strikes.verdict(whole(store.uri), whole(once)) == "equal"
+    config = soak.config_of(tmp_path, store.uri)
+    found, expected = kept_current(config), chosen_anew(config, once)
+    print(f"{len(tracking.runs(config, 'choose'))} solves of the selection, {len(found)} patches in the last")
+    assert found == expected != []
     assert not attempts.begun(store)
     assert [json.loads(line) for line in said]
     assert growth < GROWTH

@@ -114,12 +114,20 @@ def flipped(content):
     return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
 
 
+@pytest.fixture(scope="module")
+def died(tmp_path_factory):
+    """The folder of a training that died in its third epoch."""
+    folder = tmp_path_factory.mktemp("died")
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(folder, Curve(), lives=5)
+    return folder
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "SHA256SUMS", "state.pt"])
 @pytest.mark.parametrize("damage", [None, zeroed, flipped, lambda _: b"", lambda content: content[:-100]])
-def test_whatever_befalls_a_file_of_the_newest_checkpoint_the_one_before_is_gone_on_from(tmp_path, caplog, name, damage):
+def test_whatever_befalls_a_file_of_the_newest_checkpoint_the_one_before_is_gone_on_from(died, tmp_path, caplog, name, damage):
     """Deleted, with a part that is zeros, with a single bit that has flipped, empty, cut off: none of it changes the model."""
-    with pytest.raises(OSError, match="the disk is gone"):
-        train(tmp_path, Curve(), lives=5)
+    shutil.copytree(died, tmp_path, dirs_exist_ok=True)
     file, again = tmp_path / "store/runs/run-here/step-000000004" / name, Curve()
     if damage is None:
         file.unlink()

@@ -50,6 +50,17 @@ def test_one_that_is_silent_at_work_is_ended_and_one_that_beats_is_not(tmp_path)
     assert lines(tmp_path) == ["first:", "later:was-silent-for-3-s"]
 
 
+def test_one_whose_pools_wait_for_a_node_is_left_alone_and_says_so_and_is_ended_when_it_hangs_once_they_are_there(tmp_path, caplog):
+    mine = warden(tmp_path, workers.awaits_nodes, "watch.patience_s=4")
+    heard, hear = [], mine.health.hear
+    mine.health.hear = lambda word, said: (hear(word, said), heard.append((word, said, mine.health.state)))
+    mine.run()
+    assert lines(tmp_path) == ["first:", "there", "later:was-silent-for-4-s", "there"]
+    told = [(word, said) for word, said, _ in heard if word in ("waits", "goes on")]
+    assert told[:3] == [("waits", "nodes"), ("goes on", "nodes"), ("waits", "nodes")]  # and it ends at once when it is there
+    assert "waiting for nodes of the Ray cluster, which a batch needs" in {state for _, _, state in heard}
+
+
 def test_one_that_is_silent_with_nothing_under_way_is_ended_too_and_begun_anew_however_often(tmp_path, monkeypatch):
     monkeypatch.setattr(watch, "IDLE_DEATHS", 2)
     warden(tmp_path, workers.hangs_idly, "watch.patience_s=3").run()

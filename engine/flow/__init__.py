@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.flow.cluster import SLOTS, ClusterError, await_room, connect, shut_down
+from engine.flow.cluster import SLOTS, ClusterError, await_room, connect, shut_down, starved
 from engine.flow.here import Execute, Workbench, in_batches, run_here
 from engine.flow.meters import RayMeters, metered
 from engine.flow.steps import Step
@@ -25,8 +25,8 @@ from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_
 
 __all__ = [
     "SLOTS", "SPARE_CPUS", "ClusterError", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers",
-    "await_pools", "connect", "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "tasks_here",
-    "tasks_on_ray", "train_on_ray",
+    "await_pools", "connect", "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "starved",
+    "tasks_here", "tasks_on_ray", "train_on_ray",
 ]  # fmt: skip
 
 SPARE_CPUS = 1.0  # beside the pools: those that hold every processor wait for ever, without a word

@@ -3,7 +3,9 @@
 import logging
 import math
 import os
+from typing import Any
 
+MANY, ASKED = 1000, 10  # of a kind that are looked at; seconds that Ray has for an answer
 SLOTS = 6  # logical processors of a local cluster at least, so that the pools of an ingest fit whatever the machine and the first job
 
 
@@ -74,6 +76,36 @@ def await_room(bundles: list[dict[str, float]], seconds: float) -> None:
             raise ClusterError(f"the job needs {needed} at once, of which others hold too much: {seconds:g} s were not enough to get them")
     finally:
         remove_placement_group(asked)
+
+
+def starved() -> list[str]:
+    """The pools and tasks of this job that wait for a node while nothing of their kind runs; none where Ray cannot be asked.
+
+    One that is built counts as running, so a model that hangs while it loads is not among them; an actor that begins again is, since it
+    does so where its node is gone.
+    """
+    import ray
+    from ray.util import state
+    from ray.util.state.exception import RayStateApiException
+
+    if not ray.is_initialized():
+        return []
+    job: Any = ("job_id", "=", ray.get_runtime_context().get_job_id())
+    asked: Any = {"limit": MANY, "timeout": ASKED, "raise_on_missing_output": False}
+
+    def tasks(kind: str) -> set[str]:
+        found = state.list_tasks(filters=[job, ("state", "=", kind), ("type", "!=", "ACTOR_TASK")], **asked)
+        return {str(one.name).removesuffix(".__init__") for one in found}
+
+    def actors(kind: str) -> set[str]:
+        return {str(one.class_name) for one in state.list_actors(filters=[job, ("state", "=", kind)], **asked)}
+
+    try:
+        waiting = tasks("PENDING_NODE_ASSIGNMENT") | actors("RESTARTING")
+        running = tasks("RUNNING") | actors("ALIVE") if waiting else set()
+    except (RayStateApiException, OSError):
+        return []
+    return sorted(waiting - running)
 
 
 def object_store_bytes() -> int:

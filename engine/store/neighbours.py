@@ -25,7 +25,8 @@ from engine.store.vectors import numbers
 MARK = -1
 WHOLE = ["label", "patch_id", "video_id", "time_ms", "embedding"]
 WRITTEN = 1 << 18  # rows that are put in order at once: of 384 numbers 0.2 GB
-HELD = 1 << 18  # patches that are looked at, or sketches that are read, at once, or those of one larger cluster
+HELD = 1 << 18  # patches that are looked at at once, or those of one larger cluster
+READ = 1 << 20  # sketches at once, 64 MB: every file is looked up once for so many
 Near = Callable[[NDArray[np.int8], NDArray[np.int8]], NDArray[np.bool_]]  # sketches (n, SKETCH), others (m, SKETCH) -> (m,) which are near
 
 
@@ -68,16 +69,25 @@ def rows(patches: pa.Table, labels: NDArray[np.int32], sketches: NDArray[np.int8
 def beside(tables: Tables, new: pa.Table, count: int, near: Near) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Some of the `new` rows, those of whole clusters, and the stored ones of these that are `near` one of their cluster.
 
-    There are `count` clusters in all; as many at a time as have HELD rows, or one.
+    There are `count` clusters in all; sketches are read of as many at a time as have READ rows, or of one; of what is near about HELD rows.
     """
     dataset, touched = tables.open(NEIGHBOURS), np.unique(new["label"].to_numpy())
-    most = max(1, HELD * count // max(dataset.count_rows(), 1))
+    most = max(1, READ * count // max(dataset.count_rows(), 1))
     for start in range(0, len(touched), most):
         some = touched[start : start + most]
         mine = f"label IN ({', '.join(map(str, some.tolist()))})"
         stored = dataset.scanner(["label", "sketch"], filter=mine, with_row_address=True, batch_size=HELD).to_table()
         asked = new.filter(pc.is_in(new["label"], pa.array(some)))
-        yield asked, whole(dataset, stored["_rowaddr"].to_numpy()[nearby(asked, stored, near)])
+        found = nearby(asked, stored, near)
+        addresses, labels = (stored[name].to_numpy()[found] for name in ("_rowaddr", "label"))
+        for part in parted(some, labels):
+            yield asked.filter(pc.is_in(asked["label"], pa.array(part))), whole(dataset, addresses[np.isin(labels, part)])
+
+
+def parted(clusters: NDArray[np.int32], labels: NDArray[np.int32]) -> list[NDArray[np.int32]]:
+    """Clusters, which rise, in parts of whole ones that have about HELD rows; `labels` (n,) are those of the rows."""
+    counts = np.bincount(np.searchsorted(clusters, labels), minlength=len(clusters))
+    return np.split(clusters, np.flatnonzero(np.diff((np.cumsum(counts) - counts) // HELD)) + 1)
 
 
 def whole(dataset: lance.LanceDataset, addresses: NDArray[np.uint64]) -> pa.Table:

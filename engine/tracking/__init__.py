@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
-from shutil import copyfile, rmtree
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -21,9 +21,10 @@ from engine.knobs import flat
 from engine.tracking.faults import reason, refused, troubles
 from engine.tracking.run import Run, briefly, connect
 
-__all__ = ["Run", "address", "begun", "code_commit", "connect", "newest", "reach", "running", "runs", "troubles"]
+__all__ = ["Run", "address", "begun", "code_commit", "connect", "finished", "newest", "reach", "running", "runs", "troubles"]
 
 UNFINISHED = ".mlflow-"  # begins the name of a folder in which MLflow's file is made
+MADE: list[bytes] = []  # MLflow's file before any run, once this process has made one
 FEW, MANY = 10, 1000  # runs that the server is asked for at once
 
 
@@ -135,9 +136,17 @@ def lay_out(path: Path) -> None:
     with alone(path.parent) as swept, TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder, suppress(FileExistsError):
         for left in swept:
             rmtree(left, ignore_errors=True)
-        connect(f"sqlite:///{folder}/made.db").search_experiments()
         # MLflow keeps the file open that it made, hence the copy; a link, not a rename, so that of two jobs that begin at once one wins
-        os.link(copyfile(f"{folder}/made.db", f"{folder}/copy.db"), path)
+        (copy := Path(folder, "copy.db")).write_bytes(empty(folder))
+        os.link(copy, path)
+
+
+def empty(folder: str) -> bytes:
+    """MLflow's file before any run, made in `folder`; once a process, since it takes a second of a core."""
+    if not MADE:
+        connect(f"sqlite:///{folder}/made.db").search_experiments()
+        MADE.append(Path(folder, "made.db").read_bytes())
+    return MADE[0]
 
 
 @contextmanager
@@ -187,6 +196,11 @@ def newest(config: Config, job: str, where: str = "") -> Iterator[dict[str, Any]
     """Finished runs as `runs` tells them, the newest first, no more than are asked for: each costs 9 ms. `where`: MLflow's filter."""
     found = sought(config, f"tags.job = '{job}'" + f" AND {where}" * bool(where), "start_time DESC", FEW)
     return (one for one in found if one["status"] == "FINISHED")
+
+
+def finished(config: Config, job: str, key: str) -> dict[str, Any] | None:
+    """The newest finished run of a job with this key, as `runs` tells it."""
+    return next(newest(config, job, f"tags.key = '{key}'"), None)
 
 
 def begun(config: Config, job: str, where: str = "") -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from engine.listing import key_of
 from engine.pool import Pool
 from engine.store import PatchStore, WriteRows
 from jobs import after, ingest, judging, probe, rescore
+from jobs import alike as neighbour
 from jobs import watcher as watching
 from jobs.line import Past
 from jobs.recipes import tiny
@@ -81,9 +82,13 @@ def test_a_batch_of_one_small_clip_with_models_kept_and_loaded_anew(tmp_path):
 
 
 class Taking(Watcher):
-    """A watcher that takes in what it is given; with `bare`, rows come from nowhere, with `alone` nothing follows."""
+    """A watcher that takes in what it is given; with `bare`, rows come from nowhere, with `alone` nothing follows.
 
-    def __init__(self, config, bare, alone):
+    With `alike` all new videos have the same rows, so that every look of drift is an alarm; else they are drawn as those of a store are.
+    """
+
+    def __init__(self, config, bare, alone, alike=True):
+        self.alike, self.made = alike, 1
         store = PatchStore(config.store.uri)
         record = SimpleNamespace(log=lambda *given, **named: None)
         super().__init__(config, store, ingest.steps(config, store), Line(), Past(), record)
@@ -99,12 +104,15 @@ class Taking(Watcher):
             return
         writer = WriteRows(*steps[-1].arguments)
         for name in table["video_id"].to_pylist():
-            yield from writer(renamed(name, mark_of(self.config)))
+            self.made += not self.alike
+            yield from writer(renamed(name, self.made, mark_of(self.config)))
 
     def seconds(self, sources):
         """What it takes to take these in, from the first word on disk to the last: by the clock, and of processors."""
         now = time.monotonic()
         batch = [Waiting(row, key_of(row), now, now, now, 1) for row in sources.to_pylist()]
+        for number in range(len(batch) + 1):
+            template(self.made + number, mark_of(self.config))  # which is no work of a watcher
         self.inbox.waiting = {one.row["uri"]: one for one in batch}
         began, used = time.perf_counter(), time.process_time()
         self.take_in(batch)
@@ -135,8 +143,8 @@ def timed(parts):
 
 
 @functools.cache
-def template(mark):
-    return marked(rows.scored(1, 1, PER_VIDEO, WIDTH, False), mark)
+def template(number, mark):
+    return marked(rows.scored(number, 1, PER_VIDEO, WIDTH, False), mark)
 
 
 def marked(table, mark):
@@ -149,12 +157,12 @@ def mark_of(config):
     return rescore.name_of(config.difficulty).rpartition("-")[2]
 
 
-def renamed(name, mark):
-    """The rows of a video of PER_VIDEO patches under another id."""
-    table = template(mark)
+def renamed(name, number, mark):
+    """The rows of a video of PER_VIDEO patches, the one of this number, under another id."""
+    table = template(number, mark)
     for column in ("video_id", "frame_id", "patch_id"):
         place = table.schema.get_field_index(column)
-        whole = [value and value.replace(rows.video_id(1), name) for value in table[column].to_pylist()]
+        whole = [value and value.replace(rows.video_id(number), name) for value in table[column].to_pylist()]
         table = table.set_column(place, table.schema.field(column), pa.array(whole, pa.string()))
     per_frame = [None if row["frame_id"] is None else rows.PER_FRAME for row in table.select(["frame_id"]).to_pylist()]
     per_frame[-1] = PER_VIDEO // rows.PER_FRAME
@@ -191,7 +199,7 @@ def test_ten_new_videos_into_stores_of_several_sizes(tmp_path, bare, alone, monk
         filled_store(str(folder / "store"), patches, mark_of(config))
         watchers[name] = Taking(config, bare, alone)
         if not alone:
-            cluster(watchers[name].store)
+            cluster(config, watchers[name].store)
     found = {name: [] for name in STORES}
     for turn in range(TURNS + 1):
         for place, (name, watcher) in enumerate(watchers.items()):
@@ -220,10 +228,11 @@ def clips_or_bytes(inbox, bare):
     return videos.find(str(inbox))
 
 
-def cluster(store):
-    """Have clusters, by which near-duplicates are told and drift is measured, as after a choice."""
+def cluster(config, store):
+    """Have clusters, by which near-duplicates are told and drift is measured, as after a choice; and all that is there told."""
     version = store.complete_version()
     judging.kinds(store, Pool(store.patches(["patch_id"], version=version), store.vectors(version)), version)
+    neighbour.run(config)
 
 
 # -- from arrival to rows -------------------------------------------------------------------------------------------------------------

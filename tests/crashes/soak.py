@@ -21,7 +21,11 @@ import numpy as np
 import psutil
 
 from engine import simulate
+from engine.config import Config
+from engine.knobs import amend
 from engine.store import PatchStore
+from jobs import selections
+from jobs.recipes import tiny
 from tests.crashes.ingest import make_scorer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +33,7 @@ KNOBS = [
     "where=here", "patches.proposer=crops", "patches.per_frame=2", "difficulty.draws=1", "videos.batch=8", "frames.every_s=0.5",
     "watch.settle_s=1", "watch.look_s=0.5", "watch.batch_s=1", "watch.backoff_s=0.2", "watch.backoff_most_s=2", "watch.tries=10",
     "watch.upkeep_s=20", "upkeep.keep_hours=0.003", "watch.grace_s=20", "watch.log=json",
+    "selection.clusters=4", "watch.selections=semdedup:0.5", "watch.keep_selections=2",
 ]  # fmt: skip
 ARRIVALS = {"new": 0.6, "grows": 0.08, "broken": 0.08, "copy": 0.08, "future": 0.05, "renamed": 0.06, "replaced": 0.05}
 FAULTS = {"worker": 0.3, "warden": 0.2, "term": 0.2, "store": 0.3}
@@ -195,6 +200,11 @@ class Watching:
         self.files.append(sum(len(files) for table in tables for _, _, files in os.walk(table)))
 
 
+def config_of(folder: Path, store: Path | str) -> Config:
+    """The settings of the job that was watched, for a store."""
+    return amend(tiny(), [*KNOBS, f"videos.uri={folder}/inbox", f"store.uri={store}", f"difficulty.checkpoint={folder}/scorer"])
+
+
 def prepare(folder: Path) -> list[bytes]:
     """The folder of a soak: a scorer, an inbox, a store; gives the clips that all others are made of."""
     make_scorer(str(folder / "scorer"))
@@ -226,6 +236,7 @@ def soak(folder: Path, seconds: float, seed: int = 0) -> tuple[Inbox, Watching]:
     for left in inbox.growing:
         inbox.put(*left)
     settle(inbox, watching)
+    await_selection(watching)
     watching.end()
     return inbox, watching
 
@@ -240,5 +251,16 @@ def settle(inbox: Inbox, watching: Watching, patience: float = 300.0) -> None:
                 return
             if len(found) > had:
                 had, deadline = len(found), time.monotonic() + patience
+        watching.sample()
+        time.sleep(1)
+
+
+def await_selection(watching: Watching, patience: float = 300.0) -> None:
+    """Wait until the selection that is kept current is of all patches that the ledger tells of."""
+    (mine,), deadline = selections.each(config_of(watching.folder, watching.store)), time.monotonic() + patience
+    while time.monotonic() < deadline:
+        last = max(PatchStore(str(watching.store)).ledger()["patches_version"].to_pylist())
+        if selections.made_from(mine) >= last:
+            return
         watching.sample()
         time.sleep(1)

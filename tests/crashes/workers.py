@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from engine.store import PatchStore
-from jobs import aside
+from jobs import absence, aside
 from jobs.line import Line, beating
 
 
@@ -73,6 +73,18 @@ def stands_by(config, past, connection):
     line, _ = begun(config, past, connection)
     with beating(line.beat):
         time.sleep(12)
+
+
+def awaits_nodes(config, past, connection):
+    """Its pools wait for a node for longer than the patience, and then hang, the first time."""
+    line, number = begun(config, past, connection)
+    absence.SILENCE, absence.ASKED, until = 0.5, 0.2, time.monotonic() + 9
+    with line.at_work(), absence.nodes_awaited(line, lambda: ["DecodeFrames"] if time.monotonic() < until else []):
+        time.sleep(9)
+        with Path(config.store.uri, "lines").open("a") as file:
+            file.write("there\n")
+        if number == 0:
+            time.sleep(1000)
 
 
 def imports_slowly(config, past, connection):
