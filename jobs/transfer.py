@@ -30,7 +30,7 @@ def run(config: Config) -> None:
     selection_id, retained = pretrain.chosen(config)
     name = pretrain.key(config, selection_id)
     epochs = kept(config, name)
-    trained = next((one for one in reversed(tracking.runs(config, "pretrain")) if one["tags"]["key"] == name), None)
+    trained = tracking.finished(config, "pretrain", name)
     if trained is None:
         raise LookupError(f"the pre-training of {selection_id} with this recipe has not ended: run the job pretrain first")
     refuse_tested(config)
