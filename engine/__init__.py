@@ -76,6 +76,7 @@ choosing and training
     released     scores that others released of pre-training at many lengths
     stopping     rules of when to stop pre-training, and what a choice by them is worth
     frontier     the least regret that any rule could reach for so many epochs
+    aggregates   many curves of robustness heard as one
     foresight    our rule: how long to pre-train, learnt on other data sets
 around
     flow         runs steps here or on Ray, tasks that wait for each other, and loops on Ray Train

@@ -110,9 +110,9 @@ def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.
 def chosen_of(config: Config, name: str, trained: objectives.Trained) -> tuple[objectives.Trained, Export]:
     """The model that others get, and which it is: by its score the best that was trained, without one the last."""
     if not config.transfer.uri:
-        return trained, Export(config.pretrain.epochs, "the last; nobody looked at those before")
+        return trained, Export(config.pretrain.epochs, "the last; nobody looked at those before", config.pretrain.epochs)
     models = Kept(config, name)
     export = models.export()
     model = objectives.load(models.address(export.epoch), config.pretrain) if export.epoch in models.epochs else trained
-    log.info("what is exported is the model after epoch %d: %s", *export)
+    log.info("what is exported is the model after epoch %d: %s", export.epoch, export.why)
     return model, export
