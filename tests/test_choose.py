@@ -128,7 +128,7 @@ def test_of_a_difficulty_in_other_units_than_the_variance_what_can_be_learnt_is_
     assert other["tags"]["learnable"] == f"left out: the difficulty is a {scale}, which the variance of a patch says nothing of"
     assert f"what can be learnt is left out: the difficulty is a {scale}" in caplog.text
     assert rest != plain
-    assert "no rebuild error" in other["tags"]["judge/information_estimate_100"]  # the judges decide it as the choice does
+    assert "no rebuild error" in other["tags"]["judge/estimated_information_100"]  # the judges decide it as the choice does
 
 
 def test_only_scorers_of_one_scale_are_compared(config, caplog):
