@@ -178,7 +178,7 @@ def test_a_training_that_was_cut_off_is_said_to_be_and_what_cannot_be_known_of_i
     assert "TIS and regret are held against the best of what was trained" in told[0]
     assert "GPU-hours saved are those of 40 epochs at what one took of these 10" in told[0]
     assert "Rules that had not ended by epoch 10 are left out: 3." in told[0]
-    assert "set transfer.patience above the number of looks" in told[0]
+    assert "train to the end: transfer.patience above the number of looks" in told[0]
     assert told[1] == "Robustness, patience 3 kept TIS 0.980 (95 % interval 0.950 to 1.000) at 10 of 40 epochs."
     page = words(cut_off())
     assert told[0] in page
