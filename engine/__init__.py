@@ -43,7 +43,7 @@ store
     store        the Lance tables: patches, frames, videos, selections, images
     sql          SQL over tables, read-only
     plain        values of a table as JSON can hold them
-    explain      from a patch, frame, image, selection, video, model, cell or run back to its cause and on to its use
+    explain      from whatever has an id back to its cause and on to its use
 choosing and training
     pool         what a method of selection may look at: columns, and embeddings as a stream
     clusters     k-means over a stream of embeddings, and what is alike inside a cluster
@@ -76,6 +76,7 @@ choosing and training
     released     scores that others released of pre-training at many lengths
     stopping     rules of when to stop pre-training, and what a choice by them is worth
     frontier     the least regret that any rule could reach for so many epochs
+    aggregates   many curves of robustness heard as one
     foresight    our rule: how long to pre-train, learnt on other data sets
 around
     flow         runs steps here or on Ray, tasks that wait for each other, and loops on Ray Train

@@ -50,6 +50,7 @@ class Origin:
     metrics: Mapping[str, float]  # at the end of the training; empty: not known
     epochs: int  # after how many the training had this model
     why: str  # this one, in a sentence
+    trained: int | None = None  # epochs until the training ended; None: all of the recipe's
 
 
 def export(model: Trained, origin: Origin, uri: str) -> None:
@@ -89,7 +90,7 @@ def facts(model: Trained, origin: Origin) -> dict[str, Any]:
         },
         "input": {"side_px": model.config.side, "colours": "RGB, 0 to 1", "mean": pictures.MEAN, "deviation": pictures.STD},
         "data": dict(origin.data),
-        "chosen": {"epochs": origin.epochs, "why": origin.why},
+        "chosen": {"epochs": origin.epochs, "why": origin.why, "trained": origin.trained},
         "recipe": {"fingerprint": origin.recipe.fingerprint(), **origin.recipe.model_dump(mode="json")},
         "commit": origin.commit,
         "metrics": dict(origin.metrics),
@@ -160,10 +161,16 @@ def card(told: Mapping[str, Any]) -> str:
         "Data": rows(told["data"]),
         "Which epoch": f"The model after epoch {told['chosen']['epochs']}: {told['chosen']['why']}.{beside(told)}",
         "At the end of the training": end,
-        "Recipe": rows(told["recipe"]),
+        "Recipe": rows(told["recipe"] | ended(told)),
         "Origin": f"Commit {told['commit']} of endocurate; fingerprint of the weights {model['fingerprint']}.",
     }
     return "".join(f"{'#' if number == 0 else '##'} {title}\n\n{text}\n\n" for number, (title, text) in enumerate(parts.items()))
+
+
+def ended(told: Mapping[str, Any]) -> dict[str, str]:
+    """The epochs of the recipe, where the training was ended before them."""
+    trained, epochs = told["chosen"]["trained"], told["recipe"].get("epochs")
+    return {} if trained in (None, epochs) else {"epochs": f"{trained} of {epochs}, ended by its monitor"}
 
 
 def beside(told: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ def refuse_small(width: int, height: int, config: FramesConfig) -> None:
 
 
 def straight(clip: Clip, config: FramesConfig, step: int | None) -> Iterator[Stamped]:
-    """Every frame with its stamp, for sampling by seconds; `step` is of no account here."""
+    """Every frame with its stamp; `step` is of no account here."""
     yield from stamped(clip, decoded(clip))
 
 

@@ -4,6 +4,7 @@ G groups that must stop alike, L lengths; regret and epochs are totals of a grou
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -57,13 +58,17 @@ def epochs_to_reach(regret: np.ndarray, target: float, setups: int) -> float | N
 
 def mixture(regret: np.ndarray, lengths: np.ndarray, budget: float) -> float:
     """The least mean regret of fixed lengths (S, L) for `budget` epochs, where part of the setups may have one and part another."""
-    mean, best = regret.mean(axis=0), np.inf
-    for low in np.flatnonzero(lengths <= budget):
-        best = min(best, mean[low])
-        for high in np.flatnonzero(lengths > budget):
-            share = (budget - lengths[low]) / (lengths[high] - lengths[low])
-            best = min(best, (1 - share) * mean[low] + share * mean[high])
-    return float(best)
+    return float(shares(regret, lengths, budget) @ regret.mean(axis=0))
+
+
+def shares(regret: np.ndarray, lengths: np.ndarray, budget: float) -> np.ndarray:
+    """(L,) the share of the setups that has each length in that mixture."""
+    one, mean = np.eye(len(lengths)), regret.mean(axis=0)
+    found = list(one[lengths <= budget])
+    for low, high in product(np.flatnonzero(lengths <= budget), np.flatnonzero(lengths > budget)):
+        share = (budget - lengths[low]) / (lengths[high] - lengths[low])
+        found.append((1 - share) * one[low] + share * one[high])
+    return np.asarray(min(found, key=lambda mixed: float(mixed @ mean)))
 
 
 def held_out(dice: np.ndarray, lengths: np.ndarray) -> np.ndarray:

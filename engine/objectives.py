@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from engine import mae, pictures, simclr, views, vits
 from engine.loader import Key
 from engine.models import MAEConfig, TrainConfig
+from engine.pictures import Image
 
-Picture = NDArray[np.uint8]
 Trained = mae.MAE | simclr.SimCLR
 
 
@@ -30,7 +30,7 @@ class Objective(Protocol):
     def losses(self, run: Any, seen: Sequence[Any]) -> Tensor:
         """(b,) of these images, whose mean over the whole batch is minimised."""
 
-    def sheet(self, run: Any, seen: Sequence[Any]) -> Picture:
+    def sheet(self, run: Any, seen: Sequence[Any]) -> Image:
         """One row for each image."""
 
 
@@ -40,7 +40,7 @@ class Rebuild:
 
     config: TrainConfig
 
-    def see(self, jpeg: bytes, key: Key) -> tuple[Picture, NDArray[np.float32]]:
+    def see(self, jpeg: bytes, key: Key) -> tuple[Image, NDArray[np.float32]]:
         """The augmented view (side, side, 3), and the noise (tokens,) that masks it."""
         rng = np.random.default_rng([self.config.seed, *key])
         return augment(pictures.decode(jpeg), self.config, rng), rng.random(self.config.mae.tokens, dtype=np.float32)
@@ -50,7 +50,7 @@ class Rebuild:
         losses: Tensor = run(*batch_of(run, seen))[0]
         return losses
 
-    def sheet(self, run: Any, seen: Sequence[Any]) -> Picture:
+    def sheet(self, run: Any, seen: Sequence[Any]) -> Image:
         """The view, what is left visible of it, and what the model makes of that, in (b * side, 3 * side, 3)."""
         return np.concatenate(list(pictured(run, self.config.mae, *batch_of(run, seen))))
 
@@ -61,7 +61,7 @@ class Contrast:
 
     config: TrainConfig
 
-    def see(self, jpeg: bytes, key: Key) -> Picture:
+    def see(self, jpeg: bytes, key: Key) -> NDArray[np.uint8]:
         """Two views (2, side, side, 3)."""
         picture, rng = pictures.decode(jpeg), np.random.default_rng([self.config.seed, *key])
         return np.stack([views.view(picture, self.config.simclr.side, rng) for _ in range(2)])
@@ -74,7 +74,7 @@ class Contrast:
         losses = simclr.nt_xent(a, b, self.config.simclr.temperature, (gathered(a), gathered(b)), first)
         return losses.view(2, -1).mean(0)
 
-    def sheet(self, run: Any, seen: Sequence[Any]) -> Picture:
+    def sheet(self, run: Any, seen: Sequence[Any]) -> Image:
         """The two views side by side, in (b * side, 2 * side, 3)."""
         return np.concatenate([np.concatenate(pair, axis=1) for pair in seen])
 
@@ -146,12 +146,12 @@ def title(config: TrainConfig) -> str:
     return f"SimCLR's {config.simclr.encoder}" if config.architecture == "simclr" else f"vit_{config.mae.size}"
 
 
-def augment(image: Picture, config: TrainConfig, rng: np.random.Generator) -> Picture:
+def augment(image: Image, config: TrainConfig, rng: np.random.Generator) -> Image:
     """RandomResizedCrop with scale (min_crop, 1) and ratio (3/4, 4/3), then a flip: (side, side, 3) uint8."""
     return views.flipped(views.resized_crop(image, config.mae.side, config.min_crop, rng), rng)
 
 
-def batch_of(run: Any, seen: Sequence[tuple[Picture, NDArray[np.float32]]]) -> tuple[Tensor, Tensor]:
+def batch_of(run: Any, seen: Sequence[tuple[Image, NDArray[np.float32]]]) -> tuple[Tensor, Tensor]:
     """(images (b, 3, side, side), noise (b, tokens)) where the model is."""
     looks, noise = zip(*seen, strict=True)
     where = device_of(run)
@@ -163,7 +163,7 @@ def device_of(run: nn.Module) -> str:
     return next(run.parameters()).device.type
 
 
-def pictured(run: Any, config: MAEConfig, images: Tensor, noise: Tensor) -> Picture:
+def pictured(run: Any, config: MAEConfig, images: Tensor, noise: Tensor) -> NDArray[np.uint8]:
     """Each image, what is left visible of it, and what a masked autoencoder makes of that, side by side: (B, side, 3 * side, 3).
 
     `run` may be the model as it is shared out over workers, which tells no settings.
@@ -178,7 +178,7 @@ def pictured(run: Any, config: MAEConfig, images: Tensor, noise: Tensor) -> Pict
     return as_pixels(torch.cat([images, torch.where(removed, 0.0, images), rebuilt], dim=3))
 
 
-def as_pixels(images: Tensor) -> Picture:
+def as_pixels(images: Tensor) -> NDArray[np.uint8]:
     """The opposite of mae.normalise: (B, 3, H, W) -> (B, H, W, 3) uint8."""
     mean, deviation = (torch.tensor(of, device=images.device).view(3, 1, 1) for of in (pictures.MEAN, pictures.STD))
     pixels = ((images * deviation + mean).clamp(0, 1) * 255).round().to(torch.uint8)

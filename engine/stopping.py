@@ -12,6 +12,7 @@ import numpy as np
 from engine.released import Release, completed, numbered
 
 DRAWS = 4000  # of the bootstrap
+Interval = tuple[float, float, float]  # a difference, and the low and the high end of what it may be
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Worth:
     least_tis: float
     regret: float
     epochs: float
-    more_regret: tuple[float, float, float]  # difference, low, high
-    more_tis: tuple[float, float, float]
+    more_regret: Interval
+    more_tis: Interval
 
 
 def ratios(performance: np.ndarray) -> np.ndarray:
@@ -138,21 +139,22 @@ def drawn(release: Release, seed: int = 0) -> Draws:
 def worth(stop: Stop, performance: np.ndarray, draws: Draws) -> Worth:
     """The Worth of a Stop on performance (S, L)."""
     tis, regret = ((stop.kept * table).sum(axis=1) for table in (ratios(performance), regrets(performance)))
+    longest = np.eye(performance.shape[1])[-1]
     return Worth(
         float(tis.mean()),
         float(tis.min()),
         float(regret.mean()),
         float(stop.paid.mean()),
-        against_full(stop, regrets(performance), draws.regrets, draws.weights),
-        against_full(stop, ratios(performance), draws.ratios, draws.weights),
+        more(stop.kept, longest, regrets(performance), draws.regrets, draws.weights),
+        more(stop.kept, longest, ratios(performance), draws.ratios, draws.weights),
     )
 
 
-def against_full(stop: Stop, table: np.ndarray, redrawn: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:
-    """Mean of a table (S, L) under a Stop minus that at the longest length, and its 95 % bootstrap interval.
+def more(kept: np.ndarray, other: np.ndarray, table: np.ndarray, redrawn: np.ndarray, weights: np.ndarray) -> Interval:
+    """Mean of a table (S, L) where lengths are `kept` (S, L) minus that of others (L,) or (S, L), and its 95 % bootstrap interval.
 
     What the rule chose is held, so the interval knows nothing of how much tuning it would choose otherwise.
     """
-    more = stop.kept - np.eye(table.shape[1])[-1]
-    low, high = np.percentile(((redrawn * more).sum(axis=2) * weights).sum(axis=1), [2.5, 97.5])
-    return float((table * more).sum(axis=1).mean()), float(low), float(high)
+    apart = kept - other
+    low, high = np.percentile(((redrawn * apart).sum(axis=2) * weights).sum(axis=1), [2.5, 97.5])
+    return float((table * apart).sum(axis=1).mean()), float(low), float(high)

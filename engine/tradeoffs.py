@@ -1,6 +1,7 @@
 """What rules of when to stop keep for the epochs that they take, as one picture: SVG that stands by itself.
 
 Two panels over the same mean epochs, regret above and TIS below, the better end of both up; names stand in the order of the lines' ends.
+A bar at a point is what fixed lengths have for as many epochs and the interval of the point's difference to that.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,11 +11,29 @@ from itertools import groupby, pairwise
 from typing import Literal, NamedTuple
 
 from engine.charts import Frame, Tick, axis, better_up, line, ticks
+from engine.stopping import Interval
 
-WIDTH, LEFT, TOP, WIDE, TALL = 1000, 64, 44, 560, 320  # px of the picture, of its margins, and of the plot of a panel
+WIDTH, LEFT, TOP, WIDE, TALL = 1120, 64, 44, 680, 320  # px of the picture, of its margins, and of the plot of a panel
 BETWEEN = 60  # px from a panel to the next
 APART = 34  # px at least between two names, which take two lines each
-SIDES = {"above": (0, -7, "middle"), "below": (0, 14, "middle"), "right": (7, 12, "start")}  # px from a point to what is told of it
+Side = Literal["above", "below", "right", "left", "none"]
+SIDES: dict[Side, tuple[int, int, str]] = {  # px from a point to what is told of it
+    "above": (0, -7, "middle"),
+    "below": (0, 14, "middle"),
+    "right": (7, 12, "start"),
+    "left": (-6, -6, "end"),
+}
+LETTER = 6, 10  # px that a letter of what is told of a point takes, wide and tall
+ROOM = 3  # px at least around every point, twice as much around what is told of one
+NOTES = (
+    "bars: 95 % of the difference to fixed lengths mixed to as many epochs, drawn from what these have: a bar that",
+    "crosses their line is not told apart from them. Numbers that would lie on others are left out.",
+)
+
+
+Place = tuple[float, float, str]  # x and y in px of the plot, and what is told there
+Label = tuple[float, float, str, str]  # the same with how it is anchored before what is told
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in px
 
 
 class Point(NamedTuple):
@@ -24,9 +43,26 @@ class Point(NamedTuple):
     regret: float
     tis: float
     told: str = ""
+    more_regret: Interval | None = None  # than fixed lengths have for as many epochs
+    more_tis: Interval | None = None
 
 
-Value = Callable[[Point], float]
+class Quantity(NamedTuple):
+    """One that a panel shows; `lower` is better turns its axis upside down."""
+
+    title: str
+    of: Callable[[Point], float]
+    more: Callable[[Point], Interval | None]
+    lower: bool
+
+    def bar(self, one: Point) -> tuple[float, float] | None:
+        """The ends of the bar at a point: what it is held against, and its difference to that at its lowest and highest."""
+        more = self.more(one)
+        return more and (self.of(one) - more[0] + more[1], self.of(one) - more[0] + more[2])
+
+
+REGRET = Quantity("mean regret", lambda one: one.regret, lambda one: one.more_regret, lower=True)
+TIS = Quantity("mean TIS", lambda one: one.tis, lambda one: one.more_tis, lower=False)
 
 
 @dataclass(frozen=True)
@@ -40,7 +76,7 @@ class Curve:
     dashes: str = ""  # of SVG; "": none
     also: tuple[Point, ...] = ()
     joined: bool = True  # by a line
-    side: Literal["above", "below", "right"] = "above"  # of its points, where what is told of them stands
+    side: Side = "above"  # of its points, where what is told of them stands if there is room; "none": it is not told
 
 
 @dataclass(frozen=True)
@@ -49,30 +85,81 @@ class Panel:
 
     title: str
     paths: list[str]  # of SVG, in per cent
-    places: list[list[tuple[float, float, str]]]  # of every point of a curve, with what is told of it
+    places: list[list[Place]]  # of every point of a curve, with what is told of it
+    labels: list[list[Label]]  # those that hide nothing
+    bars: list[list[tuple[float, float, float]]]  # x, and y of both ends
     dots: list[list[tuple[float, float]]]
     x: list[Tick]
     y: list[Tick]
     names: list[float]  # how far down the name of each curve stands
 
 
-def panel(curves: Sequence[Curve], title: str, of: Value, lower: bool) -> Panel:
-    """That of one value `of` every point; `lower` is better turns the axis upside down. ValueError for a curve without points."""
+def panel(curves: Sequence[Curve], shown: Quantity) -> Panel:
+    """That of one quantity. ValueError for a curve without points."""
     if empty := [one.name for one in curves if not one.points]:
         raise ValueError(f"the curve {empty[0]!r} has no points")
     every = [point for one in curves for point in [*one.points, *one.also]]
-    right = max(one.epochs for one in every)
-    frame, y = better_up([of(one) for one in every], right, lower)
+    right, of = max(one.epochs for one in every), shown.of
+    ends = [end for one in every for end in shown.bar(one) or ()]
+    frame, y = better_up([*(of(one) for one in every), *ends], right, shown.lower)
     placed = [[(*pixels(frame, point.epochs, of(point)), point.told) for point in merged(one.points)] for one in curves]
+    dots = [[pixels(frame, point.epochs, of(point)) for point in one.also] for one in curves]
     return Panel(
-        title=title,
+        title=shown.title,
         paths=[line([(point.epochs, of(point)) for point in one.points], frame) for one in curves],
         places=placed,
-        dots=[[pixels(frame, point.epochs, of(point)) for point in one.also] for one in curves],
+        labels=legible(placed, [one.side for one in curves], [point for points in dots for point in points]),
+        bars=[bars(merged(one.points), shown, frame) for one in curves],
+        dots=dots,
         x=axis(ticks(0, right, 6), 0, right),
         y=y,
         names=spread([max(points)[1] for points in placed]),
     )
+
+
+def bars(points: Sequence[Point], shown: Quantity, frame: Frame) -> list[tuple[float, float, float]]:
+    """Where the bars stand of those points that have one: x, and y of both ends, in px."""
+    found = [(one.epochs, shown.bar(one)) for one in points]
+    return [(*pixels(frame, epochs, ends[0]), pixels(frame, epochs, ends[1])[1]) for epochs, ends in found if ends]
+
+
+def legible(places: Sequence[Sequence[Place]], sides: Sequence[Side], dots: Sequence[tuple[float, float]] = ()) -> list[list[Label]]:
+    """What is told of points, each at the first side, its curve's own before others, where it hides no point and nothing told before.
+
+    One that has room nowhere is left out: the first curves have the first choice.
+    """
+    points = [(x, y) for curve in places for x, y, told in curve if told]
+    taken = [(x - ROOM, y - ROOM, x + ROOM, y + ROOM) for x, y in [*points, *dots]]
+    found: list[list[Label]] = []
+    for curve, side in zip(places, sides, strict=True):
+        found.append([])
+        for place in (one for one in curve if one[2] and side != "none"):
+            tried = [beside(place, one) for one in sorted(SIDES, key=lambda one: one != side)]
+            label = next((one for one in tried if not any(overlap(boxed(one), other) for other in taken)), None)
+            if label:
+                found[-1].append(label)
+                left, top, right, bottom = boxed(label)
+                taken.append((left - 2 * ROOM, top - 2 * ROOM, right + 2 * ROOM, bottom + 2 * ROOM))
+    return found
+
+
+def beside(place: Place, side: Side) -> Label:
+    """What is told of a point, at this side of it."""
+    right, down, anchor = SIDES[side]
+    return place[0] + right, place[1] + down, anchor, place[2]
+
+
+def boxed(label: Label) -> Box:
+    """What a label takes."""
+    x, y, anchor, told = label
+    wide, tall = LETTER[0] * len(told), LETTER[1]
+    left = x - {"start": 0, "middle": wide / 2, "end": wide}[anchor]
+    return left, y - tall + 2, left + wide, y + 2
+
+
+def overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes share any place."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def merged(points: Sequence[Point]) -> list[Point]:
@@ -101,10 +188,11 @@ def spread(wanted: Sequence[float]) -> list[float]:
 
 def picture(curves: Sequence[Curve], title: str) -> str:
     """The curves as SVG."""
-    panels = [panel(curves, "mean regret", lambda one: one.regret, lower=True), panel(curves, "mean TIS", lambda one: one.tis, lower=False)]
-    height = TOP + 2 * TALL + BETWEEN + 56
+    panels = [panel(curves, REGRET), panel(curves, TIS)]
+    height = TOP + 2 * TALL + BETWEEN + 92
     drawn = "".join(drawing(one, curves, TOP + place * (TALL + BETWEEN)) for place, one in enumerate(panels))
-    drawn += word(LEFT + WIDE / 2, height - 14, "mean epochs of pre-training that were paid", "middle")
+    drawn += word(LEFT + WIDE / 2, height - 50, "mean epochs of pre-training that were paid", "middle")
+    drawn += "".join(word(LEFT, height - 28 + 16 * place, text, colour="#5f625f", size=11) for place, text in enumerate(NOTES))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f'font-family="system-ui, sans-serif" font-size="12" fill="#1b1d1f"><title>{escape(title)}</title>'
@@ -121,6 +209,8 @@ def drawing(one: Panel, curves: Sequence[Curve], top: float) -> str:
     parts += [word(WIDE * tick.at / 100, TALL + 26, tick.label, "middle") for tick in one.x]
     for place, curve in enumerate(curves):
         parts.append(drawn_curve(one, curve, place))
+    for curve, labels in zip(curves, one.labels, strict=True):
+        parts += [halo(word(x, y, told, anchor, curve.colour, 10)) for x, y, anchor, told in labels]
     return "".join([*parts, "</g>"])
 
 
@@ -129,18 +219,24 @@ def drawn_curve(one: Panel, curve: Curve, place: int) -> str:
     scaled = f'transform="scale({WIDE / 100} {TALL / 100})" vector-effect="non-scaling-stroke"'
     dashes = f' stroke-dasharray="{curve.dashes}"' if curve.dashes else ""
     stroke = f'fill="none" stroke="{curve.colour if curve.joined else "none"}" stroke-width="1.8"{dashes}'
-    (right, beneath, anchor), down = SIDES[curve.side], one.names[place]
-    parts = [f'<path d="{one.paths[place]}" {scaled} {stroke}/><path d="M{WIDE + 34} {down:.1f}h24" {stroke}/>']
+    down = one.names[place]
+    faint = f'stroke="{curve.colour}" stroke-width="1.4" opacity=".45"'
+    parts = [f'<path d="M{x:.1f} {low:.1f}V{high:.1f}" {faint}/>' for x, low, high in one.bars[place]]
+    parts += [f'<path d="{one.paths[place]}" {scaled} {stroke}/><path d="M{WIDE + 34} {down:.1f}h24" {stroke}/>']
     if any(told for _, _, told in one.places[place]):
         parts.append(f'<circle cx="{WIDE + 46}" cy="{down:.1f}" r="3" fill="{curve.colour}"/>')
-    parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.4" fill="none" stroke="{curve.colour}" opacity=".6"/>' for x, y in one.dots[place]]
+    parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.4" fill="none" stroke="{curve.colour}" opacity=".45"/>' for x, y in one.dots[place]]
     for x, y, told in one.places[place]:
         if told:
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{curve.colour}"/>')
-            parts.append(word(x + right, y + beneath, told, anchor, curve.colour, 10))
     parts.append(word(WIDE + 64, down + 4, curve.name, colour=curve.colour))
     parts.append(word(WIDE + 64, down + 18, curve.how, colour="#5f625f", size=11))
     return "".join(parts)
+
+
+def halo(text: str) -> str:
+    """A word that lines do not strike through."""
+    return text.replace("<text ", '<text paint-order="stroke" stroke="#ffffff" stroke-width="3" ', 1)
 
 
 def word(x: float, y: float, text: str, anchor: str = "start", colour: str = "#1b1d1f", size: int = 12) -> str:

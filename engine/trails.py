@@ -111,7 +111,8 @@ class Trail:
         return (
             f"The training was ended by its own monitor after {ended} of {full} epochs, and what came later nobody knows. TIS and regret "
             f"are held against the best of what was trained; GPU-hours saved are those of {full} epochs at what one took of these {ended}, "
-            f"less what the rule took, its looks too. {left_out}To compare rules, train to the end: transfer.patience above the number of looks."
+            f"less what the rule took, its looks too. {left_out}To compare rules, train to the end: transfer.patience above the number of "
+            "looks."
         )
 
     @property

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+from engine.pictures import Image
+
 Colours = NDArray[np.float32]  # (H, W, 3), 0 to 1
 
 LEAST = 0.08  # share of the picture that a crop shows at least
@@ -22,7 +23,7 @@ DISTORTED, GREY, BLURRED = 0.8, 0.2, 0.5  # how often
 SIGMAS = 0.1, 2.0  # px, of the blur, whose kernel is a tenth of the side
 
 
-def pair(picture: Picture, side: int, seed: int, patch_id: str, draw: int) -> Picture:
+def pair(picture: Image, side: int, seed: int, patch_id: str, draw: int) -> NDArray[np.uint8]:
     """The two views (2, side, side, 3) of a draw."""
     return np.stack([view(picture, side, chance(seed, patch_id, draw, which)) for which in range(2)])
 
@@ -33,7 +34,7 @@ def chance(seed: int, patch_id: str, draw: int, which: int) -> np.random.Generat
     return np.random.default_rng(int.from_bytes(hashlib.sha256(words).digest(), "little"))
 
 
-def view(picture: Picture, side: int, rng: np.random.Generator) -> Picture:
+def view(picture: Image, side: int, rng: np.random.Generator) -> Image:
     """One view (side, side, 3): every distortion with its own probability, in the paper's order."""
     seen = flipped(resized_crop(picture, side, LEAST, rng), rng)
     if rng.random() < DISTORTED:
@@ -46,7 +47,7 @@ def view(picture: Picture, side: int, rng: np.random.Generator) -> Picture:
     return seen
 
 
-def resized_crop(picture: Picture, side: int, least: float, rng: np.random.Generator) -> Picture:
+def resized_crop(picture: Image, side: int, least: float, rng: np.random.Generator) -> Image:
     """A part of the picture of at least the share `least`, stretched to (side, side, 3) by bicubic interpolation."""
     y, x, height, width = crop(picture.shape[0], picture.shape[1], least, rng)
     part = picture[y : y + height, x : x + width]
@@ -60,12 +61,12 @@ def crop(height: int, width: int, least: float, rng: np.random.Generator) -> tup
     return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
 
 
-def flipped(picture: Picture, rng: np.random.Generator) -> Picture:
+def flipped(picture: Image, rng: np.random.Generator) -> Image:
     """Mirrored left to right, every second time."""
     return np.ascontiguousarray(picture[:, ::-1] if rng.random() < 0.5 else picture)
 
 
-def distorted(picture: Picture, rng: np.random.Generator) -> Picture:
+def distorted(picture: Image, rng: np.random.Generator) -> Image:
     """Brightness, contrast, saturation and hue changed, in random order."""
     changes: list[Callable[[Colours, float], Colours]] = [brightened, contrasted, saturated, turned]
     reaches = [0.8 * STRENGTH] * 3 + [0.2 * STRENGTH]

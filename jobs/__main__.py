@@ -46,7 +46,7 @@ JOBS = {
     "query": 'SQL over the tables: query store.uri=... "SELECT ..."',
     "nearest": "the lookup.k patches that look most like one: nearest store.uri=... PATCH_ID",
     "hardest": "the lookup.k patches that are hardest for the scorer",
-    "explain": "why a patch, frame, image, selection, video, model, cell or run is there or not, what used it: explain store.uri=... ID",
+    "explain": "why something that has an id is there or not, from what, and what used it: explain store.uri=... ID",
     "browse": "a local web page to look into a store: browse STORE, and with --write tags and selections can be made",
     "history": "what every version of the patch table came from",
     "maintain": "migrate, merge small files, index, clean up; safe beside an ingest",
@@ -59,7 +59,8 @@ SUBJECTS = {  # jobs that are asked about something, and what
     "benchmark": f"one matrix: {', '.join(matrix.PROTOCOLS)}, or a YAML file with a section matrix",
     "query": 'one SQL sentence in quotes, as in: query store.uri=store "SELECT count(*) FROM patches"',
     "nearest": "the id of one patch, as in: nearest store.uri=store lookup.k=5 PATCH_ID",
-    "explain": "one id of a patch, frame (video@milliseconds), image, selection, video, model, cell or run, or the beginning of one",
+    "explain": "one id of a patch, frame (video@milliseconds), image, selection, video, model, scorer, source of drift, cell or run, "
+    "or the beginning of one",
 }
 SUBMITTED = ("--again", "--kubernetes", "--kubernetes=apply")
 KNOB = re.compile(r"[a-z_]+(\.[a-z_]+)*=")

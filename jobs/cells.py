@@ -20,7 +20,7 @@ from engine import datasets, schema, tracking
 from engine.config import Config
 from engine.patches import ProposePatches
 from engine.store import PatchStore
-from jobs import choose, evaluate, pools, pretrain, throughput, twins
+from jobs import choose, evaluate, named, pools, pretrain, throughput, twins
 from jobs.evaluate import Contender
 from jobs.matrix import Cell
 from jobs.results import PREFIX, PROPOSAL
@@ -56,7 +56,7 @@ def trained(config: Config) -> Trained:
     before = one is not None
     if one is None:
         choose.run(config)
-        one = pretrain.choice(config)
+        one = named.newest(config)
     if one is None:
         raise RuntimeError(
             f"tracking.uri={tracking.address(config)!r} does not have the run of the choice that was just made: see that it is there"
@@ -80,7 +80,7 @@ def current(config: Config) -> dict[str, Any] | None:
     scores than those of now."""
     store = PatchStore(config.store.uri)
     taken_in = max(store.ledger()["patches_version"].to_pylist(), default=0)
-    tags = one["tags"] if (one := pretrain.choice(config)) else {}
+    tags = one["tags"] if (one := named.newest(config)) else {}
     return one if tags and int(tags["patches_version"]) >= taken_in and tags.get("raters") == choose.raters(store) else None
 
 
@@ -102,10 +102,8 @@ def proposal(store: PatchStore) -> dict[str, float]:
 
 def speed(config: Config, selection: str) -> float | None:
     """Images a second in the pre-training of this model, by its own record; None where that is gone."""
-    key = pretrain.key(config, selection)
-    runs = [one for one in tracking.runs(config, "pretrain") if one["tags"]["key"] == key]
-    logged = runs and throughput.METRICS["pretrain"] in runs[-1]["metrics"]
-    return throughput.of_one_device(runs[-1]["run"]) if logged else None
+    made = tracking.finished(config, "pretrain", pretrain.key(config, selection))
+    return throughput.of_one_device(made["run"]) if made and throughput.METRICS["pretrain"] in made["metrics"] else None
 
 
 def measure(found: Trained | RuntimeError, cell: Cell, fingerprint: str) -> Row:
@@ -133,13 +131,14 @@ def measured(cell: Cell, found: Trained) -> Row:
         contender = contender._replace(leaks=twins.between(PatchStore(config.store.uri), found.selection, images[1].test))
     with redirect_stdout(io.StringIO()):
         metrics = evaluate.measure(config, seed, images, contender, JOB)
-    key = evaluate.key_of(config, seed, images, contender)
-    run = next(one["run"] for one in reversed(tracking.runs(config, JOB)) if one["tags"]["key"] == key)
-    tested = json.loads(run.kept("tested.json"))
+    made = tracking.finished(config, JOB, evaluate.key_of(config, seed, images, contender))
+    if made is None:
+        raise RuntimeError(f"tracking.uri={tracking.address(config)!r} does not have the run that was just measured: see that it is there")
+    tested = json.loads(made["run"].kept("tested.json"))
     return {
         "setting": evaluate.comparison(config, *images).partition(" · data ")[0],
         "selection": found.selection or None,
-        "run": run.run_id,
+        "run": made["run"].run_id,
         "retained": share_of(cell, found),
         "images": found.images,
         "miou": metrics["evaluate/miou"],

@@ -111,7 +111,7 @@ def reused(pool: Pool, chosen: Selection) -> dict[str, float]:
 
 def moved(config: Config, store: PatchStore, chosen: Selection, version: int) -> dict[str, float]:
     """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none."""
-    for one in (one for one in thrift.same_settings(config) if int(one["tags"]["patches_version"]) < version):
+    for one in (one for one in named.choices(config, "selection") if int(one["tags"]["patches_version"]) < version):
         tags = one["tags"]
         if named.is_there(store, tags["selection"]):
             entered = store.diff(tags["selection"], chosen.selection_id).patches["change"].to_pylist().count("came")

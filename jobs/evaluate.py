@@ -108,10 +108,9 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
     """One MLflow run, and its metrics; what was measured before with the same weights, data and settings is not measured again."""
     data, split = images
     key = key_of(config, seed, images, contender)
-    for one in tracking.runs(config, job):
-        if one["tags"]["key"] == key:
-            log.info("%s, seed %d: measured before", contender.method, seed)
-            return dict(one["metrics"])
+    if (before := tracking.finished(config, job, key)) is not None:
+        log.info("%s, seed %d: measured before", contender.method, seed)
+        return dict(before["metrics"])
     tags = {name: getattr(contender, name) for name in ("method", "selection", "retained", "weights")}
     tags |= {"budget": budget(config), "seed": seed, "data": data, "comparison": comparison(config, data, split)}
     with tracking.running(config, job, key, tags) as record:

@@ -12,7 +12,8 @@ from engine.store import PatchStore
 from jobs import output
 
 log = logging.getLogger("jobs.explain")
-JOBS = ("ingest", "watch", "choose", "pretrain", "evaluate", "transfer", "checkpoint", "cell")  # whose runs tell of thresholds and of use
+# Whose runs tell of thresholds, of scores and of use.
+JOBS = ("ingest", "watch", "probe", "score", "rescore", "drift", "choose", "pretrain", "evaluate", "transfer", "checkpoint", "cell")
 
 
 def run(config: Config, asked: str) -> None:

@@ -22,6 +22,7 @@ class Export(NamedTuple):
 
     epoch: int  # after how many the training had the model that others get
     why: str  # a sentence
+    trained: int  # epochs until the training ended
 
 
 class Kept:
@@ -86,11 +87,11 @@ class Kept:
         scores = monitor.among(1, last)
         there = {epoch: score for epoch, score in scores.items() if epoch in self.epochs}
         if monitor.seconds and not monitor.scores:
-            return Export(last, f"the last of {last} epochs, because {failed(monitor)}")
+            return Export(last, f"the last of {last} epochs, because {failed(monitor)}", last)
         if how.score == "vote":
-            return Export(last, f"the last of {last} epochs, because the {title(how)} says when to end and not which model is best")
+            return Export(last, f"the last of {last} epochs, because the {title(how)} says when to end and not which model is best", last)
         if not there:
-            return Export(last, f"the last of {last} epochs: of none that was looked at there is a model left")
+            return Export(last, f"the last of {last} epochs: of none that was looked at there is a model left", last)
         epoch, best = (choose(some, monitor.lower).epoch for some in (there, scores))
         sense = "lower" if monitor.lower else "higher"
         looks = "1 look at a trained model" if len(scores) == 1 else f"{len(scores)} looks at trained models"  # not at the untrained one
@@ -104,7 +105,7 @@ class Kept:
                 f"; the untrained encoder has {monitor.scores[0]:.4g}{among}, so by this score no pre-training is best: this is the best "
                 "that was trained, and the job evaluate measures an untrained one beside it"
             )
-        return Export(epoch, why)
+        return Export(epoch, why, last)
 
 
 def failed(monitor: Monitor) -> str:

@@ -1,11 +1,13 @@
-"""A selection that is there already, as one made of a view in `browse`, and is named by its id instead of the knobs that would make it."""
+"""Which selection is asked for: by the knobs that made it, or by its id, as one made of a view in `browse` is."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from engine import schema, synthesis
+from engine import schema, synthesis, tracking
 from engine.config import Config
+from engine.knobs import flat
 from engine.selection import Selection
 from engine.store import PatchStore, quoted
 
@@ -32,6 +34,21 @@ def ranked(store: PatchStore, selection_id: str) -> pa.Table:
 def is_there(store: PatchStore, selection_id: str) -> bool:
     """Whether the store holds a selection."""
     return store.has("selections") and bool(store.open("selections").count_rows(f"selection_id = {quoted([selection_id])}"))
+
+
+def choices(config: Config, *sections: str, where: str = "") -> Iterator[dict[str, Any]]:
+    """The finished runs of the job choose that had the very knobs of these sections, the newest first; `where`: MLflow's filter."""
+    knobs = {name: str(value) for name, value in flat(config).items() if name.partition(".")[0] in sections}
+    early = {"selection.named": ""}  # runs of before it was there do not tell it
+    return (one for one in tracking.newest(config, "choose", where) if knobs.items() <= (early | one["params"]).items())
+
+
+def newest(config: Config) -> dict[str, Any] | None:
+    """The newest run of the job choose by the knobs selection.* and synthesis.* of `config` whose selection the store holds."""
+    store = PatchStore(config.store.uri)
+    if not store.has("selections"):
+        return None
+    return next((one for one in choices(config, "selection", "synthesis") if is_there(store, one["tags"]["selection"])), None)
 
 
 def training_set(config: Config) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from engine import cards, flow, objectives, pretrain, tracking
 from engine.config import Config
-from engine.knobs import flat
 from engine.monitor import title
 from engine.store import ImageReader, PatchStore, trainings
 from jobs import looks, named, training
@@ -26,22 +25,11 @@ def chosen(config: Config) -> tuple[str, float]:
     if config.selection.named:
         there = named.chosen(config)
         return there["selection_id"], there["retained"]
-    if (one := choice(config)) is not None:
+    if (one := named.newest(config)) is not None:
         return one["tags"]["selection"], one["metrics"]["choose/retained"]
     asked = config.selection
     rows = PatchStore(config.store.uri).selection(asked.method, asked.budget, asked.seed, asked.unit)
     return rows["selection_id"][0].as_py(), rows["retained"][0].as_py()
-
-
-def choice(config: Config) -> dict[str, Any] | None:
-    """The newest run of the job choose by the knobs selection.* and synthesis.* of `config` whose selection the store holds."""
-    store = PatchStore(config.store.uri)
-    knobs = {name: str(value) for name, value in flat(config).items() if name.startswith(("selection.", "synthesis."))}
-    knobs.pop("selection.named")  # runs of before it was there do not tell it
-    if not store.has("selections"):
-        return None
-    runs = (one for one in tracking.newest(config, "choose") if knobs.items() <= one["params"].items())
-    return next((one for one in runs if named.is_there(store, one["tags"]["selection"])), None)
 
 
 def key(config: Config, selection_id: str) -> str:
@@ -123,9 +111,9 @@ def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.
 def chosen_of(config: Config, name: str, trained: objectives.Trained) -> tuple[objectives.Trained, Export]:
     """The model that others get, and which it is: by its score the best that was trained, without one the last."""
     if not config.transfer.uri:
-        return trained, Export(config.pretrain.epochs, "the last; nobody looked at those before")
+        return trained, Export(config.pretrain.epochs, "the last; nobody looked at those before", config.pretrain.epochs)
     models = Kept(config, name)
     export = models.export()
     model = objectives.load(models.address(export.epoch), config.pretrain) if export.epoch in models.epochs else trained
-    log.info("what is exported is the model after epoch %d: %s", *export)
+    log.info("what is exported is the model after epoch %d: %s", export.epoch, export.why)
     return model, export

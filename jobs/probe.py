@@ -14,7 +14,7 @@ from engine.config import Config, DifficultyConfig, PatchesConfig
 from engine.flow import Step
 from engine.models import TrainConfig
 from engine.patches import ProposePatches
-from engine.store import PatchStore
+from engine.store import PatchStore, trainings
 from engine.videos import IdentifyVideos, find
 from jobs import training
 from jobs.sampling import SampleFrames
@@ -37,7 +37,7 @@ def mark(config: Config) -> str:
 
 def scorer(config: Config, early: bool = False) -> str:
     """The name of the scorer of these settings in the store, or of the same one early in its training."""
-    return f"scorers/{mark(config)}{'-early' * early}.safetensors"
+    return trainings.scorer(mark(config), early)
 
 
 def stored(config: Config, early: bool = False) -> DifficultyConfig | None:
@@ -103,6 +103,18 @@ def run(config: Config) -> None:
     read = training.ArrowReader(where)
     with tracking.running(config, "probe", mark(config), {"crops": len(sample)}) as record:
         train(config, read, len(sample), record)
+        record.note(named(config))
+
+
+def named(config: Config) -> dict[str, str]:
+    """What was trained, and that early in its training, by the names under which patches and tables of scores have it."""
+    found = {tag: stored(config, tag == "early") for tag in ("scorer", "early")}
+    return {tag: name_of(section, tag == "early") for tag, section in found.items() if section}
+
+
+def name_of(section: DifficultyConfig, early: bool = False) -> str:
+    """Under which name scores by a scorer are kept; the last of its parts is what patches call it."""
+    return f"{'early-' * early}{difficulty.scorer_of(section)}"
 
 
 def train(config: Config, read: training.ArrowReader, count: int, record: tracking.Run) -> None:

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from engine import difficulty, flow, tracking
+from engine import flow, tracking
 from engine.config import Config, DifficultyConfig
 from engine.difficulty import ScoreAgain
 from engine.flow import Step
@@ -17,8 +17,8 @@ log = logging.getLogger("jobs.rescore")
 
 @cache
 def name_of(section: DifficultyConfig) -> str:
-    """Under which name scores by a scorer are kept; the last of its parts is what patches call it."""
-    return difficulty.scorer_of(section)
+    """As probe.name_of has it; the weights are read once."""
+    return probe.name_of(section)
 
 
 def scorer(config: Config) -> DifficultyConfig:

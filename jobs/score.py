@@ -6,7 +6,7 @@ from time import monotonic
 
 import pyarrow as pa
 
-from engine import difficulty, features, flow, schema, tracking
+from engine import features, flow, schema, tracking
 from engine.config import Config, DifficultyConfig
 from engine.difficulty import ScoreAgain
 from engine.features import EmbedPatches
@@ -47,8 +47,7 @@ def scorer(config: Config, store: PatchStore) -> tuple[str, Step]:
     """The name under which scores are kept, a hash of weights and settings in it, and the step that makes them."""
     if config.score.by in ("early", "checkpoint"):
         again = checkpoint(config, store)
-        told = difficulty.scorer_of(again)
-        name = f"early-{told}" if config.score.by == "early" else told
+        name = probe.name_of(again, config.score.by == "early")
         return name, Step(ScoreAgain, (again,), batch=64, gpus=0.25, actors=(1, 4096))  # the most: as in jobs/ingest.py
     encoder = features.load(config.score, config.patches)  # a wrong one is refused here; each actor loads its own
     step = Step(EmbedPatches, (config.score, config.patches), batch=64, gpus=0.5, actors=(1, 4096))  # SAM's encoder is the largest

@@ -4,7 +4,7 @@ import logging
 
 from engine.config import Config
 from engine.store import PatchStore, rescoring
-from jobs import choose, outdated, pretrain
+from jobs import choose, named, outdated
 
 log = logging.getLogger("jobs.selections")
 
@@ -45,5 +45,5 @@ def name_of(config: Config) -> str:
 
 def made_from(config: Config) -> int:
     """The version of the patch table that the newest selection of these settings is from; 0 where there is none."""
-    one = pretrain.choice(config)
+    one = named.newest(config)
     return int(one["tags"]["patches_version"]) if one else 0

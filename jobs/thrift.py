@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine import tracking
 from engine.config import Config
-from engine.knobs import flat
 from engine.pool import Block, Clustering, Pool, Rows, Vectors
 from engine.selection import Run, Selection
 from engine.selection.spread import rows_of
+from jobs import named
 
 log = logging.getLogger("jobs.choose")
 COMPARING = ("semdedup", "density", "d4", "endocurate")  # methods that compare the rows of a cluster with each other, each pair once
@@ -92,7 +91,7 @@ def pairs(before: Clustering | None, after: Clustering) -> tuple[int, int]:
 
 def saved(config: Config, told: dict[str, float]) -> dict[str, float]:
     """Beside the newest choice of the same settings that was solved in full, its embeddings scaled to the pool of now."""
-    full: dict[str, float] = next((one["metrics"] for one in same_settings(config, "metrics.`choose/fitted` = 1")), {})
+    full: dict[str, float] = next((one["metrics"] for one in named.choices(config, "selection", where="metrics.`choose/fitted` = 1")), {})
     found = {}
     if full.get("choose/read") and "choose/read" in told:
         expected = full["choose/read"] * told["choose/pool"] / max(full["choose/pool"], 1)
@@ -107,9 +106,3 @@ def saved(config: Config, told: dict[str, float]) -> dict[str, float]:
         parts = ", ".join(f"{100 * share:.1f} % of the {said}" for said, share in shares.items())
         log.info("avoided: %s; %.2f s beside %.2f s of the last that was solved in full", parts, told["choose/seconds"], took)
     return found
-
-
-def same_settings(config: Config, where: str = "") -> Iterator[dict[str, Any]]:
-    """The finished runs of the job choose that had these very knobs selection.*, the newest first; `where`: MLflow's filter."""
-    settings = {f"selection.{knob}": str(value) for knob, value in flat(config.selection).items()}
-    return (one for one in tracking.newest(config, "choose", where) if settings.items() <= one["params"].items())

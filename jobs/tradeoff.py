@@ -10,7 +10,7 @@ from engine.foresight import Lessons
 from engine.monitor import Monitor, choose
 from engine.released import Release, Variant
 from engine.settings import TransferConfig
-from engine.stopping import Stop
+from engine.stopping import Draws, Stop
 from engine.tradeoffs import Curve, Point
 
 PATIENCES = range(1, 9)  # looks; with 9 looks after the first epoch there are no others that differ
@@ -20,24 +20,26 @@ PRICES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of all epochs, in units of the 
 CHOSEN = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)  # slacks that the choice without the left-out data set is from
 NOTHING, NESTED, OUTCOME = "nothing chosen: all settings drawn", "each chosen without the data set left out", "knows the outcome"
 GAINED = "○ least gains"
+LONGEST, MIXED = "the longest", "fixed lengths, mixed"
 OURS, THEIRS, VOTED, INK = "#0b6e69", "#9a3412", "#5b4b8a", "#1b1d1f"
 
 
-def curves(release: Release, told: Lessons) -> list[Curve]:
+def curves(release: Release, told: Lessons, draws: Draws) -> list[Curve]:
     """Mean regret and TIS by mean epochs: fixed lengths, robustness, the vote, our nested rule, and what no rule can pass."""
-    robust = {gain: replayed(release, "robustness", (-2,), gain) for gain in (0.0, *GAINS)}
+    robust = {gain: replayed(release, "robustness", (-2,), draws, gain) for gain in (0.0, *GAINS)}
     rings = {last: gained({gain: robust[gain][last] for gain in GAINS}) for last in (True, False)}
     found = foresight.nested(foresight.candidates(CHOSEN, without="dataset"), told, PRICES)
-    ours = [point(release, stopping.at(stops, release.lengths), f"{price:g}") for price, (stops, _) in zip(PRICES, found, strict=True)]
+    learnt = {price: stopping.at(stops, release.lengths) for price, (stops, _) in zip(PRICES, found, strict=True)}
+    ours = [held(release, stop, draws, f"{price:g}") for price, stop in learnt.items()]
     return [
-        oracle(release, "oracle per setup", ("dataset", "encoder", "scheme", "frozen")),
-        oracle(release, "oracle blind to frozen or not", ("dataset", "encoder", "scheme")),
+        oracle(release, "oracle per setup", ("dataset", "encoder", "scheme", "frozen"), "1.5 3"),
+        oracle(release, "oracle blind to frozen or not", ("dataset", "encoder", "scheme"), "9 4"),
         Curve("ours, by price of an epoch", NESTED, ours, OURS),
         Curve("robustness by patience, last kept", f"{NOTHING}; {GAINED}", robust[0.0][True], THEIRS, also=rings[True], side="right"),
         Curve("robustness by patience, best kept", f"{NOTHING}; {GAINED}", robust[0.0][False], THEIRS, "5 4", rings[False], side="below"),
-        Curve("vote of levels by patience, last kept", NOTHING, replayed(release, "vote", levels(release))[True], VOTED),
-        Curve("fixed lengths", NOTHING, fixed(release), INK, joined=False, side="below"),
-        Curve("fixed lengths, mixed", f"which two, {OUTCOME}", mixed(release), INK),
+        Curve("vote of levels by patience, last kept", NOTHING, replayed(release, "vote", levels(release), draws)[True], VOTED),
+        Curve("fixed lengths", NOTHING, fixed(release), INK, joined=False, side="none"),
+        Curve(MIXED, f"which two, {OUTCOME}", mixed(release), INK),
     ]
 
 
@@ -53,9 +55,18 @@ def rows(drawn: Sequence[Curve]) -> list[dict[str, Any]]:
             "epochs": point.epochs,
             "regret": point.regret,
             "tis": point.tis,
+            **differences(point),
         }
         for table, one, point in found
     ]
+
+
+def differences(one: Point) -> dict[str, Any]:
+    """What a point has more than fixed lengths mixed to as many epochs, by the names of the study; nothing where that was not drawn."""
+    if one.more_regret is None or one.more_tis is None:
+        return {}
+    names = "more_regret", "regret_low", "regret_high", "more_tis", "tis_low", "tis_high"
+    return {"than": MIXED, **dict(zip(names, (*one.more_regret, *one.more_tis), strict=True))}
 
 
 def gained(found: Mapping[float, list[Point]]) -> tuple[Point, ...]:
@@ -68,6 +79,17 @@ def point(release: Release, stop: Stop, told: str = "") -> Point:
     performance = release.performance
     regret, tis = ((stop.kept * table).sum(axis=1).mean() for table in (stopping.regrets(performance), stopping.ratios(performance)))
     return Point(float(stop.paid.mean()), float(regret), float(tis), told)
+
+
+def held(release: Release, stop: Stop, draws: Draws, told: str) -> Point:
+    """A point with its difference to the best mixture of fixed lengths for as many epochs, one by regret and one by TIS."""
+    found, performance = point(release, stop, told), release.performance
+    regret, tis = stopping.regrets(performance), stopping.ratios(performance)
+    mixed = [frontier.shares(table, release.lengths, found.epochs) for table in (regret, 1 - tis)]
+    return found._replace(
+        more_regret=stopping.more(stop.kept, mixed[0], regret, draws.regrets, draws.weights),
+        more_tis=stopping.more(stop.kept, mixed[1], tis, draws.ratios, draws.weights),
+    )
 
 
 def fixed(release: Release) -> list[Point]:
@@ -88,13 +110,13 @@ def budgets(release: Release) -> range:
     return range(0, int(release.lengths[-1]) + 1, BUDGET)
 
 
-def oracle(release: Release, name: str, fields: tuple[str, ...]) -> Curve:
+def oracle(release: Release, name: str, fields: tuple[str, ...], dashes: str) -> Curve:
     """The least regret for every budget; TIS is that of the same stops, so it is not the best that there is."""
     setups, groups = len(release.setups), released.numbered(release.setups, fields)
     found = frontier.grouped(stopping.regrets(release.performance), release.lengths, groups)
     stops = [found.stops(budget * setups)[groups] for budget in budgets(release)]
     points = [point(release, stopping.at(stop, release.lengths)) for stop in stops]
-    return Curve(name, OUTCOME, points, dashes="2 3")
+    return Curve(name, OUTCOME, points, dashes=dashes)
 
 
 def levels(release: Release) -> tuple[int, ...]:
@@ -102,7 +124,7 @@ def levels(release: Release) -> tuple[int, ...]:
     return tuple(sorted({one.level for one in release.robustness}))
 
 
-def replayed(release: Release, score: Any, levels: tuple[int, ...], gain: float = 0.0) -> dict[bool, list[Point]]:
+def replayed(release: Release, score: Any, levels: tuple[int, ...], draws: Draws, gain: float = 0.0) -> dict[bool, list[Point]]:
     """What a monitor comes to by each patience, where the last model is kept, and where the best is."""
     found: dict[bool, list[Point]] = {True: [], False: []}
     eye = np.eye(len(release.lengths))
@@ -110,7 +132,7 @@ def replayed(release: Release, score: Any, levels: tuple[int, ...], gain: float 
         how = TransferConfig(score=score, levels=levels, patience=patience, min_delta=gain)
         best, last = np.array([halted(how, release, setup) for setup in range(len(release.setups))]).T
         for keep_last, kept in ((True, last), (False, best)):
-            found[keep_last].append(point(release, Stop(eye[kept], release.lengths[last]), str(patience)))
+            found[keep_last].append(held(release, Stop(eye[kept], release.lengths[last]), draws, str(patience)))
     return found
 
 

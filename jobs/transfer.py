@@ -11,7 +11,7 @@ from engine.entries import NONE
 from engine.monitor import TITLES, Monitor, choose, mean_ranks, title, within
 from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
-from engine.trails import CUT_HINDSIGHT, FULL_LENGTH, HINDSIGHT, Choice, Gap, Trail
+from engine.trails import CUT_HINDSIGHT, FULL_LENGTH, HINDSIGHT, Choice, Gap, Trail, leads
 from jobs import evaluate, looks, named, pretrain
 from jobs.evaluate import Contender
 from jobs.kept import Kept
@@ -30,7 +30,7 @@ def run(config: Config) -> None:
     selection_id, retained = pretrain.chosen(config)
     name = pretrain.key(config, selection_id)
     epochs = kept(config, name)
-    trained = next((one for one in reversed(tracking.runs(config, "pretrain")) if one["tags"]["key"] == name), None)
+    trained = tracking.finished(config, "pretrain", name)
     if trained is None:
         raise LookupError(f"the pre-training of {selection_id} with this recipe has not ended: run the job pretrain first")
     refuse_tested(config)
@@ -42,8 +42,17 @@ def run(config: Config) -> None:
         if trail.cut_off:
             record.note({"cut_off": trail.cut_off})
             log.warning("%s", trail.cut_off)
-        for choice in trail.ranked:
-            log.info("%s: TIS %.4f, regret %.3f at %.4g epochs", choice.rule, choice.tis[0], choice.regret[0], choice.paid)
+        for line in told(trail):
+            log.info("%s", line)
+
+
+def told(trail: Trail) -> list[str]:
+    """What the log says of a trail: the rules that were named beforehand, and of the others why they are not there."""
+    before = [one for one in trail.ranked if leads(trail, one)]
+    lines = [f"{one.rule}: TIS {one.tis[0]:.4f}, regret {one.regret[0]:.3f} at {one.paid:.4g} epochs" for one in before]
+    if others := len(trail.choices) - len(before):
+        lines.append(f"by other scores: {others} rules, in the report; picked after the outcome was seen, the best of so many says nothing")
+    return lines
 
 
 def refuse_tested(config: Config) -> None:

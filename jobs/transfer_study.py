@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from engine import files, foresight, frontier, released, stopping, tradeoffs
+from engine import aggregates, files, foresight, frontier, released, stopping, tradeoffs
 from engine.config import Config
 from engine.foresight import Lessons, Rule
 from engine.released import Release
@@ -32,7 +32,8 @@ PUBLISHED = "3c99909e8d6c"  # of the Dice of arXiv 2410.18677; see fingerprint
 TITLE = "what rules of when to stop pre-training keep for the epochs that they take, on released scores"
 GOAL_TIS, GOAL_EPOCHS = 0.994, 150  # with the regret of the longest pre-training: the goal set for a rule that pays
 WORTH = ("tis", "least_tis", "regret", "epochs", "more_regret", "regret_low", "regret_high", "more_tis", "tis_low", "tis_high")
-ROWS = pa.schema([("table", pa.string()), ("rule", pa.string()), *((name, pa.float64()) for name in WORTH), ("how", pa.string())])
+AROUND = ("table", "rule"), ("than", "how")  # than: what the differences more_* are to
+ROWS = pa.schema([(name, pa.float64() if name in WORTH else pa.string()) for name in (*AROUND[0], *WORTH, *AROUND[1])])
 Row = dict[str, Any]
 
 
@@ -49,7 +50,7 @@ class Study:
         """One row of ROWS."""
         worth = stopping.worth(stop, self.performance, self.draws)
         values = (worth.tis, worth.least_tis, worth.regret, worth.epochs, *worth.more_regret, *worth.more_tis)
-        return {"table": table, "rule": rule, **dict(zip(WORTH, values, strict=True))}
+        return {"table": table, "rule": rule, "than": tradeoff.LONGEST, **dict(zip(WORTH, values, strict=True))}
 
     def stopped(self, table: str, rule: str, stops: np.ndarray) -> Row:
         """A row on a rule that stopped at these checkpoints (S,)."""
@@ -68,7 +69,7 @@ def run(config: Config) -> None:
     tried = [study.stopped("scanned", said(rule), foresight.left_out(rule, study.told)) for rule in scan()]
     rows += [*scanned(tried, longest(study)), *ours(study)]
     log.info("the trade-off, each rule along its dial")
-    drawn = tradeoff.curves(release, study.told)
+    drawn = tradeoff.curves(release, study.told, study.draws)
     rows += tradeoff.rows(drawn)
     if config.study.picture:
         files.put(tradeoffs.picture(drawn, TITLE).encode(), config.study.picture)
@@ -83,13 +84,22 @@ def studied(release: Release) -> Study:
 
 
 def baselines(study: Study) -> Iterator[Row]:
-    """Fixed lengths, chance, and the authors' rules."""
+    """Fixed lengths, chance, the authors' rules, and the best of many curves heard as one."""
     lengths, count = study.release.lengths, len(study.release.setups)
     curve = study.release.robustness[released.Variant()]
+    levels = aggregates.levels(study.release)
+    scaled = aggregates.mean_z(levels)
+    heard = {
+        "mean rank of levels": aggregates.mean_rank(levels),
+        "mean z of levels": scaled,
+        "mean z of levels, late prior": aggregates.late_prior(scaled, study.release),
+        "best variant elsewhere": aggregates.best_variant(study.release),
+    }
     for index, length in enumerate(lengths):
         yield study.row("baselines", f"always {length}", stopping.always(index, count, lengths))
     yield study.row("baselines", "random pre-trained", stopping.by_chance(count, lengths))
-    yield study.row("baselines", "offline, most robust", stopping.offline(curve, lengths))
+    for name, one in {"most robust": curve, **heard}.items():
+        yield study.row("baselines", f"offline, {name}", stopping.offline(one, lengths))
     for patience in (1, 2, 3):
         for keep_last in (False, True):
             name = f"online, patience {patience}, keep {'last' if keep_last else 'best'}"

@@ -29,7 +29,7 @@ def target(config: Config) -> Config:
 
 def pair(config: Config) -> tuple[str, str] | None:
     """The selection that the newest model was trained on, and the one of now; None where there is no model or no selection."""
-    made, trained = pretrain.choice(target(config)), next(tracking.newest(config, "pretrain"), None)
+    made, trained = named.newest(target(config)), next(tracking.newest(config, "pretrain"), None)
     return (str(trained["tags"]["selection"]), str(made["tags"]["selection"])) if made and trained else None
 
 
@@ -88,7 +88,7 @@ def chosen(store: PatchStore, pool: Pool, selection_id: str) -> Any:
 
 def told(config: Config, both: tuple[str, str]) -> float | None:
     """The gain that was estimated for a pair."""
-    found = next(tracking.newest(config, JOB, f"tags.key = '{' '.join(both)}'"), None)
+    found = tracking.finished(config, JOB, " ".join(both))
     return float(found["metrics"]["worth/gain"]) if found else None
 
 

@@ -25,7 +25,7 @@ from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, journal
 from engine.store import drift as table
 from engine.store.vectors import StoredVectors
-from jobs import after, alike, choose, drift, line, outdated, pretrain, results, selections, standing, thrift, worth
+from jobs import after, alike, choose, drift, line, named, outdated, pretrain, results, selections, standing, thrift, worth
 from jobs.after import After
 from jobs.line import Past, Setback, beating
 from jobs.recipes import tiny
@@ -175,7 +175,7 @@ def test_a_selection_that_is_kept_current_is_that_of_solving_anew(second_day, me
     one = next(one for one in selections.each(second_day) if one.selection.method == method)
     pool = Pool(store.patches(selection.columns(one.selection)))
     expected = selection.choose(pool, one.selection, group=4).patch_ids
-    made = pretrain.choice(one)["tags"]["selection"]
+    made = named.newest(one)["tags"]["selection"]
     found = store.open("selections").to_table(filter=f"selection_id = '{made}'").sort_by("rank")["patch_id"].to_pylist()
     assert found == expected
 
@@ -369,7 +369,7 @@ def test_the_gain_is_that_of_its_formula_and_a_model_of_the_same_selection_leave
     worth.run(followed)
     (run,) = tracking.runs(followed, "worth")
     told = {name.removeprefix("worth/"): value for name, value in run["metrics"].items()}
-    now = pretrain.choice(one)["tags"]["selection"]
+    now = named.newest(one)["tags"]["selection"]
     assert (run["tags"]["trained"], run["tags"]["selection"]) == (old, now)
     patches = {row["patch_id"]: row for row in store.patches(["patch_id", "variance", "difficulty"]).to_pylist()}
     kept = store.clustering("kinds", pa.chunked_array([list(patches)]))
@@ -637,7 +637,7 @@ def test_of_selections_kept_current_the_newest_stay_and_those_in_use_and_a_death
         take_in(store, [300 + 2 * turn, 301 + 2 * turn], DAYS[0])
         if turn < 5:
             selections.run(config)
-            made.append(pretrain.choice(one)["tags"]["selection"])
+            made.append(named.newest(one)["tags"]["selection"])
         if turn == 0:
             trained(config, made[0])
         if turn == 1:

@@ -13,7 +13,8 @@ import yaml
 from engine.flow import submission
 from tests.crashes import strikes, trials
 from tests.raylets import ROOT, TOKEN, Cluster, surroundings, until
-from tests.test_cluster_chaos import BATCH_IN_HAND, CLIPS, asked, right
+from tests.submitted import BATCH_IN_HAND, asked
+from tests.test_cluster_chaos import CLIPS, right
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("commit")]
 HEAD = "f" * 51 + "00000"  # the id that the provider takes its head to have
@@ -99,7 +100,7 @@ def test_pools_bring_the_kind_of_node_that_they_want_and_what_nobody_wants_goes(
         submission.begin(client, submission.Request("holds", "sleep 10000", cpus=1, gpus=0.25))  # as an evaluation would, which takes one
         print(f"a GPU node came after {waits_for(lambda: cluster.kinds() == {'decode': 1, 'models': 1}):.0f} s")
         before = cluster.ids()
-        asking = cluster.submit("ingest", "tiny", *(words := asked(tmp_path, tmp_path / "store")))
+        asking = cluster.submit("ingest", "tiny", *(words := asked("ingest", tmp_path, tmp_path / "store")))
         until(lambda: cluster.head.works_on(BATCH_IN_HAND), asking)
         client.stop_job("holds")
         (lost,) = before["models"]

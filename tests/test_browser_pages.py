@@ -26,6 +26,11 @@ PAGES = {
     f"video?id={A}": ".timeline",
     "nothing": ".cell img",
 }
+# What ends to the right of the window; a table may, in a part that scrolls by itself.
+REACHING_OUT = (
+    "[...document.querySelectorAll('body *')].filter(one => one.getBoundingClientRect().right > innerWidth + 1 && !one.closest('.scroll'))"
+)
+REACHING_OUT += ".map(one => one.outerHTML.slice(0, 80))"
 EVIL = "<img src=x onerror=document.title='owned'>"
 
 
@@ -103,6 +108,7 @@ def test_no_page_scrolls_sideways(chromium, base, width):
         for page, until in PAGES.items():
             tab.open(page, until)
             assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page
+            assert tab.page.evaluate(REACHING_OUT) == [], page
 
 
 @pytest.mark.parametrize(("scheme", "ground"), [("light", (246, 245, 242)), ("dark", (18, 20, 22))])
@@ -171,6 +177,30 @@ def test_the_keyboard_goes_through_grid_patch_help_filters_and_sql(tab):
     tab.press("Control+Enter")
     tab.page.click("text=Show as patches")
     tab.says("8 of 40")
+
+
+def test_what_is_left_while_it_is_read_does_not_come_back_over_what_was_asked_for_then(tab):
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    tab.open("patches", ".cell img")
+    tab.page.route("**/api/patch?*", hold)
+    tab.page.focus("#grid")
+    tab.press("Enter")
+    tab.page.wait_for_url("**/#/patch?*")
+    while not held:
+        tab.page.wait_for_timeout(50)
+    tab.press("Escape")
+    tab.page.wait_for_url("**/#/patches*")
+    tab.page.wait_for_selector(".cell img")
+    with tab.page.expect_response("**/api/patch?*") as answer:
+        held[0].continue_()
+    answer.value.finished()
+    tab.page.wait_for_timeout(300)
+    assert tab.page.is_visible("#grid")
+    assert tab.page.query_selector(".patch") is None
 
 
 def test_whole_numbers_are_shown_whole_and_times_as_a_clock_has_them(tab):

@@ -83,7 +83,7 @@ def test_the_export_holds_the_encoder_and_nothing_else(tmp_path):
 def test_the_card_says_where_the_model_comes_from(tmp_path):
     told = exported(trained(lambda: mae.MAE(VIT)), tmp_path)
     assert told["data"] == DATA
-    assert told["chosen"] == {"epochs": 3, "why": "of 3 looks the best"}
+    assert told["chosen"] == {"epochs": 3, "why": "of 3 looks the best", "trained": None}
     assert told["recipe"] == {"fingerprint": RECIPE.fingerprint(), **RECIPE.model_dump(mode="json")}
     text = (tmp_path / "README.md").read_text()
     lines = ["- images_version: 7", f"- fingerprint: {RECIPE.fingerprint()}", "- mae.token: 8", "- train/loss: 0.25", "Commit 0123456789ab"]

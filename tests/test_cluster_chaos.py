@@ -1,23 +1,19 @@
 """Jobs that were submitted over HTTP to a cluster of real raylets, which loses nodes and its head while they are at work."""
 
 import shutil
-import tempfile
 import time
 
 import pytest
 import torch
 
 from engine import tracking
-from engine.knobs import flat
-from engine.store import PatchStore
 from jobs.__main__ import main, parse
 from tests.crashes import strikes, trials
-from tests.crashes.ingest import config_of
-from tests.raylets import Cluster, until
+from tests.raylets import until
+from tests.submitted import asked, at_work, committed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("commit")]
 CLIPS, BATCH, EPOCHS, IMAGES = 8, 2, 40, 12  # images: three batches of four, which two workers share evenly
-BATCH_IN_HAND = r"MapWorker\(MapBatches\((ProposePatches|ScoreDifficulty)\)\)\.submit"
 TRAINING = [
     f"pretrain.epochs={EPOCHS}",
     "pretrain.workers=2",
@@ -25,19 +21,6 @@ TRAINING = [
     "selection.unit=images",
     f"selection.budget={IMAGES}",
 ]
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as folder, Cluster(folder) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clips")
-    trials.make_clips(folder, CLIPS)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +43,6 @@ def chosen(clips, taken_in):
     return clips / "undisturbed", losses(parse(["pretrain", "tiny", *words])[1])
 
 
-def asked(clips, store):
-    """The knobs of an ingest as the words of a command."""
-    config = config_of(f"{clips}/videos", str(store), f"{clips}/scorer.safetensors", "ray")
-    usual = flat(parse(["ingest", "tiny"])[1])
-    return [f"{name}={value}" for name, value in flat(config).items() if value != usual[name]]
-
-
-def committed(store):
-    """How many videos the ledger knows by now."""
-    return PatchStore(str(store)).ledger().num_rows if (store / "videos.lance").exists() else 0
-
-
 def one_run(config, job):
     """The run of a job, which must be the only one, and done."""
     (found,) = tracking.begun(config, job)
@@ -88,11 +59,6 @@ def losses(config):
     return points(one_run(config, "pretrain"), "train/loss")
 
 
-def at_work(cluster, title):
-    """A node of which a worker is in the middle of something, or None."""
-    return next((one for one in cluster.workers if one.works_on(title)), None)
-
-
 # -- ingest ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +73,7 @@ def amid_an_ingest(cluster, store, words):
 def amid_a_batch(cluster, store, words):
     """The job as it was submitted, and a node with a batch of frames in the hands of its workers, which is lost with them."""
     asking, found = cluster.submit("ingest", "tiny", *words), []
-    until(lambda: found.append(at_work(cluster, BATCH_IN_HAND)) or found[-1], asking)
+    until(lambda: found.append(at_work(cluster)) or found[-1], asking)
     assert committed(store) < CLIPS, "it was over before anything could befall it"
     return asking, found[-1]
 
@@ -121,7 +87,7 @@ def right(store, words, taken_in):
 
 def test_an_ingest_that_was_submitted_outlives_a_node_that_is_killed(cluster, clips, taken_in, tmp_path):
     cluster.consist_of(6, 6)
-    words = asked(clips, tmp_path / "store")
+    words = asked("ingest", clips, tmp_path / "store")
     asking, node = amid_a_batch(cluster, tmp_path / "store", words)
     node.lose()
     struck = time.monotonic()
@@ -134,7 +100,7 @@ def test_an_ingest_that_was_submitted_outlives_a_node_that_is_killed(cluster, cl
 def test_what_a_head_that_is_killed_takes_along_is_begun_anew_by_the_same_command(cluster, clips, taken_in, tmp_path):
     """Lost: the job, every id of the job server, the other nodes. Kept: what was committed, and the MLflow run."""
     workers = cluster.consist_of(6, 6)
-    words = asked(clips, tmp_path / "store")
+    words = asked("ingest", clips, tmp_path / "store")
     asking = amid_an_ingest(cluster, tmp_path / "store", words)
     cluster.head.lose()
     struck = time.monotonic()

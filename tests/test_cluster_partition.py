@@ -9,7 +9,8 @@ import pytest
 
 from tests.crashes import strikes, trials
 from tests.raylets import Cluster
-from tests.test_cluster_chaos import CLIPS, amid_a_batch, asked, right
+from tests.submitted import asked
+from tests.test_cluster_chaos import CLIPS, amid_a_batch, right
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("commit")]
 NETWORK = "10.77.{}.{}"
@@ -69,7 +70,7 @@ def test_an_ingest_outlives_a_cut_of_the_link_to_a_node(link, tmp_path, seconds,
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as folder, Cluster(folder, ip=head, within=inside[0]) as cluster:
         cluster.begin()
         nodes = [cluster.add(6, address, within) for address, within in zip(others, inside[1:], strict=True)]
-        words = asked(tmp_path, tmp_path / "store")
+        words = asked("ingest", tmp_path, tmp_path / "store")
         asking, far = amid_a_batch(cluster, tmp_path / "store", words)
         link.set(1 + nodes.index(far), "down")
         cut = time.monotonic()

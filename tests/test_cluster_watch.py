@@ -2,50 +2,30 @@
 
 import json
 import shutil
-import tempfile
 import urllib.request
 from contextlib import suppress
 
 import pytest
 
-from engine.knobs import flat
-from engine.store import PatchStore
-from jobs.__main__ import parse
 from tests.crashes import strikes, trials
-from tests.crashes.ingest import config_of
-from tests.raylets import COMMIT, TOKEN, Cluster, surroundings, until
+from tests.raylets import TOKEN, surroundings, until
+from tests.submitted import asked, at_work, committed
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), pytest.mark.usefixtures("commit")]
 CLIPS, GRACE = 6, 60
-BATCH_IN_HAND = r"MapWorker\(MapBatches\((ProposePatches|ScoreDifficulty)\)\)\.submit"
 KNOBS = ["watch.settle_s=1", "watch.look_s=1", "watch.batch_s=2", "watch.backoff_s=1", "watch.backoff_most_s=5", "watch.log=json"]
 KNOBS += [f"watch.grace_s={GRACE}", "watch.patience_s=1800"]  # a batch begins in silence: on a busy machine its pools take minutes to come
 
 
-@pytest.fixture(scope="module", autouse=True)
-def commit():
-    """The commit that every row tells, here and on the cluster."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ENDOCURATE_COMMIT", COMMIT)
-        yield
+@pytest.fixture(scope="module")
+def cluster(cluster):
+    """The same with a head that gives jobs which are stopped time to end."""
+    cluster.begin(environment=surroundings(RAY_JOB_STOP_WAIT_TIME_S=str(2 * GRACE)))
+    return cluster
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as folder, Cluster(folder) as made:
-        made.begin(environment=surroundings(RAY_JOB_STOP_WAIT_TIME_S=str(2 * GRACE)))
-        yield made
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clips")
-    trials.make_clips(folder, CLIPS)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def taken_in(clips):
+def taken_in(commit, clips):
     """The rows of an ingest of the full inbox that nothing befell, in one process."""
     shutil.copytree(clips / "videos", clips / "inbox")
     assert trials.finish(trials.ingest(clips, clips / "undisturbed", videos="inbox")) == 0
@@ -68,23 +48,13 @@ def arrive(inbox, first, last):
 
 
 def watch(cluster, inbox, store):
-    config = config_of(str(inbox), str(store), f"{inbox.parent}/scorer.safetensors", "ray")
-    usual = flat(parse(["watch", "tiny"])[1])
-    words = [f"{name}={value}" for name, value in flat(config).items() if value != usual[name]]
-    return cluster.submit("watch", "tiny", *words, *KNOBS)
-
-
-def committed(store):
-    """How many videos the ledger knows by now."""
-    with suppress(LookupError):
-        return PatchStore(str(store)).ledger().num_rows
-    return 0
+    return cluster.submit("watch", "tiny", *asked("watch", inbox.parent, store, inbox.name), *KNOBS)
 
 
 def amid_a_batch(cluster, asking):
     """A node of which a worker has frames in its hands."""
     found = []
-    until(lambda: found.append(next((one for one in cluster.workers if one.works_on(BATCH_IN_HAND)), None)) or found[-1], asking)
+    until(lambda: found.append(at_work(cluster)) or found[-1], asking)
     return found[-1]
 
 

@@ -46,25 +46,32 @@ def test_readers_are_told_of_every_table_of_a_store(page):
     assert [name for name in every if f"`{name}`" not in told] == []
 
 
-def test_the_table_of_the_benchmark_in_the_readme_is_what_was_measured():
+def told_in_readme(head, count):
+    """The method and the cells of each of so many rows below a table's head."""
     lines = (ROOT / "README.md").read_text().splitlines()
-    start = next(place for place, line in enumerate(lines) if line.startswith("| | Kvasir-SEG 10 %"))
+    start = next(place for place, line in enumerate(lines) if line.startswith(head))
     names = {"MedDEL": "meddel", "OptiDEL-S": "optidel_s", "OptiDEL": "optidel"}
-    told = set()
-    for line in lines[start + 2 : start + 9]:
+    for line in lines[start + 2 : start + 2 + count]:
         name, *values = (one.strip() for one in line.strip("|").split("|"))
+        yield names.get(name, name), values
+
+
+def test_the_table_of_the_benchmark_in_the_readme_is_what_was_measured():
+    told = set()
+    for name, values in told_in_readme("| | Kvasir-SEG 10 %", 7):
         budgets = ("0.1", "0.25", "0.5")
         if name.startswith("all data"):
             values, budgets = [one.strip() for value in (values[0], values[3]) for one in value.split("/")], ("1", "0")
         spots = [(where, budget) for where in ("Kvasir-SEG", "PolypGen2021") for budget in budgets]
         for (where, budget), value in zip(spots, values, strict=True):
-            method = {"0": "no pre-training", "1": "full data"}.get(budget, names.get(name, name))
+            method = {"0": "no pre-training", "1": "full data"}.get(budget, name)
             told.add((where, method, budget, *value.split(" ")))
     with (ROOT / "docs" / "benchmark.csv").open(newline="") as rows:
         kept = list(csv.DictReader(rows))
     assert told == {(row["dataset"], row["method"], row["budget"], row["miou"][1:], f"±{row['half'][1:]}") for row in kept}
     assert {(row["seeds"], row["commit"][:7]) for row in kept} == {("3", "d598889")}
-    assert "commit d598889" in " ".join(lines[start - 3 : start])
+    above, _, _ = (ROOT / "README.md").read_text().partition("| | Kvasir-SEG 10 %")
+    assert "commit d598889" in above[-300:]
 
 
 def undocumented(tree, name):
@@ -107,13 +114,8 @@ def test_every_public_name_has_a_docstring():
 
 
 def test_the_table_of_all_cells_together_in_the_readme_is_what_was_measured():
-    lines = (ROOT / "README.md").read_text().splitlines()
-    start = next(place for place, line in enumerate(lines) if line.startswith("| over random |"))
-    names = {"MedDEL": "meddel", "OptiDEL-S": "optidel_s", "OptiDEL": "optidel"}
-    told = set()
-    for line in lines[start + 2 : start + 7]:
-        name, *values = (one.strip() for one in line.strip("|").split("|"))
-        told.add((names.get(name, name), *re.sub(r"[(),]| to", "", " ".join(values)).split()))
+    rows_told = told_in_readme("| over random |", 5)
+    told = {(name, *re.sub(r"[(),]| to", "", " ".join(values)).split()) for name, values in rows_told}
     with (ROOT / "docs" / "benchmark-together.csv").open(newline="") as rows:
         kept = list(csv.DictReader(rows))
     columns = ("difference", "low", "high", "p_seeds", "p_seeds_holm", "p_flips", "p_flips_holm")

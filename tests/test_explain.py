@@ -300,7 +300,7 @@ def test_a_video_tells_what_became_of_its_frames_and_what_used_its_patches(store
     [
         ("aaaaaaa", f"'aaaaaaa' begins 2 ids, write more of it: video {A}, video {B}"),
         ("", "'' begins .* ids, write more of it"),
-        ("zz", "has no video or selection or image or cell or model or run 'zz'"),
+        ("zz", "has no video or selection or image or cell or model or scorer or source or run 'zz'"),
         ("zz@1000", "has no video 'zz'"),
         ("aaaaaaa@1000", "begins 2 ids"),
         (f"{A}@soon", "is no id: a frame's is video@milliseconds"),

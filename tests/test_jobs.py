@@ -12,7 +12,7 @@ import pytest
 from engine import simulate, tracking
 from engine.knobs import amend
 from engine.store import PatchStore
-from jobs import choose, evaluate, ingest, pretrain, report
+from jobs import choose, evaluate, explain, ingest, pretrain, probe, report, score
 from jobs.__main__ import JOBS, main, parse, sentence
 from jobs.recipes import tiny
 from tests import dicoms
@@ -255,6 +255,16 @@ def test_every_training_image_leads_back_to_video_time_and_box(filled):
             row = known[patch_id]
             assert video in videos
             assert (row["video_id"], row["time_ms"], row["box"]) == (video, int(time_ms), [int(n) for n in box.split(",")])
+
+
+def test_every_patch_leads_back_to_the_run_that_trained_its_scorer(filled):
+    store, (trained,) = PatchStore(filled.store.uri), tracking.runs(filled, "probe")
+    patch_id, mark = store.patches(["patch_id", "scorer"]).to_pylist()[0].values()
+    its = explain.explain(store, patch_id, explain.Runs(filled))["its scorer"]
+    assert its["trained by"]["run"] == trained["run"].run_id
+    assert store.address(its["file"]) == probe.stored(filled).checkpoint
+    assert trained["tags"]["scorer"] == f"mae-tiny-{mark}"
+    assert trained["tags"]["early"] == score.scorer(amend(filled, ["score.by=early"]), store)[0]  # the name that its scores would have
 
 
 def test_query_prints_rows(filled, capsys):

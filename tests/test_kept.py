@@ -19,7 +19,7 @@ from engine.models import SimCLRConfig
 from engine.monitor import WAITING, Looker
 from engine.transfer import Readings
 from jobs import looks, pretrain
-from jobs.kept import Kept
+from jobs.kept import Export, Kept
 from jobs.recipes import tiny
 
 SMALL = SimCLRConfig(encoder="test_vit", side=32, projection=16)
@@ -75,7 +75,7 @@ def train(
     return saved
 
 
-def exported(config: Config, curve: list[float]) -> tuple[int, str]:
+def exported(config: Config, curve: list[float]) -> Export:
     model, told = pretrain.chosen_of(config, "k", model_of(config, len(curve) - 1))
     assert epoch_of(model) == told.epoch
     return told
@@ -149,8 +149,15 @@ def test_the_card_says_which_epoch_it_is_and_why(tmp_path) -> None:
     text = (tmp_path / "out/README.md").read_text()
     assert "## Which epoch\n\nThe model after epoch 2: of 3 looks at trained models in 3 epochs its robustness, 0.2, is the best" in text
     assert "best_look" not in text  # nothing else is claimed to be the best
+    assert f"- epochs: 3 of {config.pretrain.epochs}, ended by its monitor" in text
+    whole = config.pretrain.model_copy(update={"epochs": 3})
+    cards.export(model, cards.Origin({}, whole, "c", {}, *told), str(tmp_path / "whole"))
+    assert "- epochs: 3\n" in (tmp_path / "whole/README.md").read_text()
     blind = amend(config, ["transfer.uri="])
-    assert pretrain.chosen_of(blind, "k", model) == (model, (blind.pretrain.epochs, "the last; nobody looked at those before"))
+    assert pretrain.chosen_of(blind, "k", model) == (
+        model,
+        (blind.pretrain.epochs, "the last; nobody looked at those before", blind.pretrain.epochs),
+    )
 
 
 def test_the_card_tells_the_exported_model_from_the_best_of_all_looks(tmp_path) -> None:
@@ -214,7 +221,7 @@ def test_where_every_look_failed_others_get_the_last_and_the_end_says_so(tmp_pat
     assert "after 1 epochs there is no robustness, and the training goes on: the encoder has collapsed" in caplog.text
     said = "none of 3 looks could be scored; the last says: the encoder has collapsed"
     assert caplog.messages[-1] == said
-    assert exported(config, curve) == (2, f"the last of 2 epochs, because {said}")
+    assert exported(config, curve) == (2, f"the last of 2 epochs, because {said}", 2)
 
 
 def test_a_vote_says_when_and_others_get_the_last(tmp_path) -> None:
@@ -223,4 +230,5 @@ def test_a_vote_says_when_and_others_get_the_last(tmp_path) -> None:
     assert exported(config, curve) == (
         2,
         "the last of 2 epochs, because the vote of all scores says when to end and not which model is best",
+        2,
     )

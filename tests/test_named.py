@@ -76,6 +76,16 @@ def test_a_name_that_is_none_is_refused_with_those_there_are(config):
         amend(config, ["selection.named=' OR 1=1"])
 
 
+def test_what_was_named_does_not_pass_for_a_choice_by_the_knobs_that_were_not_looked_at(config):
+    """The newest run of `choose` has these very knobs, and looked at none of them."""
+    mine = amend(config, ["selection.named=", "selection.method=random", "selection.budget=0.5"])
+    choose.run(mine)
+    (made,) = (one["tags"]["selection"] for one in tracking.runs(mine, "choose") if "named" not in one["tags"])
+    choose.run(amend(mine, [f"selection.named={MADE}"]))
+    assert named.newest(amend(mine, [f"selection.named={MADE}"]))["tags"]["selection"] == MADE
+    assert pretrain.chosen(mine)[0] == named.newest(mine)["tags"]["selection"] == made
+
+
 def test_a_name_changes_no_id_of_what_is_chosen_and_is_not_kept_current(config):
     assert SelectionConfig(named=MADE).fingerprint() == SelectionConfig().fingerprint()
     (one,) = amend(config, ["watch.selections=random:0.5"]).maintained()

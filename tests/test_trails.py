@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine import report, trails, transfer
 from engine.report import Findings
 from engine.trails import Choice, Gap, Trail
+from jobs.transfer import told
 from tests.test_report import HOSTILE, Page
 
 
@@ -108,6 +109,12 @@ def test_rules_by_other_scores_are_told_apart_from_those_that_were_named_before(
     assert [one.rule for one in drawn.others] == ["kNN, patience 1"]
     assert [tick.label for tick in drawn.stops] == ["patience 3"]
     page = report.render(Findings("t", "now", trails=[trail(choices=rules)]))
+    assert [line.partition(":")[0] for line in told(trail(choices=rules))] == [
+        "vote of all scores, patience 1",  # the cheapest of equals first
+        "mean rank by all without labels, offline",
+        "robustness, patience 3",
+        "by other scores",
+    ]
     assert page.index("vote of all scores") < page.index("<summary>What rules by each other score came to") < page.index("kNN, patience 1")
 
 

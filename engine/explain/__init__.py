@@ -1,21 +1,26 @@
 """Why something is in the store, or is not: from whatever has an id back to the files it came from and every decision on the way, with its
 number and its threshold, and forward to what used it.
 
-Ids are those of a patch, a frame, a training image, a selection, a video; of a cell of a matrix, a model or a checkpoint, a run of MLflow.
+Ids are those of a patch, a frame, a training image, a selection, a video; of a cell of a matrix, a model or a checkpoint, a scorer, a
+source in the table drift, a run of MLflow.
 
 Thresholds are those of the configuration that took the video in. The ledger has its fingerprint, the MLflow run of that ingest the knobs;
 where the run is gone, the tree says so, and only what stands in the tables is told.
 
-Inside: `decisions` (what a frame and a region were asked), `results` (models, cells and runs).
+Inside: `decisions` (what a frame and a region were asked), `runs` (of MLflow, in short), `scorers` (by what difficulty is), `drift` (what
+was found of a source and day), `results` (models, cells, and what a run was about).
 """
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from engine.explain import drift, scorers
 from engine.explain.decisions import Tree, gated, regional
-from engine.explain.results import Results, Runs, said
+from engine.explain.results import Results
+from engine.explain.runs import Runs, said
 from engine.schema import video_of
 from engine.store import PatchStore, alike, quoted, trainings
 
@@ -29,10 +34,10 @@ SECONDS = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
 def explain(store: PatchStore, asked: str, runs: Runs) -> Tree:
     """What is known of an id, as plain nested data.
 
-    It is a patch's, frame's (video@milliseconds), image's, selection's or video's, the fingerprint of a cell, the name of a model, where a
-    file of a model or a checkpoint lies in the store (models/..., runs/...), or the id of a run of MLflow. The unique beginning of an id
-    will do; a time at which nothing was sampled gets the sampled moments around it. LookupError, in one sentence, for what is unknown or
-    ambiguous.
+    It is a patch's, frame's (video@milliseconds), image's, selection's or video's, the fingerprint of a cell, the name of a model or a
+    scorer, where a file of these or a checkpoint lies in the store (models/..., scorers/..., runs/...), a source in the table drift, or a
+    run of MLflow. The unique beginning of an id will do; a time at which nothing was sampled gets the sampled moments around it.
+    LookupError, in one sentence, for what is unknown or ambiguous.
     """
     return Explainer(store, runs).tree(asked)
 
@@ -59,10 +64,13 @@ class Explainer:
             return self.results.file(asked)
         known = {"video": self.videos(asked), "selection": self.selections(asked), "image": self.images(asked), "cell": self.cells(asked)}
         if not any(known.values()):  # the names of models begin with those of their selections, and to ask for runs takes longest
-            known |= {"model": self.results.models(asked), "run": self.results.runs_by(asked)}
+            known |= {"model": self.results.models(asked), "scorer": scorers.named(self.store, self.runs, asked)}
+            known |= {"source": drift.sources(self.store, asked), "run": self.results.runs_by(asked)}
         kind, name = self.one_of(asked, known)
         kinds = {"video": self.video, "selection": self.selection, "image": self.image}
-        return (kinds | {"cell": self.results.cell, "model": self.results.model, "run": self.results.run})[kind](name)
+        kinds |= {"cell": self.results.cell, "model": self.results.model, "run": self.results.run}
+        kinds |= {"scorer": partial(scorers.scorer, self.store, self.runs), "source": partial(drift.source, self.store, self.runs)}
+        return kinds[kind](name)
 
     # -- names --------------------------------------------------------------------------------------------------------------
 
@@ -116,6 +124,7 @@ class Explainer:
         frame = self.frames(row["video_id"], f"frame_id = {quoted([row['frame_id']])}")[0]
         knobs = self.knobs(row["video_id"])
         tree = {"patch": patch_id, **{name: row[name] for name in columns}, "decisions": regional(row, frame, knobs)}
+        tree |= {"its scorer": scorers.trained(self.runs, row["scorer"]), "scores by others": scorers.scores(self.store, patch_id)}
         tree |= {"looks like": alike.of(self.store, patch_id), "frame": self.frame(frame, knobs), "video": self.taken_in(row["video_id"])}
         return tree | ({"used by": self.users(f"patch_id = {quoted([patch_id])}")} if used else {})
 
@@ -158,6 +167,7 @@ class Explainer:
         reasons = self.store.open("frames").to_table(columns=["reason"], filter=f"video_id = {quoted([video])}")["reason"].to_pylist()
         dropped = Counter(reason for reason in reasons if reason is not None)
         tree = {**self.taken_in(video), "frames without patches": dict(sorted(dropped.items())), "journal": self.deeds(video)}
+        tree |= {"drift": drift.days(self.store, self.runs, video_ids=video)}
         return tree | {"used by": self.users(f"starts_with(patch_id, {quoted([video + '@'])})", whole=False)}
 
     def deeds(self, video: str) -> list[Tree]:

@@ -1,18 +1,18 @@
-"""What came of selections, and back to them: the models that were trained, the cells of a matrix, and the runs that tell of both."""
+"""What came of selections, and back to them: the models that were trained, the cells of a matrix, and the runs that tell of both.
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+Of the runs also those that trained a scorer, scored with one, or looked at drift.
+"""
 
+from collections.abc import Callable, Sequence
+
+from engine.explain import drift, scorers
 from engine.explain.decisions import Tree
+from engine.explain.runs import NO_RUN, Run, Runs, said
 from engine.models import TrainConfig
 from engine.store import PatchStore, quoted, trainings
 
-Run = Mapping[str, Any]  # {"run", "status", "tags", "params"}
-Runs = Mapping[str, Sequence[Run]]  # by job
-
 OF_A_CELL = ("matrix", "architecture", "method", "budget", "seed", "at", "commit", "reason", "setting", "retained", "images", "miou")
 OF_A_RUN = ("key", "fingerprint", "method", "seed", "weights", "data")  # of its tags
-NO_RUN = "gone: MLflow has no such run"
 
 
 class Results:
@@ -39,8 +39,10 @@ class Results:
     # -- trees --------------------------------------------------------------------------------------------------------------
 
     def file(self, path: str) -> Tree:
-        """A model, one that a pre-training kept, or a checkpoint of one under way, by where it lies in the store."""
+        """A model, one that a pre-training kept, a checkpoint of one under way, or a scorer, by where it lies in the store."""
         key = trainings.key_of(path)
+        if trainings.scorer_of(path):
+            return scorers.file(self.store, self.runs, path)
         if key not in self.models(key):
             raise LookupError(f"the store {self.store.uri} has no model or checkpoint {path!r}: they lie in models/ and runs/")
         return {"file": path, "there": self.store.holds(path), **self.model(key)}
@@ -101,7 +103,17 @@ class Results:
             tree |= {"videos": sorted(row["video_id"] for row in mine if row["fingerprint"] == tags.get("fingerprint"))}
         if job == "cell":
             tree |= {"cells": [row["fingerprint"] for row in self.rows(f"run = {quoted([run_id])}", ["fingerprint"])]}
-        return tree
+        return tree | self.beside(job, run)
+
+    def beside(self, job: str, run: Run) -> Tree:
+        """What a run is about that is about no selection: the scorer of a training or a scoring, the days of a look at drift."""
+        if job == "probe":
+            return scorers.probe(self.store, self.runs, run)
+        if job in ("score", "rescore"):
+            return {"by": scorers.scorer(self.store, self.runs, run["tags"]["scorer"])}
+        if job == "drift":
+            return {"days": drift.days(self.store, self.runs, patches_version=int(run["tags"]["patches_version"]))}
+        return {}
 
     def rows(self, where: str, columns: Sequence[str]) -> list[Tree]:
         """Those of the results of matrices; none where no matrix was begun."""
@@ -109,11 +121,6 @@ class Results:
             return []
         found: list[Tree] = self.store.open("results").to_table(columns=list(columns), filter=where).to_pylist()
         return found
-
-
-def said(job: str, run: Run) -> Tree:
-    """A run in short."""
-    return {"job": job, "run": run["run"], "status": run["status"], "commit": run["tags"].get("commit")}
 
 
 def recipe(run: Run) -> Tree:

@@ -43,7 +43,7 @@ class Slab(Held):
 
     def held(self, rows: Rows) -> NDArray[np.number]:
         """These rows of the pool in the type in which they are held, (n, width); no copy where they lie in this order."""
-        places = self.places[rows]
+        places = self.places[rows].astype(np.int64)
         first = int(places[0]) if len(rows) else 0
         lie_so = np.array_equal(places, np.arange(first, first + len(rows)))
         return self.array[first : first + len(rows)] if lie_so else super().held(places)

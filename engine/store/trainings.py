@@ -1,7 +1,8 @@
 """What trainings leave in a store beside its tables, and where: models under models/, scorers, checkpoints of trainings under way in runs/.
 
 A pre-training is named by its key, the id of its selection and behind a dash a hash of its recipe. Its model is models/KEY.safetensors;
-the folder models/KEY has the encoder for others and, after how many epochs, the models of its looks that are kept.
+the folder models/KEY has the encoder for others and, after how many epochs, the models of its looks that are kept. A probe is named by a
+hash of the settings of its training.
 """
 
 import re
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 
 from engine.store.tables import Tables, filesystem
 
-MODELS = {"pretrain": "models", "probe": "scorers"}  # where the training runs of a job leave their model
+OF_A_SCORER = re.compile(r"(?:scorers/|runs/probe-)(?P<key>[^/.]+?)(?:-early|-here)?(?:\.safetensors|\.arrow|/step-\d+(?:/[^/]+)?)?")
 OF_A_KEY = re.compile(r"(?:models/|runs/pretrain-)(?P<key>[^/.][^/]*?)(?:-here|\.safetensors)?(?:/.*)?")
 EPOCHS = re.compile(r"epoch-(\d{5,})\.safetensors")
 
@@ -40,6 +41,17 @@ def selection_of(key: str) -> str:
     return key.rpartition("-")[0]
 
 
+def scorer(key: str, early: bool = False) -> str:
+    """Where the model of a probe lies in the store, or that of early in its training."""
+    return f"scorers/{key}{'-early' * early}.safetensors"
+
+
+def scorer_of(path: str) -> str:
+    """The probe that something in the store is of; "" for what is of none."""
+    found = OF_A_SCORER.fullmatch(path)
+    return found["key"] if found else ""
+
+
 def keys(tables: Tables) -> list[str]:
     """The pre-trainings of which there is a model or a checkpoint."""
     return sorted({key for path in listed(tables, "models", "runs") if (key := key_of(path)) and selection_of(key)})
@@ -60,7 +72,8 @@ def trained_on(tables: Tables, selection_ids: Iterable[str]) -> list[str]:
 def model_of(run: str) -> str:
     """The model that a training run ends in; "" for a folder that is none of ours."""
     job, _, key = run.removeprefix("runs/").removesuffix("-here").partition("-")
-    return f"{MODELS[job]}/{key}.safetensors" if job in MODELS and key else ""
+    lies = {"pretrain": model, "probe": scorer}.get(job)
+    return lies(key) if lies and key else ""
 
 
 def listed(tables: Tables, *folders: str) -> list[str]:

@@ -21,7 +21,7 @@ from engine.knobs import flat
 from engine.tracking.faults import reason, refused, troubles
 from engine.tracking.run import Run, briefly, connect
 
-__all__ = ["Run", "address", "begun", "code_commit", "connect", "newest", "reach", "running", "runs", "troubles"]
+__all__ = ["Run", "address", "begun", "code_commit", "connect", "finished", "newest", "reach", "running", "runs", "troubles"]
 
 UNFINISHED = ".mlflow-"  # begins the name of a folder in which MLflow's file is made
 MADE: list[bytes] = []  # MLflow's file before any run, once this process has made one
@@ -196,6 +196,11 @@ def newest(config: Config, job: str, where: str = "") -> Iterator[dict[str, Any]
     """Finished runs as `runs` tells them, the newest first, no more than are asked for: each costs 9 ms. `where`: MLflow's filter."""
     found = sought(config, f"tags.job = '{job}'" + f" AND {where}" * bool(where), "start_time DESC", FEW)
     return (one for one in found if one["status"] == "FINISHED")
+
+
+def finished(config: Config, job: str, key: str) -> dict[str, Any] | None:
+    """The newest finished run of a job with this key, as `runs` tells it."""
+    return next(newest(config, job, f"tags.key = '{key}'"), None)
 
 
 def begun(config: Config, job: str, where: str = "") -> list[dict[str, Any]]:

@@ -21,7 +21,9 @@ class Page {
       return h("div", { class: "grow" }, made);
     };
     this.body = h("div", {});
-    main.replaceChildren(h("div", { class: "page" }, h("h1", {}, "Two selections"), h("div", { class: "row" }, choice("older"), h("span", { class: "quiet" }, "against"), choice("newer")), h("p", {}), selections.length > 1 ? this.body : h("p", { class: "missing" }, "There are fewer than two selections: run the job choose with two methods.")));
+    const both = () => [h("div", { class: "row" }, choice("older"), h("span", { class: "quiet" }, "against"), choice("newer")), this.body];
+    const none = () => h("p", { class: "missing" }, "There are fewer than two selections: run the job choose with two methods.");
+    main.replaceChildren(h("div", { class: "page" }, h("h1", {}, "Two selections"), selections.length > 1 ? both() : none()));
   }
 
   async load() {

@@ -4,7 +4,17 @@ import { ask, count, failed, h, isTyping, link } from "./dom.js";
 const PAGES = { patches: "patches", frames: "patches", patch: "patch", video: "video", map: "plane", compare: "compare", sql: "sql" };
 const EVERY = 5000; // ms between two looks at whether the store has grown
 const state = { overview: null, page: null, turn: 0, words: {} };
+const LEAVING = { pressed: event => event.key === "Escape" && Boolean(location.hash = link("patches", state.words)) }; // for as long as a page is read
 state.renew = async () => { state.overview = await ask("overview"); };
+
+// What a page draws on, until another one is asked for: an answer that comes late would stand under the wrong address.
+class Place {
+  constructor(host, isWanted) { Object.assign(this, { host, isWanted }); }
+
+  replaceChildren(...shown) { if (this.isWanted()) this.host.replaceChildren(...shown); }
+
+  querySelectorAll(what) { return this.host.querySelectorAll(what); }
+}
 
 async function open() {
   const [, name = "patches", query = ""] = /^#\/(\w*)\??(.*)$/.exec(location.hash) ?? [];
@@ -22,9 +32,9 @@ async function open() {
     const { show } = await import(`/page/${PAGES[page]}.js`);
     if (turn !== state.turn) return;
     state.page?.close?.();
-    state.page = null;
+    state.page = page === "patches" ? null : LEAVING;
     document.title = `${page} – endocurate`;
-    const made = await show(main, words, state, page);
+    const made = await show(new Place(main, () => turn === state.turn), words, state, page);
     if (turn === state.turn) state.page = made;
     else made?.close?.();
   } catch (error) {

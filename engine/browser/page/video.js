@@ -111,7 +111,7 @@ class Page {
   }
 
   table() {
-    return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["why", "from", "to", "moments", "the first of them"].map(name => h("th", { scope: "col" }, name)))),
+    return h("div", { class: "scroll" }, h("table", { class: "stretches" }, h("thead", {}, h("tr", {}, ["why", "from", "to", "moments", "the first of them"].map(name => h("th", { scope: "col" }, name)))),
       h("tbody", {}, this.told.stretches.slice(0, 500).map(one => h("tr", {}, h("td", {}, one.reason), h("td", {}, clock(one.from)), h("td", {}, clock(one.to)), h("td", {}, count(one.frames)), h("td", {}, one.detail ?? ""))))),
       this.told.stretches.length > 500 && h("p", { class: "quiet" }, `and ${count(this.told.stretches.length - 500)} more`));
   }

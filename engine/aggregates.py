@@ -1,0 +1,51 @@
+"""Many curves of robustness heard as one, as an earlier study of the scores released with arXiv 2410.18677 heard them.
+
+V curves, S setups, L lengths; a curve is (S, L - 1), of 1 epoch and more, lower being better, as the offline rule of stopping takes it.
+"""
+
+import numpy as np
+from scipy.stats import rankdata
+
+from engine.foresight import apart
+from engine.released import Release, Variant
+from engine.stopping import regrets
+
+LATENESS = np.arange(51) / 10  # what a tenfold length is given is 2.3 times as much, in standard deviations of a curve
+
+
+def levels(release: Release) -> np.ndarray:
+    """(V, S, L - 1) curves by the authors' distance and margin at every level, pooled or not; NaN where an encoder has no such level."""
+    usual = Variant()
+    alike = [curve for one, curve in release.robustness.items() if (one.metric, one.margin) == (usual.metric, usual.margin)]
+    return np.stack(alike)
+
+
+def mean_rank(curves: np.ndarray) -> np.ndarray:
+    """The mean rank of every length in the curves (V, S, L - 1) that there are of a setup."""
+    return np.asarray(np.nanmean(rankdata(curves, axis=-1), axis=0))
+
+
+def mean_z(curves: np.ndarray) -> np.ndarray:
+    """The same of what curves have in units of their own standard deviation over lengths, 0 for one that never changes."""
+    spread = curves.std(axis=-1, keepdims=True)
+    return np.asarray(np.nanmean((curves - curves.mean(axis=-1, keepdims=True)) / np.where(spread > 0, spread, 1), axis=0))
+
+
+def late_prior(curve: np.ndarray, release: Release) -> np.ndarray:
+    """A curve less b times the logarithm of the epochs: later is better unless the curve is sure; b as told by the other data sets."""
+    return elsewhere(curve - LATENESS[:, None, None] * np.log(release.lengths[1:]), release)
+
+
+def best_variant(release: Release) -> np.ndarray:
+    """The one variant of the score, of those that all encoders have, that is best on the other data sets."""
+    return elsewhere(np.stack([curve for curve in release.robustness.values() if not np.isnan(curve).any()]), release)
+
+
+def elsewhere(curves: np.ndarray, release: Release) -> np.ndarray:
+    """In every setup that of the curves (V, S, L - 1) whose least values have the least mean regret on all other data sets, the first."""
+    regret = np.broadcast_to(regrets(release.performance)[:, 1:], curves.shape)
+    lost = np.take_along_axis(regret, curves.argmin(axis=-1)[..., None], axis=-1)[..., 0]
+    found = np.empty(curves.shape[1:])
+    for others, mine in apart(release.setups, "dataset"):
+        found[mine] = curves[np.round(lost[:, others].mean(axis=1), 9).argmin(), mine]
+    return found
