@@ -36,10 +36,6 @@ PICTURED = 8  # images on a sheet, the first ones, always seen and masked alike
 Report = Callable[[dict[str, Any], Path | None], None]
 
 
-class UnseenError(ValueError):
-    """A training image is no picture that can be decoded."""
-
-
 def fit(read: Read, count: int, config: TrainConfig, *, resume: Path | None, report: Report, look: Look | None = None) -> nn.Module:
     """Train on the `count` images that `read` gives; returns the model, with config.ema the mean of its weights.
 
@@ -49,8 +45,8 @@ def fit(read: Read, count: int, config: TrainConfig, *, resume: Path | None, rep
     so that none is lost and one that is told again is of a step that was done again. folder (first worker) holds a checkpoint, from
     which a later call goes on as its `resume`, a sheet of pictures, or both. look(epochs, model), asked of the first worker alone before
     the first step and after every epoch, ends the training for all of them: the last metrics then hold stopped=1. ValueError for fewer
-    images than a batch and for a batch that can never fit into memory, UnseenError for an image that is no picture, DamagedError for a
-    `resume` that cannot be read, FloatingPointError for numbers that are none, RuntimeError where memory turned out too small.
+    images than a batch and for a batch that can never fit into memory, loader.UnseenError for an image that is no picture, DamagedError
+    for a `resume` that cannot be read, FloatingPointError for numbers that are none, RuntimeError where memory turned out too small.
     """
     if count < config.batch:
         raise ValueError(f"{count} training images do not fill a batch of {config.batch}: choose a larger budget, or lower pretrain.batch")
@@ -128,11 +124,11 @@ class Loop:
         return every > 0 and self.done % every == 0
 
     def see(self, jpeg: bytes, key: Key) -> tuple[Key, Any]:
-        """What is seen of an image by the objective, with its key; UnseenError names the image that cannot be decoded."""
+        """What is seen of an image by the objective, with its key; loader.UnseenError names the image that cannot be decoded."""
         try:
             return key, self.objective.see(jpeg, key)
         except ValueError as error:
-            raise UnseenError(f"{loader.named(self.read, [key[1]])} cannot be seen: {error}") from error
+            raise loader.UnseenError(f"{loader.named(self.read, [key[1]])} cannot be seen: {error}") from error
 
     def step(self, batch: Sequence[tuple[Key, Any]]) -> None:
         """One step of the optimiser, by what this worker has of a batch, in the device memory of one and the parts of all it stands in for.

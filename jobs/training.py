@@ -17,9 +17,9 @@ from torch import nn
 from engine import devices, files, flow, objectives, pretrain, tracking
 from engine.checkpoints import FILES, STATE, WEIGHTS
 from engine.config import Config
+from engine.loader import UnseenError
 from engine.models import TrainConfig
 from engine.objectives import Trained
-from engine.pretrain import UnseenError
 from engine.store import PatchStore
 from engine.weights import DamagedError
 from jobs.looks import Watched
