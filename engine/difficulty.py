@@ -213,6 +213,21 @@ def masks_of(patch_id: str, seed: int, draws: int, tokens: int) -> NDArray[np.fl
     return (ranks / tokens).astype(np.float32)
 
 
+def colours_of(patch_id: str, jpeg: bytes | None, config: DifficultyConfig) -> NDArray[np.float64]:
+    """What tells the error of any one colour on a patch, over the very pixels whose rebuilding is its difficulty: (4,).
+
+    The mean of each channel, then the mean of all squares, in normalised pixels at the model's size, over the tokens that each draw
+    removes: for a colour m (3,) the error is the last number less 2 mean(m * the first three) plus mean(m * m).
+    """
+    side, token, visible = config.mae.side, config.mae.token, config.mae.visible
+    pixels = (square(pictures.patch(patch_id, jpeg), side) / 255 - pictures.MEAN) / pictures.STD
+    tokens = pixels.reshape(side // token, token, side // token, token, 3).swapaxes(1, 2).reshape(-1, token**2, 3)
+    noise = masks_of(patch_id, config.seed, config.draws, len(tokens))
+    removed = noise.argsort(axis=1, kind="stable")[:, visible:].ravel()
+    means, squares = tokens.mean(axis=1)[removed].mean(axis=0), (tokens**2).mean(axis=(1, 2))[removed].mean()
+    return np.append(means, squares)
+
+
 def first(rows: Tensor, count: int) -> NDArray[Any]:
     """The first rows, in the memory of the processor."""
     return rows[:count].cpu().numpy()

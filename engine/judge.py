@@ -4,7 +4,7 @@ Rows are places in the pool; those of a selection stand in order of choice. What
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -14,11 +14,17 @@ from engine.appearance import LIMITS
 from engine.pool import ROWS, Block, Pool, Rows, Vectors
 
 Floats = NDArray[np.float64]
+Colours = Callable[[Rows], Floats]  # of rows (n,) what the error of one colour is made of (n, 4)
 
 WINDOW_MS = 10_000  # our choice: an endoscope moves on within some seconds
 ALIKE = 0.95  # cosine above which a patch is a duplicate, our choice: SemDeDup halves LAION at 0.93 to 0.94, so these are beyond doubt
 SPREAD = 1.0  # s^2 of the Gaussian decoder, our choice: what is rebuilt are pixels divided by ImageNet's standard deviation
-SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)  # of a ranking
+SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the patches of a choice, the first ones
+DRAWN = 2048  # patches whose pixels are looked at for the estimate of information, our choice: that takes seconds
+IMAGES = (
+    128  # of the FID, always as many, our choice: 5 % of ten thousand patches have as many, and a ViT-B embeds them in a minute on a CPU
+)
+FID = f"fid_{IMAGES}"  # the count is in the name, since figures of other counts are not to be compared with it
 TILE = 1024  # rows that are compared at a time
 
 
@@ -37,18 +43,25 @@ class Moments:
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged: rows of a pool in order of choice; `labels` (N,) are the clusters, `synthetic` the features of training images.
+    """What is judged: rows of a pool in order of choice; `labels` (N,) are the clusters.
 
-    The features must come from the net that made the pool's vectors, or the FID compares two languages; where there are none,
-    `featureless` says why. `rebuilds` tells whether difficulty is the error of a rebuilt picture, in the units of its variance.
+    `synthetic` are the features of IMAGES training images, `real` those of the pictures they are held against, by the same net, or the FID
+    compares two languages; `compared` says which net and which pictures. Where there are none, `featureless` says why.
+    `rebuilds` tells whether difficulty is the error of a rebuilt picture. `colours` gives for rows of the pool (n,) what the error of
+    one colour is made of (n, 4), over the same pixels and in the same units: see difficulty.colours_of. `nested` tells whether a smaller
+    set by the same method is the beginning of this one.
     """
 
     pool: Pool
     chosen: Rows
     labels: NDArray[np.integer] | None = None
     synthetic: Vectors | None = None
+    real: Vectors | None = None
+    compared: str = ""
     featureless: str = "the training images have no features"
     rebuilds: bool = True
+    colours: Colours | None = None
+    nested: bool = True
 
     def column(self, name: str) -> Floats:
         """A column (N,); UnknownError where there is none, or holds what is no number."""
@@ -86,10 +99,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Values by name, and for each that cannot be had the reason."""
+    """Values by name, for each that cannot be had the reason, and what a value is of where its name does not say it."""
 
     values: Mapping[str, float]
     reasons: Mapping[str, str]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def judge(case: Case) -> Judgement:
@@ -100,7 +114,7 @@ def judge(case: Case) -> Judgement:
             values[name] = measure(case)
         except UnknownError as error:
             reasons[name] = str(error)
-    return Judgement(values, reasons)
+    return Judgement(values, reasons, {FID: case.compared} if FID in values else {})
 
 
 # -- what is covered --------------------------------------------------------------------------------------------------------------
@@ -168,7 +182,7 @@ def fid(real: Moments, made: Moments) -> float:
     """Fréchet distance of two Gaussians with the moments of features (Heusel et al., NeurIPS 2017), by whichever net the features are.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2). C1 C2 has the eigenvalues of C1^1/2 C2 C1^1/2, which is symmetric: nothing complex arises.
-    Few vectors make it too large, so compare at equal counts.
+    Few vectors make it too large: 288 with 16 of one and the same Gaussian of 192 numbers, 20 with 512. So compare at equal counts.
     """
     gap = real.total / real.count - made.total / made.count
     first, second = covariance(real), covariance(made)
@@ -217,29 +231,49 @@ def twins(unit: Block) -> int:
 # -- what there is to learn -------------------------------------------------------------------------------------------------------
 
 
-def information(variance: NDArray[np.floating], difficulty: NDArray[np.floating], share: float) -> float:
-    """An ESTIMATE of the V-information in the first `share` of a ranking, in nats a pixel value, by the scorer that rated it.
+def information(colours: Floats, difficulty: NDArray[np.floating]) -> float:
+    """An ESTIMATE of the V-information of patches, in nats a pixel value: H_V(Y|nothing) - H_V(Y|X) of a Gaussian decoder of spread SPREAD.
 
-    `variance` (n,) is the squared error of the best constant picture, `difficulty` (n,) that of the scorer, in the same units and in the
-    order of the ranking: mean(variance - difficulty) / (2 SPREAD). Of a decoder with this fixed spread it is H(Y) - H(Y|X) (Xu et al., ICLR
-    2020). The scorer stands for the best of its family, and for the one that would be trained on these patches; neither need be so.
+    (Xu et al., ICLR 2020.) The first is the mean error of ONE colour for all these patches, the best one, which is their mean; the second
+    that of the scorer, `difficulty` (n,). Both are mean squares over the same pixels, divided by 2 SPREAD; `colours` (n, 4) are those of
+    difficulty.colours_of. Nothing is clipped: below 0 the scorer knows less than one colour does, which no V-information can be.
+
+    An estimate it stays: the scorer stands for the best of its family, and for the one that would be trained on these patches; one colour
+    stands for the best that the family predicts of nothing (our choice: a picture would be fitted to the noise of few patches); it is
+    of the patches that were looked at; and SPREAD sets its scale.
     """
-    count = max(1, round(share * len(variance)))
-    return float(np.mean(variance[:count] - difficulty[:count]) / (2 * SPREAD))
+    nothing = colours[:, 3].mean() - np.mean(colours[:, :3].mean(axis=0) ** 2)
+    return float((nothing - np.mean(difficulty)) / (2 * SPREAD))
 
 
 def information_in(case: Case, share: float) -> float:
-    """Bits to be learnt from what was chosen, as `information` has them; UnknownError where difficulty is another scorer's."""
+    """That of the first `share` of what was chosen, by DRAWN of them, drawn by key; UnknownError where it cannot be had.
+
+    That beginning is the set that so much of the budget would have chosen, counted in patches, where the method's sets are nested; where
+    they are not it is no set that anybody would choose, and left out.
+    """
     if not case.rebuilds:
-        raise UnknownError("difficulty is no rebuild error in the units of the variance")
-    return information(case.column("variance")[case.chosen], case.column("difficulty")[case.chosen], share)
+        raise UnknownError("difficulty is no rebuild error in the units of pixels")
+    if case.colours is None:
+        raise UnknownError("the pixels of the patches were not looked at")
+    if share < 1 and not case.nested:
+        raise UnknownError(
+            "a smaller set by this method is no beginning of this one, so what its first patches hold says nothing of budgets"
+        )
+    rows = case.chosen[: max(1, round(share * len(case.chosen)))]
+    rows = rows[np.argsort(case.pool.keys()[rows], kind="stable")[:DRAWN]]
+    return information(case.colours(rows), case.column("difficulty")[rows])
 
 
 def fid_of(case: Case) -> float:
-    """The distance of the training images to the pool as `fid` has it; UnknownError where they have no features."""
-    if case.synthetic is None:
+    """The distance of IMAGES training images to real pictures as `fid` has it; UnknownError where they have no features.
+
+    Real are the whole frames of the pool where the store has them, which a training image is like in size, else the patches that could
+    have been chosen; the net is the scorer of the patches, and not Heusel's Inception, which never saw an endoscope: our choices.
+    """
+    if case.synthetic is None or case.real is None:
         raise UnknownError(case.featureless)
-    return fid(moments(case.vectors.blocks()), moments(case.synthetic.blocks()))
+    return fid(moments(case.real.blocks()), moments(case.synthetic.blocks()))
 
 
 MEASURES: dict[str, Callable[[Case], float]] = {
@@ -248,8 +282,8 @@ MEASURES: dict[str, Callable[[Case], float]] = {
     "time": lambda case: coverage(windows(case.videos, case.column("time_ms")), case.chosen),
     "distance": lambda case: distance(case.directions),
     "vendi": lambda case: vendi(case.directions),
-    "fid": fid_of,
+    FID: fid_of,
     "artefacts": lambda case: artefacts({name: case.column(name)[case.chosen] for name in LIMITS}),
     "duplicates": lambda case: duplicates(case.vectors, case.clusters, case.chosen),
-    **{f"information_estimate_{100 * share:g}": partial(information_in, share=share) for share in SHARES},
+    **{f"estimated_information_{100 * share:g}": partial(information_in, share=share) for share in SHARES},
 }

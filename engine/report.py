@@ -37,13 +37,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Judged:
-    """A selection judged without training: values by the names of judge.MEASURES, and for what could not be measured the reason."""
+    """A selection judged without training: values by the names of judge.MEASURES, and for what could not be measured the reason.
+
+    `notes` say of a value what it is of.
+    """
 
     method: str
     budget: str
     selection: str
     values: dict[str, float]
     reasons: dict[str, str]
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def render(findings: Findings) -> str:
             pruned=pruning.drawn(findings.theory.figures),
             drift=followed.drawn(findings.arrivals.days),
             gaps=gaps(findings.judged),
+            notes=list(dict.fromkeys(note for one in findings.judged for name, note in one.notes.items() if name in one.values)),
             videos=listed(findings.videos),
         )
         .lstrip()

@@ -231,8 +231,8 @@ GAIN = "gain over random at equal budget"
 MIOU = "mIoU over the mean of its data set"
 ASKED = {  # measures of a selection that the papers' reviewers asked about, with what they should foretell
     "difficulty": GAIN,
-    "information_estimate_100": MIOU,
-    "fid": GAIN,
+    "estimated_information_100": MIOU,
+    "fid_128": GAIN,
     "distance": GAIN,
     "vendi": GAIN,
     "clusters": GAIN,

@@ -6,41 +6,90 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import judge, schema, tracking
 from engine.config import Config, SelectionConfig
-from engine.difficulty import ScoreContrast, ScoreDifficulty
-from engine.judge import Case, Judgement, UnknownError
-from engine.pool import Held, Pool
-from engine.selection import Selection
+from engine.difficulty import ScoreContrast, ScoreDifficulty, colours_of
+from engine.judge import IMAGES, Case, Colours, Judgement, UnknownError
+from engine.pool import Held, Part, Pool, Rows, hashed
+from engine.selection import METHODS, Selection
 from engine.selection.clustering import clustered
 from engine.store import PatchStore
-from jobs import places, probe
-from jobs.results import PREFIX
+from jobs import named, places, probe
+from jobs.results import NOTED, PREFIX
 
 log = logging.getLogger("jobs.judging")
-IMAGES = 512  # training images whose features are compared, spread evenly over the ranks: minutes for ViT-B without a GPU
 CLUSTERS, ITERATIONS = 1000, 10  # at most, for what is covered: a minute for ten million patches, and no finer than a report is read
 KINDS = "kinds"  # what their clustering is called in the store
-COLUMNS = ["patch_id", "video_id", "time_ms", "difficulty", "variance", "black", "glare", "foreign"]  # of those what the table has
+COLUMNS = ["patch_id", "video_id", "time_ms", "proposer", "difficulty", "black", "glare", "foreign"]  # of those what the table has
+AT_ONCE = 256  # patches whose pixels are in memory
 
 
 def judged(config: Config, store: PatchStore, chosen: Selection, version: int) -> Judgement:
-    """A selection from a version of the patch table."""
+    """A selection from a version of the patch table, beside all that it could have been chosen from."""
     there = store.open("patches", version).schema.names
     columns = store.patches([name for name in COLUMNS if name in there], version=version)
-    rebuilds = config.difficulty.scorer == "mae" and not config.difficulty.mae.norm_pix
-    pool, rows = Pool(columns, store.vectors(version)), store.offsets(chosen.patch_ids, version)
+    whole, rows = Pool(columns, store.vectors(version)), store.offsets(chosen.patch_ids, version)
+    mine = candidates(columns, rows)
+    pool = whole if len(mine) == len(whole) else whole.part(mine)
+    case = Case(
+        pool,
+        np.searchsorted(mine, rows),
+        rebuilds=config.difficulty.scorer == "mae" and not config.difficulty.mae.norm_pix,
+        colours=colours(config, store, version, mine),
+        nested=nested(config, store),
+    )
     try:
-        case = Case(pool, rows, kinds(store, pool, version), rebuilds=rebuilds)
+        case = replace(case, labels=kinds(store, whole, version)[mine])
     except ValueError as error:
         log.warning("judged without embeddings: %s", error)
-        return judge.judge(Case(Pool(columns), rows, rebuilds=rebuilds))
+        return judge.judge(replace(case, pool=replace(pool, vectors=None)))
     try:
-        return judge.judge(replace(case, synthetic=features(config, store, chosen.selection_id, version)))
+        synthetic, net = features(config, store, chosen.selection_id, version)
     except UnknownError as error:
         return judge.judge(replace(case, featureless=str(error)))
+    frames = np.flatnonzero(of_frames(columns))
+    real = Part(store.vectors(version), frames) if len(frames) else pool.vectors
+    compared = f"{IMAGES} training images against the {'whole frames' if len(frames) else 'patches'} of the pool, by the features of {net}"
+    return judge.judge(replace(case, synthetic=synthetic, real=real, compared=compared))
+
+
+def of_frames(columns: pa.Table) -> NDArray[np.bool_]:
+    """Which patches (N,) are whole frames."""
+    found: NDArray[np.bool_] = pc.fill_null(pc.equal(columns["proposer"], schema.FRAME_PROPOSER), False).to_numpy()
+    return found
+
+
+def candidates(columns: pa.Table, chosen: Rows) -> Rows:
+    """The places, rising, of all patches of the kinds that were chosen, regions of frames or whole ones: the others were not asked for."""
+    whole = of_frames(columns)
+    return np.flatnonzero(np.isin(whole, whole[chosen]))
+
+
+def nested(config: Config, store: PatchStore) -> bool:
+    """Whether smaller sets by the same method begin what was chosen; what a person chose in `browse` has no smaller sets."""
+    one = config.selection
+    method = str(named.made(store, one.named)["method"]) if one.named else one.method
+    return method in METHODS and METHODS[method].nested
+
+
+def colours(config: Config, store: PatchStore, version: int, mine: Rows) -> Colours:
+    """For rows of the patches at the places `mine` what the error of one colour is made of (n, 4); each is looked at once."""
+    section, known = probe.at_hand(config) or config.difficulty, dict[int, NDArray[np.float64]]()
+
+    def look(rows: Rows) -> NDArray[np.float64]:
+        new = np.sort(mine[rows[[row not in known for row in mine[rows].tolist()]]])
+        for start in range(0, len(new), AT_ONCE):
+            some = new[start : start + AT_ONCE]
+            taken = store.take(some, ["patch_id", "pixels"], version)
+            ids, jpegs = (taken[name].to_pylist() for name in ("patch_id", "pixels"))
+            seen = (colours_of(patch_id, jpeg, section) for patch_id, jpeg in zip(ids, jpegs, strict=True))
+            known.update(zip(some.tolist(), seen, strict=True))
+        return np.stack([known[row] for row in mine[rows].tolist()])
+
+    return look
 
 
 def kinds(store: PatchStore, pool: Pool, version: int) -> NDArray[np.int32]:
@@ -54,19 +103,25 @@ def kinds(store: PatchStore, pool: Pool, version: int) -> NDArray[np.int32]:
     return found.labels
 
 
-def features(config: Config, store: PatchStore, selection_id: str, version: int) -> Held:
-    """Embeddings of IMAGES of a selection's training images by the scorer of its patches; UnknownError where that is not at hand."""
+def features(config: Config, store: PatchStore, selection_id: str, version: int) -> tuple[Held, str]:
+    """Embeddings of IMAGES of a selection's training images, drawn by lot, by the scorer of its patches, and its name.
+
+    UnknownError where that is not at hand, or there are fewer images.
+    """
     scorers = store.patches(["scorer"], version=version)["scorer"].unique().to_pylist()
-    embed = scorer(config, scorers)
+    embed, net = scorer(config, scorers)
     reader = store.reader(selection_id)
-    positions = np.unique(np.linspace(0, len(reader) - 1, IMAGES).round().astype(int)).tolist()
-    rows = [{"patch_id": f"{selection_id}:{position}", "pixels": jpeg} for position, jpeg in zip(positions, reader(positions), strict=True)]
+    if len(reader) < IMAGES:
+        raise UnknownError(f"the FID is of {IMAGES} training images, since fewer make it larger, and there are {len(reader)}")
+    names = pa.chunked_array([[f"{selection_id}:{position}" for position in range(len(reader))]])
+    positions = np.sort(np.argsort(hashed(names), kind="stable")[:IMAGES]).tolist()
+    rows = [{"patch_id": names[position].as_py(), "pixels": jpeg} for position, jpeg in zip(positions, reader(positions), strict=True)]
     made = pa.concat_tables(embed(pa.Table.from_pylist(rows, schema.PATCH)))
-    return Held(np.array(made["embedding"].to_pylist(), np.float32))
+    return Held(np.array(made["embedding"].to_pylist(), np.float32)), net
 
 
-def scorer(config: Config, scorers: list[str]) -> Any:
-    """The stage that embedded the patches; UnknownError where there were several, or it cannot be had."""
+def scorer(config: Config, scorers: list[str]) -> tuple[Any, str]:
+    """The stage that embedded the patches, and its name; UnknownError where there were several, or it cannot be had."""
     section = probe.at_hand(config)
     if not section or places.is_missing(section.checkpoint):
         raise UnknownError("the scorer that embedded the patches is not at hand")
@@ -77,10 +132,12 @@ def scorer(config: Config, scorers: list[str]) -> Any:
         raise UnknownError(str(error)) from error
     if scorers != [found]:
         raise UnknownError(f"the patches were embedded by {', '.join(scorers)}, and the scorer at hand is {found}")
-    return stage(section.model_copy(update={"draws": 1}))  # an embedding takes none
+    kind = f"simclr-{section.simclr.encoder}" if section.scorer == "simclr" else f"mae-{section.mae.size}"
+    return stage(section.model_copy(update={"draws": 1})), f"{kind}-{found}"  # an embedding takes no draws
 
 
 def keep(found: Judgement, record: tracking.Run) -> None:
-    """The values as metrics of a run, the reasons for those that there are not as tags."""
+    """The values as metrics of a run; as tags the reasons for those that there are not, and what a value is of."""
     record.log({PREFIX + name: value for name, value in found.values.items()}, step=0)
     record.note({PREFIX + name: reason for name, reason in found.reasons.items()})
+    record.note({NOTED + name: note for name, note in found.notes.items()})

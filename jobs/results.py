@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from engine.trails import Trail
 PROPOSAL = "proposal_s_per_frame"  # among the measures of a selection: what proposing its patches takes
 LEAST = 0.001  # share of a pool: of less the theory says nothing else
 PREFIX = "judge/"  # of the metrics, and of the tags that hold the reason where there is none
+NOTED = "judged/"  # of the tags that say what a value is of
 
 
 def outcomes(config: Config, store: PatchStore) -> list[tuple[Outcome, Marks]]:
@@ -137,10 +139,20 @@ def advised(selection: str, metrics: dict[str, float]) -> Advised:
 
 
 def judgements(config: Config) -> list[Judged]:
-    """The judgement of the newest selection of every method and budget, by budget."""
+    """The judgement of the newest selection of every method and budget, by budget; values of another net or pool are left out."""
     keys = [f"selection.{name}" for name in ("unit", "budget", "method")]
-    newest = {tuple(one["params"].get(key, "bytes") for key in keys): one for one in tracking.runs(config, "choose")}
-    return [judged(one) for _, one in sorted(newest.items(), key=lambda pair: (pair[0][0], float(pair[0][1]), pair[0][2]))]
+    runs = tracking.runs(config, "choose")
+    newest = {tuple(one["params"].get(key, "bytes") for key in keys): one for one in runs}
+    found = [judged(one) for _, one in sorted(newest.items(), key=lambda pair: (pair[0][0], float(pair[0][1]), pair[0][2]))]
+    of = {name: note for one in runs for name, note in judged(one).notes.items()}
+    return [comparable(one, of) for one in found]
+
+
+def comparable(one: Judged, of: Mapping[str, str]) -> Judged:
+    """A judgement without the values that are of something else than those beside them are `of`."""
+    others = {name: f"it is of {note}, and beside it of {of[name]}" for name, note in one.notes.items() if note != of[name]}
+    values = {name: value for name, value in one.values.items() if name not in others}
+    return replace(one, values=values, reasons=one.reasons | others)
 
 
 def amount(budget: float, unit: str) -> str:
@@ -155,7 +167,9 @@ def judged(one: dict[str, Any]) -> Judged:
         {name.removeprefix(PREFIX): found for name, found in one[kind].items() if name.startswith(PREFIX)} for kind in ("metrics", "tags")
     )
     method, budget = (one["params"][f"selection.{name}"] for name in ("method", "budget"))
-    return Judged(method, amount(float(budget), one["params"].get("selection.unit", "bytes")), one["tags"]["selection"], values, reasons)
+    notes = {name.removeprefix(NOTED): told for name, told in one["tags"].items() if name.startswith(NOTED)}
+    unit = one["params"].get("selection.unit", "bytes")
+    return Judged(method, amount(float(budget), unit), one["tags"]["selection"], values, reasons, notes)
 
 
 def current(config: Config) -> list[Current]:

@@ -3,12 +3,14 @@
 gain = C' I' / (C I) - 1. C is the share of the clusters of all patches that a selection has a patch of, I the estimate of V-information in
 nats a pixel value of its patches (engine/judge.py), both measured on the patches, clusters and scores of now, ' of the selection of now.
 So it grows with what there is to learn in a patch and with the kinds that are reached: our choice, for nobody published one. It is an
-estimate by the scorer before anything is trained; where I cannot be had or is not above 0 it is C' / C - 1, and the run says why.
+estimate by the scorer before anything is trained; where I cannot be had or is not above 0, which is where the scorer knows no more than one
+colour does, it is C' / C - 1, and the run says why. I counts what tells one patch from another too, colour with it.
 """
 
 import logging
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 
 from engine import judge, tracking
@@ -42,7 +44,7 @@ def run(config: Config) -> None:
     if rescoring.mixed(store, version):
         return
     tags = {"trained": both[0], "selection": both[1], "patches_version": version}
-    values, reason = estimated(store, both, version, config.difficulty.scorer == "mae" and not config.difficulty.mae.norm_pix)
+    values, reason = estimated(config, store, both, version)
     with tracking.running(config, JOB, " ".join(both), tags) as record:
         record.log({f"worth/{name}": value for name, value in values.items()}, step=0)
         record.note({"worth": verdict(values["gain"], config), "reason": reason})
@@ -56,13 +58,15 @@ def verdict(gain: float, config: Config) -> str:
     return f"{ahead}: {'worth' if gain >= config.watch.gain else 'not worth'} training again, which begins at {bound}"
 
 
-def estimated(store: PatchStore, both: tuple[str, str], version: int, rebuilds: bool) -> tuple[dict[str, float], str]:
+def estimated(config: Config, store: PatchStore, both: tuple[str, str], version: int) -> tuple[dict[str, float], str]:
     """The gain and what it is made of, and why a part of it is left out."""
     there = store.open("patches", version).schema.names
     columns = store.patches([name for name in judging.COLUMNS if name in there], version=version)
     pool = Pool(columns, store.vectors(version))
     labels = judging.kinds(store, pool, version)
-    cases = [Case(pool, chosen(store, pool, one), labels, rebuilds=rebuilds) for one in both]
+    rebuilds = config.difficulty.scorer == "mae" and not config.difficulty.mae.norm_pix
+    seen = judging.colours(config, store, version, np.arange(len(pool)))
+    cases = [Case(pool, chosen(store, pool, one), labels, rebuilds=rebuilds, colours=seen) for one in both]
     before, now = (judge.coverage(labels, case.chosen) for case in cases)
     found = {"coverage_before": before, "coverage": now, "gain": now / before - 1}
     try:

@@ -16,7 +16,9 @@ import pyarrow as pa
 import pytest
 
 from engine import schema, selection, tracking
+from engine.difficulty import colours_of
 from engine.followed import Followed, drawn
+from engine.judge import information
 from engine.knobs import amend
 from engine.pool import Pool
 from engine.report import Findings, render
@@ -53,7 +55,7 @@ def take_in(store, numbers, day, folder=FOLDER, **frame):
             if row["frame_id"]:
                 row |= base | {"sharpness": base["sharpness"] + rng.normal()} | frame
             if row["patch_id"]:
-                row |= {"difficulty": float(rng.random()), "embedding": rng.random(rows.WIDTH).astype(np.float16).tolist()}
+                row |= {"difficulty": float(rng.random()) / 10, "embedding": rng.random(rows.WIDTH).astype(np.float16).tolist()}
         written += WriteRows(store.uri)(pa.Table.from_pylist(made, rows.wide()))
         sources += [row | {"uri": f"{folder}/MARKER-{number}.mp4"} for row in rows.videos(video(number)).to_pylist()]
     stamp = rows.STAMP | {"ingested_at": f"{day}T10:00:00+00:00"}
@@ -371,14 +373,16 @@ def test_the_gain_is_that_of_its_formula_and_a_model_of_the_same_selection_leave
     told = {name.removeprefix("worth/"): value for name, value in run["metrics"].items()}
     now = named.newest(one)["tags"]["selection"]
     assert (run["tags"]["trained"], run["tags"]["selection"]) == (old, now)
-    patches = {row["patch_id"]: row for row in store.patches(["patch_id", "variance", "difficulty"]).to_pylist()}
+    patches = {row["patch_id"]: row for row in store.patches(["patch_id", "pixels", "difficulty"]).to_pylist()}
     kept = store.clustering("kinds", pa.chunked_array([list(patches)]))
     labels = dict(zip(patches, kept.labels.tolist(), strict=True))
     parts = []
     for name in (old, now):
         ids = store.open("selections").to_table(filter=f"selection_id = '{name}'")["patch_id"].to_pylist()
-        information = np.mean([patches[one]["variance"] - patches[one]["difficulty"] for one in ids]) / 2
-        parts.append(len({labels[one] for one in ids}) / len(set(labels.values())) * information)
+        seen = np.stack([colours_of(one, patches[one]["pixels"], followed.difficulty) for one in ids])
+        mine = information(seen, np.array([patches[one]["difficulty"] for one in ids]))
+        parts.append(len({labels[one] for one in ids}) / len(set(labels.values())) * mine)
+    assert run["tags"]["reason"] == ""
     assert told["gain"] == pytest.approx(parts[1] / parts[0] - 1, rel=1e-4)
     worth.run(followed)
     assert len(tracking.runs(followed, "worth")) == 1

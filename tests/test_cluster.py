@@ -577,6 +577,22 @@ def test_everything_in_the_image_is_pinned_and_it_holds_the_code():
     assert {project()["readme"], *project()["license-files"]} <= set(sent), "the package is not built without them"
 
 
+def test_only_the_image_for_gpus_has_faiss_for_gpus_and_in_the_place_of_the_other():
+    cpu, gpu = (part.replace("\\\n", "") for part in (CLUSTER / "Dockerfile").read_text().split("FROM gpu-base AS gpu"))
+    assert "faiss" not in re.sub(r"(?m)^#.*$", "", cpu)
+    (steps,) = re.findall(r"(?m)^RUN (.+)$", gpu)  # one, or the image would hold what the next one takes away
+    done = [one.split() for one in steps.split("&&")]
+    assert [one[:2] + one[-1:] for one in done[:3]] == [
+        ["pip", "install", '".[cluster]"'],
+        ["pip", "uninstall", "faiss-cpu"],
+        ["pip", "install", "faiss-gpu"],
+    ]
+    assert all(one[one.index("--constraint") + 1] == "constraints.txt" for one in done if one[1] == "install")
+    assert constraints()["faiss-gpu"] == constraints()["faiss-cpu"]  # the tests are of one, and the centroids of both are the same
+    of_cuda = {"nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12", "nvidia-curand-cu12", "nvidia-cuda-nvrtc-cu12"}  # faiss-gpu's needs
+    assert of_cuda <= set(constraints())
+
+
 def test_mlflow_understands_what_it_is_started_with():
     from mlflow.cli import server
 

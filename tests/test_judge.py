@@ -126,22 +126,52 @@ def test_tiles_change_nothing(monkeypatch):
         assert judge.twins(unit) == expected
 
 
-def test_the_estimate_of_information_is_the_gain_over_the_best_constant_picture():
-    variance, difficulty = np.array([4.0, 3.0, 2.0, 1.0]), np.array([1.0, 1.0, 1.0, 1.0])
-    assert [judge.information(variance, difficulty, share) for share in (0.05, 0.5, 1.0)] == [1.5, 1.25, 0.75]
+def colours_of(pixels):
+    """Of pictures (n, pixels, 3) what judge.information wants to know."""
+    return np.column_stack([pixels.mean(axis=1), (pixels**2).mean(axis=(1, 2))])
 
 
-def test_the_estimate_is_the_log_likelihood_that_a_gaussian_decoder_gains():
+def test_the_estimate_is_the_log_likelihood_gained_over_the_best_prediction_that_sees_no_picture():
     rng = np.random.default_rng(0)
-    pixels = rng.normal(size=(30, 48))
+    pixels = rng.normal(size=(30, 16, 3)) + 2 * rng.normal(size=(30, 1, 3)) + np.array([1.0, -2.0, 0.5])
     rebuilt = 0.7 * pixels
 
-    def likelihood(guess):
-        return np.mean([scipy.stats.norm.logpdf(pixels, guess, judge.SPREAD**0.5)])
+    def loss(guess):
+        return -np.mean(scipy.stats.norm.logpdf(pixels, guess, judge.SPREAD**0.5))
 
-    variance, difficulty = ((pixels - pixels.mean(1, keepdims=True)) ** 2).mean(1), ((pixels - rebuilt) ** 2).mean(1)
-    expected = likelihood(rebuilt) - likelihood(pixels.mean(1, keepdims=True))
-    assert judge.information(variance, difficulty, 1.0) == pytest.approx(expected)
+    best = scipy.optimize.minimize(loss, np.zeros(3)).fun  # one colour for all pictures
+    seen = loss(pixels.mean(axis=1, keepdims=True))  # each picture's own colour, for which it has to be seen
+    found = judge.information(colours_of(pixels), ((pixels - rebuilt) ** 2).mean(axis=(1, 2)))
+    assert found == pytest.approx(best - loss(rebuilt), abs=1e-6)
+    assert found > seen - loss(rebuilt) + 1
+
+
+def test_flat_pictures_of_different_colours_hold_as_much_as_their_colours_differ():
+    colours = np.random.default_rng(1).normal(size=(200, 3))
+    flat = np.repeat(colours[:, None], 16, axis=1)
+    assert judge.information(colours_of(flat), np.zeros(200)) == pytest.approx(colours.var(axis=0).mean() / 2)
+    assert judge.information(colours_of(flat[:1]), np.zeros(1)) == pytest.approx(0)
+    assert judge.information(colours_of(flat), np.full(200, 9.0)) < 0  # a scorer that knows less than one colour does; nothing is clipped
+
+
+@pytest.mark.parametrize("drawn", [5, 40])
+def test_the_estimate_of_a_beginning_is_that_of_the_patches_drawn_of_it_by_key(monkeypatch, drawn):
+    monkeypatch.setattr(judge, "DRAWN", drawn)
+    whole, chosen, colours = pool(), np.arange(39, -1, -2), np.random.default_rng(0).normal(size=(40, 4))
+    keys, difficulty = whole.keys(), whole.numbers("difficulty")
+    values = judge.judge(Case(whole, chosen, colours=colours.__getitem__)).values
+    for share in judge.SHARES:
+        rows = sorted(chosen[: max(1, round(share * 20))], key=lambda row: keys[row])[:drawn]
+        assert values[f"estimated_information_{100 * share:g}"] == pytest.approx(judge.information(colours[rows], difficulty[rows]))
+
+
+def test_what_no_method_would_choose_with_less_is_left_out():
+    found = judge.judge(Case(pool(), np.arange(9), colours=np.zeros((40, 4)).__getitem__, nested=False))
+    assert {name for name in found.values if "information" in name} == {"estimated_information_100"}
+    assert found.reasons["estimated_information_5"].startswith("a smaller set by this method is no beginning of this one")
+    assert judge.judge(Case(pool(), np.arange(9))).reasons["estimated_information_100"] == "the pixels of the patches were not looked at"
+    other = judge.judge(Case(pool(), np.arange(9), colours=np.zeros((40, 4)).__getitem__, rebuilds=False))
+    assert other.reasons["estimated_information_100"] == "difficulty is no rebuild error in the units of pixels"
 
 
 def pool(count=40, **columns):
@@ -152,15 +182,25 @@ def pool(count=40, **columns):
         "time_ms": 1000 * np.arange(count),
         "difficulty": rng.random(count),
     }
-    seen = {name: rng.random(count) for name in ("variance", "black", "glare", "foreign")}
+    seen = {name: rng.random(count) for name in ("black", "glare", "foreign")}
     return Pool(pa.table(told | seen | columns), Held(some(count)))
 
 
+MORE = {
+    "synthetic": Held(some(30, seed=9)),
+    "real": Held(some(40, seed=8)),
+    "compared": "30 against 40",
+    "colours": np.random.default_rng(7).random((40, 4)).__getitem__,
+}
+
+
 def test_everything_is_measured_where_everything_is_there():
-    found = judge.judge(Case(pool(), np.arange(0, 40, 3), np.arange(40) % 5, Held(some(30, seed=9))))
+    found = judge.judge(Case(pool(), np.arange(0, 40, 3), np.arange(40) % 5, **MORE))
     assert set(found.values) == set(judge.MEASURES)
     assert not found.reasons
     assert all(np.isfinite(value) for value in found.values.values())
+    assert found.notes == {judge.FID: "30 against 40"}
+    assert found.values[judge.FID] == pytest.approx(judge.fid(of(some(40, seed=8), unit=False), of(some(30, seed=9), unit=False)), rel=1e-5)
     assert found.values["videos"] == 1
     assert found.values["time"] == len({(row % 4, row // 10) for row in range(0, 40, 3)}) / 16
 
@@ -171,22 +211,24 @@ def test_nothing_depends_on_the_order_of_the_pools_rows(seed):
     shuffle = np.random.default_rng(seed).permutation(40)
     places = np.argsort(shuffle)
     vectors = Held(whole.vectors.array[shuffle])
-    moved = Case(Pool(whole.columns.take(shuffle), vectors), places[chosen], labels[shuffle], Held(some(30, seed=9)))
-    one = judge.judge(Case(whole, chosen, labels, Held(some(30, seed=9)))).values
+    back = {"colours": lambda rows: MORE["colours"](shuffle[rows])}
+    moved = Case(Pool(whole.columns.take(shuffle), vectors), places[chosen], labels[shuffle], **MORE | back)
+    one = judge.judge(Case(whole, chosen, labels, **MORE)).values
     assert judge.judge(moved).values == pytest.approx(one, rel=1e-6)
 
 
 def test_what_cannot_be_had_has_a_reason_and_the_rest_is_measured():
-    bare = Pool(pool().columns.drop_columns(["variance", "glare"]))
+    bare = Pool(pool().columns.drop_columns(["difficulty", "glare"]))
     found = judge.judge(Case(bare, np.arange(7)))
     assert set(found.values) == {"videos", "time"}
     assert set(found.values) | set(found.reasons) == set(judge.MEASURES)
     assert found.reasons["vendi"] == "the patches have no embeddings, or some that cannot be compared"
     assert found.reasons["clusters"] == "no clusters were made of the patches"
     assert found.reasons["artefacts"] == "the patches have no column glare"
-    nameless = judge.judge(Case(pool(variance=np.full(40, np.nan)), np.arange(7)))
-    assert nameless.reasons["information_estimate_5"].startswith("40 of 40 patches have a variance that is not a finite number")
-    assert nameless.reasons["fid"] == "the training images have no features"
+    nameless = judge.judge(Case(pool(difficulty=np.full(40, np.nan)), np.arange(7), **MORE | {"synthetic": None}))
+    assert nameless.reasons["estimated_information_5"].startswith("40 of 40 patches have a difficulty that is not a finite number")
+    assert nameless.reasons[judge.FID] == "the training images have no features"
+    assert not nameless.notes
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])

@@ -9,11 +9,11 @@ import scipy.linalg
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
-from engine import mae, rebuild, schema, tracking
+from engine import difficulty, mae, pictures, rebuild, schema, tracking
 from engine.difficulty import ScoreDifficulty
-from engine.judge import MEASURES, UnknownError
+from engine.judge import FID, MEASURES, UnknownError
 from engine.knobs import amend
-from engine.pool import Held, Pool
+from engine.pool import Held, Pool, hashed
 from engine.store import PatchStore, WriteRows
 from jobs import choose, judging, report, results
 from jobs.recipes import tiny
@@ -59,17 +59,95 @@ def test_a_selection_is_judged_by_what_it_holds(config):
     assert one["metrics"]["judge/vendi"] == pytest.approx(np.exp(-np.sum(shares * np.log(shares))), rel=1e-4)
 
 
-def test_the_fid_is_that_of_the_images_as_the_scorer_of_the_patches_sees_them(config):
-    store, one = PatchStore(config.store.uri), tracking.runs(config, "choose")[1]
-    images = store.open("images").to_table(filter=f"selection_id = '{one['tags']['selection']}'").select(["image_id", "pixels"])
-    (seen,) = ScoreDifficulty(config.difficulty)(
-        pa.Table.from_pylist(images.rename_columns(["patch_id", "pixels"]).to_pylist(), schema.PATCH)
-    )
-    made, real = (np.array(table["embedding"].to_pylist()) for table in (seen, store.patches(["embedding"])))
+def seen_by(config, store, selection_id):
+    """The features of all training images of a selection, by the scorer of the patches, in the order of their places."""
+    images = store.open("images").to_table(filter=f"selection_id = '{selection_id}'").sort_by("position").select(["image_id", "pixels"])
+    table = pa.Table.from_pylist(images.rename_columns(["patch_id", "pixels"]).to_pylist(), schema.PATCH)
+    return np.concatenate([np.array(part["embedding"].to_pylist()) for part in ScoreDifficulty(config.difficulty)(table)])
+
+
+@pytest.fixture(scope="module")
+def framed(config, tmp_path_factory):
+    """A store that holds the frames of its patches as well; all of the frames are chosen, and patches of which each is an image."""
+    made = amend(config, [f"store.uri={tmp_path_factory.mktemp('framed')}/store", "selection.unit=patches", "synthesis.patches=1"])
+    score, store = ScoreDifficulty(made.difficulty), PatchStore(made.store.uri)
+    store.create(score.model.norm.normalized_shape[0])
+    for video_id in VIDEOS:
+        table = rows.scored(video_id, 24, 3).to_pylist()
+        for row in table:
+            if (row["patch_id"] or "").endswith(":2,0,32,40:crops-0"):
+                whole = {"box": [0, 0, 96, 128], "proposer": schema.FRAME_PROPOSER, "patch_id": f"{row['frame_id']}:0,0,96,128:frame-0"}
+                row |= whole | {"height": 96, "width": 128, "pixels": pictures.encode(rows.picture(row["time_ms"], 96, 128), 90)}
+        (scored,) = score(pa.Table.from_pylist(table, schema.PATCH))
+        store.commit(pa.concat_tables(WriteRows(store.uri)(scored)), rows.videos(video_id), rows.STAMP)
+    choose.run(amend(made, ["selection.method=random", "selection.budget=130"]))
+    choose.run(amend(made, ["selection.of=frames", "selection.budget=1"]))
+    return made
+
+
+def test_all_whole_frames_cover_every_cluster_that_whole_frames_are_of(framed):
+    store, one = PatchStore(framed.store.uri), tracking.runs(framed, "choose")[-1]
+    table = store.patches(["patch_id", "proposer"])
+    kept = store.clustering(judging.KINDS, table["patch_id"])
+    frames = np.array(table["proposer"].to_pylist()) == schema.FRAME_PROPOSER
+    assert one["metrics"]["choose/patches"] == frames.sum() == 72
+    assert len(set(kept.labels[frames])) < len(set(kept.labels))  # of all patches they would cover fewer
+    assert one["metrics"]["judge/clusters"] == one["metrics"]["judge/videos"] == one["metrics"]["judge/time"] == 1
+
+
+def test_the_fid_is_of_so_many_images_by_lot_against_the_whole_frames_where_there_are_any(framed, monkeypatch):
+    store, one = PatchStore(framed.store.uri), tracking.runs(framed, "choose")[0]
+    selection_id = one["tags"]["selection"]
+    names = pa.chunked_array([[f"{selection_id}:{place}" for place in range(130)]])
+    lots = sorted(range(130), key=hashed(names).__getitem__)[:128]
+    table = store.patches(["proposer", "embedding"]).to_pylist()
+    real = np.array([row["embedding"] for row in table if row["proposer"] == schema.FRAME_PROPOSER])
+    made = seen_by(framed, store, selection_id)[sorted(lots)]
     first, second = np.cov(real.T), np.cov(made.T)
     values = scipy.linalg.eigvals(first @ second)  # sqrtm would do, if the covariances of few images were not singular
     expected = np.sum((real.mean(0) - made.mean(0)) ** 2) + np.trace(first + second) - 2 * np.sqrt(np.clip(values.real, 0, None)).sum()
-    assert one["metrics"]["judge/fid"] == pytest.approx(expected, rel=1e-3)
+    assert one["metrics"]["judge/fid_128"] == pytest.approx(expected, rel=1e-3)
+    (net,) = store.patches(["scorer"])["scorer"].unique().to_pylist()
+    told = f"128 training images against the whole frames of the pool, by the features of mae-{framed.difficulty.mae.size}-{net}"
+    assert one["tags"]["judged/fid_128"] == told
+    last = tracking.runs(framed, "choose")[-1]
+    assert last["tags"]["judge/fid_128"] == "the FID is of 128 training images, since fewer make it larger, and there are 72"
+
+
+def test_a_table_holds_no_fid_of_another_net_or_of_other_pictures(framed):
+    report.run(framed)
+    by_lot, frames = sorted(results.judgements(framed), key=lambda one: one.method, reverse=True)
+    told = by_lot.notes["fid_128"]
+    assert "fid_128" in by_lot.values
+    assert "fid_128" not in frames.values
+    page = Path(report.address(framed)).read_text()
+    assert told in page
+    assert "FID of 128" in page
+    other = results.comparable(by_lot, {"fid_128": "128 images by another net"})
+    assert "fid_128" not in other.values
+    assert other.reasons["fid_128"] == f"it is of {told}, and beside it of 128 images by another net"
+
+
+def test_the_estimate_of_information_is_what_the_scorer_gains_over_the_best_colour_on_the_pixels_it_did_not_see(config, monkeypatch):
+    store, one = PatchStore(config.store.uri), tracking.runs(config, "choose")[1]
+    ids = store.selection("optidel", 0.6, 0)["patch_id"].to_pylist()
+    jpegs = dict(zip(*(store.patches(["patch_id", "pixels"])[name].to_pylist() for name in ("patch_id", "pixels")), strict=True))
+    model = ScoreDifficulty(config.difficulty).model
+    targets, losses = [], []
+    for patch_id in ids:
+        image = mae.normalise(pictures.square(pictures.decode(jpegs[patch_id]), 32)[None])
+        noise = torch.from_numpy(difficulty.masks_of(patch_id, 0, 1, model.config.tokens))
+        with torch.no_grad():
+            loss, _, mask = model(image, noise)
+        losses.append(float(loss))
+        targets.append(mae.patchify(image, model.config.token)[mask.bool()].reshape(-1, 3).double().numpy())
+    for share, name in ((0.5, "50"), (1.0, "100")):
+        some = slice(round(share * len(ids)))
+        seen = np.stack(targets[some])
+        colour = seen.mean(axis=(0, 1))
+        expected = (np.mean((seen - colour) ** 2) - np.mean(losses[some])) / 2
+        assert expected < (np.mean((seen - colour - 0.1) ** 2) - np.mean(losses[some])) / 2  # no other colour is better
+        assert one["metrics"][f"judge/estimated_information_{name}"] == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +164,7 @@ def test_without_the_scorer_of_the_patches_there_is_no_fid(config, word, reason)
 
 
 def test_every_measure_is_a_metric_or_has_a_reason(config):
-    (*_, one) = tracking.runs(config, "choose")
+    one = tracking.runs(config, "choose")[1]
     for name in MEASURES:
         assert (f"judge/{name}" in one["metrics"]) != (f"judge/{name}" in one["tags"])
     assert 0 < one["metrics"]["judge/clusters"] <= 1
@@ -100,7 +178,7 @@ def test_a_patch_without_a_direction_costs_only_what_compares_embeddings(config,
     chosen = choose.selection.choose(Pool(store.patches(["patch_id", "bytes", "difficulty"])), config.selection)
     found = judging.judged(config, store, chosen, version)
     assert {"videos", "time", "artefacts"} <= set(found.values)
-    assert {"clusters", "distance", "vendi", "duplicates", "fid"} <= set(found.reasons)
+    assert {"clusters", "distance", "vendi", "duplicates", FID} <= set(found.reasons)
 
 
 def test_what_is_covered_is_told_by_clusters_that_stay_when_patches_come(config):
@@ -140,3 +218,10 @@ def test_nine_patches_an_image_make_a_selection_of_their_own_that_is_rebuilt(con
     assert name.count("-") == 2
     assert rebuild.faults(store, name).num_rows == 0
     assert sorted(patch_id for image in images for patch_id in image["patch_ids"]) == sorted(chosen["patch_id"].to_pylist())
+
+
+def test_of_a_method_whose_small_sets_begin_no_large_one_the_whole_set_is_told_of(config):
+    choose.run(amend(config, ["selection.method=meddel"]))
+    one = tracking.runs(config, "choose")[-1]
+    assert {name for name in one["metrics"] if "information" in name} == {"judge/estimated_information_100"}
+    assert one["tags"]["judge/estimated_information_50"].startswith("a smaller set by this method is no beginning of this one")

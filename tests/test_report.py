@@ -91,8 +91,12 @@ def outcome(method="optidel", miou=0.6712, **changes):
     return replace(made, **changes)
 
 
-VALUES = {"videos": 0.875, "time": 0.4321, "distance": 0.3217, "vendi": 88.125, "artefacts": 0.031, "information_estimate_5": 0.1234}
-REASONS = {"clusters": "no clusters were made of the patches", "duplicates": "no clusters were made of the patches", "fid": "no features"}
+VALUES = {"videos": 0.875, "time": 0.4321, "distance": 0.3217, "vendi": 88.125, "artefacts": 0.031, "estimated_information_5": 0.1234}
+REASONS = {
+    "clusters": "no clusters were made of the patches",
+    "duplicates": "no clusters were made of the patches",
+    "fid_128": "no features",
+}
 
 
 def judged(method="optidel", **changes):
@@ -240,7 +244,7 @@ def test_a_judgement_shows_what_was_measured_and_leaves_the_rest_empty_with_its_
         "no clusters were made of the patches",
         *4 * ["not measured"],
     ]
-    assert "clusters, duplicates: no clusters were made of the patches. fid: no features." in page.words()
+    assert "clusters, duplicates: no clusters were made of the patches. fid 128: no features." in page.words()
 
 
 def test_hostile_text_stays_text_wherever_it_comes_in():

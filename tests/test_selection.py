@@ -1,5 +1,6 @@
 """What is common to all methods: the budget, the seed, the order of rows, bad input, and that Ray makes the same choice."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from engine.selection import METHODS, choose, columns
 PLAIN = ["random", "optidel", "optidel_s", "easy", "rded"]
 SCORERS = ["el2n_like", "forgetting_like"]
 EMBEDDED = [name for name, method in METHODS.items() if method.embeddings]
-RANKED = ["random", "optidel", "easy", "el2n_like", "forgetting_like", "semdedup", "ssl_prototypes", "kcenter"]
+NESTED = [name for name, method in METHODS.items() if method.nested]
 
 
 def table(difficulty, sizes=None, frames=5, proposer="crops"):
@@ -88,13 +89,23 @@ def test_the_choice_does_not_depend_on_the_order_of_rows(method, seed, random):
     assert (first.selection_id, first.told, first.unspent) == (second.selection_id, second.told, second.unspent)
 
 
-@pytest.mark.parametrize("method", RANKED)
+@pytest.mark.parametrize("method", NESTED)
 def test_of_a_ranking_a_smaller_budget_takes_a_beginning(method):
     many = pool(100)
     large = chosen(many, method, 0.8).patch_ids
     for budget in (0.1, 0.3, 0.5):
         small = chosen(many, method, budget).patch_ids
         assert small == large[: len(small)]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - set(NESTED)))
+def test_what_is_said_not_to_be_nested_is_not(method):
+    many = pool(100)
+    frames = pa.array([f"f{i % 50}" for i in range(100)])  # of each rded takes one
+    many = replace(many, columns=many.columns.set_column(1, "frame_id", frames))
+    large, small = (chosen(many, method, budget, unit="patches").patch_ids for budget in (40, 12))
+    assert len(small) >= 8
+    assert small != large[: len(small)]
 
 
 @pytest.mark.parametrize("method", ["random", "hierarchical", "kcenter"])

@@ -1,5 +1,6 @@
 """Each method against its definition, written out in loops over a pool so small that one can follow them."""
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +10,7 @@ from scipy.optimize import minimize
 
 from engine import clusters
 from engine.config import D4Config, DensityConfig, SelectionConfig
-from engine.pool import Held, Pool
+from engine.pool import Held, Pool, mixed
 from engine.selection import choose
 from engine.selection.budgets import Budget, most
 from engine.selection.clustering import clustered
@@ -92,6 +93,29 @@ def test_meddel_keeps_a_greedy_cover_that_no_radius_of_a_grid_betters(seed, shar
     assert best <= len(made.patch_ids) <= limit
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_meddel_looks_again_between_two_radii_until_it_is_near_the_best_of_all(seed):
+    rng = np.random.default_rng(seed)
+    many = Pool(table(rng.random(160)), Held(rng.normal(size=(160, 3))))
+    likeness, groups = cosine(many), outside_in(many, of("meddel", clusters=2))[0]
+
+    def size(radius):
+        kept = []
+        for rows in groups.values():
+            mine = []
+            for row in rows:
+                if not any(likeness[before, row] > np.float32(1 - radius) for before in mine):
+                    mine.append(row)
+            kept += mine
+        return len(kept)
+
+    grid, limit = np.geomspace(2, 2**-12, 32), 48
+    best = max(found for radius in np.linspace(0.02, 0.6, 300) if (found := size(radius)) <= limit)
+    at_once = max(found for radius in grid if (found := size(radius)) <= limit)
+    made = len(choose(many, of("meddel", limit, clusters=2), group=1).patch_ids)
+    assert at_once < best - 1 <= made <= limit  # the 32 radii of the first look alone will not do
+
+
 def test_meddel_keeps_everything_where_everything_fits_and_something_where_nothing_does():
     many = pool(60)
     assert len(choose(many, of("meddel"), group=1).patch_ids) == 60
@@ -125,8 +149,10 @@ def test_d4_clusters_what_semdedup_left_and_takes_the_farthest(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_density_takes_from_every_cluster_what_the_programme_says(seed):
-    many, config = pool(100, seed), of("density", 0.3, density=DensityConfig(tau=0.1, balance=0.5))
+@pytest.mark.parametrize(("patches", "groups_of", "tau"), [(100, 0, 0.1), (260, 32, 0.02)])  # with 32 not every other centroid is near
+def test_density_takes_from_every_cluster_what_the_programme_says(seed, patches, groups_of, tau):
+    many = pool(patches, seed)
+    config, wanted = of("density", 0.3, clusters=groups_of, density=DensityConfig(tau=tau, balance=0.5)), round(0.3 * patches)
     left = many.part(np.array(without_duplicates(many, config, 0.63)[2]))
     groups, found = outside_in(left, config)
     middles = clusters.whole(found.centroids)
@@ -135,15 +161,16 @@ def test_density_takes_from_every_cluster_what_the_programme_says(seed):
     for label in range(len(middles)):
         others = sorted(apart[label][np.arange(len(middles)) != label])[:20]
         intra = np.mean([1 - found.nearness[row] for row in groups.get(label, [])]) if label in groups else 0
-        powers.append(np.exp(np.mean(others) * intra / 0.1))
+        powers.append(np.exp(np.mean(others) * intra / tau))
     shares = np.array(powers) / sum(powers)
     sizes = np.array([len(groups.get(label, [])) for label in range(len(middles))])
-    counts = allotted(shares, 30, sizes, 0.5)
-    assert np.abs(counts - programme(shares * 30, 30, np.minimum(0.5 * 30 / len(sizes), np.maximum(sizes - 1, 0)), sizes)).max() < 1.01
+    counts = allotted(shares, wanted, sizes, 0.5)
+    low = np.minimum(0.5 * wanted / len(sizes), np.maximum(sizes - 1, 0))
+    assert np.abs(counts - programme(shares * wanted, wanted, low, sizes)).max() < 1.01
     expected = {row for label, rows in groups.items() for row in rows[: counts[label]]}
     made = choose(many, config, group=1)
     assert set(made.patch_ids) == set(ids(left, sorted(expected)))
-    assert len(made.patch_ids) == 30
+    assert len(made.patch_ids) == wanted
 
 
 def programme(wanted, total, low, high):
@@ -180,6 +207,60 @@ def test_a_wide_cluster_far_from_others_is_complex():
     found = clustered(Pool(table(np.zeros(120)), Held(vectors)), of("density", clusters=3))
     wide = np.bincount(found.labels[80:], minlength=3).argmax()
     assert complexity(found).argmax() == wide
+
+
+def first_centroids(count, of):
+    """Which `of` of `count` rows faiss begins with, seeded as the engine does."""
+    order = np.empty(count, np.int32)
+    faiss.rand_perm(faiss.swig_ptr(order), count, 1 + 1)
+    return order[:of]
+
+
+def means(points, count, iterations):
+    """k-means in loops, on rows of length one, from the rows that faiss begins with: centroids of length one."""
+    middles = [points[row] for row in first_centroids(len(points), count)]
+    for _ in range(iterations):
+        groups = [[] for _ in middles]
+        for point in points:
+            groups[int(np.argmax([point @ middle for middle in middles]))].append(point)
+        assert all(groups), "faiss would split another cluster here"
+        middles = [np.sum(group, axis=0) / np.linalg.norm(np.sum(group, axis=0)) for group in groups]
+    return np.array(middles)
+
+
+def one_level(points, lots, count, config):
+    """A level by the original's definition: k-means, then ten times k-means anew on the nearest of each cluster. Centroids and labels."""
+    by_lot = sorted(range(len(points)), key=lambda row: lots[row])
+    middles = means(points[by_lot], count, config.iterations)
+    each = max(1, round(config.hierarchical.sample * len(points) / count))
+    for _ in range(10):
+        labels = [int(np.argmax(point @ middles.T)) for point in points]
+        nearest = []
+        for cluster, middle in enumerate(middles):
+            mine = [row for row in range(len(points)) if labels[row] == cluster]
+            nearest += sorted(mine, key=lambda row: (-(points[row] @ middle), lots[row]))[:each]
+        middles = means(points[sorted(nearest, key=lambda row: lots[row])], count, config.iterations)
+    return middles, [int(np.argmax(point @ middles.T)) for point in points]
+
+
+def uneven(seed):
+    """A dense heap, a thin one and stragglers: k-means alone spends most centroids on the dense one."""
+    rng = np.random.default_rng(seed)
+    heaps = [
+        middle + width * rng.normal(size=(count, 8))
+        for middle, width, count in zip(np.eye(8)[:3], (0.25, 0.4, 0.6), (130, 40, 20), strict=True)
+    ]
+    return Pool(table(np.zeros(190)), Held(np.concatenate(heaps)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hierarchical_clusters_the_nearest_of_each_cluster_again_and_again(seed):
+    many, config = uneven(seed), of("hierarchical", clusters=10, iterations=8)
+    points = clusters.whole(many.vectors.take(np.arange(190))).astype(np.float64)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    middles, below = one_level(points, many.keys(config.seed), 10, config)
+    _, above = one_level(middles, mixed(np.arange(10, dtype=np.uint64)), 3, config)
+    assert [level.tolist() for level in tree(many, config)] == [below, above]
 
 
 def test_hierarchical_gives_every_branch_its_even_part():

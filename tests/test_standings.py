@@ -243,21 +243,21 @@ def test_only_seeds_that_both_have_are_paired():
 
 
 def test_a_measure_that_foretells_the_gain_has_rank_correlation_one():
-    rows = [entry("random", budget, quality=0.3, fid=9.0) for budget in (0.1, 0.5)]
-    rows += [entry(name, 0.1, quality=0.4 + 0.1 * number, fid=number, difficulty=-number) for number, name in enumerate("abcde")]
+    rows = [entry("random", budget, quality=0.3, fid_128=9.0) for budget in (0.1, 0.5)]
+    rows += [entry(name, 0.1, quality=0.4 + 0.1 * number, fid_128=number, difficulty=-number) for number, name in enumerate("abcde")]
     found = {one.measure: one for one in standings.checks(study("s", [board(rows)]))}
-    assert (found["fid"].rho, found["fid"].points) == (pytest.approx(1), 5)
+    assert (found["fid_128"].rho, found["fid_128"].points) == (pytest.approx(1), 5)
     assert found["difficulty"].rho == pytest.approx(-1)
-    assert found["fid"].low <= found["fid"].high == pytest.approx(1)
-    assert set(found) == {"fid", "difficulty"}
+    assert found["fid_128"].low <= found["fid_128"].high == pytest.approx(1)
+    assert set(found) == {"fid_128", "difficulty"}
 
 
 def test_the_outcome_of_the_estimate_of_information_is_the_miou_over_the_mean_of_its_data_set():
     easy = board(
-        [entry(name, 0.1, quality=0.8 + 0.05 * n, information_estimate_100=float(n)) for n, name in enumerate("abc")], dataset="easy"
+        [entry(name, 0.1, quality=0.8 + 0.05 * n, estimated_information_100=float(n)) for n, name in enumerate("abc")], dataset="easy"
     )
     hard = board(
-        [entry(name, 0.1, quality=0.2 + 0.05 * n, information_estimate_100=float(n)) for n, name in enumerate("abc")], dataset="hard"
+        [entry(name, 0.1, quality=0.2 + 0.05 * n, estimated_information_100=float(n)) for n, name in enumerate("abc")], dataset="hard"
     )
     (found,) = standings.checks(study("s", [easy, hard]))
     points = [
@@ -268,7 +268,7 @@ def test_the_outcome_of_the_estimate_of_information_is_the_miou_over_the_mean_of
 
 
 def test_fewer_points_than_a_rank_correlation_needs_are_told_as_none():
-    rows = [entry("random"), *(entry(name, fid=float(number)) for number, name in enumerate("abcd"))]
+    rows = [entry("random"), *(entry(name, fid_128=float(number)) for number, name in enumerate("abcd"))]
     assert standings.checks(study("s", [board(rows)])) == []
 
 

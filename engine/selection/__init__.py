@@ -34,6 +34,7 @@ class Method:
     columns: tuple[str, ...] = ()
     embeddings: bool = False
     earlier: bool = False  # the difficulties by other scorers
+    nested: bool = True  # a smaller set is the beginning of a larger one
     compares: str = ""  # in which order it puts the rows of its clusters, where it can use those of an earlier choice again
 
 
@@ -44,13 +45,13 @@ METHODS = {
     "easy": Method(ranking.easiest, ("difficulty",)),
     "el2n_like": Method(ranking.hardest_on_average, ("difficulty",), earlier=True),
     "forgetting_like": Method(ranking.most_forgotten, ("difficulty",), earlier=True),
-    "rded": Method(ranking.realistic, ("difficulty", "frame_id")),
-    "meddel": Method(likeness.meddel, embeddings=True, compares="outside-in"),
+    "rded": Method(ranking.realistic, ("difficulty", "frame_id"), nested=False),
+    "meddel": Method(likeness.meddel, embeddings=True, nested=False, compares="outside-in"),
     "semdedup": Method(likeness.semdedup, embeddings=True, compares="outside-in"),
     "ssl_prototypes": Method(prototypes.ssl_prototypes, embeddings=True, compares="outside-in"),
     "d4": Method(prototypes.d4, embeddings=True, compares="outside-in"),
-    "density": Method(density.density, embeddings=True, compares="outside-in"),
-    "hierarchical": Method(hierarchical.hierarchical, embeddings=True),
+    "density": Method(density.density, embeddings=True, nested=False, compares="outside-in"),
+    "hierarchical": Method(hierarchical.hierarchical, embeddings=True, nested=False),
     "kcenter": Method(coverage.kcenter, embeddings=True),
     "endocurate": Method(endocurate.endocurate, endocurate.COLUMNS, embeddings=True, compares="hardest-first"),
 }

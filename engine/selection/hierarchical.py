@@ -1,6 +1,9 @@
 """Hierarchical k-means (Vo et al. 2024; facebookresearch/ssl-data-curation): clusters of clusters, and an even sample from the top down.
 
-Embeddings have length one, and so have the centroids (our choice; the original's are means): distance and cosine rank alike.
+Other than the original (our choices, so that one k-means serves all methods): embeddings have length one, and so have the centroids,
+which are means there, so distance and cosine rank alike; k-means begins with rows by lot and not by k-means++, takes selection.iterations
+(20) and not 50, and splits a large cluster where one is empty; the rows that a round takes of each cluster are a share of a mean cluster,
+where the original wants a number for each level (and does not resample where that is 1).
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """python -m tests.bench.ablation STORE [BUDGET]: every method of selection on the patches of a store, then ours without each ingredient.
 
 Prints what can be judged without training, as a table; BUDGET is a share of the patches, 0.05 unless told. Methods that compare several
-scorers are left out where the store has the scores of one only. With a third argument, a folder, a contact sheet of each is put there.
+scorers are left out where the store has the scores of one only. The estimate of information is by the recipe `tiny`, with which the store
+was taken in. With a third argument, a folder, a contact sheet of each is put there.
 """
 
 import sys
@@ -12,14 +13,17 @@ import numpy as np
 
 from engine import clusters, judge, pictures
 from engine.config import SelectionConfig
+from engine.knobs import amend
 from engine.pool import Pool
 from engine.selection import endocurate, in_process
 from engine.store import PatchStore
+from jobs import judging
+from jobs.recipes import tiny
 from tests.bench.planted import choices
 
 COLUMNS = sorted({"patch_id", "bytes", "proposer", "frame_id", "time_ms", *endocurate.COLUMNS})
 INGREDIENTS = ("guard", "learnable", "budget", "diversity", "duplicates")
-SHOWN = ("artefacts", "clusters", "time", "distance", "vendi", "duplicates", "information_estimate_100")
+SHOWN = ("artefacts", "clusters", "time", "distance", "vendi", "duplicates", "estimated_information_100")
 GRID, SIDE = (5, 16), 80  # pictures of a contact sheet, rows and columns, and their size in pixels
 
 
@@ -47,10 +51,11 @@ def main(uri, budget="0.05", folder=""):
     names = [scorer.name for scorer in store.scorers(version) if scorer.rated == len(vectors)]
     pool = Pool(store.patches(COLUMNS, version=version), vectors, store.earlier(version, names))
     labels = clusters.assigned(vectors, clusters.fit(vectors, round(len(pool) ** 0.5), pool.keys(), 10))[0]
+    seen = judging.colours(amend(tiny(), [f"store.uri={uri}"]), store, version, np.arange(len(pool)))
     print(f"{len(pool):,} patches, {np.mean(endocurate.artefact_of(pool) > 1):.3f} of them artefacts\n\n| | {' | '.join(SHOWN)} |")
     print("|---" * (len(SHOWN) + 1) + "|")
     for name, rows in chosen(pool, float(budget)):
-        values = judge.judge(judge.Case(pool, rows, labels)).values
+        values = judge.judge(judge.Case(pool, rows, labels, colours=seen)).values
         print(f"| {name} | " + " | ".join(f"{values.get(measure, float('nan')):.3f}" for measure in SHOWN) + " |", flush=True)
         if folder:
             Path(folder, f"{name}.jpg").write_bytes(pictures.encode(sheet(store, version, rows), 90))

@@ -3,6 +3,9 @@
 Told apart are the choice itself, and with it what the job does to find what is kept and to keep it for the next one.
 
 BENCH_SCALE=1 takes ten million patches with 384 numbers each, read from a Lance table as the job reads them.
+
+Held to what is asked: memory always, the seconds of the whole on a quiet machine, and of SHARES, which are of processor time, a million
+patches or more: of fewer what every choice begins with is more than one percent of it.
 """
 
 import os
@@ -11,9 +14,12 @@ import time
 import numpy as np
 import pytest
 
-from tests.bench.test_selection import BUDGET, WIDTH, measured, stored, table
+from tests.bench.test_selection import BUDGET, WIDTH, hold, measured, stored, table
 
 ROWS = int(10_000_000 * float(os.environ.get("BENCH_SCALE", "1")))
+# Of the 99 % the choice with 1 % more, and with finding and keeping what is known: "near 1 %", as far as it was ever seen to vary
+# (notebooks/LOG.md). Of semdedup and meddel nothing: more than what is new is solved again (docs/choosing.md).
+SHARES = {"endocurate": (0.02, 0.03)}
 
 
 def timed(work, *arguments):
@@ -56,10 +62,15 @@ def solved_again(method, count, address):
     return (first, second, found + second + kept), (len(came), len(gone), len(after.patch_ids))
 
 
+@pytest.fixture(scope="module")
+def load():
+    return os.getloadavg()[0]
+
+
 @pytest.mark.bench
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("method", ["semdedup", "meddel", "endocurate"])
-def test_one_percent_more_is_solved_again(tmp_path, method):
+def test_one_percent_more_is_solved_again(tmp_path, load, method):
     made, (entered, left, count), peak = measured(solved_again, method, ROWS, stored(tmp_path, ROWS))
     (wall, cpu), (again, again_cpu), (_, with_store) = made
     print(
@@ -68,3 +79,9 @@ def test_one_percent_more_is_solved_again(tmp_path, method):
         f"of {count:,} choices {entered:,} entered and {left:,} left; {peak:,.0f} MB",
         end="",
     )
+    assert entered > 0
+    if method in SHARES and ROWS >= 1_000_000:
+        most, most_with_store = SHARES[method]
+        assert again_cpu / cpu < most
+        assert with_store / cpu < most_with_store
+    hold(method, wall, peak, load)
