@@ -138,6 +138,10 @@ def ahead(tasks: Iterable[Task], work: Callable[[Task], Done], threads: int, dep
         pool.shutdown(cancel_futures=True)
 
 
+class UnseenError(ValueError):
+    """A training image is no picture that can be decoded."""
+
+
 def named(read: Read, positions: Sequence[int]) -> str:
     """The images at these positions by their ids, where the reader knows them; a few of many."""
     ids = read.ids(positions[:NAMED]) if isinstance(read, Named) else [str(position) for position in positions[:NAMED]]

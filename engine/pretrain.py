@@ -45,8 +45,8 @@ def fit(read: Read, count: int, config: TrainConfig, *, resume: Path | None, rep
     so that none is lost and one that is told again is of a step that was done again. folder (first worker) holds a checkpoint, from
     which a later call goes on as its `resume`, a sheet of pictures, or both. look(epochs, model), asked of the first worker alone before
     the first step and after every epoch, ends the training for all of them: the last metrics then hold stopped=1. ValueError for fewer
-    images than a batch, for one that is no picture and for a batch that can never fit into memory, DamagedError for a `resume` that cannot
-    be read, FloatingPointError for numbers that are none, RuntimeError where memory turned out too small.
+    images than a batch and for a batch that can never fit into memory, loader.UnseenError for an image that is no picture, DamagedError
+    for a `resume` that cannot be read, FloatingPointError for numbers that are none, RuntimeError where memory turned out too small.
     """
     if count < config.batch:
         raise ValueError(f"{count} training images do not fill a batch of {config.batch}: choose a larger budget, or lower pretrain.batch")
@@ -124,11 +124,11 @@ class Loop:
         return every > 0 and self.done % every == 0
 
     def see(self, jpeg: bytes, key: Key) -> tuple[Key, Any]:
-        """What is seen of an image by the objective, with its key; ValueError names the image that cannot be decoded."""
+        """What is seen of an image by the objective, with its key; loader.UnseenError names the image that cannot be decoded."""
         try:
             return key, self.objective.see(jpeg, key)
         except ValueError as error:
-            raise ValueError(f"{loader.named(self.read, [key[1]])} cannot be seen: {error}; what was saved before stays") from error
+            raise loader.UnseenError(f"{loader.named(self.read, [key[1]])} cannot be seen: {error}") from error
 
     def step(self, batch: Sequence[tuple[Key, Any]]) -> None:
         """One step of the optimiser, by what this worker has of a batch, in the device memory of one and the parts of all it stands in for.
@@ -168,7 +168,7 @@ class Loop:
             images = loader.named(self.read, positions)
             raise FloatingPointError(
                 f"the loss is not a number in epoch {self.progress.epoch}, step {self.progress.step}, of {images}"
-                f"{every}: look at them, lower base_lr={self.config.base_lr} or bound the gradient by clip; what was saved before stays"
+                f"{every}: look at them, lower base_lr={self.config.base_lr} or bound the gradient by clip"
             )
         return losses
 
@@ -240,7 +240,7 @@ class Loop:
         if saved and not all(weight.isfinite().all() for weight in self.training.exported.parameters()):
             raise FloatingPointError(
                 f"the weights are no numbers after {int(metrics['step'])} steps: lower base_lr={self.config.base_lr}, "
-                "or bound the gradient by clip; the last checkpoint is from before"
+                "or bound the gradient by clip"
             )
         with tempfile.TemporaryDirectory() as folder:
             first = self.accelerator.is_main_process

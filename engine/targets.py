@@ -143,6 +143,12 @@ def scores(encoder: nn.Module, targets: Targets, config: TransferConfig, names: 
     return found
 
 
+def missed(targets: Targets, config: TransferConfig, why: str) -> Readings:
+    """A look that came to nothing: a gap in all that is watched."""
+    watching = product(watched(targets, config), config.heard_levels)
+    return Readings({}, {transfer.reading(name, level if config.levels else None): why for name, level in watching})
+
+
 def given(name: str, seen: Mapping[View, NDArray[np.float32]], targets: Targets, config: TransferConfig) -> dict[str, NDArray[Any]]:
     """What a score needs of transfer.Score.needs, from the maps (n, C, h, w) of the views; UnscorableError where one is not finite."""
     needs = transfer.SCORES[name].needs

@@ -20,6 +20,7 @@ from engine.entries import NONE
 from engine.scores import Measured
 
 FULL_LENGTH, HINDSIGHT = "the full length", "best in hindsight"  # with NONE the choices that are no rules, but what rules are held against
+CUT_HINDSIGHT = f"{HINDSIGHT} of what was trained"  # where the training was cut off
 TOGETHER = ("mean rank by", "vote of")  # how rules by several scores at once are called
 
 
@@ -30,7 +31,7 @@ class Choice:
     rule: str
     epochs: int | None  # of the checkpoint it chose; None: differs between seeds
     paid: float  # epochs that had to be trained for it, mean over seeds
-    saved_hours: float | None  # GPU-hours less than the full length, its looks paid: negative where they cost more; None: not measured
+    saved_hours: float | None  # GPU-hours less than the recipe's length, its looks paid: negative where they cost more; None: not measured
     tis: Measured  # over seeds, like the next
     regret: Measured  # min-max
 
@@ -70,10 +71,14 @@ class Trail:
     untrained: bool | None  # the watched score says: no pre-training is best; None: the untrained encoder was not scored
     readings: dict[str, list[float | None]] = field(default_factory=dict)  # every score, by level where several are looked at
     gaps: list[Gap] = field(default_factory=list)  # among them
+    length: int | None = None  # epochs of the recipe; None: a trail of before it was told
+    unended: list[str] = field(default_factory=list)  # rules of which nobody knows what they come to, as the training was cut off
 
     def __post_init__(self) -> None:
         if not self.epochs or self.epochs[0] < 0 or any(one >= other for one, other in zip(self.epochs, self.epochs[1:], strict=False)):
             raise ValueError(f"{self.name!r} has checkpoints of epochs {self.epochs}, expected rising numbers from 0")
+        if self.full < self.epochs[-1]:
+            raise ValueError(f"{self.name!r} has epochs to {self.epochs[-1]} and a recipe of {self.full}, expected no more than that")
         if not len(self.epochs) == len(self.scores) == len(self.performance):
             found = f"{len(self.epochs)} checkpoints, {len(self.scores)} scores and {len(self.performance)} performances"
             raise ValueError(f"{self.name!r} has {found}, expected as many")
@@ -90,6 +95,25 @@ class Trail:
     def seeds(self) -> int:
         """How many seeds every checkpoint was measured with."""
         return len(self.performance[0])
+
+    @property
+    def full(self) -> int:
+        """Epochs of the recipe."""
+        return self.epochs[-1] if self.length is None else self.length
+
+    @property
+    def cut_off(self) -> str:
+        """That the training ended before its full length, and what can therefore not be known; "" where it did not."""
+        ended, full = self.stopped or self.epochs[-1], self.full
+        if self.length is None or ended >= full:
+            return ""
+        left_out = f"Rules that had not ended by epoch {ended} are left out: {len(self.unended)}. " if self.unended else ""
+        return (
+            f"The training was ended by its own monitor after {ended} of {full} epochs, and what came later nobody knows. TIS and regret "
+            f"are held against the best of what was trained; GPU-hours saved are those of {full} epochs at what one took of these {ended}, "
+            f"less what the rule took, its looks too. {left_out}To compare rules, train to the end: transfer.patience above the number of "
+            "looks."
+        )
 
     @property
     def scored(self) -> list[float]:
@@ -143,7 +167,7 @@ class Drawing:
     score: Panel | None  # None: no checkpoint was scored
     lanes: list[Lane]  # of the rules that go by what was watched or by several scores, and of what rules are held against
     rows: list[Tick]  # the number of every lane
-    stops: list[Tick]  # where the rules by what was watched ended before the last checkpoint, per cent of the epochs, and who they are
+    stops: list[Tick]  # where the rules by what was watched ended before the full length, per cent of the epochs, and who they are
     others: list[Choice]  # by single other scores: picked after the outcome was seen, they would say nothing
     regret: list[Tick]
 
@@ -174,14 +198,14 @@ def drawn(trail: Trail) -> Drawing:
 
 def leads(trail: Trail, one: Choice) -> bool:
     """Whether a rule was named beforehand: by what was watched, by several scores at once, or what rules are held against."""
-    return one.rule in (NONE, FULL_LENGTH, HINDSIGHT) or one.rule.startswith((trail.score, *TOGETHER))
+    return one.rule in (NONE, FULL_LENGTH, HINDSIGHT, CUT_HINDSIGHT) or one.rule.startswith((trail.score, *TOGETHER))
 
 
 def ends(trail: Trail) -> dict[float, list[str]]:
-    """The rules by what was watched that ended before the last checkpoint, by the epochs that they paid."""
+    """The rules by what was watched that ended before the full length, by the epochs that they paid."""
     found: dict[float, list[str]] = {}
     for one in trail.ranked:
-        if one.rule.startswith(trail.score) and 0 < one.paid < trail.epochs[-1]:
+        if one.rule.startswith(trail.score) and 0 < one.paid < trail.full:
             found.setdefault(one.paid, []).append(one.rule.removeprefix(f"{trail.score}, "))
     return found
 
@@ -204,13 +228,14 @@ def panel(epochs: Sequence[int], values: Sequence[Sequence[float]], right: int, 
 def said(trail: Trail) -> list[str]:
     """What the full length kept of the performance, what rules by the watched score that ended before it kept, and of no pre-training.
 
+    First that the training was cut off, where it was.
+
     The rules by all other scores stand in the table: picked after the outcome was seen, they would say nothing.
     """
-    length = trail.epochs[-1]
-    early = [one for one in trail.ranked if one.rule.startswith(trail.score) and one.paid < length]
+    early = [one for one in trail.ranked if one.rule.startswith(trail.score) and one.paid < trail.full]
     full, none = (next((one for one in trail.choices if one.rule == rule), None) for rule in (FULL_LENGTH, NONE))
-    told = [kept(trail, full)] if full else []
-    told += [kept(trail, one, full) for one in early] or [f"No rule by {trail.score} ended before epoch {length}."]
+    told = ([trail.cut_off] if trail.cut_off else []) + ([kept(trail, full)] if full else [])
+    told += [kept(trail, one, full) for one in early] or [f"No rule by {trail.score} ended before epoch {trail.full}."]
     if trail.untrained:
         told += [f"By {trail.score}, no pre-training is best.", *([kept(trail, none, full)] if none else [])]
     if trail.untrained is None and trail.scored:
@@ -223,7 +248,7 @@ def kept(trail: Trail, one: Choice, full: Choice | None = None) -> str:
     value, low, high = one.tis
     told = f"{begun(one.rule)} kept TIS {value:z.3f}"
     told += f" (95 % interval {low:z.3f} to {high:z.3f})" if trail.seeds > 1 else ""
-    told += f" at {one.paid:.4g} of {trail.epochs[-1]} epochs"
+    told += f" at {one.paid:.4g} of {trail.full} epochs"
     if full is None or trail.seeds == 1:
         return f"{told}."
     if high < full.tis[1] or low > full.tis[2]:

@@ -19,7 +19,6 @@ from jobs.kept import Kept, failed
 
 log = logging.getLogger("jobs.looks")
 SECONDS = "seconds"  # beside the readings of a look: what it took
-ASKED = 0.5  # seconds between two looks for a score that is waited for
 UNTRAINED = ": no pre-training at all"
 
 
@@ -72,15 +71,27 @@ def encoder_of(model: nn.Module) -> nn.Module:
     return getattr(model, "encoder", model)
 
 
+@dataclass(frozen=True)
+class Wait:
+    """How a score is waited for, in seconds."""
+
+    asked: float = 0.5  # between two looks for it
+    told: float = 60.0  # between two words of it
+    # Our choice: less than the half hour after which the other workers, who wait for the first, take it for dead (Ray's TorchConfig).
+    most: float = 1200.0  # in all
+
+
 class Tasks:
     """A Look whose scores come from tasks that Ray Train runs beside the training, one for every checkpoint; see flow.Validate.
 
-    The untrained encoder, of which there is no checkpoint, is scored at once. With `wait` a look is for the score of the one before.
+    The untrained encoder, of which there is no checkpoint, is scored at once. With `wait` a look is for the score of the one before, for
+    which is waited only so long: of a task that was killed, as for its memory, nothing ever comes, and Ray Train (2.60) does not say so.
     """
 
-    def __init__(self, config: Config, run: str, steps: int) -> None:
+    def __init__(self, config: Config, run: str, steps: int, wait: Wait | None = None) -> None:
         self.monitor, self.score = Monitor(config.transfer, config.pretrain.epochs), Score(config)
-        self.run, self.steps = run, steps
+        self.run, self.steps, self.wait = run, steps, wait or Wait()
+        self.late = set[int]()  # epochs whose scores are waited for no longer
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool:
         if epoch == 0 and self.monitor.due(0):
@@ -88,21 +99,48 @@ class Tasks:
             return self.monitor.observe(0, self.score(encoder), time.perf_counter() - began)
         last = max((earlier for earlier in range(1, epoch) if self.monitor.due(earlier)), default=0)
         self.fold()
-        while self.monitor.config.wait and last and last not in self.monitor.seconds:
-            time.sleep(ASKED)
-            self.fold()
+        if self.monitor.config.wait and last:
+            self.await_score(last)
         return self.monitor.stopped is not None
 
+    def await_score(self, epoch: int) -> None:
+        """Back when the score of the model after so many epochs is there, or has been waited for long enough."""
+        began = told = time.monotonic()
+        while epoch not in {*self.monitor.seconds, *self.late}:
+            time.sleep(self.wait.asked)
+            self.fold()
+            now, said = time.monotonic(), (epoch, self.wait.most)
+            if now - began >= self.wait.most:
+                log.warning("no score of the model after %d epochs in %g s: the training goes on; one that comes later still counts", *said)
+                self.late.add(epoch)
+            elif now - told >= self.wait.told:
+                log.warning("the score of the model after %d epochs is waited for, %g s at most; so far %.3g s", *said, now - began)
+                told = now
+
     def fold(self) -> None:
-        """Take in what the tasks have scored meanwhile."""
+        """Take in what the tasks have scored meanwhile, and what of an earlier start will never be."""
+        for step, why in flow.unscored(self.run).items():
+            if step % self.steps == 0 and self.monitor.due(step // self.steps) and step // self.steps not in self.monitor.seconds:
+                self.monitor.observe(step // self.steps, self.missed(why))
         for step, found in flow.scored(self.run).items():
             if step % self.steps == 0 and self.monitor.due(step // self.steps):
                 self.monitor.observe(step // self.steps, Readings(found["scores"], found["gaps"]), found[SECONDS])
+
+    def missed(self, why: str) -> Readings:
+        """A look without a score."""
+        return targets.missed(self.score.targets, self.monitor.config, why)
 
     def drain(self) -> bool:
         """Take in what is scored; whether to stop."""
         self.fold()
         return self.monitor.stopped is not None
+
+    def close(self, trained: int) -> None:
+        """Take in the last scores, when no task is left; a look until `trained` epochs that has none is a gap."""
+        self.fold()
+        for epoch in range(1, trained + 1):
+            if self.monitor.due(epoch) and epoch not in self.monitor.seconds:
+                self.monitor.observe(epoch, self.missed("no score of it ever came"))
 
     def state_dict(self) -> dict[str, Any]:
         """What the monitor heard so far, for a checkpoint."""
@@ -179,6 +217,8 @@ def watch(config: Config, key: str, record: tracking.Run, steps: int, run: str =
 
 
 def end(watched: Watched) -> None:
-    """Take in the last scores of tasks, which come after the workers have ended."""
+    """Take in the last scores of tasks, which come after the workers have ended, and say of which looks there are none."""
     watched.go_on()
+    if isinstance(watched.look, Tasks):
+        watched.look.close(watched.trained)
     watched.drain()

@@ -101,7 +101,8 @@ def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.
         watch = partial(looks.watch, config, name, record, ceil(len(reader) / recipe.batch), run)
         validate = flow.Validate(looks.Score(config).of) if run else None
     work = partial(training.fit, loop, recipe.epochs, record, watch=watch)
-    trained = training.carry_out(config, recipe, work, f"pretrain-{name}", validate)
+    with training.left(config, f"pretrain-{name}", "pretrain.checkpoint"):
+        trained = training.carry_out(config, recipe, work, f"pretrain-{name}", validate)
     if watch and validate:
         looks.end(watch())
     return trained

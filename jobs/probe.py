@@ -123,7 +123,9 @@ def train(config: Config, read: training.ArrowReader, count: int, record: tracki
     where, early = store.address(scorer(config)), store.address(scorer(config, early=True))
     loop = partial(training.fit, partial(pretrain.fit, read, count, recipe), recipe.epochs, record)
     work = partial(training.kept, loop, early_epochs(recipe), partial(keep, recipe, read, count, early))
-    place(training.carry_out(config, recipe, work, f"probe-{mark(config)}"), recipe, read, count, where)
+    with training.left(config, f"probe-{mark(config)}", "probe.train.checkpoint"):
+        trained = training.carry_out(config, recipe, work, f"probe-{mark(config)}")
+    place(trained, recipe, read, count, where)
 
 
 def early_epochs(recipe: TrainConfig) -> int:

@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import nn
 from engine import devices, files, flow, objectives, pretrain, tracking
 from engine.checkpoints import FILES, STATE, WEIGHTS
 from engine.config import Config
+from engine.loader import UnseenError
 from engine.models import TrainConfig
 from engine.objectives import Trained
 from engine.store import PatchStore
@@ -26,6 +27,7 @@ from jobs.looks import Watched
 log = logging.getLogger("jobs.training")
 STEP_LOSS = "train/step_loss"  # of each step of the optimiser, by how many are then done; all else under train/ is by epochs
 HELD = 2  # checkpoints of a training in this process, as on Ray: the last one may be damaged
+HERE = "-here"  # ends the name of the folder of a training in this process
 PICTURES = "pictures"  # the folder of a run's artifacts that shows training images
 
 
@@ -58,8 +60,27 @@ def carry_out(config: Config, recipe: TrainConfig, work: flow.Work, name: str, v
         workers = flow.Workers(recipe.workers, recipe.least_workers, gpus, recipe.max_failures)
         folder = str(flow.train_on_ray(work, workers, runs(config), name, validate))
     else:
-        folder = train_here(work, f"{runs(config)}/{name}-here")
+        folder = train_here(work, f"{runs(config)}/{name}{HERE}")
     return objectives.load(f"{folder}/{WEIGHTS}", recipe)
+
+
+@contextmanager
+def left(config: Config, name: str, knob: str) -> Iterator[None]:
+    """Where `carry_out` fails by its numbers or images, and would again, say what is left of it, and how to begin from that.
+
+    `knob` is that of the weights to begin with: what mends such a training is another recipe or selection, and so another training.
+    """
+    try:
+        yield
+    except (FloatingPointError, UnseenError) as error:
+        where = Checkpoints(f"{runs(config)}/{name}{'' if config.where == 'ray' else HERE}")
+        told = "nothing was saved yet"
+        if names := where.names():
+            told = (
+                f"with another recipe or selection it begins anew, or from its last checkpoint by {knob}={where.uri}/{names[-1]}/{WEIGHTS}"
+            )
+            told += f", or, should these weights have gone wrong already, from {names[-2]} beside it" if names[1:] else ""
+        raise type(error)(f"{error}; {told}") from error
 
 
 def runs(config: Config) -> str:

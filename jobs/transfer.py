@@ -11,7 +11,7 @@ from engine.entries import NONE
 from engine.monitor import TITLES, Monitor, choose, mean_ranks, title, within
 from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
-from engine.trails import FULL_LENGTH, HINDSIGHT, Choice, Gap, Trail, leads
+from engine.trails import CUT_HINDSIGHT, FULL_LENGTH, HINDSIGHT, Choice, Gap, Trail, leads
 from jobs import evaluate, looks, named, pretrain
 from jobs.evaluate import Contender
 from jobs.kept import Kept
@@ -39,6 +39,9 @@ def run(config: Config) -> None:
     with tracking.running(config, "transfer", f"{name}-{config.transfer.fingerprint()}", {"selection": selection_id}) as record:
         trail = trail_of(config, epochs, (found, gaps), performance, trained)
         record.keep("trail.json", trail.to_json().encode())
+        if trail.cut_off:
+            record.note({"cut_off": trail.cut_off})
+            log.warning("%s", trail.cut_off)
         for line in told(trail):
             log.info("%s", line)
 
@@ -113,16 +116,21 @@ def measured(config: Config, name: str, epoch: int, seed: int, chosen: tuple[str
 def trail_of(
     config: Config, epochs: list[int], seen: tuple[Scores, list[Gap]], performance: Performance, trained: Mapping[str, Any]
 ) -> Trail:
-    """The Trail of a pre-training: its checkpoints' scores and performances, and where every rule would have stopped."""
+    """The Trail of a pre-training: its checkpoints' scores and performances, and where every rule would have stopped.
+
+    Of one that its monitor ended before the recipe's length no rule is known that goes beyond; see Trail.cut_off.
+    """
     (found, gaps), how, tags = seen, config.evaluate, trained["tags"]
     watching = watcher(config.transfer, found)
     watched = watching.scores
     stopped = next((epoch + 1 for epoch, _ in trained["run"].curve("train/stopped")), None)
     hours = {epoch + 1: value for epoch, value in trained["run"].curve("train/gpu_hours")}
     looked = dict(trained["run"].curve("transfer/gpu_hours"))
+    made, length = rules(config, epochs, found), config.pretrain.epochs
     chosen = [
-        choice(rule, at, epochs, performance, saved((hours, looked if looking(rule) else None), at[1], epochs[-1]))
-        for rule, at in rules(config, epochs, found).items()
+        choice(rule, at, epochs, performance, saved((hours, looked if looking(rule) else None), at[1], length))
+        for rule, at in made.items()
+        if at
     ]
     split = datasets.chosen(how, how.seeds[0])
     return Trail(
@@ -137,30 +145,39 @@ def trail_of(
         epochs=epochs,
         scores=[watched.get(epoch) for epoch in epochs],
         performance=performance,
-        choices=[*chosen, hindsight(epochs, performance)],
+        choices=[*chosen, hindsight(epochs, performance, epochs[-1] < length)],
         stopped=stopped,
         untrained=watching.verdict().untrained if watched else None,
         readings={name: [one.get(epoch) for epoch in epochs] for name, one in found.items()},
         gaps=gaps,
+        length=length,
+        unended=[rule for rule, at in made.items() if not at],
     )
 
 
-def rules(config: Config, epochs: list[int], found: Scores) -> dict[str, tuple[int, int]]:
+def rules(config: Config, epochs: list[int], found: Scores) -> dict[str, tuple[int, int] | None]:
     """The epochs of the model that every rule chooses, and those that are trained for it.
 
-    A rule of patience chooses the best that was trained until then, a vote the last, as `pretrain` with that score and patience does.
+    A rule of patience chooses the best that was trained until then, a vote the last, as `pretrain` with that score and patience does. None:
+    it had not ended when the training was cut off, as no offline rule has, which hears all of the recipe's length.
     """
-    last = epochs[-1]
-    made = ({NONE: (0, 0)} if epochs[0] == 0 else {}) | ({FULL_LENGTH: (last, last)} if last == config.pretrain.epochs else {})
+    last, whole = epochs[-1], epochs[-1] == config.pretrain.epochs
+    made: dict[str, tuple[int, int] | None] = {NONE: (0, 0)} if epochs[0] == 0 else {}
+    made |= {FULL_LENGTH: (last, last)} if whole else {}
     for name in ["loss", *get_args(Scored), *TITLES]:
         if some := heard(name, found):
             how = ruled(config.transfer, name)
             if name != "vote":  # which says when to end, and not which model is best
-                made[f"{title(how)}, offline"] = (best(some, last), last)
+                made[f"{title(how)}, offline"] = (best(some, last), last) if whole else None
             for patience in PATIENCES:
-                stop = watcher(how.model_copy(update={"patience": patience}), found).stopped or last
-                made[f"{title(how)}, patience {patience}"] = (stop if name == "vote" else best(some, stop, 1), stop)
+                stop = watcher(how.model_copy(update={"patience": patience}), found).stopped or (last if whole else None)
+                made[f"{title(how)}, patience {patience}"] = stopping_at(stop, name, some) if stop else None
     return made
+
+
+def stopping_at(stop: int, name: str, scores: Scores) -> tuple[int, int]:
+    """The epochs of the model that a rule by a transfer.score chooses that ended a training, and those that were trained."""
+    return (stop if name == "vote" else best(scores, stop, 1)), stop
 
 
 def ruled(how: TransferConfig, name: str) -> TransferConfig:
@@ -197,14 +214,17 @@ def looking(rule: str) -> bool:
     return rule not in (NONE, FULL_LENGTH) and not rule.startswith("loss,")
 
 
-def saved(hours: tuple[Hours, Hours | None], end: int, last: int) -> float | None:
-    """GPU-hours less than a training until `last` that nobody looks at, of one that ended at `end` and paid for its looks until then.
+def saved(hours: tuple[Hours, Hours | None], end: int, length: int) -> float | None:
+    """GPU-hours less than a training of `length` epochs that nobody looks at, of one that ended at `end` and paid for its looks until then.
 
     `hours` are those of the training and, where it was looked at, of the looks, by the epochs until which they count; None: not measured.
+    Epochs that were not trained, where the training was cut off, are taken to cost what those that were did in the mean.
     Looks by other scores than the watched one are taken to cost what that one did: most of it is the encoder's work.
     """
     trained, looked = {0: 0.0, **hours[0]}, hours[1] if hours[1] is not None else {end: 0.0}
-    return trained[last] - trained[end] - looked[end] if {last, end} <= set(trained) and end in looked else None
+    last = max(trained)
+    whole = trained.get(length, trained[last] * length / max(last, 1))
+    return whole - trained[end] - looked[end] if last and end in trained and end in looked else None
 
 
 def choice(rule: str, at: tuple[int, int], epochs: list[int], performance: Performance, hours: float | None) -> Choice:
@@ -215,7 +235,9 @@ def choice(rule: str, at: tuple[int, int], epochs: list[int], performance: Perfo
     return Choice(rule, at[0], at[1], hours, *judged)
 
 
-def hindsight(epochs: list[int], performance: Performance) -> Choice:
-    """What nobody can know before: of every seed its best model, for which no epoch beyond it is trained."""
+def hindsight(epochs: list[int], performance: Performance, cut: bool = False) -> Choice:
+    """What nobody can know before: of every seed its best model, for which no epoch beyond it is trained; `cut`: of those there are."""
     best = [epochs[column.index(max(column))] for column in zip(*performance, strict=True)]
-    return Choice(HINDSIGHT, best[0] if len(set(best)) == 1 else None, fmean(best), None, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    return Choice(
+        CUT_HINDSIGHT if cut else HINDSIGHT, best[0] if len(set(best)) == 1 else None, fmean(best), None, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
+    )

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 
 import cv2
@@ -127,6 +128,54 @@ def test_a_task_beside_a_training_on_ray_looks_at_the_last_epoch_too(tmp_path, t
     assert list(beside.monitor.seconds) == [4, EPOCHS]
 
 
+def left(beside, step, score):
+    """What a task leaves of the checkpoint of this step, also where it fails."""
+    with suppress(ZeroDivisionError):
+        flow.train.keep_scores(score, None, beside.run, step)
+
+
+def half(_):
+    return {"scores": {"robustness": 0.5}, "gaps": {}, "seconds": 1.0}
+
+
+@pytest.mark.timeout(60)
+def test_a_look_whose_score_failed_before_a_second_start_is_a_gap_with_the_reason_and_nothing_waits_for_it(tmp_path, targets):
+    """Ray Train never scores a checkpoint again whose scoring has failed, so its score will not come."""
+    beside = looks.Tasks(config_of(tmp_path, targets), f"{tmp_path}/run", steps=2)
+    left(beside, 2, half)
+    left(beside, 4, lambda _: 1 / 0)
+    with pytest.raises(RuntimeError, match=r"the checkpoint of step 4 could not be scored: ZeroDivisionError"):
+        beside(3, torch.nn.Linear(1, 1))
+    flow.train.forget_failures(beside.run)
+    assert not beside(3, torch.nn.Linear(1, 1))
+    assert beside.monitor.heard == {"robustness": {1: 0.5}}
+    assert list(beside.monitor.gaps) == [2]
+    assert "its scoring failed before this start: ZeroDivisionError" in beside.monitor.gaps[2]["robustness"]
+    left(beside, 4, half)  # as where all went on from a checkpoint before that one
+    assert not beside(3, torch.nn.Linear(1, 1))
+    assert beside.monitor.heard == {"robustness": {1: 0.5, 2: 0.5}}
+    assert not beside.monitor.gaps
+
+
+@pytest.mark.timeout(60)
+def test_a_score_that_never_comes_is_waited_for_with_a_word_and_not_without_end(tmp_path, targets, caplog):
+    """As of a task that was killed for its memory, which leaves nothing: Ray Train begins all workers anew and forgets the task."""
+    config = config_of(tmp_path, targets, "transfer.every=2")
+    beside = looks.Tasks(config, f"{tmp_path}/run", 2, looks.Wait(asked=0.05, told=0.3, most=1.0))
+    began = time.monotonic()
+    assert not beside(3, torch.nn.Linear(1, 1))
+    assert 1.0 <= time.monotonic() - began < 10
+    assert "the score of the model after 2 epochs is waited for, 1 s at most; so far 0.3" in caplog.text
+    assert "no score of the model after 2 epochs in 1 s: the training goes on; one that comes later still counts" in caplog.text
+    began = time.monotonic()
+    assert not beside(4, torch.nn.Linear(1, 1))  # not again for the same one
+    assert time.monotonic() - began < 1
+    left(beside, 8, half)
+    beside.close(5)
+    assert beside.monitor.heard == {"robustness": {4: 0.5}}
+    assert beside.monitor.gaps == {2: {"robustness": "no score of it ever came"}}  # nothing is said of 6, which was not trained
+
+
 def test_a_training_that_keeps_but_what_it_needs_exports_the_model_that_was_chosen(watched, tmp_path, targets):
     found = scores_of(watched[0])
     best = min((epoch for epoch in found if epoch), key=found.get)
@@ -216,6 +265,17 @@ def test_a_rule_of_patience_pays_for_what_it_waited_and_gets_the_best_that_was_t
         "loss, offline": (4, 4), "loss, patience 1": (4, 4), "loss, patience 2": (4, 4), "loss, patience 3": (4, 4),
     }  # fmt: skip
     assert FULL_LENGTH not in job.rules(watched[0], epochs, found)  # a training that was ended early has no full length
+
+
+def test_of_a_training_that_was_cut_off_a_rule_that_had_not_ended_by_then_comes_to_nothing(watched):
+    """Ended at 3 of 6 epochs: what patience 3 would have paid, or an offline rule chosen, nobody knows."""
+    config, epochs = amend(watched[0], ["pretrain.epochs=6"]), [0, 1, 2, 3]
+    found = {"robustness": {0: 0.2, 1: 0.4, 2: 0.45, 3: 0.3}, "loss": {1: 1.0, 2: 0.9, 3: 0.95}}
+    assert job.rules(config, epochs, found) == {
+        NONE: (0, 0), "robustness, offline": None, "robustness, patience 1": (1, 2), "robustness, patience 2": None,
+        "robustness, patience 3": None, "loss, offline": None, "loss, patience 1": (2, 3), "loss, patience 2": None,
+        "loss, patience 3": None,
+    }  # fmt: skip
 
 
 def test_a_rule_over_several_scores_goes_by_their_mean_ranks(watched):
@@ -334,6 +394,9 @@ def test_hours_saved_are_those_that_were_not_trained_less_those_of_the_looks():
     assert job.saved((trained, None), 0, 4) == 1.0
     assert job.saved((trained, {}), 1, 4) is None  # not known, so not claimed
     assert job.saved(({4: 1.0}, None), 1, 4) is None
+    assert job.saved((trained, looks), 4, 8) == 0.5  # cut off at 4 of 8: the others at what an epoch took so far, 2 hours in all
+    assert job.saved((trained, None), 1, 8) == 1.75
+    assert job.saved((trained, None), 0, 8) == 2.0
     rules = job.rules(config_of("s", "t"), [0, EPOCHS], {"loss": {EPOCHS: 0.5}, "knn": {0: 0.5, EPOCHS: 0.5}})
     assert {rule for rule in rules if job.looking(rule)} == {"kNN, offline", *(f"kNN, patience {patience}" for patience in (1, 2, 3))}
 
@@ -425,7 +488,15 @@ def test_all_that_was_kept_is_scored_and_measured_once_and_told_in_a_trail(watch
     assert len(tracking.runs(config, "checkpoint")) == 2
     some = {name: {epoch: value for epoch, value in scores.items() if epoch < 2} for name, scores in found.items()}
     trail = job.trail_of(config, epochs[:2], (some, [Gap(1, "lidar", "it collapsed")]), performance, one)
-    hours = {one.rule: one.saved_hours for one in trail.choices}
+    trained, stop = [value for _, value in one["run"].curve("train/gpu_hours")], epochs[-1]
+    (none,) = (rule.saved_hours for rule in trail.choices if rule.rule == NONE)
+    assert none == pytest.approx(trained[-1] * EPOCHS / stop)  # all that the recipe asks for, of which fewer were trained
+    assert (trail.length, trail.stopped) == (EPOCHS, stop)
+    assert {"robustness, offline", "loss, offline", "robustness, patience 3"} <= set(trail.unended)
+    assert not {rule.rule for rule in trail.choices} & set(trail.unended)
+    one_epoch = config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"epochs": 1, "warmup_epochs": 0})})
+    whole = job.trail_of(one_epoch, epochs[:2], (some, []), performance, one)
+    hours = {rule.rule: rule.saved_hours for rule in whole.choices}
     assert hours[NONE] > hours["robustness, offline"]  # which saves nothing and pays for two looks
     assert hours["robustness, offline"] == -one["run"].curve("transfer/gpu_hours")[1][1]
     assert hours["loss, offline"] == 0

@@ -148,7 +148,7 @@ def test_the_page_tells_what_every_score_said_and_why_one_could_not():
 
 def test_a_trail_of_an_earlier_version_is_still_read():
     told = json.loads(trail().to_json())
-    del told["readings"], told["gaps"]
+    del told["readings"], told["gaps"], told["length"], told["unended"]
     assert Trail.from_json(json.dumps(told)) == trail()
 
 
@@ -166,6 +166,40 @@ def test_a_sentence_claims_what_the_intervals_carry(tis, told):
     assert full == "The full length kept TIS 0.990 (95 % interval 0.970 to 1.000) at 10 of 10 epochs."
     value, low, high = tis
     assert mine == f"Robustness, patience 3 kept TIS {value:.3f} (95 % interval {low:.3f} to {high:.3f}) at 6 of 10 epochs; its {told}"
+
+
+CUT = "robustness, offline", "robustness, patience 9"
+
+
+def cut_off():
+    """Ended by its monitor at epoch 10 of 40, when patience 9 had not ended."""
+    hindsight = choice("best in hindsight of what was trained", 10, 10.0, saved_hours=None, regret=(0.0, 0.0, 0.0))
+    return trail(
+        length=40, stopped=10, choices=[NONE, choice("robustness, patience 3", 4, 10.0), hindsight], unended=[*CUT, "kNN, offline"]
+    )
+
+
+def test_a_training_that_was_cut_off_is_said_to_be_and_what_cannot_be_known_of_it():
+    told = trails.said(cut_off())
+    assert told[0].startswith("The training was ended by its own monitor after 10 of 40 epochs, and what came later nobody knows.")
+    assert "TIS and regret are held against the best of what was trained" in told[0]
+    assert "GPU-hours saved are those of 40 epochs at what one took of these 10" in told[0]
+    assert "Rules that had not ended by epoch 10 are left out: 3." in told[0]
+    assert "train to the end: transfer.patience above the number of looks" in told[0]
+    assert told[1] == "Robustness, patience 3 kept TIS 0.980 (95 % interval 0.950 to 1.000) at 10 of 40 epochs."
+    page = words(cut_off())
+    assert told[0] in page
+    assert "The monitor ended the training at epoch 10 of 40." in page
+    assert "Not ended by epoch 10: robustness, offline; robustness, patience 9; kNN, offline." in page
+    assert trails.drawn(cut_off()).lanes[0].choice.rule == "best in hindsight of what was trained"
+    assert [(tick.at, tick.label) for tick in trails.drawn(cut_off()).stops] == [(100, "patience 3")]
+
+
+def test_nothing_of_that_is_said_of_a_training_of_full_length():
+    assert trail(length=10).cut_off == trail(length=10, stopped=10).cut_off == ""
+    assert "nobody knows" not in words(trail(length=10))
+    assert "Not ended by" not in words(trail(length=10))
+    assert trail(stopped=4).cut_off == ""  # of a trail of an earlier version, which does not say how long its recipe was
 
 
 def test_only_rules_that_ended_early_are_spoken_of():
@@ -278,6 +312,7 @@ def test_nothing_is_drawn_outside_its_plot(one):
         ({"performance": [[], [], [], []]}, r"checkpoints of \[0\] seeds"),
         ({"scores": [0.1, None, math.nan, 0.2]}, "a score or Dice that is no number"),
         ({"performance": [[0.5], [0.6], [math.inf], [0.8]]}, "a score or Dice that is no number"),
+        ({"length": 4}, r"epochs to 10 and a recipe of 4, expected no more than that"),
         ({"choices": [choice(epochs=3)]}, r"chose epochs \[3\], of which there are no checkpoints, expected some of \[0, 2, 4, 10\]"),
     ],
 )

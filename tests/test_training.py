@@ -307,6 +307,41 @@ with tracking.running(made, "pretrain", "run", {}) as record:
 """
 
 
+class Spoilt(Noise):
+    """Ten pictures of noise of which none can be seen any more after `lives` batches."""
+
+    def __call__(self, positions):
+        found, spoilt = super().__call__(positions), self.lives <= 0
+        self.lives = max(self.lives, 1)
+        return [one[:20] for one in found] if spoilt else found
+
+
+def test_a_training_that_diverges_says_where_its_last_checkpoints_lie_and_one_begins_from_them(tmp_path):
+    """Its first step is one of length 0, by the warm-up; the second ruins all weights, and the third finds that."""
+    wild, made = RECIPE.model_copy(update={"base_lr": 1e25, "checkpoint_steps": 1}), config(tmp_path)
+    with pytest.raises(FloatingPointError, match=r"in epoch 1, step 0,.* it begins anew, or") as told, training.left(made, "run", "knob"):
+        carried_out(made, wild, Noise(-1), 8, Curve())
+    last, before = re.search(r"from its last checkpoint by knob=(\S+), or, .*, from (\S+) beside it$", str(told.value)).groups()
+    assert last == f"{tmp_path}/store/runs/run-here/step-000000002/model.safetensors"
+    tame, curve = RECIPE.model_copy(update={"checkpoint": last.replace("step-000000002", before)}), Curve()
+    loop = partial(pretrain.fit, Noise(-1), 8, tame)
+    training.carry_out(made, tame, partial(training.fit, loop, tame.epochs, curve), "other")
+    assert list(curve.losses) == [0, 1, 2, 3]
+    begun = pretrain.Loop(Noise(-1), 8, tame, None, None).training.model
+    assert same(training.objectives.load(tame.checkpoint, wild), begun)
+
+
+def test_a_training_of_which_nothing_was_saved_says_so(tmp_path):
+    wild, made = RECIPE.model_copy(update={"base_lr": 1e30, "warmup_epochs": 0}), config(tmp_path)
+    with pytest.raises(FloatingPointError, match=r"; nothing was saved yet$") as told, training.left(made, "run", "knob"):
+        carried_out(made, wild, Noise(-1), 8, Curve())
+    assert "what was saved" not in str(told.value)
+    loop = partial(pretrain.fit, Spoilt(3), 8, RECIPE)
+    said = r"cannot be seen: .*, or from its last checkpoint by k=.*/step-000000002/model.safetensors$"
+    with pytest.raises(ValueError, match=said), training.left(made, "seen", "k"):
+        training.carry_out(made, RECIPE, partial(training.fit, loop, RECIPE.epochs, Curve()), "seen")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # five processes, each of which begins anew
 def test_a_job_that_is_killed_again_and_again_is_one_run_with_the_curve_of_an_undisturbed_one(tmp_path):

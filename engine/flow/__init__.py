@@ -21,12 +21,12 @@ from engine.flow.here import Execute, Workbench, in_batches, run_here
 from engine.flow.meters import RayMeters, metered
 from engine.flow.steps import Step
 from engine.flow.tasks import Task, devices, tasks_here, tasks_on_ray
-from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_ray
+from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_ray, unscored
 
 __all__ = [
     "SLOTS", "SPARE_CPUS", "ClusterError", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers",
     "await_pools", "connect", "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "starved",
-    "tasks_here", "tasks_on_ray", "train_on_ray",
+    "tasks_here", "tasks_on_ray", "train_on_ray", "unscored",
 ]  # fmt: skip
 
 SPARE_CPUS = 1.0  # beside the pools: those that hold every processor wait for ever, without a word

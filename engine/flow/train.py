@@ -152,13 +152,28 @@ def places(newest: Any) -> list[str]:
 
 def scored(run: str) -> dict[int, Scores]:
     """What the checkpoints of a run (`storage`/`name`) came to so far, by step; RuntimeError with what a scoring raised."""
-    fs, root = files.locate(f"{run}/scores")
-    fs.invalidate_cache()
-    found = {int(Path(path).stem): json.loads(fs.cat_file(path)) for path in sorted(fs.glob(f"{root}/*.json"))}
+    found = kept_scores(run)
     for step, one in found.items():
         if "failed" in one:
             raise RuntimeError(f"the checkpoint of step {step} could not be scored: {one['failed']}")
-    return {step: one["scores"] for step, one in found.items()}
+    return {step: one["scores"] for step, one in found.items() if "scores" in one}
+
+
+def unscored(run: str) -> dict[int, str]:
+    """Which checkpoints of a run, by step, have no score and will get none, and why."""
+    return {step: one["given_up"] for step, one in kept_scores(run).items() if "given_up" in one}
+
+
+def kept_scores(run: str) -> dict[int, dict[str, Any]]:
+    """What is kept of every scoring that ended, by step: its "scores", that it "failed", or, of an earlier start, was "given_up"."""
+    fs, root = files.locate(f"{run}/scores")
+    fs.invalidate_cache()
+    return {int(Path(path).stem): json.loads(fs.cat_file(path)) for path in sorted(fs.glob(f"{root}/*.json"))}
+
+
+def keep(run: str, step: int, told: dict[str, Any]) -> None:
+    """Keep what came of the scoring of a checkpoint, in place of what was there."""
+    files.put(json.dumps(told).encode(), f"{run}/scores/{step:09}.json")
 
 
 def validated(score: Callable[[Path], Scores], run: str, checkpoint: Any) -> Scores:
@@ -175,13 +190,15 @@ def keep_scores(score: Callable[[Path], Scores], folder: Path, run: str, step: i
     finally:
         if error := sys.exc_info()[1]:
             told["failed"] = repr(error)
-        files.put(json.dumps(told).encode(), f"{run}/scores/{step:09}.json")
+        keep(run, step, told)
     return dict(told["scores"])
 
 
 def forget_failures(run: str) -> None:
-    """Let a run that is started again after its scoring was mended go on; the checkpoints that failed then have no scores."""
-    fs, root = files.locate(f"{run}/scores")
-    for path in fs.glob(f"{root}/*.json"):
-        if "failed" in json.loads(fs.cat_file(path)):
-            fs.rm_file(path)
+    """Let a run that is started again after its scoring was mended go on: the checkpoints that failed then are `unscored`.
+
+    Ray Train (2.60) scores anew only those whose scoring had not ended; one that failed it never tries again.
+    """
+    for step, told in kept_scores(run).items():
+        if "failed" in told:
+            keep(run, step, {"given_up": f"its scoring failed before this start: {told['failed']}"})
