@@ -189,7 +189,8 @@ class Loads(Split):
         time.sleep(12)
 
 
-def test_a_pool_that_waits_for_a_node_is_told_and_one_that_is_being_built_is_not():
+def starve():
+    """A pool that waits for a node and then loads: a flow in a thread beside, hence in a process of its own."""
     import ray
 
     flow.connect(3)
@@ -206,6 +207,14 @@ def test_a_pool_that_waits_for_a_node_is_told_and_one_that_is_being_built_is_not
     assert flow.starved() == []
     running.join(90)
     assert sorted(pa.concat_tables(found)["n"].to_pylist()) == sorted(n for n in NUMBERS["n"].to_pylist() for _ in range(n))
+
+
+@pytest.mark.slow
+def test_a_pool_that_waits_for_a_node_is_told_and_one_that_is_being_built_is_not():
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"PYTHONPATH": str(ROOT)}
+    code = "from tests.test_flow import starve; starve()"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def until(ask, seconds):
