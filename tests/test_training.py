@@ -310,10 +310,14 @@ with tracking.running(made, "pretrain", "run", {}) as record:
 class Spoilt(Noise):
     """Ten pictures of noise of which none can be seen any more after `lives` batches."""
 
+    def __init__(self, lives):
+        super().__init__(-1)  # which never ends: several threads read ahead
+        self.left = lives
+
     def __call__(self, positions):
-        found, spoilt = super().__call__(positions), self.lives <= 0
-        self.lives = max(self.lives, 1)
-        return [one[:20] for one in found] if spoilt else found
+        self.left -= 1
+        found = super().__call__(positions)
+        return [one[:20] for one in found] if self.left <= 0 else found
 
 
 def test_a_training_that_diverges_says_where_its_last_checkpoints_lie_and_one_begins_from_them(tmp_path):
