@@ -89,7 +89,7 @@ def awaits_nodes(config, past, connection):
 
 def imports_slowly(config, past, connection):
     signal.raise_signal(signal.SIGINT)  # a Ctrl-C while it imports
-    time.sleep(9)  # longer than the patience
+    time.sleep(5)  # longer than the patience
     begun(config, past, connection)
 
 
