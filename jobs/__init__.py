@@ -47,6 +47,7 @@ watch, the process that works
     rounds      what it needs before it begins
     watcher     its rounds: look, take in, rest
     absence     what may be found away: store, MLflow, disk, inbox
+    shortage    nodes that its pools wait for
     spelling    names of files as others may write them, which no log may show
     latency     how long what arrives took
     after       what follows a batch

@@ -2,9 +2,7 @@
 
 import logging
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 
@@ -19,8 +17,6 @@ from jobs.spelling import plain
 from jobs.troubles import away
 
 log = logging.getLogger("jobs.watch")
-SILENCE = 30.0  # seconds without a word, after which Ray is asked what is waited for
-ASKED = 10.0  # seconds between two such questions
 FREED = 30.0  # seconds in which a cluster has free again what the batch before held
 
 
@@ -70,35 +66,6 @@ def await_cluster(config: Config, steps: Sequence[Step], line: Line) -> None:
         flow.connect(*needs.least("watch", config))
         with beating(line.beat):
             flow.await_pools(steps, FREED)
-
-
-@contextmanager
-def nodes_awaited(line: Line, starved: Callable[[], list[str]] = flow.starved) -> Iterator[None]:
-    """While in here nothing is told and pools wait for a node, as while a cluster grows, say so and give signs of life, however long."""
-    ended = threading.Event()
-
-    def signs() -> None:
-        waiting: list[str] = []
-        while not ended.wait(ASKED):
-            if not waiting and monotonic() - line.told < SILENCE:
-                continue
-            before, waiting = waiting, starved()
-            if waiting and not before:
-                log.warning("waiting for nodes, which the Ray cluster lacks: %s", ", ".join(waiting), extra={"event": "outage"})
-                line.tell("waits", "nodes")
-            elif before and not waiting:
-                log.info("the nodes are there: work goes on", extra={"event": "outage"})
-                line.tell("goes on", "nodes")
-            elif waiting:
-                line.beat()
-
-    thread = threading.Thread(target=signs, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def lacking(error: BaseException, config: Config, store: PatchStore) -> str:

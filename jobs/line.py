@@ -3,8 +3,8 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.connection import Connection
 from time import monotonic
 from types import FrameType
@@ -102,18 +102,23 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextmanager
-def beating(beat: Callable[[], None], longest: float = LONGEST) -> Iterator[None]:
+def beating(beat: Callable[[], None], longest: float = LONGEST) -> AbstractContextManager[None]:
     """Give a sign of life now and then, for `longest` seconds at most."""
+    return again(beat, BEAT, range(int(longest / BEAT)))
+
+
+@contextmanager
+def again(call: Callable[[], None], seconds: float, times: Iterable[int]) -> Iterator[None]:
+    """Call something again and again in a thread, with so many seconds before each, until the end of the block or of `times`."""
     ended = threading.Event()
 
-    def signs() -> None:
-        for _ in range(int(longest / BEAT)):
-            if ended.wait(BEAT):
+    def calls() -> None:
+        for _ in times:
+            if ended.wait(seconds):
                 return
-            beat()
+            call()
 
-    thread = threading.Thread(target=signs, daemon=True)
+    thread = threading.Thread(target=calls, daemon=True)
     thread.start()
     try:
         yield

@@ -1,12 +1,14 @@
-"""Processes that work for the job watch as badly as can be; each writes what it does to the file `lines` in the folder of the store."""
+"""Processes that work for the job watch as badly as can be; each writes what it does to the file `lines` in the folder of the store.
+
+Nothing heavy is imported for all of them: an interpreter with torch in it takes seconds to end, on a busy machine more than the patience.
+"""
 
 import os
 import signal
 import time
 from pathlib import Path
 
-from engine.store import PatchStore
-from jobs import absence, aside
+from jobs import aside, shortage
 from jobs.line import Line, beating
 
 
@@ -78,8 +80,8 @@ def stands_by(config, past, connection):
 def awaits_nodes(config, past, connection):
     """Its pools wait for a node for longer than the patience, and then hang, the first time."""
     line, number = begun(config, past, connection)
-    absence.SILENCE, absence.ASKED, until = 0.5, 0.2, time.monotonic() + 9
-    with line.at_work(), absence.nodes_awaited(line, lambda: ["DecodeFrames"] if time.monotonic() < until else []):
+    shortage.SILENCE, shortage.ASKED, until = 0.5, 0.2, time.monotonic() + 9
+    with line.at_work(), shortage.nodes_awaited(line, lambda: ["DecodeFrames"] if time.monotonic() < until else []):
         time.sleep(9)
         with Path(config.store.uri, "lines").open("a") as file:
             file.write("there\n")
@@ -153,6 +155,8 @@ def lingers(config, line):
 
 def keeps_up(config, line):
     """Upkeep that takes until the videos are taken in, which came when it had begun: in the way of these it would never end."""
+    from engine.store import PatchStore
+
     aside.begin(line)
     folder = Path(config.store.uri).parent
     (folder / "inbox" / "late.mp4").write_bytes(b"late")
