@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from engine import mucosa
-from engine.mucosa import Floats, Pixels
-from engine.pictures import Mask
+from engine.mucosa import Floats
+from engine.pictures import Image, Mask
 
 PERIOD, STAY = 4.0, 0.4  # seconds, and for how much of them it stays
 CLUTTER = 40  # stream of random numbers
@@ -26,7 +26,7 @@ class Clutter:
     height: int
     width: int
 
-    def over(self, image: Pixels, now: float) -> tuple[Pixels, dict[str, Mask]]:
+    def over(self, image: Image, now: float) -> tuple[Image, dict[str, Mask]]:
         """The picture at `now` seconds, and by kind the pixels (h, w) of which less than half is left; none where nothing has come."""
         period, since = divmod(now / PERIOD, 1)
         rng = np.random.default_rng([self.seed, CLUTTER, int(period)])
@@ -41,11 +41,11 @@ class Clutter:
         """A length in heights of the picture as whole pixels, one at least."""
         return max(1, round(length * self.height))
 
-    def blank(self) -> Pixels:
+    def blank(self) -> Image:
         """A black picture (H, W, 3)."""
         return np.zeros((self.height, self.width, 3), np.uint8)
 
-    def instrument(self, rng: np.random.Generator, since: float) -> tuple[Pixels, Floats]:
+    def instrument(self, rng: np.random.Generator, since: float) -> tuple[Image, Floats]:
         """A steel shaft from the lower edge with an open snare at its tip, which is pushed forward."""
         drawn, foot, reach = self.blank(), rng.uniform(0.3, 0.9), rng.uniform(0.25, 0.45) + 0.3 * since
         start, lean = np.array((foot * self.width, 1.05 * self.height)), rng.uniform(-0.5, 0.5)
@@ -57,7 +57,7 @@ class Clutter:
         cv2.line(drawn, whole(start - side), whole(tip - side), (222, 226, 232), self.px(0.014))
         return drawn, opaque(drawn)
 
-    def inset(self, rng: np.random.Generator, since: float) -> tuple[Pixels, Floats]:
+    def inset(self, rng: np.random.Generator, since: float) -> tuple[Image, Floats]:
         """A small picture in the picture that shows how the endoscope lies."""
         drawn, high, wide = self.blank(), rng.uniform(0.24, 0.32), rng.uniform(0.2, 0.28)
         left, top = rng.uniform(0.08, 0.6) * self.width, rng.choice((0.08, 0.62)) * self.height
@@ -69,7 +69,7 @@ class Clutter:
         cv2.polylines(drawn, [np.stack([x, y], 1).round().astype(np.int32)], False, (196, 220, 206), self.px(0.014))
         return drawn, opaque(drawn)
 
-    def glints(self, rng: np.random.Generator, since: float) -> tuple[Pixels, Floats]:
+    def glints(self, rng: np.random.Generator, since: float) -> tuple[Image, Floats]:
         """Groups of spots where wet wall mirrors the lamp."""
         drawn = self.blank()
         for _ in range(rng.integers(3, 7)):
@@ -79,7 +79,7 @@ class Clutter:
                 cv2.ellipse(drawn, whole(spot), (self.px(axes[0]), self.px(axes[1])), rng.uniform(0, 180), 0, 360, (255, 255, 255), -1)
         return drawn, opaque(drawn)
 
-    def smoke(self, rng: np.random.Generator, since: float) -> tuple[Pixels, Floats]:
+    def smoke(self, rng: np.random.Generator, since: float) -> tuple[Image, Floats]:
         """A drifting plume."""
         dense = np.roll(mucosa.noise(rng, 256, 2, 3), int(40 * since), 1)
         cover = np.asarray(np.clip(0.25 + 0.5 * cv2.resize(dense, (self.width, self.height)), 0, 0.9), np.float32)
@@ -91,7 +91,7 @@ def whole(point: np.ndarray) -> Point:
     return int(point[0]), int(point[1])
 
 
-def opaque(drawn: Pixels) -> Floats:
+def opaque(drawn: Image) -> Floats:
     """How much of what is behind each pixel (H, W) is hidden: 1 where anything is drawn, else 0."""
     return np.asarray(drawn.any(2), np.float32)
 

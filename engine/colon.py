@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import mucosa
-from engine.mucosa import Floats, Pixels
-from engine.pictures import Box, Mask, bounds
+from engine.mucosa import Floats, Grey
+from engine.pictures import Box, Image, Mask, bounds
 
 ANGLES, RADII, DEPTHS = 360, 256, 320  # nodes of the polar grids; finer ones cannot be told apart at 480 px
 NEAR, FAR = 0.22, 11.0  # depths that are drawn; beyond it is dark
@@ -59,7 +59,7 @@ class Polyp:
 class View:
     """What the camera sees."""
 
-    image: Pixels  # (H, W, 3) RGB
+    image: Image
     mask: Mask  # (H, W) every pixel a polyp was painted on
     boxes: tuple[Box, ...]  # one for each visible polyp
     polyps: tuple[int, ...] = ()  # their numbers, in that order
@@ -89,12 +89,12 @@ class Colon:
         return int(np.clip(3 * self.height, 256, 2048)) // 32 * 32
 
     @cached_property
-    def wall(self) -> Pixels:
+    def wall(self) -> Image:
         """The texture of the wall, made when it is first asked for."""
         return mucosa.skin(self.seed, self.side)
 
     @cached_property
-    def wet(self) -> Pixels:
+    def wet(self) -> Grey:
         """The film of mucus on the wall, made when it is first asked for."""
         return mucosa.film(self.seed, self.side)
 
@@ -255,7 +255,7 @@ class Colon:
         return np.asarray(shade[..., None] * np.array(polyp.colour) + shine[..., None] * 2600, np.float32)
 
 
-def assembled(image: Pixels, painted: list[tuple[int, Box, Mask]]) -> View:
+def assembled(image: Image, painted: list[tuple[int, Box, Mask]]) -> View:
     """A view with the union of the masks and a tight box around each, of polyps by number."""
     mask, boxes = np.zeros(image.shape[:2], np.bool_), []
     for _, (y0, x0, y1, x1), part in painted:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import av
 
-from engine.mucosa import Pixels
+from engine.pictures import Image
 
 
-def encode(path: Path, images: Iterator[Pixels], fps: int) -> None:
+def encode(path: Path, images: Iterator[Image], fps: int) -> None:
     """H.264 with a keyframe a second; a broken-off file is removed.
 
     The bytes repeat because one thread writes them, without mbtree: x264's AVX-512 version of it reads memory that nobody wrote (seen with

@@ -12,8 +12,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from engine.mucosa import Pixels
-from engine.pictures import Box, Mask, bounds
+from engine.mucosa import Grey
+from engine.pictures import Box, Image, Mask, bounds
 
 PANEL = 0.26  # of the screen's width
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -108,18 +108,18 @@ class Screen:
             found.append(bounds(covered))
         return found
 
-    def written(self, second: int) -> tuple[Pixels, Mask]:
+    def written(self, second: int) -> tuple[Grey, Mask]:
         """All text of one second, as `drawn` returns it."""
         return self.drawn(self.texts(second))
 
-    def drawn(self, lines: list[tuple[str, int, int]]) -> tuple[Pixels, Mask]:
+    def drawn(self, lines: list[tuple[str, int, int]]) -> tuple[Grey, Mask]:
         """(H, W) brightness of text, and where it or its black outline covers what is below."""
         white = np.zeros((self.height, self.width), np.uint8)
         for line, x, y in lines:
             cv2.putText(white, line, (x, y), FONT, self.scale, 255, 1, cv2.LINE_AA)
         return white, cv2.dilate(white, np.ones((3, 3), np.uint8)) > 0
 
-    def compose(self, picture: Pixels, mask: Mask, text: tuple[Pixels, Mask]) -> tuple[Pixels, Mask]:
+    def compose(self, picture: Image, mask: Mask, text: tuple[Grey, Mask]) -> tuple[Image, Mask]:
         """The whole screen around a picture of the content box's size, and what of its mask is still visible under the text."""
         y0, x0, y1, x1 = self.content
         image = np.zeros((self.height, self.width, 3), np.uint8)
@@ -156,7 +156,7 @@ class Weather:
     width: int
 
     @cached_property
-    def room(self) -> Pixels:
+    def room(self) -> Image:
         """The examination room, larger than a picture: walls, lamp, drapes, a rack of devices; no tissue colour anywhere."""
         rng = np.random.default_rng([self.seed, ROOM])
         height, width = int(1.4 * self.height), int(1.4 * self.width)
@@ -171,13 +171,13 @@ class Weather:
         cv2.ellipse(drawn, lamp, (width // 14, height // 22), 20, 0, 360, (232, 240, 250), -1)
         return np.asarray(cv2.GaussianBlur(drawn, (0, 0), 0.006 * self.height))
 
-    def outside(self, now: float) -> Pixels:
+    def outside(self, now: float) -> Image:
         """What the camera sees in a hand that waves it about."""
         y, x = 0.2 * self.height * (1 + np.sin(2.3 * now + self.seed)), 0.2 * self.width * (1 + np.sin(1.7 * now))
         return self.room[int(y) : int(y) + self.height, int(x) : int(x) + self.width]
 
     @cached_property
-    def foam(self) -> tuple[Pixels, Pixels]:
+    def foam(self) -> tuple[Image, Image]:
         """What bubbles add and what they take, larger than a picture."""
         rng = np.random.default_rng([self.seed, FOAM])
         shape = int(1.3 * self.height), int(1.3 * self.width), 3
@@ -190,7 +190,7 @@ class Weather:
         return cv2.GaussianBlur(bright, (3, 3), 0), cv2.GaussianBlur(dark, (3, 3), 0)
 
     @cached_property
-    def flare(self) -> Pixels:
+    def flare(self) -> Image:
         """(h, w, 3) the lamp mirrored by a wet wall right before the lens."""
         rng = np.random.default_rng([self.seed, FOAM, 1])
         y, x = np.mgrid[: self.height, : self.width]
@@ -199,12 +199,12 @@ class Weather:
         return np.repeat((500 * np.exp(-far / 2)).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
     @cached_property
-    def grains(self) -> tuple[Pixels, Pixels]:
+    def grains(self) -> tuple[Image, Image]:
         """The sensor's noise, what it adds and what it takes, larger than a picture."""
         drawn = np.random.default_rng([self.seed, GRAIN]).normal(0, 1.8, (self.height + 64, self.width + 64, 3)).round()
         return drawn.clip(0, 255).astype(np.uint8), (-drawn).clip(0, 255).astype(np.uint8)
 
-    def change(self, image: Pixels, happening: tuple[str, ...], moved: float) -> Pixels:
+    def change(self, image: Image, happening: tuple[str, ...], moved: float) -> Image:
         """The picture under what is happening; `moved` (seconds of motion) shifts the bubbles."""
         if "bubbles" in happening:
             bright, dark = self.bubbles(moved)
@@ -218,7 +218,7 @@ class Weather:
             image = cv2.blur(cv2.blur(image, (long, short) if self.seed % 2 else (short, long)), (short, short))
         return image
 
-    def bubbles(self, moved: float) -> tuple[Pixels, Pixels]:
+    def bubbles(self, moved: float) -> tuple[Image, Image]:
         """What of the foam is in the picture after `moved` seconds of motion: what it adds and what it takes."""
         y, x = (int(0.15 * side * (1 + np.sin(0.8 * moved + phase))) for side, phase in ((self.height, 0), (self.width, 1)))
         bright, dark = (layer[y : y + self.height, x : x + self.width] for layer in self.foam)
@@ -234,14 +234,14 @@ class Weather:
             found["glare"] = self.flare[..., 0] >= 128  # half of full white
         return found
 
-    def grain(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+    def grain(self, image: Image, rng: np.random.Generator) -> Image:
         """The picture with this frame's noise."""
         y, x = rng.integers(0, 65, 2)
         more, less = (layer[y : y + self.height, x : x + self.width] for layer in self.grains)
         return np.asarray(cv2.subtract(cv2.add(image, more), less))
 
 
-def bubble(bright: Pixels, dark: Pixels, middle: tuple[int, int], radius: int) -> None:
+def bubble(bright: Image, dark: Image, middle: tuple[int, int], radius: int) -> None:
     """A thin shell with a dark inside edge, the lamp's image at the upper left and its reflex at the lower right."""
     thick = max(1, radius // 9)
     cv2.circle(bright, middle, radius, (10, 10, 8), -1)

@@ -7,13 +7,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from engine.pictures import Image
+
 Floats = npt.NDArray[np.float32]
-Pixels = npt.NDArray[np.uint8]
+Grey = npt.NDArray[np.uint8]  # (H, W), where pictures.Image has three colours
 
 SKIN, VESSELS, FILM, PITS, SWELL = range(5)  # streams of random numbers
 
 
-def skin(seed: int, side: int) -> Pixels:
+def skin(seed: int, side: int) -> Image:
     """(side, side, 3) RGB: patches of pale and red mucosa with branching vessels."""
     rng = np.random.default_rng([seed, SKIN])
     patchy, fine = noise(rng, side, 4, 4), noise(rng, side, 32, 4)
@@ -25,7 +27,7 @@ def skin(seed: int, side: int) -> Pixels:
     return np.asarray(np.clip(colour, 0, 255), np.uint8)
 
 
-def film(seed: int, side: int) -> Pixels:
+def film(seed: int, side: int) -> Grey:
     """(side, side) how well the mucus mirrors the lamp."""
     rng = np.random.default_rng([seed, FILM])
     drops = noise(rng, side, 110, 2) + 0.9 * noise(rng, side, 8, 3)
@@ -69,7 +71,7 @@ def vessels(rng: np.random.Generator, side: int) -> Floats:
     return np.asarray(cv2.GaussianBlur(drawn, (0, 0), side / 1100, borderType=cv2.BORDER_REFLECT) / np.float32(255), np.float32)
 
 
-def branch(drawn: Pixels, rng: np.random.Generator, start: npt.NDArray[np.float64], heading: float, width: float) -> None:
+def branch(drawn: Grey, rng: np.random.Generator, start: npt.NDArray[np.float64], heading: float, width: float) -> None:
     """Draw one vessel that wanders and gives off thinner ones; it wraps at the texture's edges."""
     side = len(drawn)
     points = [start]

@@ -20,8 +20,7 @@ from engine.clutter import Clutter
 from engine.colon import FOCAL, Camera, Colon, Polyp, View
 from engine.encode import encode
 from engine.endoscope import Screen, Weather
-from engine.mucosa import Pixels
-from engine.pictures import Box, Mask, bounds
+from engine.pictures import Box, Image, Mask, bounds
 
 EVENTS = ("out_of_body", "lumen", "polyp", "motion_blur", "bubbles", "glare", "dark", "still")
 CYCLE = 8.0  # seconds in which a clip shows most of what can happen; a shorter clip is one cycle
@@ -35,7 +34,7 @@ SHARE, BRIGHTER = (np.log(0.114), 0.9), 1.3  # a still's polyp as measured on Kv
 class Moment:
     """One frame and what is true about it."""
 
-    image: Pixels  # (H, W, 3) RGB
+    image: Image
     mask: Mask  # (H, W) polyp pixels; under motion blur: where they are in the middle of the exposure
     events: tuple[str, ...]  # of EVENTS, in that order
     boxes: tuple[Box, ...] = ()  # one around every visible polyp: y0, x0, y1, x1 in pixels, half open
@@ -188,8 +187,8 @@ def write_pairs(folder: Path | str, count: int, seed: int = 0, side: int = 256) 
             write_pair(Path(folder), f"{number:05}", image, view.mask)
 
 
-def write_pair(folder: Path, stem: str, image: Pixels, mask: Mask) -> None:
-    """Write an image (H, W, 3) and its mask (H, W) as folders.py finds them: JPEG and PNG of one stem."""
+def write_pair(folder: Path, stem: str, image: Image, mask: Mask) -> None:
+    """Write an image (H, W, 3) and its mask (H, W) as datasets.folders finds them: JPEG and PNG of one stem."""
     jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
     (folder / "images" / f"{stem}.jpg").write_bytes(jpeg.tobytes())
     (folder / "masks" / f"{stem}.png").write_bytes(cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes())
