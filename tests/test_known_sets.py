@@ -164,6 +164,19 @@ def test_the_folder_of_another_set_is_recognised(small: Callable[[str], Evaluate
         datasets.listed(str(tmp_path / "nowhere"), "idrid")
 
 
+@pytest.mark.parametrize(
+    ("dataset", "uri", "told"),
+    [("coco", ".", "takes a JSON file"), ("idrid", "/nowhere", "to be had at IEEE"), ("acdc", "", "to be had at acdc")],
+)
+def test_what_is_not_there_is_told_before_a_job_begins_as_when_it_is_listed(dataset: str, uri: str, told: str) -> None:
+    refusals = []
+    for look in (lambda: datasets.check_place(EvaluateConfig(uri=uri, dataset=dataset)), lambda: datasets.listed(uri, dataset)):
+        with pytest.raises(FileNotFoundError, match=told) as refusal:
+            look()
+        refusals.append(str(refusal.value))
+    assert refusals[0] == refusals[1]
+
+
 def test_a_file_of_one_class_that_is_missing_is_told_with_counts_and_its_image(small: Callable[[str], EvaluateConfig]) -> None:
     config = small("idrid")
     file = next(Path(config.uri).rglob("IDRiD_02_OD.tif"))

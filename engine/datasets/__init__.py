@@ -10,18 +10,17 @@ from collections import Counter
 from pathlib import Path
 
 from engine.datasets import coco, folders, layouts, published, splits
-from engine.datasets.folders import folder, local, matched
-from engine.datasets.pair import IGNORE, Pair, Split, check_sizes, image_of, load, masks_of, misfit, truth
-from engine.datasets.pixels import ENDINGS, is_picture, picture, scaled
+from engine.datasets.folders import local, matched
+from engine.datasets.pair import IGNORE, Pair, Split, check_sizes, image_of, load, masks_of, truth
+from engine.datasets.pixels import is_picture, picture, scaled
 from engine.datasets.published import SETS
 from engine.datasets.splits import digest
 from engine.datasets.survey import check, require_classes, surveyed
 from engine.models import EvaluateConfig
 
 __all__ = [
-    "ENDINGS", "IGNORE", "SETS", "Pair", "Split", "check", "check_place", "check_sizes", "chosen", "classes", "digest", "every",
-    "fingerprint", "folder", "image_of", "is_picture", "listed", "load", "local", "matched", "misfit", "pairs", "picture",
-    "require_classes", "scaled", "surveyed", "truth",
+    "IGNORE", "SETS", "Pair", "Split", "check", "check_place", "check_sizes", "chosen", "classes", "digest", "every", "fingerprint",
+    "image_of", "is_picture", "listed", "load", "local", "matched", "pairs", "picture", "require_classes", "scaled", "surveyed", "truth",
 ]  # fmt: skip
 
 
@@ -60,12 +59,19 @@ def chosen(config: EvaluateConfig, seed: int) -> Split:
 
 def check_place(config: EvaluateConfig) -> None:
     """FileNotFoundError or ValueError, one sentence, where there is nothing to list; looks into no file."""
-    root = local(config.uri)
-    if config.dataset == "folder":
-        folder(config.uri)
-    elif not config.uri or not (root.is_file() if config.dataset == "coco" else root.is_dir()):
-        source = f"; it is to be had at {SETS[config.dataset].source}" if config.dataset in SETS else ""
-        raise FileNotFoundError(f"evaluate.uri={config.uri!r} is no {'file' if config.dataset == 'coco' else 'folder'}{source}")
+    place(config.uri, config.dataset)
+
+
+def place(uri: str, dataset: str) -> Path:
+    """The folder or COCO file that is named; errors as of `check_place`."""
+    if dataset == "folder":
+        return folders.folder(uri)
+    root = local(uri)
+    if dataset == "coco" and not (uri and root.is_file()):
+        raise FileNotFoundError(f"evaluate.uri={uri!r} is no file; evaluate.dataset=coco takes a JSON file, its images lie beside it")
+    if dataset != "coco" and not (uri and root.is_dir()):
+        raise FileNotFoundError(f"evaluate.uri={uri!r} is no folder; {SETS[dataset].title} is to be had at {SETS[dataset].source}")
+    return root
 
 
 def by_content(found: list[Pair], config: EvaluateConfig, seed: int) -> Split:
@@ -94,34 +100,23 @@ def listed(uri: str, dataset: str = "folder", expected: int = 0) -> list[Pair]:
 def of_folder(uri: str) -> list[Pair]:
     """The pairs of images/ and masks/; FileNotFoundError with what else the folder may be."""
     try:
-        return folders.listed(folder(uri))
+        return folders.listed(place(uri, "folder"))
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}{hint(uri, '')}") from error
+        raise FileNotFoundError(f"{error}{hint(local(uri))}") from error
 
 
-def of_file(uri: str) -> list[Pair]:
-    """The pairs of a COCO file; FileNotFoundError where it is no file."""
-    path = local(uri)
-    if not path.is_file():
-        raise FileNotFoundError(f"evaluate.uri={uri!r} is no file; evaluate.dataset=coco takes a JSON file, its images lie beside it")
-    return layouts.coco_file(path)
-
-
-def of_set(uri: str, name: str) -> list[Pair]:
+def of_set(root: Path, name: str) -> list[Pair]:
     """The pairs of a known set; FileNotFoundError with where the set is to be had."""
-    root = local(uri)
-    if not uri or not root.is_dir():
-        raise FileNotFoundError(f"evaluate.uri={uri!r} is no folder; {SETS[name].title} is to be had at {SETS[name].source}")
     try:
         return SETS[name].pairs(root)
     except FileNotFoundError as error:
         where = f"; {SETS[name].title} is to be had at {SETS[name].source}"
-        raise FileNotFoundError(f"evaluate.dataset={name}: {error}{hint(uri, name)}{where}") from error
+        raise FileNotFoundError(f"evaluate.dataset={name}: {error}{hint(root, name)}{where}") from error
 
 
-def hint(uri: str, name: str) -> str:
-    """What a folder looks like, for the end of a sentence about what it is not."""
-    others = [told for other, told in published.likely(local(uri)) if other != name] if uri else []
+def hint(root: Path, name: str = "") -> str:
+    """What a folder that is not the set `name` looks like, for the end of a sentence that says so."""
+    others = [told for other, told in published.likely(root) if other != name]
     return f"; it looks like {others[0]}" if others else ""
 
 
@@ -142,5 +137,7 @@ def fingerprint(uri: str, dataset: str = "folder") -> str:
 
 
 def every(uri: str, dataset: str) -> list[Pair]:
-    """Every pair, however many there are."""
-    return of_folder(uri) if dataset == "folder" else of_file(uri) if dataset == "coco" else of_set(uri, dataset)
+    """Every pair, however many there are; errors as of `check_place`, and where what is there cannot be listed."""
+    if dataset == "folder":
+        return of_folder(uri)
+    return layouts.coco_file(place(uri, dataset)) if dataset == "coco" else of_set(place(uri, dataset), dataset)

@@ -12,16 +12,14 @@ UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".aria2")  # endi
 TESTED = ("test.txt", "val.txt")  # the list of a set without its own test part is its validation list
 
 
-def folder(uri: str, *parts: str) -> Path:
-    """The local folder of that name; ValueError or FileNotFoundError where it is not one with `parts` (images/ and masks/) in it."""
-    parts = parts or ("images", "masks")
-    wanted = " and ".join(f"{part}/" for part in parts)
+def folder(uri: str) -> Path:
+    """The local folder of that name; ValueError or FileNotFoundError where it is not one with images/ and masks/ in it."""
     if not uri:
-        raise ValueError(f"evaluate.uri is empty: name a folder with {wanted}")
+        raise ValueError("evaluate.uri is empty: name a folder with images/ and masks/")
     root = local(uri)
-    for part in (root, *(root / part for part in parts)):
+    for part in (root, root / "images", root / "masks"):
         if not part.is_dir():
-            raise FileNotFoundError(f"evaluate.uri={uri}: there is no folder {part}; expected one with {wanted}")
+            raise FileNotFoundError(f"evaluate.uri={uri}: there is no folder {part}; expected one with images/ and masks/")
     return root
 
 
