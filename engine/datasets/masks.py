@@ -27,15 +27,15 @@ SHOWN = 6  # levels that a sentence names
 BRIGHT = "255"
 
 
-class Mask(NamedTuple):
-    """What a mask of one class says, and by which level."""
+class Foreground(NamedTuple):
+    """What a mask of one class says is foreground, and by which level."""
 
     drawn: np.ndarray  # (height, width) uint8, 1 in the foreground
     level: str = ""  # of the foreground: BRIGHT for the brighter half of levels, else the level or colour itself; "": there is none
     dim: int = 0  # the brightest level of a smeared mask that has no foreground
 
 
-def mask(path: Path) -> Mask:
+def mask(path: Path) -> Foreground:
     """ValueError, one sentence, for what is no mask, by the rule above."""
     if lossy(path):
         refuse_tinted(path)
@@ -57,7 +57,7 @@ def opaque(pixels: np.ndarray, path: Path) -> np.ndarray:
     return pixels[..., :3] if channels >= 3 else pixels.reshape(pixels.shape[:2])
 
 
-def levelled(grey: np.ndarray, path: Path) -> Mask:
+def levelled(grey: np.ndarray, path: Path) -> Foreground:
     """Of a mask (height, width) stored without loss, of any depth."""
     values = np.flatnonzero(np.bincount(grey.ravel())) if grey.dtype in (np.uint8, np.uint16) else np.unique(grey)
     white = np.iinfo(grey.dtype).max if np.issubdtype(grey.dtype, np.unsignedinteger) else values[-1]
@@ -65,18 +65,18 @@ def levelled(grey: np.ndarray, path: Path) -> Mask:
         raise ValueError(f"{path} holds {values[0]:g} everywhere; masks hold 0 and 255")
     if len(values) == 1 or (len(values) == 2 and values[0] == 0):
         level = f"{values[-1]:g}" if values[-1] <= white // 2 else BRIGHT
-        return Mask((grey > 0).astype(np.uint8), level if values[-1] else "")
+        return Foreground((grey > 0).astype(np.uint8), level if values[-1] else "")
     return smeared((grey / white * 255).astype(np.uint8) if white != 255 else grey, path, lossless=True)
 
 
-def coloured(pixels: np.ndarray, path: Path) -> Mask:
+def coloured(pixels: np.ndarray, path: Path) -> Foreground:
     """Of a mask (height, width, 3) stored without loss: one colour on black."""
     blue, green, red = np.moveaxis(pixels.astype(np.int64), -1, 0)
     colours, packed = np.unique(red << 32 | green << 16 | blue, return_inverse=True)
     names = ["/".join(str(colour >> shift & 0xFFFF) for shift in (32, 16, 0)) for colour in colours[: SHOWN + 1].tolist()]
     if len(colours) != 2 or colours[0] != 0:
         raise ValueError(f"{path} holds {len(colours):,} colours ({some(names)}; red/green/blue); masks hold one colour on black")
-    return Mask(packed.reshape(pixels.shape[:2]).astype(np.uint8), names[1])
+    return Foreground(packed.reshape(pixels.shape[:2]).astype(np.uint8), names[1])
 
 
 def some(names: list[str]) -> str:
@@ -92,18 +92,18 @@ def refuse_tinted(path: Path) -> None:
         raise ValueError(f"{path} is coloured in {share:.0%} of its pixels; masks that are stored as JPEG are black and white")
 
 
-def smeared(grey: np.ndarray, path: Path, lossless: bool) -> Mask:
+def smeared(grey: np.ndarray, path: Path, lossless: bool) -> Foreground:
     """Of a mask (height, width) uint8 of more than two levels."""
     brightest = int(grey.max())
     if brightest <= FOREGROUND and (lossless or brightest > BETWEEN[0]):
         raise ValueError(f"{path} is nowhere brighter than {brightest} and holds {held(grey)}; masks hold 0 and 255")
     if brightest <= FOREGROUND:
-        return Mask(np.zeros_like(grey), dim=brightest)
+        return Foreground(np.zeros_like(grey), dim=brightest)
     between = (grey > BETWEEN[0]) & (grey < BETWEEN[1])
     if between.mean() > SMEARED or (between.any() and flat(grey, between).mean() > FLAT):
         told = f"{held(grey)}, {between.mean():.1%} of its pixels neither black nor white"
         raise ValueError(f"{path} holds {told}; masks hold 0 and 255")
-    return Mask((grey > FOREGROUND).astype(np.uint8), BRIGHT)
+    return Foreground((grey > FOREGROUND).astype(np.uint8), BRIGHT)
 
 
 def flat(grey: np.ndarray, between: np.ndarray) -> np.ndarray:

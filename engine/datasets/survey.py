@@ -24,7 +24,7 @@ class Look(NamedTuple):
     """What the truth of one pair holds, or what is wrong with it."""
 
     numbers: frozenset[int] = frozenset()  # that its truth holds
-    level: str = ""  # of a binary mask's foreground, as masks.Mask has it
+    level: str = ""  # of a binary mask's foreground, as masks.Foreground has it
     dim: int = 0
     fault: str = ""  # a sentence; "": it can be used
 
