@@ -118,6 +118,18 @@ def test_a_pool_gives_the_same_students_whoever_draws_it_and_copies_stay_togethe
     assert len(Pool(6, 10.0, 2, 20, 1).kept("hard", 0.5)) == 30
 
 
+@settings(deadline=None)
+@given(st.floats(0.02, 1.0), st.integers(1, 60))
+def test_hard_is_from_the_hardest_on_easy_to_the_easiest_and_medium_leaves_as_many_of_either(fraction, count):
+    pool = Pool(count / 10, 30.0, 1, 10, 0)
+    places = {tuple(one): place for place, one in enumerate(pool.examples)}
+    kept = {keep: [places[tuple(one)] for one in pool.kept(keep, fraction)] for keep in ("hard", "medium", "easy")}
+    assert all(len(some) == max(1, int(fraction * count)) for some in kept.values())
+    assert kept["hard"][0] == 0
+    assert kept["easy"][-1] == count - 1
+    assert abs(kept["medium"][0] - (count - 1 - kept["medium"][-1])) <= 1
+
+
 def test_what_cannot_be_separated_is_told():
     with pytest.raises(ValueError, match="2 examples in 3 dimensions have no separator"):
         widest(np.array([[1.0, 0, 0], [-1.0, 0, 0]]))

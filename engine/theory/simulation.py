@@ -70,8 +70,7 @@ class Pool:
         count = max(1, int(fraction * copies))
         if keep == "random":
             return self.examples[self.lots[: max(1, int(fraction * len(self.examples)))]]
-        first = round((1 - start_of(keep, fraction)) * copies) - count
-        first = min(max(first, 0), copies - count)
+        first = round((1 - start_of(keep, count / copies)) * copies) - count
         return self.examples[first // self.redundancy : -(-(first + count) // self.redundancy)]
 
     def student(self, keep: str, fraction: float) -> dict[str, float]:
