@@ -21,7 +21,7 @@ from engine.scores import Marks
 from engine.standings import Study, study
 from engine.store import PatchStore, quoted
 from engine.theory import recommendation
-from engine.theory.figures import Figures
+from engine.theory.figures import FIGURES_FILE, Figures
 from engine.trails import Trail
 
 PROPOSAL = "proposal_s_per_frame"  # among the measures of a selection: what proposing its patches takes
@@ -115,7 +115,7 @@ def trails(config: Config) -> list[Trail]:
 def theory(config: Config) -> Theory:
     """The newest figures of the job theory, and what its equations say of the newest choices by endocurate."""
     drawn = tracking.runs(config, "theory")
-    figures = Figures.from_json(drawn[-1]["run"].kept("figures.json").decode()) if drawn else None
+    figures = Figures.from_json(drawn[-1]["run"].kept(FIGURES_FILE).decode()) if drawn else None
     newest = {one["tags"]["selection"]: one for one in tracking.runs(config, "choose") if "choose/recommended_start" in one["metrics"]}
     return Theory(figures, [advised(name, one["metrics"]) for name, one in newest.items()])
 

@@ -9,11 +9,10 @@ import pyarrow as pa
 from engine import flow, tracking
 from engine.config import Config
 from engine.flow import Step
-from engine.theory.figures import Figures, Solve, curves, drawn_up, pools
+from engine.theory.figures import FIGURES_FILE, Figures, Solve, curves, drawn_up, pools
 from engine.theory.simulation import POOLS, Simulate
 
 log = logging.getLogger("jobs.theory")
-ARTIFACT = "figures.json"
 TASKS = 256  # at once at most
 
 
@@ -21,9 +20,9 @@ def run(config: Config) -> None:
     """Solve the equations and draw the pools, and keep the figures beside the store."""
     with tracking.running(config, "theory", config.theory.fingerprint(), {}) as record:
         figures = made(config)
-        record.keep(ARTIFACT, figures.to_json().encode())
-        points = [curve for panel in figures.panels for curve in panel.curves]
-        within, every = sum(curve.agreeing for curve in points), sum(len(curve.points) for curve in points)
+        record.keep(FIGURES_FILE, figures.to_json().encode())
+        drawn = [curve for panel in figures.panels for curve in panel.curves]
+        within, every = sum(curve.agreeing for curve in drawn), sum(len(curve.points) for curve in drawn)
         record.log({"theory/seconds": figures.seconds, "theory/points": every, "theory/within_interval": within}, step=0)
     log.info("%d simulated points in %.0f s; the theory lies within the interval of %d", every, figures.seconds, within)
 

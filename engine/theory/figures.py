@@ -25,6 +25,7 @@ PROBE = 10.0  # degrees, where the figure is not about them
 DOWNSTREAM = math.degrees(math.atan(0.4 * math.sqrt(29)))
 FRACTIONS = tuple(np.logspace(-2, 0, 12).tolist())  # simulated
 FINE = tuple(np.logspace(-2, 0, 34).tolist())  # of the lines; every third one is simulated
+FIGURES_FILE = "figures.json"  # in the run that made them
 ERRORS = pa.schema([("curve", pa.int64()), ("fraction", pa.float64()), ("error", pa.float64())])
 
 
