@@ -70,11 +70,11 @@ class Pictures:
         data = Joined(self.file, self.extents, pieces).read()
         if self.syntax == ENCAPSULATED:
             return EXPLICIT, data, 0, {"number_of_frames": 1, "pixel_vr": "OW"}
-        return self.syntax, item(data), 0, {"number_of_frames": 1, "decoding_plugin": DECODERS[self.syntax]}
+        return self.syntax, encapsulated(data), 0, {"number_of_frames": 1, "decoding_plugin": DECODERS[self.syntax]}
 
 
-def item(data: bytes) -> bytes:
-    """Encapsulated as the only frame there is."""
+def encapsulated(data: bytes) -> bytes:
+    """The pixel data of an object of which these bytes are the only frame: an empty offset table, and one fragment."""
     data += bytes(len(data) % 2)
     return struct.pack("<HHL", 0xFFFE, 0xE000, 0) + struct.pack("<HHL", 0xFFFE, 0xE000, len(data)) + data
 
