@@ -22,6 +22,7 @@ ANGLES, RADII, DEPTHS = 360, 256, 320  # nodes of the polar grids; finer ones ca
 NEAR, FAR = 0.22, 11.0  # depths that are drawn; beyond it is dark
 FOCAL = 0.36  # of the picture's height: about 110 degrees of view
 FOLD_GAP, POLYP_GAP = 0.85, 2.4  # mean distances along the tunnel
+SHOWN = 0.45, 3.0  # depths before the camera between which a polyp is drawn
 FOLD, POLYP, THERE = 10, 11, 12  # streams of random numbers, apart from those of mucosa
 
 
@@ -155,9 +156,10 @@ class Colon:
 
     def near_polyps(self, position: float) -> list[Polyp]:
         """Those a camera at `position` may see, the farthest first, as they are painted."""
-        numbers = range(int(np.floor(position / POLYP_GAP)), int(np.floor((position + 6) / POLYP_GAP)) + 1)
+        near, far = SHOWN
+        numbers = range(int(np.floor(position / POLYP_GAP)), int(np.floor((position + far) / POLYP_GAP)) + 1)
         found = [self.polyp(number) for number in numbers if self.rng(THERE, number + 1000).random() < self.polyps]
-        return sorted((one for one in found if 0.45 < one.depth - position < 3.0), key=lambda one: -one.depth)
+        return sorted((one for one in found if near < one.depth - position < far), key=lambda one: -one.depth)
 
     def place(self, polyp: Polyp, camera: Camera) -> tuple[float, float, float]:
         """y, x and radius in px of the polyp in the picture."""
