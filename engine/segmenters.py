@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 from engine import vits
 from engine.models import EvaluateConfig, MAEConfig, TrainConfig, ViTSize, check_dpt
+from engine.pictures import MEAN, STD
 
 CLASSIFIERS = ("head.", "fc.", "fc_norm.")  # of checkpoints trained on labels: no part of the encoder
 POOLED = ("norm.",)  # of a Swin: after its last map, for what pools it
@@ -40,8 +40,8 @@ class Segmenter(nn.Module):
     def __init__(self, network: nn.Module, frozen: bool) -> None:
         super().__init__()
         self.network, self.frozen = network, frozen
-        self.register_buffer("mean", torch.tensor(IMAGENET_DEFAULT_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_DEFAULT_STD).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1))
         self.encoder.requires_grad_(not frozen)
 
     @property
