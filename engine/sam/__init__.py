@@ -37,10 +37,9 @@ def load(config: PatchesConfig) -> tuple[Propose, str]:
     """
     from engine import devices
 
-    found = checkpoints.weights(config)
-    model = sam_model(config, found.path) if config.proposer == "sam" else medsam_model(found.path)
-    model = model.eval().requires_grad_(False).to(devices.kind())
-    return Sam(model, config) if config.proposer == "sam" else MedSamLite(model, config), found.sha256
+    model, sha256 = loaded(config)
+    model = model.to(devices.kind())
+    return Sam(model, config) if config.proposer == "sam" else MedSamLite(model, config), sha256
 
 
 def image_encoder(config: PatchesConfig) -> tuple[Any, str]:
@@ -50,9 +49,15 @@ def image_encoder(config: PatchesConfig) -> tuple[Any, str]:
     """
     from engine.sam.masks import quicken
 
+    model, sha256 = loaded(config)
+    return quicken(model).image_encoder, sha256
+
+
+def loaded(config: PatchesConfig) -> tuple[Any, str]:
+    """SAM or LiteMedSAM on the processor, in eval mode and without gradients, and the sha256 of its weights; raises what `load` raises."""
     found = checkpoints.weights(config)
     model = sam_model(config, found.path) if config.proposer == "sam" else medsam_model(found.path)
-    return quicken(model.eval().requires_grad_(False)).image_encoder, found.sha256
+    return model.eval().requires_grad_(False), found.sha256
 
 
 class Sam:
