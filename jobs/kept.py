@@ -35,7 +35,7 @@ class Kept:
 
     def __init__(self, config: Config, key: str) -> None:
         self.config, self.key, self.store = config, key, PatchStore(config.store.uri)
-        self.folder = self.store.address(trainings.folder(key))
+        self.looks = f"{self.store.address(trainings.folder(key))}/looks.json"
         self.secure: tuple[set[int], set[int]] = (set(), set())
 
     def address(self, epoch: int) -> str:
@@ -59,13 +59,13 @@ class Kept:
     def note(self, trained: int, monitor: Monitor) -> None:
         """Write down what is known after so many epochs, and remove the models that it shows to be surpassed."""
         told = {"score": self.config.transfer.score, "trained": trained, **monitor.state_dict()}
-        files.put(json.dumps(told, indent=1).encode(), f"{self.folder}/looks.json")
+        files.put(json.dumps(told, indent=1).encode(), self.looks)
         stay = monitor.promising.union(*self.secure)
         self.remove(epoch for epoch in self.epochs if epoch in monitor.seconds and epoch not in stay)
 
     def noted(self) -> dict[str, Any]:
         """What `note` wrote: "trained", the epochs, and a monitor's state."""
-        fs, path = files.locate(f"{self.folder}/looks.json")
+        fs, path = files.locate(self.looks)
         fs.invalidate_cache()
         return dict(json.loads(fs.cat_file(path)))
 
