@@ -9,7 +9,7 @@ from engine import foresight, frontier, released, stopping, transfer
 from engine.foresight import Lessons
 from engine.monitor import Monitor, choose
 from engine.released import Release, Variant
-from engine.settings import TransferConfig
+from engine.settings import TransferConfig, Watched
 from engine.stopping import Draws, Stop
 from engine.tradeoffs import Curve, Point
 
@@ -124,16 +124,21 @@ def levels(release: Release) -> tuple[int, ...]:
     return tuple(sorted({one.level for one in release.robustness}))
 
 
-def replayed(release: Release, score: Any, levels: tuple[int, ...], draws: Draws, gain: float = 0.0) -> dict[bool, list[Point]]:
+def replayed(release: Release, score: Watched, levels: tuple[int, ...], draws: Draws, gain: float = 0.0) -> dict[bool, list[Point]]:
     """What a monitor comes to by each patience, where the last model is kept, and where the best is."""
     found: dict[bool, list[Point]] = {True: [], False: []}
-    eye = np.eye(len(release.lengths))
     for patience in PATIENCES:
-        how = TransferConfig(score=score, levels=levels, patience=patience, min_delta=gain)
-        best, last = np.array([halted(how, release, setup) for setup in range(len(release.setups))]).T
-        for keep_last, kept in ((True, last), (False, best)):
-            found[keep_last].append(held(release, Stop(eye[kept], release.lengths[last]), draws, str(patience)))
+        best, last = watched(TransferConfig(score=score, levels=levels, patience=patience, min_delta=gain), release)
+        found[True].append(held(release, last, draws, str(patience)))
+        found[False].append(held(release, best, draws, str(patience)))
     return found
+
+
+def watched(how: TransferConfig, release: Release) -> tuple[Stop, Stop]:
+    """What a monitor comes to where the best model is kept, and where the last is; either pays for all until the last."""
+    one = np.eye(len(release.lengths))
+    best, last = np.array([halted(how, release, setup) for setup in range(len(release.setups))]).T
+    return Stop(one[best], release.lengths[last]), Stop(one[last], release.lengths[last])
 
 
 def halted(how: TransferConfig, release: Release, setup: int) -> tuple[int, int]:

@@ -32,8 +32,8 @@ PUBLISHED = "3c99909e8d6c"  # of the Dice of arXiv 2410.18677; see fingerprint
 TITLE = "what rules of when to stop pre-training keep for the epochs that they take, on released scores"
 GOAL_TIS, GOAL_EPOCHS = 0.994, 150  # with the regret of the longest pre-training: the goal set for a rule that pays
 WORTH = ("tis", "least_tis", "regret", "epochs", "more_regret", "regret_low", "regret_high", "more_tis", "tis_low", "tis_high")
-AROUND = ("table", "rule"), ("than", "how")  # than: what the differences more_* are to
-ROWS = pa.schema([(name, pa.float64() if name in WORTH else pa.string()) for name in (*AROUND[0], *WORTH, *AROUND[1])])
+COLUMNS = ("table", "rule", *WORTH, "than", "how")  # than: what the differences more_* are to
+ROWS = pa.schema([(name, pa.float64() if name in WORTH else pa.string()) for name in COLUMNS])
 Row = dict[str, Any]
 
 
@@ -176,15 +176,12 @@ def live(study: Study) -> Iterator[Row]:
 
     Of a vote `pretrain` keeps the last, of a mean rank the best.
     """
-    lengths = study.release.lengths
-    eye = np.eye(len(lengths))
     levels = tradeoff.levels(study.release)
     kinds: dict[str, Watched] = {"vote": "vote", "mean rank": "robustness"}
     for name, patience in product(kinds, (1, 2, 3)):
         how = TransferConfig(score=kinds[name], levels=levels, patience=patience)
-        best, last = np.array([tradeoff.halted(how, study.release, setup) for setup in range(len(study.release.setups))]).T
-        for kept, told in ((best, "best"), (last, "last")):
-            yield study.row("ours", f"live, {name} of levels, patience {patience}, keep {told}", Stop(eye[kept], lengths[last]))
+        for kept, stop in zip(("best", "last"), tradeoff.watched(how, study.release), strict=True):
+            yield study.row("ours", f"live, {name} of levels, patience {patience}, keep {kept}", stop)
 
 
 def said(rule: Rule) -> str:
