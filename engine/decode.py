@@ -8,11 +8,9 @@ from math import ceil
 from typing import Any, NamedTuple
 
 import av
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from engine import dicom
+from engine import dicom, pictures
 from engine.clip import Clip, Clock, VideoError, decoded, judge, opened, upright
 from engine.config import FramesConfig
 from engine.files import images_of
@@ -112,22 +110,22 @@ def on_the_grid(clip: Clip, config: FramesConfig, step: int | None) -> Iterator[
         found = next((candidate for candidate in frames if candidate[1] >= wanted), None)
 
 
-def pictured(pictures: dicom.Pictures, config: FramesConfig) -> Iterator[Moment]:
+def pictured(source: dicom.Pictures, config: FramesConfig) -> Iterator[Moment]:
     """As `sampled`, of pictures each of which is whole by itself."""
-    refuse_small(pictures.width, pictures.height, config)
-    every, base, first = Fraction(str(config.every_s)), pictures.clock.base, pictures.clock.at(0)
+    refuse_small(source.width, source.height, config)
+    every, base, first = Fraction(str(config.every_s)), source.clock.base, source.clock.at(0)
     wanted, found, broken = first, 0, 0
-    for number in range(pictures.count):
-        pts = pictures.clock.at(number)
+    for number in range(source.count):
+        pts = source.clock.at(number)
         if config.sampling == "seconds" and pts < wanted:
             continue
-        image = pictures.picture(number)
+        image = source.picture(number)
         if image is None:
             broken += 1
             continue
         yield Moment(pts, base, image)
         found, wanted = found + 1, first + ceil(((pts - first) * base // every + 1) * every / base)
-    dicom.judge(pictures, found, broken)
+    dicom.judge(source, found, broken)
 
 
 def keyframe_step(clip: Clip) -> int | None:
@@ -239,14 +237,12 @@ def stills(fs: Any, folder: str) -> Iterator[Moment]:
     """The images of a folder as a sequence with one a second; EXIF orientation is applied."""
     for number, path in enumerate(images_of(fs, folder)):
         with fs.open(path, "rb") as file:
-            data = np.frombuffer(file.read(), np.uint8)
-        yield Moment(number, Fraction(1), read_image(data))
+            yield Moment(number, Fraction(1), read_image(file.read()))
 
 
-def read_image(data: NDArray[np.uint8]) -> Image | None:
+def read_image(data: bytes) -> Image | None:
     """An encoded image as RGB (H, W, 3); None where it cannot be decoded."""
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except cv2.error:  # empty, or larger than OpenCV's limit
+        return pictures.decode(data)
+    except ValueError:
         return None
-    return None if image is None else np.ascontiguousarray(image[..., ::-1])

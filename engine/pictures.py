@@ -14,7 +14,10 @@ RESIZED = "area-then-bilinear"  # the rule of `square`, on which scores and embe
 
 def decode(jpeg: bytes) -> np.ndarray:
     """RGB pixels (height, width, 3) uint8; ValueError where the bytes are no picture."""
-    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    try:
+        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    except cv2.error:  # larger than OpenCV's limit
+        picture = None
     if picture is None:
         raise ValueError(f"{len(jpeg)} bytes are not a picture that can be decoded")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))

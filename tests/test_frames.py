@@ -1,7 +1,9 @@
 """Any video in, kept and de-identified frames out; whatever is wrong is a row with a reason."""
 
 import shutil
+import struct
 import wave
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import clip, decode, frames, gate, schema, videos
+from engine import clip, decode, frames, gate, pictures, schema, videos
 from engine.config import FramesConfig
 from tests.test_content import on_panel, tissue
 
@@ -402,6 +404,17 @@ def test_a_broken_image_is_a_rejected_frame(tmp_path):
     folder = save(tmp_path / "seq", scene(1), scene(2), scene(3))
     (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     assert [row["reason"] for row in rows_of(folder)] == [None, "unreadable", None, None]
+
+
+def test_an_image_that_says_it_is_larger_than_can_be_decoded_is_a_rejected_frame(tmp_path):
+    folder = save(tmp_path / "seq", scene(1), scene(2))
+    data = bytearray((folder / "1.png").read_bytes())
+    data[16:24] = struct.pack(">LL", 60000, 60000)
+    data[29:33] = struct.pack(">L", zlib.crc32(data[12:29]))
+    (folder / "1.png").write_bytes(data)
+    with pytest.raises(ValueError, match="are not a picture that can be decoded"):
+        pictures.decode(bytes(data))
+    assert [row["reason"] for row in rows_of(folder)] == [None, "unreadable", None]
 
 
 def test_every_image_of_a_folder_is_searched_for_text(tmp_path):
