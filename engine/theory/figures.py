@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import TypeAdapter
 from scipy.stats import t as student_t
 
@@ -144,7 +145,7 @@ class Solve:
 
 def drawn_up(errors: pa.Table, students: pa.Table, how: tuple[int, int, float]) -> Figures:
     """The figures from rows of ERRORS and of STUDENTS; `how` is dimensions, draws and seconds."""
-    lines = {number: errors.filter(pa.compute.equal(errors["curve"], number)).sort_by("fraction") for number in range(len(curves()))}
+    lines = {number: errors.filter(pc.equal(errors["curve"], number)).sort_by("fraction") for number in range(len(curves()))}
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in students.cast(STUDENTS).to_pylist():
         found[row["alpha_tot"], row["degrees"], row["redundancy"], row["keep"], row["fraction"]].append(row)
