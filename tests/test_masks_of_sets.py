@@ -1,6 +1,8 @@
 """What a mask may hold, in whatever format, and what is said of a picture that is none; what is said of files that break off."""
 
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -187,6 +189,18 @@ def test_a_file_that_breaks_off_is_told_as_an_interrupted_download(ending: str, 
     path.write_bytes(whole[: max(int(share * len(whole)), 40 * (share > 0))])
     with pytest.raises(ValueError, match=rf"a\{ending} .*: was its download interrupted\?"):
         size_of(path)
+
+
+def test_a_file_that_claims_more_pixels_than_can_be_decoded_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), drawing(255))
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">LL", 60000, 60000)
+    data[29:33] = struct.pack(">L", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    for read in (size_of, seen, pixels.picture):
+        with pytest.raises(ValueError, match=r"a\.png (is not a picture that can be read|cannot be decoded)"):
+            read(path)
 
 
 def test_pages_that_break_off_name_the_file(tmp_path: Path) -> None:

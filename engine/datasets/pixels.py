@@ -28,7 +28,7 @@ def size_of(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as found:
             return found.size
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a picture that can be read ({path.stat().st_size:,} bytes)") from error
 
 
@@ -125,7 +125,10 @@ def decoded(path: Path, colours: int) -> np.ndarray:
     """What OpenCV makes of a file by its flag `colours`; ValueError as of `picture`."""
     # Turning by EXIF is off: masks carry no such tag, so a turned image would no longer lie under its mask.
     require_whole(path)
-    found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), colours | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), colours | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # larger than OpenCV's limit
+        found = None
     if found is None:
         raise ValueError(f"{path} cannot be decoded, expected a picture")
     return np.asarray(found)
