@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from engine import theory
-from engine.charts import Frame, Interval, Tick, axis, intervals, ticks
-from engine.entries import FULL, NONE, Board, amount
+from engine.charts import Frame, Interval, Tick, amount, axis, intervals, ticks
+from engine.entries import FULL, NONE, Board
 from engine.published import OPTIDEL, SOURCE, Reported
 from engine.scores import Contrast
 from engine.standings import Check, Least, Mean, Standing, Study, checks, least, means, patches, standings

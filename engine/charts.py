@@ -31,6 +31,13 @@ def share(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
+def amount(budget: float, unit: str = "") -> str:
+    """A budget in words: up to 1 a share as per cent, but for hours, else a number; of what is said where `unit` is told."""
+    if budget > 1 or unit == "gpu_hours":
+        return f"{number(budget)} {unit.replace('_', ' ')}".rstrip()
+    return f"{share(budget)} of the {unit}" if unit else share(budget)
+
+
 def seeds(many: int) -> str:
     """So many seeds, in words."""
     return "1 seed" if many == 1 else f"{many} seeds"

@@ -16,7 +16,7 @@ import jinja2
 import numpy as np
 
 from engine import boards, files, followed, pruning
-from engine.charts import Floats, chart, funnel, histograms, number, seeds, share
+from engine.charts import Floats, amount, chart, funnel, histograms, number, seeds, share
 from engine.outcomes import Advantage, Outcome, Picture, comparisons
 from engine.standings import Study
 from engine.trails import Trail, drawn
@@ -113,7 +113,9 @@ def template() -> jinja2.Template:
     """The template of the page, with its filters."""
     source = resources.files("engine").joinpath("report.html").read_text(encoding="utf-8")
     world = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    world.filters.update(count="{:,}".format, share=share, number=number, embedded=embedded, seeds=seeds, score="{:z.3f}".format)
+    world.filters.update(
+        count="{:,}".format, share=share, number=number, amount=amount, embedded=embedded, seeds=seeds, score="{:z.3f}".format
+    )
     return world.from_string(source)
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import files, report, tracking
+from engine.charts import amount, share
 from engine.config import Config
 from engine.followed import Followed
 from engine.outcomes import Picture
@@ -110,7 +111,7 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
     largest = max(selections.values(), key=len, default=None)
     if largest is not None:
         selection_id, retained = (largest[name][0].as_py() for name in ("selection_id", "retained"))
-        stages.append(("selected", len(largest), f"{selection_id}, {100 * retained:.1f}% of the bytes"))
+        stages.append(("selected", len(largest), f"{selection_id}, {share(retained)} of the bytes"))
         images = results.sizes(store, selection_id)[1]
         stages.append(("images", images, f"{len(largest) / max(images, 1):g} patches each"))
     return stages
@@ -118,7 +119,7 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
 
 def title(method: str, rows: pa.Table) -> str:
     """Method and budget of a selection's rows."""
-    return f"{method}, budget {results.amount(*(rows[name][0].as_py() for name in ('budget', 'unit')))}"
+    return f"{method}, budget {amount(*(rows[name][0].as_py() for name in ('budget', 'unit')))}"
 
 
 def reasons(table: pa.Table) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine import scores, tracking
-from engine.charts import share
+from engine.charts import amount
 from engine.config import Config
 from engine.entries import Board, Entry, Failure
 from engine.followed import Current
@@ -74,7 +74,7 @@ def caution(tags: dict[str, str], leaked: int) -> str:
     if not leaked:
         return ""
     return (
-        f"{leaked} test images of {tags['method']} at a budget of {share(float(tags['budget']))}, seed {tags['seed']}, have a "
+        f"{leaked} test images of {tags['method']} at a budget of {amount(float(tags['budget']))}, seed {tags['seed']}, have a "
         "near-duplicate among the frames that it was pre-trained on, so part of its score may be memory; leaks.json of its run names them."
     )
 
@@ -156,12 +156,6 @@ def comparable(one: Judged, of: Mapping[str, str]) -> Judged:
     return replace(one, values=values, reasons=one.reasons | others)
 
 
-def amount(budget: float, unit: str) -> str:
-    """A budget as a reader says it; of the stored bytes where nothing else is said."""
-    number = f"{budget:g}" if budget > 1 or unit == "gpu_hours" else share(budget)
-    return number if unit == "bytes" and budget <= 1 else f"{number} {'of the ' if number.endswith('%') else ''}{unit.replace('_', ' ')}"
-
-
 def judged(one: dict[str, Any]) -> Judged:
     """What a choice was judged by: values, and the reasons where there is none."""
     values, reasons = (
@@ -238,7 +232,7 @@ def board(rows: list[dict[str, Any]]) -> Board:
     failed: dict[tuple[str, str], list[int]] = {}
     for row in newest.values():
         if row["reason"]:
-            at = f" at {amount(row['budget'], 'bytes')}" if row["budget"] else ""
+            at = f" at {amount(row['budget'])}" if row["budget"] else ""
             failed.setdefault((f"{row['method']}{at}", row["reason"]), []).append(row["seed"])
     told = [Failure(f"{what}, seed {', '.join(map(str, sorted(seeds)))}", reason) for (what, reason), seeds in failed.items()]
     setting = done[-1]["setting"] if done else "nothing measured"

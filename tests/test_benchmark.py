@@ -257,7 +257,7 @@ def test_masks_that_were_corrected_are_measured_anew_and_never_stand_beside_the_
     told = caplog.records[-1].getMessage()
     assert told.startswith("4 of 10 cells failed: ")
     assert "holds no image of 4 patches" in told
-    assert "the first is random at 0.1 %, seed 0, mae, one" in told
+    assert "the first is random at 0.1 % of the bytes, seed 0, mae, one" in told
 
 
 @pytest.mark.parametrize(

@@ -333,6 +333,13 @@ def test_a_verdict_averages_seeds_and_takes_their_widest_interval():
     assert "optidel reaches 0.650 mIoU, random 0.610; the intervals overlap" in told
 
 
+def test_a_budget_of_so_many_patches_is_no_share():
+    findings = replace(full(), outcomes=[outcome(budget=8), outcome("random", budget=8)], advantages=[advantage(budget=8)])
+    words = Page(report.render(findings)).words()
+    assert "At a budget of 8, optidel" in words
+    assert "optidel over random budget 8, 3 seeds" in words
+
+
 def test_a_single_method_is_compared_with_nothing():
     assert verdicts([outcome()]) == ["At a budget of 5 %, optidel reaches 0.671 mIoU; there is no other method to compare with."]
 
