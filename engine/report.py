@@ -68,7 +68,6 @@ class Findings:
     chosen: dict[str, Floats] = field(default_factory=dict)  # method -> (n,) difficulty of what it chose
     hardest: list[Picture] = field(default_factory=list)
     easiest: list[Picture] = field(default_factory=list)
-    picked: dict[str, list[Picture]] = field(default_factory=dict)  # method -> some of what it chose
     synthetic: list[Picture] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
