@@ -224,7 +224,7 @@ class Explainer:
 
     def chosen(self, selection_id: str) -> Tree:
         """What all rows of a selection have in common, and the runs about it."""
-        columns = ["method", "budget", "retained", "seed", "patches_version"]
+        columns = ["method", "budget", "unit", "retained", "seed", "patches_version"]
         where, there = f"selection_id = {quoted([selection_id])}", self.store.has("selections")  # a matrix may be in a store without
         row = self.store.open("selections").to_table(columns=columns, filter=where, limit=1).to_pylist() if there else []
         told = {name: row[0][name] for name in columns[:-1]} | {"table version": row[0]["patches_version"]} if row else {}
