@@ -35,7 +35,7 @@ def run(config: Config) -> None:
     patches = store.patches(["patch_id", "difficulty", "bytes"], version=version)
     selections = chosen(store)
     evaluated = results.outcomes(config, store)
-    order = np.argsort(patches["difficulty"].to_numpy(), kind="stable")
+    order = rising(patches["difficulty"].to_numpy())
     findings = Findings(
         title=f"{counted(len(patches), 'patch', 'patches')} from {counted(len(ledger), 'video', 'videos')}",
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
@@ -133,6 +133,12 @@ def values(patches: pa.Table, rows: pa.Table) -> np.ndarray:
     return np.asarray(patches["difficulty"].filter(mine).to_numpy())
 
 
+def rising(difficulty: np.ndarray) -> np.ndarray:
+    """The places of the patches that have a score, the easiest first."""
+    order = np.argsort(difficulty, kind="stable")
+    return np.asarray(order[np.isfinite(difficulty[order])])
+
+
 def gallery(store: PatchStore, offsets: np.ndarray, version: int) -> list[Picture]:
     """Patches at these places of a version, each with what it is."""
     return [
@@ -166,10 +172,10 @@ def curves(config: Config) -> list[Curve]:
         for one in tracking.runs(config, job)[-CURVES:]:
             if not (points := one["run"].curve("train/loss")):
                 continue  # it found its training done
-            title = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
+            what = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
             contrasts = one["params"].get("pretrain.architecture" if job == "pretrain" else "difficulty.scorer") == "simclr"
             unit = "NT-Xent" if contrasts else "mean squared error"
-            made.append(Curve(f"{title}: loss", [step for step, _ in points], [value for _, value in points], unit))
+            made.append(Curve(f"{what}: loss", [step for step, _ in points], [value for _, value in points], unit))
     return made
 
 
@@ -185,4 +191,5 @@ def sources(config: Config, version: int) -> list[tuple[str, str]]:
         ("benchmark", "table results of this store, newest settings of every matrix"),
         ("as video arrives", f"table drift, and {experiment}, runs of the jobs choose and worth"),
         ("when to stop", f"{experiment}, runs of the job transfer"),
+        ("theory", f"{experiment}, runs of the jobs theory and choose"),
     ]
