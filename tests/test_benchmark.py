@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -346,6 +347,13 @@ def test_epochs_of_a_fine_tuning_are_counted_as_iterations():
     assert (trained, tested) == (1000 - tested, round(one.config.evaluate.test_share * 1000))
     how = one.config.evaluate
     assert Costs(config).measuring_s(one) == pytest.approx((-(-how.epochs * trained // how.batch) + tested / how.batch) / 10)
+
+
+def test_an_iteration_of_the_same_recipes_is_tried_once_whatever_the_data():
+    config, found = matrix.read("paper", ["benchmark.iterations_per_s=10"])
+    one, made = matrix.cells(config, found)[0], Costs(config)
+    assert {made.iteration_s(replace(one, data=data)) for data in "ab"} == {(0.1, 0.1 / one.config.evaluate.batch)}
+    assert len(made.tried) == 1
 
 
 def test_an_architecture_may_have_a_speed_of_its_own():
