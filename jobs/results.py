@@ -178,9 +178,9 @@ def comparable(one: Judged, of: Mapping[str, str]) -> Judged:
 
 def judged(asked: Asked, one: dict[str, Any]) -> Judged:
     """What a choice was judged by: values, and the reasons where there is none."""
-    method, *budget = asked
+    method, budget, unit = asked
     values, reasons, notes = below(one["metrics"], PREFIX), below(one["tags"], PREFIX), below(one["tags"], NOTED)
-    return Judged(method, amount(*budget), one["tags"]["selection"], values, reasons, notes)
+    return Judged(method, amount(budget, unit), one["tags"]["selection"], values, reasons, notes)
 
 
 def current(config: Config) -> list[Current]:
@@ -195,12 +195,12 @@ def current(config: Config) -> list[Current]:
 
 def current_of(asked: Asked, one: dict[str, Any]) -> Current:
     """The newest choice of a method and budget: what is new in it, and what was saved by the one before."""
-    method, *budget = asked
+    method, budget, unit = asked
     found = below(one["metrics"], "choose/")
     counts = {name: int(found[name]) if name in found else None for name in ("new", "entered", "left")}
     rest = {name: found.get(name) for name in ("avoided_read", "avoided_pairs", "seconds", "full_seconds")}
     made, version = one["tags"]["selection"], int(one["tags"]["patches_version"])
-    return Current(made, method, amount(*budget), version, int(found["patches"]), **counts, **rest)
+    return Current(made, method, amount(budget, unit), version, int(found["patches"]), **counts, **rest)
 
 
 def worth(config: Config) -> list[str]:
