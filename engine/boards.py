@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from engine import theory
-from engine.charts import Frame, Interval, Tick, axis, intervals, ticks
-from engine.entries import FULL, NONE, Board, amount
+from engine.charts import Frame, Interval, Point, Tick, amount, axis, intervals, line, ticks
+from engine.entries import FULL, NONE, Board
 from engine.published import OPTIDEL, SOURCE, Reported
 from engine.scores import Contrast
 from engine.standings import Check, Least, Mean, Standing, Study, checks, least, means, patches, standings
@@ -136,7 +136,7 @@ class Plot:
         middle = [value(one)[0] for one in mine]
         return Panel(
             path=self.line(mine),
-            dots="".join(f"M{x} {y}h0" for x, y in (place(one.budget, value(one)[0]) for one in mine)),
+            dots="".join(self.line([one]) for one in mine),
             spread="".join(
                 f"M{place(one.budget, low)[0]} {place(one.budget, low)[1]}V{place(one.budget, high)[1]}"
                 for one in mine
@@ -152,15 +152,14 @@ class Plot:
             told=f"from {min(middle):.3f} to {max(middle):.3f}, mean {fmean(middle):.3f}",
         )
 
-    def place(self, budget: float, value: float) -> tuple[float, float]:
+    def place(self, budget: float, value: float) -> Point:
         """Where a value at a budget stands, in per cent of the plot; budgets on a logarithmic axis."""
         x, y = self.frame.place((math.log(budget), value))
         return round(x, 2), round(y, 2)
 
     def line(self, rows: Sequence[Standing]) -> str:
         """The SVG path through the values of these standings, by budget."""
-        points = [self.place(one.budget, self.value(one)[0]) for one in sorted(rows, key=lambda one: one.budget)]
-        return "".join(f"{'L' if number else 'M'}{x} {y}" for number, (x, y) in enumerate(points))
+        return line([(math.log(one.budget), self.value(one)[0]) for one in sorted(rows, key=lambda one: one.budget)], self.frame)
 
     def level(self, value: float | None) -> str:
         """The SVG path of a level across the plot; "" where there is none to draw."""
@@ -175,5 +174,4 @@ class Plot:
             return ""
         steps = [self.budgets[0] * (self.budgets[-1] / self.budgets[0]) ** (step / 40) for step in range(41)]
         values = [(budget, self.full * theory.break_even(min(budget, 1.0), 1.0)) for budget in steps]
-        points = [self.place(budget, value) for budget, value in values if self.y[0] <= value <= self.y[-1]]
-        return "".join(f"{'L' if number else 'M'}{x} {y}" for number, (x, y) in enumerate(points))
+        return line([(math.log(budget), value) for budget, value in values if self.y[0] <= value <= self.y[-1]], self.frame)

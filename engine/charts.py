@@ -1,4 +1,4 @@
-"""Charts as numbers: where the ticks, the points and the bars stand, in per cent of the plot.
+"""Charts as numbers: where the ticks, the points and the bars stand, in per cent of the plot; and numbers, shares and budgets in words.
 
 The page draws them (`report.html`): shapes as SVG that stretches with the window, labels as text that keeps its size.
 """
@@ -29,6 +29,13 @@ def number(value: float) -> str:
 def share(value: float) -> str:
     """A fraction as per cent, three figures at most: 0.05 is "5 %"."""
     return f"{100 * value:.3g} %"
+
+
+def amount(budget: float, unit: str = "") -> str:
+    """A budget in words: up to 1 a share as per cent, but for hours, else a number; of what is said where `unit` is told."""
+    if budget > 1 or unit == "gpu_hours":
+        return f"{number(budget)} {unit.replace('_', ' ')}".rstrip()
+    return f"{share(budget)} of the {unit}" if unit else share(budget)
 
 
 def seeds(many: int) -> str:
@@ -79,7 +86,7 @@ class Frame:
     low: float
     high: float
 
-    def place(self, point: tuple[float, float]) -> tuple[float, float]:
+    def place(self, point: Point) -> Point:
         """Where a point (x, y) stands, in per cent from the left and from the top."""
         x = 100 * (point[0] - self.left) / (self.right - self.left)
         return x, 100 - 100 * (point[1] - self.low) / (self.high - self.low)
@@ -100,7 +107,7 @@ class Chart:
     x: list[Tick]
     y: list[Tick]
     last: Point | None
-    end: tuple[float, float]  # where `last` is drawn
+    end: Point  # where `last` is drawn
     lowest: float
     highest: float
     broken: int  # values that are not finite, hence gaps

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from engine import theory
-from engine.charts import share
+from engine.charts import amount
 from engine.scores import Marks
 
 RANDOM, FULL, NONE = "random", "full data", "no pre-training"
@@ -83,8 +83,3 @@ class Board:
         """The entries of every method at every budget, by seed; budgets rise."""
         order = sorted(self.entries, key=lambda one: (one.budget, one.method, one.seed))
         return {spot: list(some) for spot, some in groupby(order, key=lambda one: (one.method, one.budget))}
-
-
-def amount(budget: float) -> str:
-    """A budget in words: a share as per cent, else a count."""
-    return share(budget) if budget <= 1 else f"{budget:g}"

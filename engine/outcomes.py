@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from statistics import fmean
 
-from engine.charts import Interval, Tick, intervals, seeds, share
+from engine.charts import Interval, Tick, amount, intervals, seeds
 
 FOUND = 0.01  # of the foreground; a network that recalls less draws "all background"
 
@@ -121,7 +121,7 @@ def standing(outcome: Outcome) -> tuple[bool, float]:
 
 def where(outcome: Outcome) -> str:
     """The budget in words, as the middle of a sentence."""
-    return "without pre-training" if outcome.retained == 0 else f"at a budget of {share(outcome.budget)}"
+    return "without pre-training" if outcome.retained == 0 else f"at a budget of {amount(outcome.budget)}"
 
 
 def shown(outcomes: list[Outcome]) -> list[tuple[str, Outcome]]:
@@ -130,7 +130,7 @@ def shown(outcomes: list[Outcome]) -> list[tuple[str, Outcome]]:
     for row in sorted(outcomes, key=lambda row: (standing(row), row.method, row.seed)):
         if row.examples:
             first.setdefault((standing(row), row.method), row)
-    return [(row.method + (f", budget {share(row.budget)}" if row.retained else "") + f", seed {row.seed}", row) for row in first.values()]
+    return [(row.method + (f", budget {amount(row.budget)}" if row.retained else "") + f", seed {row.seed}", row) for row in first.values()]
 
 
 def verdicts(outcomes: list[Outcome], advantages: list[Advantage]) -> list[str]:

@@ -24,7 +24,7 @@ def decode(jpeg: bytes) -> np.ndarray:
 
 
 def encode(image: np.ndarray, quality: int) -> bytes:
-    """RGB (height, width, 3) uint8 as JPEG."""
+    """RGB (height, width, 3) uint8 as JPEG of a `quality` from 1 to 100; ValueError where OpenCV cannot make one."""
     done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"a picture of shape {image.shape} cannot be encoded")

@@ -16,7 +16,7 @@ import jinja2
 import numpy as np
 
 from engine import boards, files, followed, pruning
-from engine.charts import Floats, chart, funnel, histograms, number, seeds, share
+from engine.charts import Floats, amount, chart, funnel, histograms, number, seeds, share
 from engine.outcomes import Advantage, Outcome, Picture, comparisons
 from engine.standings import Study
 from engine.trails import Trail, drawn
@@ -68,7 +68,6 @@ class Findings:
     chosen: dict[str, Floats] = field(default_factory=dict)  # method -> (n,) difficulty of what it chose
     hardest: list[Picture] = field(default_factory=list)
     easiest: list[Picture] = field(default_factory=list)
-    picked: dict[str, list[Picture]] = field(default_factory=dict)  # method -> some of what it chose
     synthetic: list[Picture] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -113,7 +112,9 @@ def template() -> jinja2.Template:
     """The template of the page, with its filters."""
     source = resources.files("engine").joinpath("report.html").read_text(encoding="utf-8")
     world = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    world.filters.update(count="{:,}".format, share=share, number=number, embedded=embedded, seeds=seeds, score="{:z.3f}".format)
+    world.filters.update(
+        count="{:,}".format, share=share, number=number, amount=amount, embedded=embedded, seeds=seeds, score="{:z.3f}".format
+    )
     return world.from_string(source)
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from engine import scores
-from engine.entries import FULL, RANDOM, Board, Entry, Spot, amount
+from engine.charts import amount
+from engine.entries import FULL, RANDOM, Board, Entry, Spot
 from engine.scores import Contrast, Measured, contrast, holm, over_seeds
 
 SAM, CROPS = "optidel", "optidel_s"  # which differ in who proposes the patches

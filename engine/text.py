@@ -82,7 +82,7 @@ class WatchText:
     are searched alone. A box stays while its strokes do: a search may miss what another found.
     """
 
-    def __init__(self, find_text: "Search", always: list[Box]) -> None:
+    def __init__(self, find_text: Search, always: list[Box]) -> None:
         self.find_text = find_text
         self.always = always  # hidden in every frame: what stands still over the whole video
         self.boxes: list[Box] = []
@@ -236,11 +236,6 @@ def load_reader(threads: int) -> Any:
     engine = "EngineConfig.onnxruntime"
     quiet = {"Global.log_level": "critical", f"{engine}.intra_op_num_threads": threads, f"{engine}.inter_op_num_threads": 1}
     return RapidOCR(params=quiet | {f"{engine}.enable_cpu_mem_arena": True})  # a search without it spends a quarter on fetching memory
-
-
-def bgr(image: Image) -> Image:
-    """RGB to BGR, and back, (H, W, 3)."""
-    return cast(Image, np.ascontiguousarray(image[..., ::-1]))
 
 
 def line_height(corners: NDArray[np.int32]) -> float:

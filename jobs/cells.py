@@ -23,7 +23,7 @@ from engine.store import PatchStore
 from jobs import choose, evaluate, named, pools, pretrain, throughput, twins
 from jobs.evaluate import Contender
 from jobs.matrix import Cell
-from jobs.results import PREFIX, PROPOSAL
+from jobs.results import PREFIX, PROPOSAL, below
 from jobs.troubles import BUGS, mendable, said
 
 JOB = "cell"  # of the runs that measure one, which the report does not set beside those of evaluate
@@ -90,8 +90,7 @@ def measures(config: Config, selection: str, metrics: dict[str, float]) -> dict[
     chosen = store.ranked(selection, ["patch_id"])["patch_id"]
     patches = store.patches(["patch_id", "difficulty"])
     mine = patches["difficulty"].filter(pc.is_in(patches["patch_id"], chosen.combine_chunks()))
-    judged = {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX)}
-    return judged | {"difficulty": float(np.mean(mine.to_numpy()))} | proposal(store)
+    return below(metrics, PREFIX) | {"difficulty": float(np.mean(mine.to_numpy()))} | proposal(store)
 
 
 def proposal(store: PatchStore) -> dict[str, float]:
@@ -142,7 +141,7 @@ def measured(cell: Cell, found: Trained) -> Row:
         "retained": share_of(cell, found),
         "images": found.images,
         "miou": metrics["evaluate/miou"],
-        "metrics": json.dumps({name.removeprefix("evaluate/"): value for name, value in metrics.items() if name.startswith("evaluate/")}),
+        "metrics": json.dumps(below(metrics, "evaluate/")),
         "measures": json.dumps(found.measures),
         "names": tested["names"],
         "counts": np.ravel(tested["counts"]).tolist(),

@@ -39,7 +39,7 @@ class Costs:
     images_per_s: dict[str, list[float]] = field(default_factory=dict)  # by architecture
     measure_s: dict[Place, list[float]] = field(default_factory=dict)
     choose_s: list[float] = field(default_factory=list)
-    tried: dict[str, tuple[float, float]] = field(default_factory=dict)  # by protocol
+    tried: dict[str, tuple[float, float]] = field(default_factory=dict)  # by recipes
     trained: set[str] = field(default_factory=set)  # models, by name
     sizes: dict[tuple[str, str], int] = field(default_factory=dict)  # of pools, by store and kind
 
@@ -89,8 +89,8 @@ class Costs:
         return median(self.measure_s[place])
 
     def iteration_s(self, cell: Cell) -> tuple[float, float]:
-        """Seconds of an iteration and of a test image; of the same settings they are tried once."""
-        told, how = cell.config.benchmark.iterations_per_s, cell.protocol
+        """Seconds of an iteration and of a test image; of the same recipes they are tried once, whatever the data: that is made up."""
+        told, how = cell.config.benchmark.iterations_per_s, cell.recipes
         if how not in self.tried:  # a test image is no dearer than one in training, which goes back through the network too
             self.tried[how] = (1 / told, 1 / told / cell.config.evaluate.batch) if told else tried(cell.config, self.config.where == "ray")
         return self.tried[how]

@@ -31,6 +31,7 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from engine import knobs, tracking
+from engine.charts import amount
 from engine.config import Config, Method
 from engine.models import Section, Seed
 from engine.settings import BenchmarkConfig
@@ -126,8 +127,8 @@ class Cell:
         return digest([self.matrix, self.architecture, self.dataset, self.model, self.config.evaluate.fingerprint(), self.data])
 
     def __str__(self) -> str:
-        share = f" at {100 * self.budget:.3g} %" if 0 < self.budget <= 1 else f" at {self.budget:g}" * bool(self.budget)
-        return f"{self.method}{share}, seed {self.seed}, {self.architecture}, {self.dataset}"
+        at = f" at {amount(self.budget, self.config.selection.unit)}" if self.budget else ""
+        return f"{self.method}{at}, seed {self.seed}, {self.architecture}, {self.dataset}"
 
 
 def says_method(tree: Tree) -> bool:

@@ -115,7 +115,7 @@ def branch(name: str, value: Any, indent: str) -> list[str]:
         return [f"{indent}{name}: {word(value) if value is not None and value != [] else 'none'}"]
     lines = [f"{indent}{name}:"]
     for held in value:
-        if any(isinstance(inner, dict | list) and name != "box" for name, inner in held.items()):
+        if any(isinstance(inner, dict | list) and column != "box" for column, inner in held.items()):  # four numbers fit into a line
             first, *rest = as_tree(held, len(indent) // 2 + 2).splitlines()
             lines += [f"{indent}  - {first.strip()}", *rest]
         else:

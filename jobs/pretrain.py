@@ -4,9 +4,9 @@ import hashlib
 import logging
 from functools import partial
 from math import ceil
-from typing import Any
 
 from engine import cards, flow, objectives, pretrain, tracking
+from engine.charts import amount
 from engine.config import Config
 from engine.monitor import title
 from engine.store import ImageReader, PatchStore, trainings
@@ -78,18 +78,12 @@ def train(config: Config, selection_id: str, retained: float) -> None:
         best, export = chosen_of(config, name, trained_on(config, reader, name, record))
         if config.transfer.uri:
             record.log({"transfer/exported_epochs": export.epoch}, step=export.epoch)
-        data = {"budget": budget(made), **tags}
+        data = {"budget": amount(made["budget"], made["unit"]), **tags}
         origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export)
         cards.export(best, origin, store.address(trainings.folder(name)))
         objectives.save(best, store.address(file))  # last: from then on it counts as trained
         record.note({"model": objectives.fingerprint(best), "exported": f"after epoch {export.epoch}: {export.why}"})
     Kept(config, name).clear()
-
-
-def budget(made: dict[str, Any]) -> str:
-    """How much was to be chosen of a selection, with its unit."""
-    value, unit = made["budget"], made["unit"]
-    return f"{value:g} {unit}" if value > 1 or unit == "gpu_hours" else f"{value:g} of all {unit}"
 
 
 def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.Run) -> objectives.Trained:

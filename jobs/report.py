@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import files, report, tracking
+from engine.charts import amount, share
 from engine.config import Config
 from engine.followed import Followed
 from engine.outcomes import Picture
@@ -34,7 +35,7 @@ def run(config: Config) -> None:
     patches = store.patches(["patch_id", "difficulty", "bytes"], version=version)
     selections = chosen(store)
     evaluated = results.outcomes(config, store)
-    order = np.argsort(patches["difficulty"].to_numpy(), kind="stable")
+    order = rising(patches["difficulty"].to_numpy())
     findings = Findings(
         title=f"{counted(len(patches), 'patch', 'patches')} from {counted(len(ledger), 'video', 'videos')}",
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
@@ -110,7 +111,7 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
     largest = max(selections.values(), key=len, default=None)
     if largest is not None:
         selection_id, retained = (largest[name][0].as_py() for name in ("selection_id", "retained"))
-        stages.append(("selected", len(largest), f"{selection_id}, {100 * retained:.1f}% of the bytes"))
+        stages.append(("selected", len(largest), f"{selection_id}, {share(retained)} of the bytes"))
         images = results.sizes(store, selection_id)[1]
         stages.append(("images", images, f"{len(largest) / max(images, 1):g} patches each"))
     return stages
@@ -118,7 +119,7 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
 
 def title(method: str, rows: pa.Table) -> str:
     """Method and budget of a selection's rows."""
-    return f"{method}, budget {results.amount(*(rows[name][0].as_py() for name in ('budget', 'unit')))}"
+    return f"{method}, budget {amount(*(rows[name][0].as_py() for name in ('budget', 'unit')))}"
 
 
 def reasons(table: pa.Table) -> dict[str, int]:
@@ -130,6 +131,12 @@ def values(patches: pa.Table, rows: pa.Table) -> np.ndarray:
     """The difficulty of what a selection chose."""
     mine = pc.is_in(patches["patch_id"], rows["patch_id"].combine_chunks())
     return np.asarray(patches["difficulty"].filter(mine).to_numpy())
+
+
+def rising(difficulty: np.ndarray) -> np.ndarray:
+    """The places of the patches that have a score, the easiest first."""
+    order = np.argsort(difficulty, kind="stable")
+    return np.asarray(order[np.isfinite(difficulty[order])])
 
 
 def gallery(store: PatchStore, offsets: np.ndarray, version: int) -> list[Picture]:
@@ -165,10 +172,10 @@ def curves(config: Config) -> list[Curve]:
         for one in tracking.runs(config, job)[-CURVES:]:
             if not (points := one["run"].curve("train/loss")):
                 continue  # it found its training done
-            title = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
+            what = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
             contrasts = one["params"].get("pretrain.architecture" if job == "pretrain" else "difficulty.scorer") == "simclr"
             unit = "NT-Xent" if contrasts else "mean squared error"
-            made.append(Curve(f"{title}: loss", [step for step, _ in points], [value for _, value in points], unit))
+            made.append(Curve(f"{what}: loss", [step for step, _ in points], [value for _, value in points], unit))
     return made
 
 
@@ -184,4 +191,5 @@ def sources(config: Config, version: int) -> list[tuple[str, str]]:
         ("benchmark", "table results of this store, newest settings of every matrix"),
         ("as video arrives", f"table drift, and {experiment}, runs of the jobs choose and worth"),
         ("when to stop", f"{experiment}, runs of the job transfer"),
+        ("theory", f"{experiment}, runs of the jobs theory and choose"),
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine import scores, tracking
-from engine.charts import share
+from engine.charts import amount
 from engine.config import Config
 from engine.entries import Board, Entry, Failure
 from engine.followed import Current
@@ -23,7 +23,9 @@ from engine.store import PatchStore, quoted
 from engine.theory import recommendation
 from engine.theory.figures import FIGURES_FILE, Figures
 from engine.trails import Trail
+from jobs import named
 
+Asked = tuple[str, float, str]  # method, budget and its unit
 PROPOSAL = "proposal_s_per_frame"  # among the measures of a selection: what proposing its patches takes
 LEAST = 0.001  # share of a pool: of less the theory says nothing else
 PREFIX = "judge/"  # of the metrics, and of the tags that hold the reason where there is none
@@ -74,7 +76,7 @@ def caution(tags: dict[str, str], leaked: int) -> str:
     if not leaked:
         return ""
     return (
-        f"{leaked} test images of {tags['method']} at a budget of {share(float(tags['budget']))}, seed {tags['seed']}, have a "
+        f"{leaked} test images of {tags['method']} at a budget of {amount(float(tags['budget']))}, seed {tags['seed']}, have a "
         "near-duplicate among the frames that it was pre-trained on, so part of its score may be memory; leaks.json of its run names them."
     )
 
@@ -116,37 +118,55 @@ def theory(config: Config) -> Theory:
     """The newest figures of the job theory, and what its equations say of the newest choices by endocurate."""
     drawn = tracking.runs(config, "theory")
     figures = Figures.from_json(drawn[-1]["run"].kept(FIGURES_FILE).decode()) if drawn else None
-    newest = {one["tags"]["selection"]: one for one in tracking.runs(config, "choose") if "choose/recommended_start" in one["metrics"]}
-    return Theory(figures, [advised(name, one["metrics"]) for name, one in newest.items()])
+    choices = {one["tags"]["selection"]: one for one in tracking.runs(config, "choose") if "choose/recommended_start" in one["metrics"]}
+    return Theory(figures, [advised(name, one["metrics"]) for name, one in choices.items()])
 
 
 def advised(selection: str, metrics: dict[str, float]) -> Advised:
     """What the theory of the pruned perceptron said of a choice, with the errors that it foresees."""
-    told = {name.removeprefix("choose/"): value for name, value in metrics.items()}
-    share = min(1.0, told["patches"] / max(told["different"], 1))
-    pool = told["alpha_tot"], max(share, LEAST), told["degrees"]
+    found = below(metrics, "choose/")
+    share = min(1.0, found["patches"] / max(found["different"], 1))
+    pool = found["alpha_tot"], max(share, LEAST), found["degrees"]
     return Advised(
         selection=selection,
-        alpha_tot=told["alpha_tot"],
-        degrees=told["degrees"],
+        alpha_tot=found["alpha_tot"],
+        degrees=found["degrees"],
         share=share,
-        enough=told["recommended_share"],
-        start=told["start"],
-        recommended=told["recommended_start"],
-        error=recommendation.error(*pool, told["start"]),
-        best=recommendation.error(*pool, told["recommended_start"]),
+        enough=found["recommended_share"],
+        start=found["start"],
+        recommended=found["recommended_start"],
+        error=recommendation.error(*pool, found["start"]),
+        best=recommendation.error(*pool, found["recommended_start"]),
         random=recommendation.random_error(*pool[:2]),
     )
 
 
 def judgements(config: Config) -> list[Judged]:
     """The judgement of the newest selection of every method and budget, by budget; values of another net or pool are left out."""
-    keys = [f"selection.{name}" for name in ("unit", "budget", "method")]
     runs = tracking.runs(config, "choose")
-    newest = {tuple(one["params"].get(key, "bytes") for key in keys): one for one in runs}
-    found = [judged(one) for _, one in sorted(newest.items(), key=lambda pair: (pair[0][0], float(pair[0][1]), pair[0][2]))]
-    of = {name: note for one in runs for name, note in judged(one).notes.items()}
-    return [comparable(one, of) for one in found]
+    found = {asked: one for one in runs if (asked := asked_for(config, one))}
+    of = {name: note for one in runs for name, note in below(one["tags"], NOTED).items()}
+    return [comparable(judged(*pair), of) for pair in sorted(found.items(), key=lambda pair: pair[0][::-1])]
+
+
+def asked_for(config: Config, one: dict[str, Any]) -> Asked | None:
+    """Method, budget and unit of a run of choose: its knobs, or where it was told of a selection by its id, what the rows of that say.
+
+    Then no knob was looked at. None where the rows are gone.
+    """
+    tags, knobs = one["tags"], one["params"]
+    if "named" not in tags:
+        return knobs["selection.method"], float(knobs["selection.budget"]), knobs.get("selection.unit", "bytes")
+    store = PatchStore(config.store.uri)
+    if not named.is_there(store, tags["selection"]):
+        return None
+    made = named.made(store, tags["selection"])
+    return made["method"], made["budget"], made["unit"]
+
+
+def below(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Those whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def comparable(one: Judged, of: Mapping[str, str]) -> Judged:
@@ -156,21 +176,11 @@ def comparable(one: Judged, of: Mapping[str, str]) -> Judged:
     return replace(one, values=values, reasons=one.reasons | others)
 
 
-def amount(budget: float, unit: str) -> str:
-    """A budget as a reader says it; of the stored bytes where nothing else is said."""
-    number = f"{budget:g}" if budget > 1 or unit == "gpu_hours" else share(budget)
-    return number if unit == "bytes" and budget <= 1 else f"{number} {'of the ' if number.endswith('%') else ''}{unit.replace('_', ' ')}"
-
-
-def judged(one: dict[str, Any]) -> Judged:
+def judged(asked: Asked, one: dict[str, Any]) -> Judged:
     """What a choice was judged by: values, and the reasons where there is none."""
-    values, reasons = (
-        {name.removeprefix(PREFIX): found for name, found in one[kind].items() if name.startswith(PREFIX)} for kind in ("metrics", "tags")
-    )
-    method, budget = (one["params"][f"selection.{name}"] for name in ("method", "budget"))
-    notes = {name.removeprefix(NOTED): told for name, told in one["tags"].items() if name.startswith(NOTED)}
-    unit = one["params"].get("selection.unit", "bytes")
-    return Judged(method, amount(float(budget), unit), one["tags"]["selection"], values, reasons, notes)
+    method, budget, unit = asked
+    values, reasons, notes = below(one["metrics"], PREFIX), below(one["tags"], PREFIX), below(one["tags"], NOTED)
+    return Judged(method, amount(budget, unit), one["tags"]["selection"], values, reasons, notes)
 
 
 def current(config: Config) -> list[Current]:
@@ -179,17 +189,18 @@ def current(config: Config) -> list[Current]:
     for one in tracking.runs(config, "choose"):
         settings = sorted((name, value) for name, value in of_now(one["params"]).items() if name.startswith(("selection.", "synthesis.")))
         made.setdefault(tuple(map("=".join, settings)), []).append(one)
-    return [current_of(runs[-1]) for runs in made.values() if len(runs) > 1]
+    again = [runs[-1] for runs in made.values() if len(runs) > 1]
+    return [current_of(asked, one) for one in again if (asked := asked_for(config, one))]
 
 
-def current_of(one: dict[str, Any]) -> Current:
+def current_of(asked: Asked, one: dict[str, Any]) -> Current:
     """The newest choice of a method and budget: what is new in it, and what was saved by the one before."""
-    told = {name.removeprefix("choose/"): value for name, value in one["metrics"].items() if name.startswith("choose/")}
-    counts = {name: int(told[name]) if name in told else None for name in ("new", "entered", "left")}
-    rest = {name: told.get(name) for name in ("avoided_read", "avoided_pairs", "seconds", "full_seconds")}
-    method, budget, unit = (one["params"][f"selection.{name}"] for name in ("method", "budget", "unit"))
+    method, budget, unit = asked
+    found = below(one["metrics"], "choose/")
+    counts = {name: int(found[name]) if name in found else None for name in ("new", "entered", "left")}
+    rest = {name: found.get(name) for name in ("avoided_read", "avoided_pairs", "seconds", "full_seconds")}
     made, version = one["tags"]["selection"], int(one["tags"]["patches_version"])
-    return Current(made, method, amount(float(budget), unit), version, int(told["patches"]), **counts, **rest)
+    return Current(made, method, amount(budget, unit), version, int(found["patches"]), **counts, **rest)
 
 
 def worth(config: Config) -> list[str]:
@@ -233,16 +244,16 @@ def board(rows: list[dict[str, Any]]) -> Board:
     rows = [row for row in rows if row["protocol"] == last["protocol"]]
     held = {row["pool"]: contents(row) for row in rows}
     rows = [row for row in rows if contents(row) == held[row["pool"]]]
-    newest = {tuple(row[name] for name in ("method", "pool", "budget", "seed")): row for row in rows}
-    done = [row for row in newest.values() if not row["reason"]]
+    cells = {tuple(row[name] for name in ("method", "pool", "budget", "seed")): row for row in rows}  # of each the newest
+    done = [row for row in cells.values() if not row["reason"]]
     failed: dict[tuple[str, str], list[int]] = {}
-    for row in newest.values():
+    for row in cells.values():
         if row["reason"]:
-            at = f" at {amount(row['budget'], 'bytes')}" if row["budget"] else ""
+            at = f" at {amount(row['budget'])}" if row["budget"] else ""
             failed.setdefault((f"{row['method']}{at}", row["reason"]), []).append(row["seed"])
-    told = [Failure(f"{what}, seed {', '.join(map(str, sorted(seeds)))}", reason) for (what, reason), seeds in failed.items()]
+    lost = [Failure(f"{what}, seed {', '.join(map(str, sorted(seeds)))}", reason) for (what, reason), seeds in failed.items()]
     setting = done[-1]["setting"] if done else "nothing measured"
-    return Board(last["dataset"], last["architecture"], setting, tuple(map(entry, done)), tuple(told), count - len(rows))
+    return Board(last["dataset"], last["architecture"], setting, tuple(map(entry, done)), tuple(lost), count - len(rows))
 
 
 def contents(row: dict[str, Any]) -> str:

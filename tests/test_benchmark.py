@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -257,7 +258,7 @@ def test_masks_that_were_corrected_are_measured_anew_and_never_stand_beside_the_
     told = caplog.records[-1].getMessage()
     assert told.startswith("4 of 10 cells failed: ")
     assert "holds no image of 4 patches" in told
-    assert "the first is random at 0.1 %, seed 0, mae, one" in told
+    assert "the first is random at 0.1 % of the bytes, seed 0, mae, one" in told
 
 
 @pytest.mark.parametrize(
@@ -346,6 +347,13 @@ def test_epochs_of_a_fine_tuning_are_counted_as_iterations():
     assert (trained, tested) == (1000 - tested, round(one.config.evaluate.test_share * 1000))
     how = one.config.evaluate
     assert Costs(config).measuring_s(one) == pytest.approx((-(-how.epochs * trained // how.batch) + tested / how.batch) / 10)
+
+
+def test_an_iteration_of_the_same_recipes_is_tried_once_whatever_the_data():
+    config, found = matrix.read("paper", ["benchmark.iterations_per_s=10"])
+    one, made = matrix.cells(config, found)[0], Costs(config)
+    assert {made.iteration_s(replace(one, data=data)) for data in "ab"} == {(0.1, 0.1 / one.config.evaluate.batch)}
+    assert len(made.tried) == 1
 
 
 def test_an_architecture_may_have_a_speed_of_its_own():

@@ -185,6 +185,14 @@ def test_the_map_is_the_principal_components_of_the_embeddings():
     assert share == pytest.approx((spread[:2] ** 2).sum() / (spread**2).sum())
 
 
+def test_a_map_tells_of_every_patch_of_the_view_which_it_is_and_how_hard(store, base):
+    found = told(base, "/api/map", view=told(base, "/api/view", video=A)["view"])
+    mine = {row["patch_id"]: row["difficulty"] for row in table(store) if row["video_id"] == A}
+    assert {point[4]: point[2] for point in found["points"]} == pytest.approx(mine, abs=1e-6)
+    assert {found["videos"][point[3]] for point in found["points"]} == {A}
+    assert (len(found["points"]), found["of"]) == (len(mine), len(mine))
+
+
 # -- single things ----------------------------------------------------------------------------------------------------------------
 
 

@@ -361,6 +361,17 @@ def test_a_store_that_grows_while_it_is_open_says_so_and_shows_it_when_asked(chr
         assert tab.wrong == []
 
 
+def test_of_two_selections_the_newer_one_stands_right_unless_told(chromium, tmp_path):
+    store = filled(tmp_path)
+    take_in(store, "c3" + "0" * 30, 2)
+    choose(store, "zeta-333", store.sample(4, 0)["patch_id"].to_pylist())
+    with serving(store) as base, Tab(chromium, base) as tab:
+        tab.open("compare", ".thumbs img")
+        assert tab.page.input_value("[aria-label='right selection']") == "zeta-333"
+        tab.page.select_option("[aria-label='left selection']", "random-111")
+        tab.page.wait_for_url("**older=random-111&newer=zeta-333")
+
+
 def test_without_the_token_there_is_no_page_and_with_it_all_of_it(chromium, store):
     with serving(store, token="open-sesame") as base, Tab(chromium, base) as tab:
         assert tab.page.goto(base).status == 401

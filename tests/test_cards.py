@@ -9,11 +9,10 @@ from engine import cards, mae, simclr
 from engine.cards import Origin
 from engine.config import TrainConfig
 from engine.models import MAEConfig, SimCLRConfig
-from jobs import pretrain
 
 VIT = MAEConfig(size="tiny", side=64, token=8, decoder_width=32, decoder_depth=1, decoder_heads=2)
 RECIPE = TrainConfig(mae=VIT, epochs=4, warmup_epochs=1)
-DATA = {"selection": "a1b2", "images_version": 7, "budget": "0.25 of all bytes", "images": 1234}
+DATA = {"selection": "a1b2", "images_version": 7, "budget": "25 % of the bytes", "images": 1234}
 
 
 def trained(make, seed=0):
@@ -129,14 +128,6 @@ def test_a_vit_that_timm_does_not_have_plain_is_made_plain_by_the_lines_of_the_c
         drawn = ran(told["load"]["segmentation-models-pytorch"], tmp_path, monkeypatch)
         assert drawn(shown).shape == (2, 1, 64, 64)
         assert torch.equal(drawn.encoder.model(shown), model.encode(shown)[:, 0])
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "said"),
-    [(0.25, "bytes", "0.25 of all bytes"), (500, "images", "500 images"), (0.5, "gpu_hours", "0.5 gpu_hours")],
-)
-def test_the_budget_of_a_card_has_its_unit(value, unit, said):
-    assert pretrain.budget({"budget": value, "unit": unit}) == said
 
 
 def test_metrics_that_could_not_be_asked_for_are_said_to_be_unknown():

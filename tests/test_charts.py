@@ -67,6 +67,22 @@ def test_equal_scores_and_a_single_score_have_a_histogram():
 
 
 @pytest.mark.parametrize(
+    ("budget", "unit", "said"),
+    [
+        (0.25, "bytes", "25 % of the bytes"),
+        (0.25, "", "25 %"),
+        (1, "images", "100 % of the images"),
+        (8, "patches", "8 patches"),
+        (8, "", "8"),
+        (2_500_000, "bytes", "2,500,000 bytes"),
+        (0.5, "gpu_hours", "0.5 gpu hours"),
+    ],
+)
+def test_a_budget_is_a_share_up_to_one_but_for_hours_and_says_of_what(budget, unit, said):
+    assert charts.amount(budget, unit) == said
+
+
+@pytest.mark.parametrize(
     ("low", "high", "labels"),
     [
         (0, 1, ["0", "0.25", "0.5", "0.75", "1"]),

@@ -201,6 +201,7 @@ def test_a_selection_tells_how_it_was_made_and_what_used_it(store):
     tree = explain(store, "rand", RUNS)
     ids = [row["patch_id"] for row in chosen_rows(store) if row["selection_id"] == "random-111"]
     assert (tree["selection"], tree["patches"], tree["images"], tree["table version"]) == ("random-111", 8, 2, 4)
+    assert (tree["budget"], tree["unit"]) == (SelectionConfig().budget, "bytes")
     assert tree["videos"] == {video: sum(name.startswith(video) for name in ids) for video in {name[:32] for name in ids}}
     assert [(one["job"], one["run"]) for one in tree["runs"]] == [("choose", "c1"), ("pretrain", "p1"), ("evaluate", "e1")]
 

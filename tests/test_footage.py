@@ -1,6 +1,7 @@
 """What is shown of a video is what the store would keep of it, and only while the file is the one that was taken in."""
 
 import io
+from collections import OrderedDict
 from fractions import Fraction
 
 import av
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from engine import simulate, videos
-from engine.browser.footage import Footage, between, is_inside
+from engine.browser.footage import HELD, Footage, between, is_inside
 from engine.config import Config, FramesConfig
 from engine.decode import sampled
 from engine.frames import DecodeFrames
@@ -139,6 +140,21 @@ def test_a_file_with_other_bytes_or_none_shows_nothing(clip, tmp_path):
         with pytest.raises(LookupError, match="not where it was") as refused:
             ask(name)
         assert str(path) not in str(refused.value)
+
+
+def test_what_others_ask_for_meanwhile_lets_go_of_what_is_kept_and_not_of_the_answer(ledger):
+    class Crowded(OrderedDict):
+        """What is kept while many others ask for other frames: theirs come behind each."""
+
+        def __setitem__(self, place, content):
+            super().__setitem__(place, content)
+            for number in range(HELD):
+                super().__setitem__(number, b"of another")
+
+    shown = footage(ledger)
+    shown.made = Crowded()
+    assert decode(shown.frame(kept(ledger)[0]["frame_id"])).any()
+    assert len(shown.made) == HELD
 
 
 def test_moments_around_one_are_those_of_a_straight_decode(clip):

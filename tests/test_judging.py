@@ -200,7 +200,7 @@ def test_the_report_shows_the_newest_judgement_of_every_method_and_budget(config
     choose.run(config)
     report.run(config)
     found = results.judgements(config)
-    assert [(one.method, one.budget) for one in found] == [("optidel", "30 %"), ("optidel", "60 %")]
+    assert [(one.method, one.budget) for one in found] == [("optidel", "30 % of the bytes"), ("optidel", "60 % of the bytes")]
     table = Page(Path(report.address(config)).read_text()).table()
     for one in found:
         row = next(row for row in table if row[0].endswith(one.selection))

@@ -198,5 +198,12 @@ def test_a_wrong_command_is_one_sentence(words, sentence, capsys):
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(("unit", "said"), [("images", "10 % of the images"), ("gpu_hours", "0.1 gpu hours")])
+def test_a_cell_says_its_budget_with_the_unit(unit, said):
+    found = [str(one) for one in made(amend(tiny(), [f"selection.unit={unit}"]))]
+    assert f"random at {said}, seed 0, mae, one" in found
+    assert "no pre-training, seed 0, mae, one" in found
+
+
 def test_the_knobs_of_a_plain_configuration_are_left_alone():
     assert made(Config())[0].config.frames == Config().frames

@@ -10,7 +10,7 @@ from engine.config import SelectionConfig, SynthesisConfig
 from engine.knobs import amend
 from engine.selection import Selection
 from engine.store import PatchStore
-from jobs import choose, evaluate, export, named, pretrain
+from jobs import choose, evaluate, export, named, pretrain, results
 from jobs.recipes import tiny
 from tests import rows
 from tests.browsed import A, take_in
@@ -84,6 +84,15 @@ def test_what_was_named_does_not_pass_for_a_choice_by_the_knobs_that_were_not_lo
     choose.run(amend(mine, [f"selection.named={MADE}"]))
     assert named.newest(amend(mine, [f"selection.named={MADE}"]))["tags"]["selection"] == MADE
     assert pretrain.chosen(mine)[0] == named.newest(mine)["tags"]["selection"] == made
+
+
+def test_the_report_says_how_a_named_selection_was_made_and_not_what_the_knobs_say(config):
+    """They say optidel and a share, of which nobody took notice."""
+    save(PatchStore(config.store.uri), "browse-12ab", 12)
+    mine = amend(config, ["selection.named=browse-12ab"])
+    choose.run(mine)
+    assert ("browse", "12 patches", "browse-12ab") in {(one.method, one.budget, one.selection) for one in results.judgements(mine)}
+    assert not [one for one in results.judgements(mine) if one.method == mine.selection.method]
 
 
 def test_a_name_changes_no_id_of_what_is_chosen_and_is_not_kept_current(config):

@@ -151,7 +151,6 @@ def full():
         chosen={"optidel": np.sort(scores)[-405:], "random": scores[:405]},
         hardest=[Picture(jpeg(1), "difficulty 0.84", "3f2a@12400 ms, box 10,20,90,100")],
         easiest=[Picture(jpeg(2), "difficulty 0.01")],
-        picked={"optidel": [Picture(jpeg(3), "rank 0")]},
         synthetic=[Picture(jpeg(4, 64, 64), "image 1", "patches 1 to 4")],
         judged=[judged(), judged("random", values={**VALUES, "vendi": 301.25})],
         curves=[Curve("optidel: loss", [0, 100, 200], [0.9, 0.4, 0.3217], "mean squared error")],
@@ -198,7 +197,7 @@ def test_the_page_loads_nothing_and_runs_nothing():
 def test_every_picture_is_on_the_page_byte_for_byte_and_is_described():
     findings = full()
     shown = Page(report.render(findings)).all("img")
-    pictures = [*findings.hardest, *findings.easiest, *findings.picked["optidel"], *findings.synthetic]
+    pictures = [*findings.hardest, *findings.easiest, *findings.synthetic]
     pictures += [picture for row in findings.outcomes for picture in row.examples]
     assert [image["src"] for image in shown] == [report.embedded(picture.jpeg) for picture in pictures]
     assert all(picture.caption in image["alt"] for picture, image in zip(pictures, shown, strict=True))
@@ -222,7 +221,7 @@ def test_an_empty_store_says_what_is_missing_and_which_job_makes_it():
 
 @pytest.mark.parametrize(
     "kept",
-    ["difficulty", "chosen", "curves", "outcomes", "videos", "funnel", "reasons", "picked", "synthetic", "hardest", "judged", "trails"],
+    ["difficulty", "chosen", "curves", "outcomes", "videos", "funnel", "reasons", "synthetic", "hardest", "judged", "trails"],
 )
 def test_a_page_with_only_one_part_is_well_formed(kept):
     Page(report.render(Findings("part", "now", **{kept: getattr(full(), kept)})))
@@ -260,7 +259,6 @@ def test_hostile_text_stays_text_wherever_it_comes_in():
         {HOSTILE: np.arange(3.0)},
         [picture],
         [picture],
-        {HOSTILE: [picture]},
         [picture],
         [Curve(HOSTILE, [0, 1], [1.0, 2.0], HOSTILE)],
         [outcome(HOSTILE, run=HOSTILE, comparison=HOSTILE, examples=[picture]), outcome("random", comparison=HOSTILE)],
@@ -272,7 +270,7 @@ def test_hostile_text_stays_text_wherever_it_comes_in():
     page = Page(report.render(findings))
     assert not page.all("script")
     assert all("onerror" not in attributes for _, attributes in page.found)
-    assert len(page.all("img")) == 5
+    assert len(page.all("img")) == 4
     assert page.text.count(HOSTILE) >= 30
     assert "49" not in page.words()
 
@@ -331,6 +329,13 @@ def test_a_verdict_says_whether_the_intervals_overlap():
 def test_a_verdict_averages_seeds_and_takes_their_widest_interval():
     (told,) = verdicts([outcome(miou=0.7), outcome(miou=0.6, seed=1), outcome("random", 0.61)])
     assert "optidel reaches 0.650 mIoU, random 0.610; the intervals overlap" in told
+
+
+def test_a_budget_of_so_many_patches_is_no_share():
+    findings = replace(full(), outcomes=[outcome(budget=8), outcome("random", budget=8)], advantages=[advantage(budget=8)])
+    words = Page(report.render(findings)).words()
+    assert "At a budget of 8, optidel" in words
+    assert "optidel over random budget 8, 3 seeds" in words
 
 
 def test_a_single_method_is_compared_with_nothing():

@@ -31,7 +31,7 @@ def test_a_real_browser_shows_every_picture_dot_and_number_and_needs_no_sideways
     report.write(replace(findings, outcomes=long), str(tmp_path / "report.html"))
     (tmp_path / "probe.html").write_text(PROBE.replace("WIDTH", str(width)))
     dom = browse(tmp_path, "--allow-file-access-from-files", "--dump-dom", tmp_path.joinpath("probe.html").as_uri())
-    assert "<title>0 7 0 0</title>" in dom
+    assert "<title>0 6 0 0</title>" in dom
 
 
 @pytest.mark.parametrize(("scheme", "ground"), [(1, "#f6f5f2"), (0, "#121416")])

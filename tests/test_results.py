@@ -1,10 +1,15 @@
 import json
+import math
+from pathlib import Path
+
+import pyarrow as pa
 
 from engine import tracking
 from engine.knobs import amend
-from engine.store import PatchStore
-from jobs import results
+from engine.store import PatchStore, WriteRows
+from jobs import report, results
 from jobs.recipes import tiny
+from tests import rows
 
 
 def evaluated(config, method, hits, comparison="polyps · data aa", budget=0.25):
@@ -55,6 +60,19 @@ def test_the_baseline_takes_part_at_every_budget(tmp_path):
     shown = results.outcomes(config, store)[0][0]
     assert (shown.examples[0].jpeg, shown.examples[0].caption) == (b"jpeg", "IoU 0.70")
     assert shown.recall == 60 / 400
+
+
+def test_a_patch_without_a_score_is_neither_among_the_hardest_nor_the_easiest(tmp_path):
+    config, store = found(tmp_path)
+    taken = rows.scored("a" * 32).to_pylist()
+    patches = [row for row in taken if row["patch_id"]]
+    for number, row in enumerate(patches):
+        row["difficulty"] = math.nan if number == 2 else 0.5 + number / 100
+    store.commit(pa.concat_tables(WriteRows(store.uri)(pa.Table.from_pylist(taken, rows.wide()))), rows.videos("a" * 32), rows.STAMP)
+    report.run(config)
+    page = Path(report.address(config)).read_text()
+    assert "difficulty nan" not in page
+    assert page.count("<b>difficulty 0.5") == 2 * (len(patches) - 1)
 
 
 def cell(method="random", pool="regions", contents="a", protocol="p", reason=None):

@@ -14,6 +14,7 @@ from engine.report import Findings
 from engine.scores import Marks
 from engine.standings import study
 from tests.test_report import HOSTILE, Page
+from tests.test_trails import places
 
 IMAGES = 40
 
@@ -298,7 +299,7 @@ def test_a_curve_stands_where_its_budget_and_score_are():
     assert [tick.at for tick in curve.x] == pytest.approx([0, 100 * np.log(5) / np.log(10), 100], abs=0.01)
     low, high = (float(curve.y[end].label) for end in (0, -1))
     miou = next(row for row in standings.standings(full_board()) if (row.method, row.budget) == ("optidel", 0.1)).miou[0]
-    x, y = map(float, curve.path.split("L")[0].removeprefix("M").split())
+    x, y = places(curve.path)[0]
     assert (x, low + (100 - y) / 100 * (high - low)) == pytest.approx((0, miou), abs=1e-3)
     assert {one.method for one in drawing.curves} == {"optidel", "optidel_s", "random"}
 
@@ -308,7 +309,7 @@ def test_on_the_break_even_line_normdel_takes_the_budget_for_as_good_as_all_data
     full = next(row for row in standings.standings(full_board()) if row.method == "full data").miou[0]
     panel = drawing.curves[0].miou
     low, high = (float(panel.y[end].label) for end in (0, -1))
-    x, y = map(float, panel.even.removeprefix("M").split("L")[-1].split())
+    x, y = places(panel.even)[-1]
     miou, budget = low + (100 - y) / 100 * (high - low), np.exp(np.log(0.1) + x / 100 * (np.log(1) - np.log(0.1)))
     assert theory.normdel(miou, budget) == pytest.approx(theory.normdel(full, 1), abs=1e-4)
 

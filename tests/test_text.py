@@ -26,7 +26,7 @@ def find_text():
 
 def read_text(image):
     """The lines that the package reads in a picture."""
-    read = text.load_reader(1)(text.bgr(image), use_det=True, use_cls=True, use_rec=True, text_score=0.5)
+    read = text.load_reader(1)(np.ascontiguousarray(image[..., ::-1]), use_det=True, use_cls=True, use_rec=True, text_score=0.5)
     return [] if read.txts is None else [str(line) for line in read.txts]
 
 

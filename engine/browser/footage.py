@@ -59,14 +59,15 @@ class Footage:
         row = self.row(frame_id)  # also when it was made before: the video may have been forgotten since
         uri = self.source(row["video_id"])
         troubles: tuple[type[BaseException], ...] = (VideoError, *unreadable())
-        if (kind, frame_id) not in self.made:
+        made = self.made.get((kind, frame_id))
+        if made is None:
             try:
-                self.made[kind, frame_id] = make(row, uri)
+                made = self.made[kind, frame_id] = make(row, uri)
             except troubles as error:
                 raise LookupError(f"its video cannot be read: {error if isinstance(error, VideoError) else type(error).__name__}") from None
             while len(self.made) > HELD:
                 self.made.popitem(last=False)
-        return self.made[kind, frame_id]
+        return made
 
     def row(self, frame_id: str) -> dict[str, Any]:
         """The frame's row; LookupError for one that was not kept, whose picture nobody may see."""
@@ -79,7 +80,7 @@ class Footage:
         return dict(rows[0])
 
     def source(self, video_id: str) -> str:
-        """The address of the video's file, once its bytes are sure to be those that were taken in."""
+        """The address of the video's file, whose bytes are those that were taken in; LookupError, in one sentence, where they are not."""
         rows = self.store.open("videos").to_table(columns=["uri"], filter=f"video_id = {quoted([video_id])}").to_pylist()
         if not rows or not rows[0]["uri"]:
             raise LookupError("its video is not in the ledger, or was forgotten")

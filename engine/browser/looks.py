@@ -185,7 +185,7 @@ class Looks:
     # -- numbers ------------------------------------------------------------------------------------------------------------
 
     def histogram(self, asked: Asked, name: str) -> dict[str, Any]:
-        """How a number is spread over all rows, and over those that are asked for, its own range left aside."""
+        """How a number is spread over all rows, and over those asked for, its own range left aside. ValueError for no number."""
         if name not in NUMBERS[asked.table]:
             raise ValueError(f"{asked.table} have no number {name[:40]!r}")
         sheet = self.sheet(asked.table)

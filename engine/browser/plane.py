@@ -13,22 +13,21 @@ SEED = 0
 
 
 def drawn(view: View) -> dict[str, Any]:
-    """Up to POINTS patches of a view, drawn by lot: place (-1 to 1), difficulty, number of the video and row of the view of each.
+    """Up to POINTS patches of a view, drawn by lot: place (x and y, -1 to 1), difficulty, number of the video and id of each.
 
     The share of the variance that the two directions hold is told; how far two points lie apart says little where it is small.
     """
     rng = np.random.default_rng(SEED)
     chosen = np.sort(rng.choice(len(view.rows), min(POINTS, len(view.rows)), replace=False))
     rows = view.sheet.take(view.rows[chosen], ["patch_id", "video_id", "difficulty", "embedding"])
-    kept = [(int(place), row) for place, row in zip(chosen, rows, strict=True) if row["embedding"] is not None]
+    kept = [row for row in rows if row["embedding"] is not None]
     if len(kept) < 3:
         return {"points": [], "share": 0.0, "of": len(view.rows)}
-    vectors = np.array([row["embedding"] for _, row in kept], np.float32)
+    vectors = np.array([row["embedding"] for row in kept], np.float32)
     places, share = projected(vectors)
-    videos = {name: number for number, name in enumerate(sorted({row["video_id"] for _, row in kept}))}
+    videos = {name: number for number, name in enumerate(sorted({row["video_id"] for row in kept}))}
     points = [
-        [float(x), float(y), row["difficulty"], videos[row["video_id"]], place, row["patch_id"]]
-        for (place, row), (x, y) in zip(kept, places, strict=True)
+        [float(x), float(y), row["difficulty"], videos[row["video_id"]], row["patch_id"]] for row, (x, y) in zip(kept, places, strict=True)
     ]
     return {"points": plain(points), "share": share, "of": len(view.rows), "videos": list(videos)}
 

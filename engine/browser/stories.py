@@ -70,19 +70,19 @@ def tagged(store: PatchStore) -> dict[str, int]:
     return {row["values"]: row["counts"] for row in sorted(found, key=lambda row: (-row["counts"], row["values"]))}
 
 
-def patch(store: PatchStore, patch_id: str, jobs: Callable[[], Runs]) -> Row:
+def patch(store: PatchStore, patch_id: str, runs: Callable[[], Runs]) -> Row:
     """A patch, its neighbours in the frame, the share of its box that its mask takes, its tags, and why it is there.
 
     LookupError for an id that is not.
     """
     row = sheets.one(store, patch_id, [*SHOWN, "mask"])
-    runs = row.pop("mask")
+    mask = row.pop("mask")
     mine = f"video_id = {quoted([row['video_id']])}"
     frame = store.open("frames").to_table(filter=f"{mine} AND frame_id = {quoted([row['frame_id']])}").to_pylist()[0]
     beside = store.patches(["patch_id", "box", "difficulty"], where=f"{mine} AND time_ms = {row['time_ms']}").to_pylist()
     said = [one["tag"] for one in tags.tags(store).to_pylist() if one["patch_id"] == patch_id]
     told = {"patch": row, "frame": {name: frame[name] for name in ("frame_id", "time_ms", "content", "reason")}, "beside": beside}
-    return plain(told | {"tags": said, "mask": share(runs, row["box"]), "story": explain(store, patch_id, jobs())})  # type: ignore[no-any-return]
+    return plain(told | {"tags": said, "mask": share(mask, row["box"]), "story": explain(store, patch_id, runs())})  # type: ignore[no-any-return]
 
 
 def video(store: PatchStore, begin: str, runs: Callable[[], Runs]) -> Row:

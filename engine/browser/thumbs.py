@@ -34,7 +34,7 @@ def part(view: View, first: int, count: int) -> bytes:
     jpegs = [
         small(row.pop("pixels"), max(row["height"], row["width"]), min(row["height"], row["width"])) for row in rows if "pixels" in row
     ]
-    told = {"rows": plain(rows), "sizes": [len(jpeg) for jpeg in jpegs], "first": first}
+    told = {"rows": plain(rows), "sizes": [len(jpeg) for jpeg in jpegs]}
     head = json.dumps(told, ensure_ascii=False).encode()
     return b"".join([len(head).to_bytes(4, "little"), head, *jpegs])
 

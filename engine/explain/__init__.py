@@ -13,7 +13,7 @@ was found of a source and day), `results` (models, cells, and what a run was abo
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -141,8 +141,8 @@ class Explainer:
         said = f"nothing was sampled at {time_ms} ms; the sampled moments around it are told" if around else "no moment was sampled"
         return {"asked": frame_id, "answer": said, "nearest": [self.frame(frame, knobs) for frame in around], "video": self.taken_in(video)}
 
-    def nearest(self, video: str, side: str, choose: Any) -> Tree | None:
-        """The sampled frame of a video that is nearest on one side of a time."""
+    def nearest(self, video: str, side: str, choose: Callable[[list[int]], int]) -> Tree | None:
+        """The sampled frame of a video that is nearest on one side of a time: `side` is a comparison of SQL, `choose` min or max."""
         times = (
             self.store.open("frames")
             .to_table(columns=["time_ms"], filter=f"video_id = {quoted([video])} AND time_ms {side}")["time_ms"]
@@ -224,7 +224,7 @@ class Explainer:
 
     def chosen(self, selection_id: str) -> Tree:
         """What all rows of a selection have in common, and the runs about it."""
-        columns = ["method", "budget", "retained", "seed", "patches_version"]
+        columns = ["method", "budget", "unit", "retained", "seed", "patches_version"]
         where, there = f"selection_id = {quoted([selection_id])}", self.store.has("selections")  # a matrix may be in a store without
         row = self.store.open("selections").to_table(columns=columns, filter=where, limit=1).to_pylist() if there else []
         told = {name: row[0][name] for name in columns[:-1]} | {"table version": row[0]["patches_version"]} if row else {}

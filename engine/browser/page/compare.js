@@ -5,8 +5,8 @@ import { part } from "./grid.js";
 const SHOWN = 48;
 
 export async function show(main, words, state) {
-  const all = state.overview.selections.map(one => one.selection_id);
-  const page = new Page(main, state.overview.selections, { older: words.older ?? all[0] ?? "", newer: words.newer ?? all[1] ?? "" });
+  const all = state.overview.selections.map(one => one.selection_id); // the newest first
+  const page = new Page(main, state.overview.selections, { older: words.older ?? all[1] ?? "", newer: words.newer ?? all[0] ?? "" });
   if (all.length > 1) await page.load();
   return page;
 }

@@ -9,7 +9,7 @@ export class Filters {
     this.charts[0].host.open = true;
     const fields = table === "patches" ? [this.video(), this.choice("selection", "selection", this.selections()), this.cluster(), this.choice("tag", "tag", Object.entries(overview.tags).map(([name, many]) => [name, `${name} (${count(many)})`]))] : [this.choice("reason", "verdict", this.reasons()), this.video()];
     this.host = h("aside", { class: "filters", "aria-label": "Filters", id: "filters" },
-      h("div", { class: "row" }, h("h2", { class: "grow" }, "Filters"), h("button", { type: "button", class: "only-phone", onclick: () => this.close?.() }, "Done")),
+      h("div", { class: "row" }, h("h2", { class: "grow" }, "Filters"), h("button", { type: "button", class: "only-phone", onclick: () => this.done?.() }, "Done")),
       fields.filter(Boolean), this.charts.map(chart => chart.host), table === "frames" && this.refused(), h("button", { type: "button", onclick: () => go({}) }, "Clear all"));
     this.set(words);
   }
@@ -56,7 +56,7 @@ export class Filters {
   }
 
   focus() { this.host.querySelector("input, select, summary")?.focus(); }
-  end() { for (const chart of this.charts) chart.close(); }
+  close() { for (const chart of this.charts) chart.close(); }
 }
 
 export function chips(words, remove) {

@@ -18,7 +18,7 @@ class Page {
   constructor(main, table, state) {
     Object.assign(this, { main, table, state });
     this.filters = new Filters(table, state.overview, {}, words => this.go(words));
-    this.filters.close = () => this.browse.classList.remove("open");
+    this.filters.done = () => this.browse.classList.remove("open");
     this.grid = new Grid({
       label: table === "patches" ? "patches" : "frames",
       cell: table === "patches" ? picture : line,
@@ -118,7 +118,7 @@ class Page {
     return false;
   }
 
-  close() { this.grid.close(); this.filters.end(); }
+  close() { this.grid.close(); this.filters.close(); }
 }
 
 function tellMade(made) {

@@ -65,7 +65,7 @@ class Page {
   choose(at) {
     if (at < 0 || at === this.at) return;
     this.at = at;
-    const [, , difficulty, video, , id] = this.data.points[at], time = Number(/@(\d+)/.exec(id)?.[1] ?? 0);
+    const [, , difficulty, video, id] = this.data.points[at], time = Number(/@(\d+)/.exec(id)?.[1] ?? 0);
     this.shown.replaceChildren(h("img", { class: "whole", src: address("picture", { id }), alt: "" }), h("p", {}, h("b", {}, `Difficulty ${number(difficulty)}`), h("br"), h("small", {}, `${clock(time)} of ${short(this.data.videos[video])}`)),
       h("div", { class: "row" }, h("a", { class: "button", href: link("patch", { id }) }, "Open"), h("a", { class: "button", href: link("patches", { like: id }) }, "More like this")));
     this.drawing.again();
@@ -84,7 +84,7 @@ class Page {
   open() {
     if (this.at < 0) return;
     Object.assign(kept, { view: "", rows: 0, words: this.words });
-    location.hash = link("patch", { id: this.data.points[this.at][5] });
+    location.hash = link("patch", { id: this.data.points[this.at][4] });
   }
 
   pressed(event) {

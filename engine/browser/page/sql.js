@@ -3,9 +3,9 @@ import { ask, count, failed, h, link, number } from "./dom.js";
 
 const FIRST = "SELECT patch_id, difficulty, video_id, time_ms\nFROM patches\nORDER BY difficulty DESC\nLIMIT 100";
 
-export async function show(main, { q = "" }, state) {
+export async function show(main, { q = "" }) {
   const field = h("textarea", { value: q || FIRST, spellcheck: false, "aria-label": "SQL, one SELECT" });
-  const told = h("p", { role: "status", class: "quiet" }, "Tables: patches, frames, videos, selections, images, journal, and tags once there are some. Ctrl+Enter asks."), found = h("div", { class: "scroll" });
+  const told = h("p", { role: "status", class: "quiet" }, "Tables: patches, frames, videos, selections, images, journal, and once they are made tags, alike, drift and results. Ctrl+Enter asks."), found = h("div", { class: "scroll" });
   const shown = h("a", { class: "button", hidden: true }, "Show as patches");
   const run = async () => {
     told.textContent = "Asking …";
