@@ -43,9 +43,6 @@ class Due:
         return int(pc.sum(self.ledger["patches"].filter(pc.is_in(self.ledger["video_id"], pa.array(self.waiting)))).as_py())
 
 
-LEFT: set[str] = set()  # stores of which `soon` left something
-
-
 def run(config: Config) -> None:
     """Look at the patches of every video that was not looked at yet; nothing is clustered anew."""
     store = PatchStore(config.store.uri)
@@ -53,20 +50,16 @@ def run(config: Config) -> None:
         tell(store, found)
 
 
-def soon(config: Config) -> None:
-    """The same, but for what is long: that is left for a process beside the batches."""
+def soon(config: Config) -> bool:
+    """The same, but for what is long, of which it is told whether there is any: that is left for a process beside the batches."""
     store = PatchStore(config.store.uri)
     found = due(store)
-    LEFT.discard(store.uri)
-    if found and takes_long(store, found):
-        LEFT.add(store.uri)
-    elif found:
-        tell(store, found)
-
-
-def is_left(config: Config) -> bool:
-    """Whether `soon` left something: to look once more would cost every batch."""
-    return PatchStore(config.store.uri).uri in LEFT
+    if found is None:
+        return False
+    if takes_long(store, found):
+        return True
+    tell(store, found)
+    return False
 
 
 def is_long(config: Config) -> bool:
