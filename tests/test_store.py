@@ -129,9 +129,13 @@ def test_a_store_of_another_schema_or_width_is_refused_in_a_sentence(store):
         store.ledger()
 
 
-def test_an_absent_table_names_the_job_that_makes_it(tmp_path):
-    with pytest.raises(LookupError, match="run the job ingest first"):
-        PatchStore(str(tmp_path)).open("patches")
+@pytest.mark.parametrize(
+    ("table", "job"),
+    [("patches", "ingest"), ("images", "choose"), ("scores-mae-1", "score"), ("clusters-kinds", "choose"), ("neighbours", "alike")],
+)
+def test_an_absent_table_names_the_job_that_makes_it(tmp_path, table, job):
+    with pytest.raises(LookupError, match=f"run the job {job} first"):
+        PatchStore(str(tmp_path)).open(table)
 
 
 def image(selection_id, position):

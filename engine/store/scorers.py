@@ -18,13 +18,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import schema
-from engine.pool import ROWS, Rows, hashed
+from engine.pool import ROWS, Keys, Rows, hashed
 from engine.store.commits import committing, land
-from engine.store.tables import SCORES, Tables, fragments_of, quoted
+from engine.store.tables import SCORES, Tables, fragments_of, gathered, quoted
 from engine.store.tombstones import forgotten
 from engine.store.vectors import StoredVectors
-
-Keys = NDArray[np.uint64]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 COMMITTED = 1 << 14  # scores that come together: so many are lost at most where a job dies
@@ -199,21 +197,9 @@ def scored(tables: Tables, name: str, batches: Iterable[pa.Table], about: Mappin
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a scorer: expected small letters, digits, points and dashes")
     target, count = Target(tables, f"{SCORES}{name}", about), 0
-    for rows in gathered(batches):
+    for rows in gathered(batches, len, COMMITTED):
         count += target.add(schema.check(rows, schema.SCORES, target.table))
     return count
-
-
-def gathered(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of COMMITTED or a few more."""
-    waiting: list[pa.Table] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(map(len, waiting)) >= COMMITTED:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if any(map(len, waiting)):
-        yield pa.concat_tables(waiting)
 
 
 @dataclass
