@@ -6,16 +6,13 @@ told and not raised, a bug too: the video is taken in. What takes hours is done 
 
 import logging
 from collections.abc import Callable, Iterable
-from functools import partial
 from multiprocessing.connection import Connection
 from time import monotonic
 
 import pyarrow as pa
 
 from engine.config import Config
-from engine.files import locate
-from jobs import alike, aside, drift, quiet, rescore, selections, worth
-from jobs.absence import names_below
+from jobs import alike, aside, drift, rescore, selections, worth
 from jobs.aside import Aside
 from jobs.line import LEAST, LONGEST, SLOWER, Line, Past, beating
 from jobs.setbacks import Attempt, Setbacks
@@ -125,10 +122,7 @@ class After:
 
 def all_that_is_due(config: Config, line: Connection) -> None:
     """The process beside: what takes hours, one after the other."""
-    aside.begin(line)
-    quiet.begin(config.watch.log)
-    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
-    with quiet.Surprises():
+    with aside.beside(config, line):
         if attempt("rescore", rescore.is_due, config, line):
             attempt("rescore", rescore.run, config, line)
             attempt("selections", selections.run, config, line)
