@@ -5,9 +5,10 @@
 - every table: `tables` (opened and made), `lock` (one committer at a time), `commits` (what lands once, and in place of what), `writers`
   (who else is at work), `versions` (which readers open, which may go), `journal` (what was done that is no intake);
 - video: `intake` (exactly once), `attempts` and `quarantine` (watch: what could not be taken in), `tombstones` (what never comes back);
-- patches: `reading` (found by likeness, difficulty, chance, name), `vectors` (embeddings as a stream), `scorers` (what other models say),
-  `rescoring` (one of these in place of the first), `appearances` (what they show, measured anew), `alike` and `drift` (what these jobs
-  found), `tags` (browse: what people say of them), `parts` (in which files a video's are);
+- patches: `reading` (found by likeness, difficulty, chance, name), `vectors` (embeddings as a stream), `matches` (where those of one table
+  stand in another), `scorers` (what other models say), `rescoring` (one of these in place of the first), `appearances` (what they show,
+  measured anew), `alike` and `drift` (what these jobs found), `tags` (browse: what people say of them), `parts` (in which files a video's
+  are);
 - what is made of them: `selections` with their images, `clusterings` that choices went by, `roundings` of what was compared in them,
   `neighbours` (patches where others of their cluster are looked for), `results` of the job benchmark, `trainings` (models, checkpoints);
 - asked: `views` (the tables as SQL sees them), `history` (what a version was, and what changed);
