@@ -51,11 +51,11 @@ def test_one_that_is_silent_at_work_is_ended_and_one_that_beats_is_not(tmp_path)
 
 
 def test_one_whose_pools_wait_for_a_node_is_left_alone_and_says_so_and_is_ended_when_it_hangs_once_they_are_there(tmp_path, caplog):
-    mine = warden(tmp_path, workers.awaits_nodes, "watch.patience_s=4")
+    mine = warden(tmp_path, workers.awaits_nodes, "watch.patience_s=3")
     heard, hear = [], mine.health.hear
     mine.health.hear = lambda word, said: (hear(word, said), heard.append((word, said, mine.health.state)))
     mine.run()
-    assert lines(tmp_path) == ["first:", "there", "later:was-silent-for-4-s", "there"]
+    assert lines(tmp_path) == ["first:", "there", "later:was-silent-for-3-s", "there"]
     told = [(word, said) for word, said, _ in heard if word in ("waits", "goes on")]
     assert told[:3] == [("waits", "nodes"), ("goes on", "nodes"), ("waits", "nodes")]  # and it ends at once when it is there
     assert "waiting for nodes of the Ray cluster, which a batch needs" in {state for _, _, state in heard}
@@ -81,7 +81,7 @@ def test_what_a_step_took_at_its_slowest_is_known_by_the_next_process(tmp_path):
 
 @pytest.mark.parametrize("work", [workers.stands_by, workers.imports_slowly])
 def test_one_that_waits_with_signs_of_life_or_is_not_imported_yet_is_left_alone(tmp_path, work):
-    warden(tmp_path, work, "watch.patience_s=7" if work is workers.stands_by else "watch.patience_s=3").run()
+    warden(tmp_path, work, "watch.patience_s=3").run()
     assert lines(tmp_path) == ["first:"]
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from jobs import aside, shortage
-from jobs.line import Line, beating
+from jobs.line import Line, again
 
 
 def begun(config, past, connection):
@@ -73,16 +73,16 @@ def remembers(config, past, connection):
 def stands_by(config, past, connection):
     """It waits for longer than the patience, and says so."""
     line, _ = begun(config, past, connection)
-    with beating(line.beat):
-        time.sleep(12)
+    with again(line.beat, 0.5, range(10)):
+        time.sleep(5)
 
 
 def awaits_nodes(config, past, connection):
     """Its pools wait for a node for longer than the patience, and then hang, the first time."""
     line, number = begun(config, past, connection)
-    shortage.SILENCE, shortage.ASKED, until = 0.5, 0.2, time.monotonic() + 9
+    shortage.SILENCE, shortage.ASKED, until = 0.5, 0.2, time.monotonic() + 5
     with line.at_work(), shortage.nodes_awaited(line, lambda: ["DecodeFrames"] if time.monotonic() < until else []):
-        time.sleep(9)
+        time.sleep(5)
         with Path(config.store.uri, "lines").open("a") as file:
             file.write("there\n")
         if number == 0:
