@@ -22,6 +22,7 @@ LENGTH = 4000  # of a rounded embedding: the sums stay below 2^24, the last whol
 FINE = np.float32(2**20)  # cosines are multiples of 1 / FINE, so that those of equal rows are exactly 1
 POINTS = 256  # per centroid: more do not better k-means (faiss's own bound)
 TILE = 1024  # rows of a product: with a few thousand columns it stays in the cache
+NONE = np.float32(-2 * LENGTH)  # in place of a product that does not count: below what any cosine comes to, before it is scaled too
 
 
 def fit(vectors: Vectors, count: int, keys: NDArray[np.uint64], iterations: int) -> Block:
@@ -193,7 +194,7 @@ def earlier_likeness(vectors: NDArray[np.number]) -> Floats:
             products = with_mine(rows[before : before + TILE])
             products *= scales[before : before + TILE, None]
             if before == start:
-                np.putmask(products, np.tri(len(products), dtype=np.bool_), -2 * LENGTH)  # below what any cosine comes to
+                np.putmask(products, np.tri(len(products), dtype=np.bool_), NONE)
             likeness = products.max(axis=0) * scales[mine]
             np.maximum(found[mine], likeness, out=found[mine])
     found = fine(found)
@@ -207,7 +208,7 @@ def added_likeness(vectors: NDArray[np.number], new: Rows) -> Floats:
     The largest cosine (n,) of each row with any new row before it, of a new one with any row before it; -1 where there is none. The
     products are scaled in the same order as there, the row before first, since the last bits of a cosine depend on it.
     """
-    rows, none = whole(vectors), np.float32(-2 * LENGTH)  # below what any cosine comes to
+    rows = whole(vectors)
     scales, found = inverse(rows), np.full(len(rows), -1, np.float32)
     for start in range(0, len(new), TILE):
         mine = new[start : start + TILE]
@@ -216,8 +217,8 @@ def added_likeness(vectors: NDArray[np.number], new: Rows) -> Floats:
             some = slice(first, first + TILE)
             # Few rows of many numbers: the largest of many short rows would take longer than the product.
             products, place = np.ascontiguousarray(with_mine(rows[some]).T), np.arange(len(rows))[some]
-            before = np.where(place < mine[:, None], products * scales[some], none).max(axis=1) * scales[mine]
-            later = np.where(place > mine[:, None], products * scales[mine, None], none).max(axis=0) * scales[some]
+            before = np.where(place < mine[:, None], products * scales[some], NONE).max(axis=1) * scales[mine]
+            later = np.where(place > mine[:, None], products * scales[mine, None], NONE).max(axis=0) * scales[some]
             found[mine] = np.maximum(found[mine], before)
             found[some] = np.maximum(found[some], later)
     return fine(found)
@@ -228,7 +229,7 @@ def likest_earlier(vectors: NDArray[np.number], new: Rows) -> tuple[Floats, Rows
 
     -1 and -1 for the first row of all. The cosines are those of `earlier_likeness`, to the last bit.
     """
-    rows, none = whole(vectors), np.float32(-2 * LENGTH)  # below what any cosine comes to
+    rows = whole(vectors)
     scales, found, place = inverse(rows), np.full(len(new), -1, np.float32), np.full(len(new), -1, np.int64)
     for start in range(0, len(new), TILE):
         part, mine = slice(start, start + TILE), new[start : start + TILE]
@@ -236,10 +237,10 @@ def likest_earlier(vectors: NDArray[np.number], new: Rows) -> tuple[Floats, Rows
         for first in range(0, int(mine[-1]), TILE):
             some = slice(first, first + TILE)
             products = with_mine(rows[some]) * scales[some, None] * scales[mine]
-            products = np.where(np.arange(len(rows))[some, None] < mine, fine(products), none)
+            products = np.where(np.arange(len(rows))[some, None] < mine, fine(products), NONE)
             best = products.argmax(axis=0)
             likeness = products[best, np.arange(len(mine))]
-            better = (likeness > found[part]) | ((place[part] < 0) & (likeness > none))
+            better = (likeness > found[part]) | ((place[part] < 0) & (likeness > NONE))
             found[part] = np.where(better, likeness, found[part])
             place[part] = np.where(better, best + first, place[part])
     return found, place

@@ -70,7 +70,7 @@ class Board:
         )
 
     def told_of_twins(self) -> str:
-        """All methods of a seed share its split, so this flatters every score and no method over another."""
+        """A sentence on near-duplicates between the two halves of a split, which all methods of a seed share; "" where there are none."""
         most = max((one.twins for one in self.entries), default=0)
         return (
             f"Up to {most} test images of a seed have a near-duplicate among those that were fine-tuned on, since the set tells no "

@@ -123,11 +123,10 @@ class Clustering:
 class Pool:
     """Patches to choose from: `columns` with patch_id, bytes, difficulty and what else a method names, in any order of rows.
 
-    `vectors` belong to the same rows. `earlier` are the difficulties (N,) by the other scorers, of one
-    scale, from the least trained on as far as the store knows.
-    `clustering` is what an earlier choice with the same settings has found out about some of the rows, `rounded` the embeddings as it
-    compared them. `hashes` are the keys of seed 0 (N,), where they are known. `rebuilds` tells whether difficulty is the error of a rebuilt
-    picture, in the units of its variance: see difficulty.rebuilds.
+    `vectors` belong to the same rows. `earlier` are the difficulties (N,) by the other scorers, of one scale, from the least trained on as
+    far as the store knows. `clustering` is what an earlier choice with the same settings has found out about some of the rows, `rounded`
+    the embeddings as it compared them. `hashes` are the keys of seed 0 (N,), where they are known. `rebuilds` tells whether difficulty is
+    the error of a rebuilt picture, in the units of its variance: see difficulty.rebuilds.
     """
 
     columns: pa.Table

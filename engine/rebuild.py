@@ -86,14 +86,9 @@ def compared(
     """The faults of some images."""
     found = store.named([patch_id for image in images for patch_id in image["patch_ids"]], synthesis.READ.names)
     for image in images:
-        if fault := fault_of(image, promise.get(image["position"], []), found):
+        fault = fault_of(image, promise.get(image["position"], []), found) or fault_of_bytes(store, selection_id, image, found)
+        if fault:
             yield {"position": image["position"], "image_id": image["image_id"], "fault": fault}
-            continue
-        row = made(image, found)
-        if row["image_id"] != image["image_id"]:
-            yield {"position": image["position"], "image_id": image["image_id"], "fault": f"its patches make {row['image_id']}"}
-        elif row["pixels"] != store.training_image(selection_id, image["position"]):
-            yield {"position": image["position"], "image_id": image["image_id"], "fault": "its patches make other bytes"}
 
 
 def fault_of(image: Mapping[str, Any], ids: Sequence[str], found: Mapping[str, Any]) -> str:
@@ -102,3 +97,11 @@ def fault_of(image: Mapping[str, Any], ids: Sequence[str], found: Mapping[str, A
         return f"it holds other patches than the {len(ids)} of its ranks"
     gone = [patch_id for patch_id in ids if patch_id not in found]
     return f"{len(gone)} of its patches are not in the store any more" if gone else ""
+
+
+def fault_of_bytes(store: PatchStore, selection_id: str, image: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> str:
+    """What is wrong with the name or the bytes of an image, beside what its patches make; "" where nothing is."""
+    row = made(image, found)
+    if row["image_id"] != image["image_id"]:
+        return f"its patches make {row['image_id']}"
+    return "" if row["pixels"] == store.training_image(selection_id, image["position"]) else "its patches make other bytes"

@@ -1,7 +1,6 @@
 """What a watch cannot do without and may find away: the store, MLflow, room on the disk, the inbox, the nodes of its cluster."""
 
 import logging
-import re
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
@@ -13,7 +12,6 @@ from engine.flow import Step
 from engine.store import PatchStore
 from jobs import needs
 from jobs.line import Line, beating
-from jobs.spelling import plain
 from jobs.troubles import away
 
 log = logging.getLogger("jobs.watch")
@@ -80,8 +78,3 @@ def lacking(error: BaseException, config: Config, store: PatchStore) -> str:
         except away():
             return what
     return ""
-
-
-def names_below(root: str, text: str) -> bool:
-    """Whether a text holds the address of something below `root`, in whatever spelling, and not only its own."""
-    return re.search(re.escape(plain(root.rstrip("/")).casefold()) + r"/[^/\s'\"]", plain(text).casefold()) is not None

@@ -6,16 +6,13 @@ told and not raised, a bug too: the video is taken in. What takes hours is done 
 
 import logging
 from collections.abc import Callable, Iterable
-from functools import partial
 from multiprocessing.connection import Connection
 from time import monotonic
 
 import pyarrow as pa
 
 from engine.config import Config
-from engine.files import locate
-from jobs import alike, aside, drift, quiet, rescore, selections, worth
-from jobs.absence import names_below
+from jobs import alike, aside, drift, rescore, selections, worth
 from jobs.aside import Aside
 from jobs.line import LEAST, LONGEST, SLOWER, Line, Past, beating
 from jobs.setbacks import Attempt, Setbacks
@@ -24,13 +21,13 @@ from jobs.troubles import BUGS, mendable, said
 log = logging.getLogger("jobs.watch")
 BESIDE = "beside"  # the step of all that the other process does
 TELLING = 10.0  # seconds: a step that took less may have had nothing to do, which says nothing of how long it takes. Our choice
-STEPS: dict[str, Callable[[Config], None]] = {
+STEPS: dict[str, Callable[[Config], bool | None]] = {  # True where it left what is long to the process beside
     "selections": selections.run,
     "near-duplicates": alike.soon,
     "drift": drift.run,
     "worth": worth.run,
 }
-DUE: dict[str, Callable[[Config], bool]] = {"rescore": rescore.is_due, "neighbours": alike.is_left, "retrain": worth.is_due}
+DUE: dict[str, Callable[[Config], bool]] = {"rescore": rescore.is_due, "retrain": worth.is_due}  # what else that one may have to do
 
 
 class After:
@@ -41,6 +38,7 @@ class After:
         self.config, self.line, self.aside = config, line, Aside(config, all_that_is_due)
         self.setbacks, self.took = Setbacks(config, line, past.setbacks), dict(past.took)
         self.owed = {*STEPS, BESIDE}  # put off, because they failed lately, or not done yet by this process; BESIDE: to be asked for
+        self.left = set[str]()  # steps that left something to the process beside: to look once more would cost every batch
 
     @property
     def is_due(self) -> bool:
@@ -72,7 +70,7 @@ class After:
         if BESIDE in self.owed and self.aside.is_free and not self.setbacks.rests(BESIDE):
             self.owed.remove(BESIDE)
             with beating(self.line.beat):
-                if any(self.asks(step) for step in DUE):
+                if self.left or any(self.asks(step) for step in DUE):
                     self.aside.start()
 
     def longest(self, step: str) -> float:
@@ -83,7 +81,10 @@ class After:
     def timed(self, step: str) -> None:
         """Do a step; where it goes well, and took longer than ever, that is told. One that had nothing to do teaches nothing."""
         began = monotonic()
-        STEPS[step](self.config)
+        self.left.discard(step)
+        if STEPS[step](self.config):
+            self.left.add(step)
+            self.owed.add(BESIDE)  # which may have been asked for before, where the step is made up for
         took = monotonic() - began
         if took > self.took.get(step, TELLING):
             self.took[step] = took
@@ -121,16 +122,13 @@ class After:
 
 def all_that_is_due(config: Config, line: Connection) -> None:
     """The process beside: what takes hours, one after the other."""
-    aside.begin(line)
-    quiet.begin(config.watch.log)
-    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
-    with quiet.Surprises():
+    with aside.beside(config, line):
         if attempt("rescore", rescore.is_due, config, line):
             attempt("rescore", rescore.run, config, line)
             attempt("selections", selections.run, config, line)
             attempt("near-duplicates", alike.run, config, line)
-        elif attempt("neighbours", alike.is_long, config, line):
-            attempt("neighbours", alike.run, config, line)
+        elif attempt("near-duplicates", alike.is_long, config, line):
+            attempt("near-duplicates", alike.run, config, line)
         attempt("retrain", worth.train, config, line)
 
 

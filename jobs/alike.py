@@ -43,9 +43,6 @@ class Due:
         return int(pc.sum(self.ledger["patches"].filter(pc.is_in(self.ledger["video_id"], pa.array(self.waiting)))).as_py())
 
 
-LEFT: set[str] = set()  # stores of which `soon` left something
-
-
 def run(config: Config) -> None:
     """Look at the patches of every video that was not looked at yet; nothing is clustered anew."""
     store = PatchStore(config.store.uri)
@@ -53,20 +50,16 @@ def run(config: Config) -> None:
         tell(store, found)
 
 
-def soon(config: Config) -> None:
-    """The same, but for what is long: that is left for a process beside the batches."""
+def soon(config: Config) -> bool:
+    """The same, but for what is long, of which it is told whether there is any: that is left for a process beside the batches."""
     store = PatchStore(config.store.uri)
     found = due(store)
-    LEFT.discard(store.uri)
-    if found and takes_long(store, found):
-        LEFT.add(store.uri)
-    elif found:
-        tell(store, found)
-
-
-def is_left(config: Config) -> bool:
-    """Whether `soon` left something: to look once more would cost every batch."""
-    return PatchStore(config.store.uri).uri in LEFT
+    if found is None:
+        return False
+    if takes_long(store, found):
+        return True
+    tell(store, found)
+    return False
 
 
 def is_long(config: Config) -> bool:
@@ -86,9 +79,9 @@ def takes_long(store: PatchStore, found: Due) -> bool:
 def tell(store: PatchStore, found: Due) -> None:
     """Look at them."""
     if neighbours.clustering(store) == found.known.name and found.patches <= neighbours.HELD:
-        look(store, found.waiting, found.version, found.known, found.ledger)
-    elif gathered(store, found.version, found.known):
-        look_at_all(store, found.waiting, found.version, found.known, found.ledger)
+        look(store, found)
+    elif gathered(store, found):
+        look_at_all(store, found)
 
 
 def due(store: PatchStore) -> Due | None:
@@ -109,10 +102,10 @@ def due(store: PatchStore) -> Due | None:
     return Due(waiting, version, known, ledger)
 
 
-def gathered(store: PatchStore, version: int, known: Clustering) -> bool:
+def gathered(store: PatchStore, found: Due) -> bool:
     """Write the neighbours of all patches by clusters that are new; False where something came in between, and the next time does."""
     with store.writing("alike"):
-        made = neighbours.fill(store, known.name, known.centroids.shape[1], version, blocks(store, version))
+        made = neighbours.fill(store, found.known.name, found.known.centroids.shape[1], found.version, blocks(store, found.version))
     if not made:
         log.info("near-duplicates are told the next time: another job changed what they are told by")
     return made
@@ -132,33 +125,35 @@ def blocks(store: PatchStore, version: int) -> Iterator[pa.Table]:
         yield neighbours.rows(rows, labels[some], sketched(numbers(rows["embedding"].chunks, vectors.width)))
 
 
-def look(store: PatchStore, waiting: list[str], version: int, known: Clustering, ledger: pa.Table) -> None:
+def look(store: PatchStore, found: Due) -> None:
     """Tell of the patches of these videos, and make neighbours of those that are none yet."""
-    new = placed(parts.rows(store.open("patches", version), [*COLUMNS, "embedding"], waiting), known)
-    mine, there, made = pa.array(waiting, pa.string()), set[str](), []
-    for asked, others in neighbours.beside(store, new, len(known.centroids), partial(near, bound=judge.ALIKE)):
+    patches = parts.rows(store.open("patches", found.version), [*COLUMNS, "embedding"], found.waiting)
+    new, mine, there, made = placed(patches, found.known), pa.array(found.waiting, pa.string()), set[str](), []
+    for asked, others in neighbours.beside(store, new, len(found.known.centroids), partial(near, bound=judge.ALIKE)):
         again = pc.is_in(others["video_id"], mine)
         there.update(others["video_id"].filter(again).unique().to_pylist())  # such a patch is nearest to itself
-        made.append(marked(pa.concat_tables([others.filter(pc.invert(again)), asked.select(others.column_names)]), ledger, mine))
-    added = new.filter(pc.invert(pc.is_in(new["video_id"], pa.array(sorted(there), pa.string()))))
-    enter(store, waiting, version, known, made, added)
+        pool = pa.concat_tables([others.filter(pc.invert(again)), asked.select(others.column_names)])
+        made.append(marked(pool, found.ledger, mine))
+    enter(store, found, made, new.filter(pc.invert(pc.is_in(new["video_id"], pa.array(sorted(there), pa.string())))))
 
 
-def look_at_all(store: PatchStore, waiting: list[str], version: int, known: Clustering, ledger: pa.Table) -> None:
+def look_at_all(store: PatchStore, found: Due) -> None:
     """The same where all of their patches are neighbours, which then need not be looked up."""
-    mine = pa.array(waiting, pa.string())
-    made = [marked(pool, ledger, mine) for pool in neighbours.all_of(store, len(known.centroids))]
-    enter(store, waiting, version, known, made, neighbours.columns(known.centroids.shape[1]).empty_table())
+    mine, (count, width) = pa.array(found.waiting, pa.string()), found.known.centroids.shape
+    made = [marked(pool, found.ledger, mine) for pool in neighbours.all_of(store, count)]
+    enter(store, found, made, neighbours.columns(width).empty_table())
 
 
-def enter(store: PatchStore, waiting: list[str], version: int, known: Clustering, made: list[pa.Table], added: pa.Table) -> None:
-    """Put the marks into the store, and a row for each of the videos that were looked at."""
-    found = pa.concat_tables([alike.COLUMNS.empty_table(), *made, pa.table({"video_id": waiting})], promote_options="default")
-    for name, value in {"clustering": known.name, "patches_version": version}.items():
-        place = alike.COLUMNS.get_field_index(name)
-        found = found.set_column(place, alike.COLUMNS.field(place), pa.array([value] * len(found), alike.COLUMNS.field(place).type))
-    if alike.enter(store, waiting, found.cast(alike.COLUMNS), (known.name, added)):
-        log.info("new videos looked at: %d; patches of these like one stored before them: %d", len(waiting), len(found) - len(waiting))
+def enter(store: PatchStore, found: Due, made: list[pa.Table], added: pa.Table) -> None:
+    """Put the marks into the store, and a row for each of the videos that were looked at; `added`: what the neighbours lack of these."""
+    videos = pa.table({"video_id": found.waiting})
+    rows = pa.concat_tables([alike.COLUMNS.empty_table(), *made, videos], promote_options="default")
+    for name, value in {"clustering": found.known.name, "patches_version": found.version}.items():
+        column = alike.COLUMNS.field(name)
+        rows = rows.set_column(alike.COLUMNS.get_field_index(name), column, pa.array([value] * len(rows), column.type))
+    if alike.enter(store, found.waiting, rows.cast(alike.COLUMNS), (found.known.name, added)):
+        marks = len(rows) - len(videos)
+        log.info("new videos looked at: %d; patches of these like one stored before them: %d", len(videos), marks)
 
 
 def placed(patches: pa.Table, known: Clustering) -> pa.Table:

@@ -8,15 +8,19 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from math import inf
 from multiprocessing.connection import Connection
 from time import monotonic, sleep
 from typing import Any
 
 from engine.config import Config
+from engine.files import locate
+from jobs import quiet
 from jobs.line import BEAT, STARTING
+from jobs.spelling import names_below
 
 log = logging.getLogger("jobs.watch")
 Work = Callable[[Config, Connection], None]
@@ -74,6 +78,16 @@ class Aside:
         if self.process is not None:
             self.process.kill()
             self.process.join()
+
+
+@contextmanager
+def beside(config: Config, line: Connection, longest: float = inf) -> Iterator[None]:
+    """Be such a process while the block lasts, by whose words no file of the inbox is named; a surprise in it ends the process."""
+    begin(line, longest)
+    quiet.begin(config.watch.log)
+    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
+    with quiet.Surprises():
+        yield
 
 
 def begin(line: Connection, longest: float = inf) -> None:

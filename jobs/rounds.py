@@ -15,10 +15,11 @@ from engine.files import locate
 from engine.flow import Step
 from engine.store import PatchStore, writers
 from jobs import ingest, needs, pools, probe, quiet
-from jobs.absence import Absence, lacking, names_below, reach
+from jobs.absence import Absence, lacking, reach
 from jobs.line import STARTING, Line, Past, beating
 from jobs.news import measure
 from jobs.shortage import nodes_awaited
+from jobs.spelling import names_below
 from jobs.troubles import BUGS, away
 from jobs.watcher import TICK, Watcher
 

@@ -73,3 +73,8 @@ def holds(text: str, names: Iterable[str]) -> bool:
 def is_word(name: str, text: str) -> bool:
     """Whether a name stands in a text as a word, no letter or digit beside it."""
     return name in text and re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text) is not None
+
+
+def names_below(root: str, text: str) -> bool:
+    """Whether a text holds the address of something below `root`, in whatever spelling, and not only its own."""
+    return re.search(re.escape(plain(root.rstrip("/")).casefold()) + r"/[^/\s'\"]", plain(text).casefold()) is not None

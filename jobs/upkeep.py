@@ -2,17 +2,14 @@
 
 import logging
 from datetime import UTC, datetime
-from functools import partial
 from math import inf
 from multiprocessing.connection import Connection
 from time import monotonic
 
 from engine import tracking
 from engine.config import Config
-from engine.files import locate
 from engine.store import PatchStore, upkeep
-from jobs import aside, quiet
-from jobs.absence import names_below
+from jobs import aside
 from jobs.aside import Aside
 from jobs.line import LONGEST, Line
 from jobs.setbacks import Setbacks
@@ -65,10 +62,7 @@ def due_in(config: Config) -> float:
 
 def keep_up(config: Config, line: Connection) -> None:
     """The process beside."""
-    aside.begin(line, LONGEST)
-    quiet.begin(config.watch.log)
-    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
-    with quiet.Surprises():
+    with aside.beside(config, line, LONGEST):
         try:
             PatchStore(config.store.uri).maintain(config.upkeep, tracking.code_commit())
         except BUGS:

@@ -22,7 +22,7 @@ from engine.listing import key_of, name_of
 from engine.store import PatchStore, attempts, intake, quarantine
 from engine.store.lock import Lease
 from jobs import ingest, spelling, standing
-from jobs.absence import Absence, await_cluster, lacking, names_below, reach
+from jobs.absence import Absence, await_cluster, lacking, reach
 from jobs.after import After
 from jobs.latency import Latency
 from jobs.line import Line, Past, beating
@@ -287,7 +287,7 @@ class Watcher:
         """Whether a text names something below the inbox: no log may."""
         root = locate(self.config.videos.uri)[1].rstrip("/")
         parts = {part for uri in self.inbox.waiting for part in uri.partition(root)[2].split("/")}
-        return names_below(root, text) or spelling.holds(text, spelling.names(parts))
+        return spelling.names_below(root, text) or spelling.holds(text, spelling.names(parts))
 
     def rest(self) -> None:
         """Wait until the next round, or until told to stop."""

@@ -526,6 +526,28 @@ def test_what_fails_beside_is_a_setback_with_its_step_and_reason_told_once_and_p
     assert (follower.setbacks.found, follower.is_due) == ({}, True)
 
 
+def test_what_a_step_leaves_is_done_beside_also_where_the_step_was_made_up_for(tmp_path, monkeypatch):
+    answers, started = [ValueError("not yet"), True, False], []
+
+    def leaves(config):
+        answer = answers.pop(0)
+        if isinstance(answer, ValueError):
+            raise answer
+        return answer
+
+    steps(monkeypatch, one=leaves)
+    follower = After(amend(settings(tmp_path), PATIENT), Line())
+    monkeypatch.setattr(follower.aside, "start", lambda: started.append(list(answers)))
+    for _ in range(2):  # it fails, and is put off
+        follower.follow(ROWS)
+    assert not started
+    follower.setbacks.until["one"] = 0.0
+    follower.make_up()
+    assert started == [[False]]
+    follower.follow(ROWS)
+    assert (answers, len(started)) == ([], 1)
+
+
 def test_upkeep_is_due_so_long_after_the_last_whoever_did_it(tmp_path):
     made = amend(settings(tmp_path), ["watch.upkeep_s=1000"])
     store = PatchStore(made.store.uri)

@@ -264,8 +264,7 @@ def test_what_is_long_is_left_for_a_process_beside_and_marks_the_same(store, tmp
     one = config(tmp_path)
     cluster(store)
     for _ in range(2):
-        alike.soon(one)
-        assert alike.is_left(one)
+        assert alike.soon(one)
         assert alike.is_long(one)
         assert not store.has("alike") or not marks(store)
         neighbours.fill(store, alike.due(store).known.name, rows.WIDTH, alike.due(store).version, ())  # as one that died half-way
@@ -273,8 +272,7 @@ def test_what_is_long_is_left_for_a_process_beside_and_marks_the_same(store, tmp
     found = marks(store)
     assert found
     assert not alike.is_long(one)
-    alike.soon(one)
-    assert not alike.is_left(one)
+    assert not alike.soon(one)
     monkeypatch.undo()
     assert told_anew(store, tmp_path) == found
 

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from engine.listing import key_of
 from engine.settings import UpkeepConfig
-from engine.store import PatchStore, attempts, intake, quarantine
+from engine.store import PatchStore, WriteRows, attempts, intake, quarantine
 from tests import rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,10 +85,6 @@ def test_upkeep_keeps_what_is_under_way_and_few_versions_of_it(store):
 
 
 def test_of_a_video_that_was_replaced_nothing_is_kept_and_the_others_are(store):
-    import pyarrow as pa
-
-    from engine.store import WriteRows
-
     written = pa.concat_tables([*WriteRows(store.uri)(pa.concat_tables([rows.scored("aa"), rows.scored("bb")]))])
     videos = rows.videos("aa", "bb").to_pylist()
     videos[0]["reason"] = "replaced"

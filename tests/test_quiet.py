@@ -18,7 +18,7 @@ import pytest
 
 from engine import simulate
 from jobs import quiet, spelling
-from jobs.absence import names_below
+from jobs.spelling import names_below
 from tests.crashes import trials
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,7 @@ from lance.fragment import write_fragments
 from engine import pictures, rebuild, schema, sql, synthesis
 from engine.config import SelectionConfig, SynthesisConfig
 from engine.selection import Selection
-from engine.store import PatchStore, WriteRows
+from engine.store import PatchStore, WriteRows, tags
 from engine.store.tables import COMPLETE
 from tests import rows
 
@@ -344,6 +344,9 @@ def test_a_pinned_store_shows_what_was_there_and_refuses_every_change(versions):
     assert pinned.query("SELECT DISTINCT video_id FROM patches").to_pylist() == [{"video_id": "aa"}]
     assert pinned.query("SELECT video_id FROM videos").to_pylist() == [{"video_id": "aa"}]
     assert pinned.query("SELECT count(*) AS n, min(video_id) AS v FROM frames").to_pylist() == [{"n": 6, "v": "aa"}]
+    assert pinned.shown("SELECT video_id FROM videos", 20).to_pylist() == [{"video_id": "aa"}]
+    listed = pinned.listed("SELECT patch_id FROM patches, (SELECT count(*) AS many FROM videos) WHERE many = 1", 20)
+    assert {one.as_py() for part in listed for one in part} == ids_at(versions, 2)
     assert pinned.ledger()["video_id"].to_pylist() == ["aa"]
     assert {*pinned.sample(15, 1)["video_id"].to_pylist()} == {"aa"}
     written = pa.concat_tables(WriteRows(versions.uri)(scored("dd")))
@@ -353,10 +356,13 @@ def test_a_pinned_store_shows_what_was_there_and_refuses_every_change(versions):
         lambda: pinned.save(selection_of(versions, "x", ["a"]), []),
         lambda: pinned.create(WIDTH),
         lambda: pinned.append("journal", []),
+        lambda: pinned.enter(schema.RESULT.empty_table()),
+        lambda: tags.tag(pinned, sorted(ids_at(versions, 2))[:1], "mine"),
     ):
         with pytest.raises(PermissionError, match=r"version 2 of the store .* is read-only"):
             change()
     assert before == {name: versions.open(name).version for name in before}
+    assert not versions.has("tags")
 
 
 def test_a_tag_names_a_version(versions):

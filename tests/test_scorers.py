@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.settings import UpkeepConfig
-from engine.store import PatchStore, scorers, vectors
+from engine.store import PatchStore, matches, scorers, vectors
 from engine.store.commits import committing
 from tests import rows
 
@@ -244,4 +244,4 @@ def test_keys_are_found_where_they_stand_among_others_many_or_few_that_begin_ali
     every = rng.permutation(rng.choice(2**20, 4080, replace=False).astype(np.uint64) * np.uint64(1 if alike else 2**44 - 1))
     mine, others = rng.choice(every, ours), every[:theirs]
     places = {key: place for place, key in enumerate(others.tolist())}
-    assert scorers.matched(mine, others).tolist() == [places.get(key, -1) for key in mine.tolist()]
+    assert matches.matched(mine, others).tolist() == [places.get(key, -1) for key in mine.tolist()]

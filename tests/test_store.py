@@ -9,6 +9,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+from lance.fragment import FragmentMetadata
 
 from engine import schema
 from engine.store import ImageReader, PatchStore, WriteRows, intake, selections
@@ -61,8 +62,6 @@ def test_the_ledger_counts_frames_patches_and_reasons(store):
 def test_patches_without_a_ledger_row_are_not_read_and_are_replaced_by_the_next_run(store):
     take_in(store, "aa")
     written = pa.concat_tables(WriteRows(store.uri)(rows.scored("bb")))
-    from lance.fragment import FragmentMetadata
-
     left = [FragmentMetadata.from_json(text) for text in written["fragment"].drop_null().to_pylist()]
     with contextlib.suppress(OSError), locked(store, "commit") as lease:
         intake.replace(store, "patches", left, "", lease)
@@ -122,16 +121,18 @@ def test_a_file_that_can_be_read_at_last_takes_the_place_of_its_refusal(store):
 def test_a_store_of_another_schema_or_width_is_refused_in_a_sentence(store):
     with pytest.raises(ValueError, match="holds embeddings of 4 numbers, the scorer makes 8"):
         store.create(8)
-    import lance
-
     lance.dataset(store.address("videos.lance")).replace_schema_metadata({"endocurate": "99"})
     with pytest.raises(ValueError, match="schema version 99, this engine reads 4: use a newer engine"):
         store.ledger()
 
 
-def test_an_absent_table_names_the_job_that_makes_it(tmp_path):
-    with pytest.raises(LookupError, match="run the job ingest first"):
-        PatchStore(str(tmp_path)).open("patches")
+@pytest.mark.parametrize(
+    ("table", "job"),
+    [("patches", "ingest"), ("images", "choose"), ("scores-mae-1", "score"), ("clusters-kinds", "choose"), ("neighbours", "alike")],
+)
+def test_an_absent_table_names_the_job_that_makes_it(tmp_path, table, job):
+    with pytest.raises(LookupError, match=f"run the job {job} first"):
+        PatchStore(str(tmp_path)).open(table)
 
 
 def image(selection_id, position):

@@ -5,9 +5,10 @@
 - every table: `tables` (opened and made), `lock` (one committer at a time), `commits` (what lands once, and in place of what), `writers`
   (who else is at work), `versions` (which readers open, which may go), `journal` (what was done that is no intake);
 - video: `intake` (exactly once), `attempts` and `quarantine` (watch: what could not be taken in), `tombstones` (what never comes back);
-- patches: `reading` (found by likeness, difficulty, chance, name), `vectors` (embeddings as a stream), `scorers` (what other models say),
-  `rescoring` (one of these in place of the first), `appearances` (what they show, measured anew), `alike` and `drift` (what these jobs
-  found), `tags` (browse: what people say of them), `parts` (in which files a video's are);
+- patches: `reading` (found by likeness, difficulty, chance, name), `vectors` (embeddings as a stream), `matches` (where those of one table
+  stand in another), `scorers` (what other models say), `rescoring` (one of these in place of the first), `appearances` (what they show,
+  measured anew), `alike` and `drift` (what these jobs found), `tags` (browse: what people say of them), `parts` (in which files a video's
+  are);
 - what is made of them: `selections` with their images, `clusterings` that choices went by, `roundings` of what was compared in them,
   `neighbours` (patches where others of their cluster are looked for), `results` of the job benchmark, `trainings` (models, checkpoints);
 - asked: `views` (the tables as SQL sees them), `history` (what a version was, and what changed);
@@ -172,20 +173,24 @@ class PatchStore(Tables):
 
     # -- asking -------------------------------------------------------------------------------------------------------------
 
+    def seen(self) -> dict[str, str]:
+        """Which rows of a table SQL may see, as a condition, where that is not all of them."""
+        return views.conditions(self, None)
+
     def query(self, asked: str) -> pa.Table:
         """The rows of one SELECT over patches, frames, videos, selections, images and journal; pixels are read only where named.
 
         ValueError, in one sentence, for SQL that does not parse, names what is not there, or does anything but read.
         """
-        return sql.select(views.views(self), asked, views.conditions(self, None))
+        return sql.select(views.views(self), asked, self.seen())
 
     def shown(self, asked: str, seconds: float, most: int = 0) -> pa.Table:
         """The same for whoever only looks: no addresses of sources, ValueError after so many seconds, the first `most` rows (0: all)."""
-        return sql.select(views.views(self, views.NamelessView), asked, views.conditions(self, None), seconds, most)
+        return sql.select(views.views(self, views.NamelessView), asked, self.seen(), seconds, most)
 
     def listed(self, asked: str, seconds: float) -> Iterator[pa.Array]:
         """The patch_id of every row of the same, in order and a part at a time; ValueError where the rows have none."""
-        return sql.column(views.views(self, views.NamelessView), asked, "patch_id", views.conditions(self, None), seconds)
+        return sql.column(views.views(self, views.NamelessView), asked, "patch_id", self.seen(), seconds)
 
     def nearest(self, like: str | Sequence[float], k: int = 10, where: str = "") -> pa.Table:
         """The `k` patches most like a patch, itself left out, or like a vector: patch_id, difficulty, video_id, time_ms, box, distance.
@@ -239,7 +244,7 @@ class PinnedStore(PatchStore):
 
     Training images are those that the store holds now; `explain` tells of the present.
 
-    PermissionError, in one sentence, for whatever would change it: every change goes through the methods below or takes a lock.
+    PermissionError, in one sentence, for whatever would change it.
     """
 
     version: int
@@ -267,34 +272,12 @@ class PinnedStore(PatchStore):
         rows = history.history(self)
         return rows.filter(pc.less_equal(rows["version"], self.version))
 
-    def query(self, asked: str) -> pa.Table:
-        """The rows of one SELECT over the tables as they were."""
-        return sql.select(views.views(self), asked, views.conditions(self, self.version))
+    def seen(self) -> dict[str, str]:
+        """Which rows SQL may see: those of then."""
+        return views.conditions(self, self.version)
 
-    def create(self, width: int) -> NoReturn:
-        """Refused."""
-        self.refuse()
-
-    def append(self, table: str, batches: Iterable[pa.Table]) -> NoReturn:
-        """Refused."""
-        self.refuse()
-
-    def save(self, selection: pa.Table, images: Iterable[pa.Table]) -> NoReturn:
-        """Refused."""
-        self.refuse()
-
-    def keep(self, name: str, patch_ids: pa.ChunkedArray, found: Clustering, version: int, keys: Keys | None = None) -> NoReturn:
-        """Refused."""
-        self.refuse()
-
-    def scored(self, name: str, batches: Iterable[pa.Table], about: Mapping[str, str] | None = None) -> NoReturn:
-        """Refused."""
-        self.refuse()
-
-    def enter(self, rows: pa.Table) -> NoReturn:
-        """Refused."""
-        self.refuse()
-
-    def refuse(self) -> NoReturn:
+    def refuse(self, *given: Any, **named: Any) -> NoReturn:
         """PermissionError."""
         raise PermissionError(f"version {self.version} of the store {self.uri} is read-only: changes go to the store itself")
+
+    create = make = append = save = keep = scored = enter = refuse  # what else changes anything takes a lock

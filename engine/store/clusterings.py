@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import schema
-from engine.pool import ROWS, Block, Clustering, Pool, Rows, hashed
+from engine.pool import ROWS, Block, Clustering, Keys, Pool, Rows, hashed
 from engine.store.commits import committing, replace
-from engine.store.scorers import Keys, is_distinct, matched
+from engine.store.matches import is_distinct, matched
 from engine.store.tables import CLUSTERS, Tables, fragments_of
 from engine.store.tombstones import forgotten, without
 

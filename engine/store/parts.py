@@ -7,8 +7,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from engine.pool import hashed
-from engine.store.scorers import Keys
+from engine.pool import Keys, hashed
 from engine.store.tables import quoted
 
 Found = TypeVar("Found")

@@ -5,7 +5,6 @@ of which the table has not that many rows.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -129,8 +128,8 @@ def read(dataset: lance.LanceDataset, **asked: Any) -> pa.Table:
 
 
 def said(error: BaseException) -> str:
-    """What Lance says, without the place in its source."""
-    return re.sub(r",? /\S+\.rs:\d+.*$", "", first_line(error)).replace("Invalid user input: ", "")
+    """What Lance says of what somebody asked for."""
+    return first_line(error).replace("Invalid user input: ", "")
 
 
 def has_rows(dataset: lance.LanceDataset, k: int, uri: str, besides: int = 0) -> None:

@@ -16,7 +16,7 @@ from engine.clusters import Rounded, whole
 from engine.pool import ROWS, Clustering, Pool, Rows
 from engine.store.clusterings import version_of, videos_of
 from engine.store.commits import committing, replace
-from engine.store.scorers import matched
+from engine.store.matches import matched
 from engine.store.tables import ROUNDED, Tables, fragments_of
 from engine.store.tombstones import forgotten, without
 from engine.store.vectors import StoredVectors

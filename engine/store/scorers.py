@@ -18,19 +18,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import schema
-from engine.pool import ROWS, Rows, hashed
+from engine.pool import ROWS, Keys, Rows, hashed
 from engine.store.commits import committing, land
-from engine.store.tables import SCORES, Tables, fragments_of, quoted
+from engine.store.matches import is_distinct, matched
+from engine.store.tables import SCORES, Tables, fragments_of, gathered, quoted
 from engine.store.tombstones import forgotten
 from engine.store.vectors import StoredVectors
-
-Keys = NDArray[np.uint64]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 COMMITTED = 1 << 14  # scores that come together: so many are lost at most where a job dies
 SINCE = "since"  # when a table was made, in its schema's metadata: versions are cleaned away
 SEEDS = range(8)
-BITS = 22  # of a key, by which most are told apart: a table of so many bytes stays in the cache
 
 
 @dataclass(frozen=True)
@@ -136,43 +134,10 @@ def places(tables: Tables, dataset: lance.LanceDataset, version: int) -> Rows:
     raise ValueError(f"the table {dataset.uri} or that of the patches holds a patch twice: it was changed by another program")
 
 
-def matched(ours: Keys, theirs: Keys) -> Rows:
-    """The place of each of our keys (N,) among theirs, all distinct, -1 where it is not among them."""
-    if np.array_equal(ours[: len(theirs)], theirs[: len(ours)]):  # rows were added, or none; in ten million saves two sorts
-        return np.where(np.arange(len(ours)) < len(theirs), np.arange(len(ours)), -1)
-    some = possible(ours, theirs) if 16 * len(ours) < len(theirs) else np.arange(len(theirs))  # of the few alone, the others need no sort
-    found = searched(ours, theirs[some])
-    return np.where(found >= 0, np.append(some, -1)[found], -1)
-
-
-def searched(ours: Keys, theirs: Keys) -> Rows:
-    """The same by sorts of both."""
-    if not len(theirs):
-        return np.full(len(ours), -1, np.int64)
-    mine, order = np.argsort(ours), np.argsort(theirs)
-    near = np.empty(len(ours), np.int64)
-    near[mine] = np.searchsorted(theirs[order], ours[mine])  # in order: unordered it takes four times as long for ten million
-    near = order[np.minimum(near, len(theirs) - 1)]
-    return np.where(theirs[near] == ours, near, -1)
-
-
-def possible(ours: Keys, theirs: Keys) -> Rows:
-    """Which of their keys begin with the same BITS bits as one of ours, rising."""
-    begun, rest = np.zeros(2**BITS, np.bool_), np.uint64(64 - BITS)
-    begun[ours >> rest] = True
-    return np.flatnonzero(begun[theirs >> rest])
-
-
 def keys(dataset: lance.LanceDataset, seed: int = 0) -> Keys:
     """A hash of every patch's id (N,), in the order of the rows."""
     batches = dataset.scanner(columns=["patch_id"], batch_size=ROWS, scan_in_order=True).to_batches()
     return np.concatenate([np.zeros(0, np.uint64), *(hashed(pa.chunked_array([batch["patch_id"]]), seed) for batch in batches)])
-
-
-def is_distinct(found: Keys) -> bool:
-    """Whether no key is there twice."""
-    ordered = np.sort(found)
-    return bool((ordered[1:] != ordered[:-1]).all())
 
 
 @schema.stage(reads=schema.PLACES, writes=schema.STORED)
@@ -199,21 +164,9 @@ def scored(tables: Tables, name: str, batches: Iterable[pa.Table], about: Mappin
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a scorer: expected small letters, digits, points and dashes")
     target, count = Target(tables, f"{SCORES}{name}", about), 0
-    for rows in gathered(batches):
+    for rows in gathered(batches, len, COMMITTED):
         count += target.add(schema.check(rows, schema.SCORES, target.table))
     return count
-
-
-def gathered(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of COMMITTED or a few more."""
-    waiting: list[pa.Table] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(map(len, waiting)) >= COMMITTED:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if any(map(len, waiting)):
-        yield pa.concat_tables(waiting)
 
 
 @dataclass

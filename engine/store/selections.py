@@ -1,7 +1,8 @@
 """Selections and the training images made from them: ranked rows that name patches, and the table version they were chosen from."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import lance
@@ -12,10 +13,10 @@ from lance.fragment import FragmentMetadata
 
 from engine import schema
 from engine.store.commits import committing, replace
-from engine.store.tables import Tables, filesystem, fragments_of, quoted
+from engine.store.tables import Tables, filesystem, fragments_of, gathered, quoted
 from engine.store.tombstones import forgotten
 
-FILE = 2**27  # bytes of images that are in memory at once and become one file
+FILE = 2**27  # bytes of images that are in memory at once and become one file: reading at random from small ones costs twice as much
 
 
 def save(tables: Tables, selection: pa.Table, images: Iterable[pa.Table]) -> int:
@@ -25,7 +26,9 @@ def save(tables: Tables, selection: pa.Table, images: Iterable[pa.Table]) -> int
     in one sentence, where a video of it was forgotten meanwhile: then nothing is written.
     """
     mine = f"selection_id = {quoted([selection['selection_id'][0].as_py()])}"
-    made = [one for rows in gathered(images) for one in fragments_of(tables.address("images.lance"), rows)]
+    checked = (schema.check(batch, schema.IMAGE, "images") for batch in images)
+    large = gathered(checked, attrgetter("nbytes"), FILE)
+    made = [one for rows in large for one in fragments_of(tables.address("images.lance"), rows)]
     chosen = fragments_of(tables.address("selections.lance"), schema.check(selection, schema.SELECTION, "selections"))
     with committing(tables) as lease:
         refuse_forgotten(tables, selection, made)
@@ -47,18 +50,6 @@ def remove(tables: Tables, selection_ids: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def gathered(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The images in tables of about FILE bytes: reading at random from many small files costs more than twice as much."""
-    waiting: list[pa.Table] = []
-    for batch in batches:
-        waiting.append(schema.check(batch, schema.IMAGE, "images"))
-        if sum(rows.nbytes for rows in waiting) >= FILE:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
-
-
 def refuse_forgotten(tables: Tables, selection: pa.Table, made: Iterable[FragmentMetadata]) -> None:
     """RuntimeError where a selection holds patches of a forgotten video; the images that were made of it are removed."""
     videos = set(map(schema.video_of, selection["patch_id"].to_pylist()))
@@ -70,9 +61,8 @@ def refuse_forgotten(tables: Tables, selection: pa.Table, made: Iterable[Fragmen
 
 def newest(tables: Tables, method: str, budget: float, seed: int, unit: str, where: str = "") -> pa.Table:
     """The ranked rows of the newest selection made so, of those that meet a filter; LookupError says which there are."""
-    made = (
-        tables.open("selections").to_table(filter=where or None, with_row_id=True).sort_by("_rowid").drop_columns("_rowid")
-    )  # compaction moves rows
+    rows = tables.open("selections").to_table(filter=where or None, with_row_id=True)
+    made = rows.sort_by("_rowid").drop_columns("_rowid")  # compaction moves rows
     mine = made
     for name, value in {"method": method, "budget": budget, "seed": seed, "unit": unit}.items():
         mine = mine.filter(pc.equal(mine[name], value))

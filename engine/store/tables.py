@@ -1,7 +1,8 @@
 """The Lance tables under one address: opened, created, and what the ledger vouches for."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,14 +35,20 @@ ENDURING = (RESULTS, ALIKE, DRIFT, TAGS)  # those with rows for others to ask fo
 MAKERS = {
     "selections": "choose",
     "images": "choose",
+    CLUSTERS: "choose",
+    ROUNDED: "choose",
+    SCORES: "score",
     RESULTS: "benchmark",
+    ATTEMPTS: "watch",
     ALIKE: "alike",
+    NEIGHBOURS: "alike",
     DRIFT: "drift",
     TAGS: "browse",
 }  # which job makes a table; the others: ingest
 STAMP = "endocurate"  # among the metadata of a table, whose schema's version it is
 COMPLETE = "complete"  # the tag of the newest version of the patch table that is complete, where it is newer than the ledger's
 ROWS_PER_FILE = 50_000  # about 1 GB of pixels: the rewrite of one file stays small
+PLACE = re.compile(r", rust/.*$|,? /\S+\.rs:\d+.*$")  # in the source of Lance or of what it is made of
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class Tables:
     def open(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
         """A table as Lance sees it, the newest version unless told; LookupError says which job makes it."""
         if not self.has(table):
-            maker = "score" if table.startswith(SCORES) else MAKERS.get(table, "ingest")
+            maker = MAKERS.get("".join(table.partition("-")[:2]), "ingest")
             raise LookupError(f"the store {self.uri} has no table {table} yet: run the job {maker} first")
         dataset = self.lance(table, version)
         found = schema_version(dataset)
@@ -230,6 +237,20 @@ def quoted(values: Iterable[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
+def gathered(batches: Iterable[pa.Table], size: Callable[[pa.Table], int], most: int) -> Iterator[pa.Table]:
+    """The same rows in tables that are as large as that or a little larger, but for the last one; none without rows."""
+    waiting: list[pa.Table] = []
+    held = 0
+    for batch in batches:
+        waiting.append(batch)
+        held += size(batch)
+        if held >= most:
+            yield pa.concat_tables(waiting)
+            waiting, held = [], 0
+    if held:
+        yield pa.concat_tables(waiting)
+
+
 def first_line(error: BaseException) -> str:
     """What a Lance error says, without the place in its source."""
-    return str(error).splitlines()[0].split(", rust/")[0] if str(error) else type(error).__name__
+    return PLACE.sub("", str(error).splitlines()[0]) if str(error) else type(error).__name__
