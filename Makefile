@@ -6,9 +6,9 @@ RUN = .venv/bin/python
 demo: .venv/ready
 	$(RUN) -m jobs demo
 
-# Three at a time on two cores, a file by one process: much of what the tests of Ray and of watching do is to wait.
+# Four at a time on two cores, a file by one process: much of what the tests of Ray and of watching do is to wait.
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 4 --dist loadfile
 
 lint: .venv/ready
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy
