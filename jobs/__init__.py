@@ -28,7 +28,8 @@ benchmark, report
     matrix      a YAML file as a list of cells
     cells       what a cell is made of: a choice, a pre-training, a measurement
     costs       what a matrix will still take
-    results     what choices, evaluations and matrices came to, for the report
+    studies     the matrices that were run, as boards
+    findings    what choices and evaluations came to, for the report
 transfer-study
     tradeoff    the curves of its picture
 submit, worth

@@ -28,7 +28,7 @@ from engine import datasets, flow, schema, tracking, verdicts
 from engine.config import Config
 from engine.plan import Cost
 from engine.store import PatchStore
-from jobs import cells, choose, costs, matrix, needs, places, results, twins
+from jobs import cells, choose, costs, matrix, needs, places, studies, twins
 from jobs.costs import Costs
 from jobs.matrix import Cell
 
@@ -208,7 +208,7 @@ def estimate(config: Config, every: Sequence[Cell]) -> None:
 
 def summarise(config: Config, name: str, told: Collection[str]) -> None:
     """Keep in MLflow what the results of these cells, by fingerprint, came to, and say it."""
-    found = results.of_cells(PatchStore(config.store.uri), name, told)
+    found = studies.of_cells(PatchStore(config.store.uri), name, told)
     with tracking.running(config, "benchmark", found.key, {"matrix": found.name}) as record:
         record.log(found.metrics() | verdicts.metrics(found), step=0)
     for line in [*found.said(), *verdicts.said(found)]:

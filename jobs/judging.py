@@ -18,7 +18,7 @@ from engine.selection import METHODS, Selection
 from engine.selection.clustering import clustered
 from engine.store import PatchStore
 from jobs import named, places, probe
-from jobs.results import NOTED, PREFIX
+from jobs.findings import NOTED, PREFIX
 
 log = logging.getLogger("jobs.judging")
 CLUSTERS, ITERATIONS = 1000, 10  # at most, for what is covered: a minute for ten million patches, and no finer than a report is read

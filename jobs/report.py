@@ -16,7 +16,7 @@ from engine.followed import Followed
 from engine.outcomes import Picture
 from engine.report import Curve, Findings
 from engine.store import PatchStore, drift
-from jobs import results
+from jobs import findings, studies
 
 log = logging.getLogger("jobs.report")
 CURVES = 12  # of a kind: a matrix trains dozens of models
@@ -34,9 +34,9 @@ def run(config: Config) -> None:
     ledger, frames, version = store.ledger(), store.open("frames").to_table(), store.complete_version()
     patches = store.patches(["patch_id", "difficulty", "bytes"], version=version)
     selections = chosen(store)
-    evaluated = results.outcomes(config, store)
+    evaluated = findings.outcomes(config, store)
     order = rising(patches["difficulty"].to_numpy())
-    findings = Findings(
+    told = Findings(
         title=f"{counted(len(patches), 'patch', 'patches')} from {counted(len(ledger), 'video', 'videos')}",
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         provenance=provenance(config, store, ledger, version),
@@ -48,18 +48,18 @@ def run(config: Config) -> None:
         hardest=gallery(store, order[::-1][: config.report.pictures], version),
         easiest=gallery(store, order[: config.report.pictures], version),
         synthetic=synthetic(store, config.report.pictures),
-        judged=results.judgements(config),
+        judged=findings.judgements(config),
         curves=curves(config),
-        trails=results.trails(config),
-        studies=results.studies(store),
-        theory=results.theory(config),
+        trails=findings.trails(config),
+        studies=studies.of_store(store),
+        theory=findings.theory(config),
         outcomes=[outcome for outcome, _ in evaluated],
-        advantages=results.advantages(evaluated),
-        arrivals=Followed(results.current(config), drift.found(store).to_pylist(), results.worth(config)),
+        advantages=findings.advantages(evaluated),
+        arrivals=Followed(findings.current(config), drift.found(store).to_pylist(), findings.worth(config)),
         sources=sources(config, version),
         notebooks=[] if config.report.path else notebooks(store),
     )
-    report.write(findings, address(config))
+    report.write(told, address(config))
     log.info("the report is %s", address(config))
 
 
@@ -112,7 +112,7 @@ def funnel(ledger: pa.Table, patches: pa.Table, selections: dict[str, pa.Table],
     if largest is not None:
         selection_id, retained = (largest[name][0].as_py() for name in ("selection_id", "retained"))
         stages.append(("selected", len(largest), f"{selection_id}, {share(retained)} of the bytes"))
-        images = results.sizes(store, selection_id)[1]
+        images = findings.sizes(store, selection_id)[1]
         stages.append(("images", images, f"{len(largest) / max(images, 1):g} patches each"))
     return stages
 

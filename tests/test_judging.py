@@ -15,7 +15,7 @@ from engine.judge import FID, MEASURES, UnknownError
 from engine.knobs import amend
 from engine.pool import Held, Pool, hashed
 from engine.store import PatchStore, WriteRows
-from jobs import choose, judging, report, results
+from jobs import choose, findings, judging, report
 from jobs.recipes import tiny
 from tests import rows
 from tests.test_report import Page
@@ -116,14 +116,14 @@ def test_the_fid_is_of_so_many_images_by_lot_against_the_whole_frames_where_ther
 
 def test_a_table_holds_no_fid_of_another_net_or_of_other_pictures(framed):
     report.run(framed)
-    by_lot, frames = sorted(results.judgements(framed), key=lambda one: one.method, reverse=True)
+    by_lot, frames = sorted(findings.judgements(framed), key=lambda one: one.method, reverse=True)
     told = by_lot.notes["fid_128"]
     assert "fid_128" in by_lot.values
     assert "fid_128" not in frames.values
     page = Path(report.address(framed)).read_text()
     assert told in page
     assert "FID of 128" in page
-    other = results.comparable(by_lot, {"fid_128": "128 images by another net"})
+    other = findings.comparable(by_lot, {"fid_128": "128 images by another net"})
     assert "fid_128" not in other.values
     assert other.reasons["fid_128"] == f"it is of {told}, and beside it of 128 images by another net"
 
@@ -199,7 +199,7 @@ def test_what_is_covered_is_told_by_clusters_that_stay_when_patches_come(config)
 def test_the_report_shows_the_newest_judgement_of_every_method_and_budget(config):
     choose.run(config)
     report.run(config)
-    found = results.judgements(config)
+    found = findings.judgements(config)
     assert [(one.method, one.budget) for one in found] == [("optidel", "30 % of the bytes"), ("optidel", "60 % of the bytes")]
     table = Page(Path(report.address(config)).read_text()).table()
     for one in found:

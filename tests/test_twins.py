@@ -14,7 +14,7 @@ from engine.config import Config
 from engine.datasets import Pair, Split, sources
 from engine.leaks import Leak, Leaks
 from jobs import __main__ as command
-from jobs import results, twins
+from jobs import findings, twins
 from tests import miniatures
 from tests.test_leaks import scene
 
@@ -78,8 +78,8 @@ def test_twins_are_told_for_the_split_they_concern_and_caution_the_reader() -> N
     assert mine == Leaks((Leak("f@1", "b", 0.9),), 3)
     assert json.loads(twins.told(mine)) == {"unjudged": 3, "twins": [{"pool": "f@1", "test": "b", "likeness": 0.9}]}
     tags = {"method": "optidel", "budget": "0.1", "seed": "2"}
-    assert "1 test images of optidel at a budget of 10 %, seed 2, have a near-duplicate" in results.caution(tags, 1)
-    assert results.caution(tags, 0) == ""
+    assert "1 test images of optidel at a budget of 10 %, seed 2, have a near-duplicate" in findings.caution(tags, 1)
+    assert findings.caution(tags, 0) == ""
 
 
 def jobs(*words: str) -> int:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from engine import tracking
 from engine.knobs import amend
 from engine.store import PatchStore, WriteRows
-from jobs import report, results
+from jobs import findings, report
 from jobs.recipes import tiny
 from tests import rows
 
@@ -35,7 +35,7 @@ def test_what_was_measured_on_other_data_is_never_compared(tmp_path):
     config, store = found(tmp_path)
     evaluated(config, "random", [50, 60, 70, 80])
     evaluated(config, "optidel", [90, 90, 90, 90], comparison="polyps · data bb")  # a folder of the same name with other masks
-    assert not results.advantages(results.outcomes(config, store))
+    assert not findings.advantages(findings.outcomes(config, store))
 
 
 def test_of_an_evaluation_that_was_made_again_the_newest_counts(tmp_path):
@@ -43,9 +43,9 @@ def test_of_an_evaluation_that_was_made_again_the_newest_counts(tmp_path):
     evaluated(config, "random", [10, 10, 10, 10])
     evaluated(config, "optidel", [50, 60, 70, 80])
     evaluated(config, "random", [50, 60, 70, 80])
-    (one,) = results.advantages(results.outcomes(config, store))
+    (one,) = findings.advantages(findings.outcomes(config, store))
     assert (one.method, one.other, one.seeds, one.difference, one.low, one.high) == ("optidel", "random", 1, 0, 0, 0)
-    assert len(results.outcomes(config, store)) == 2
+    assert len(findings.outcomes(config, store)) == 2
 
 
 def test_the_baseline_takes_part_at_every_budget(tmp_path):
@@ -53,11 +53,11 @@ def test_the_baseline_takes_part_at_every_budget(tmp_path):
     evaluated(config, "no pre-training", [10, 20, 10, 20])
     for budget in (0.25, 0.5):
         evaluated(config, "random", [60, int(80 * budget), 60, 60], budget=budget)
-    assert {(one.budget, one.method, one.other) for one in results.advantages(results.outcomes(config, store))} == {
+    assert {(one.budget, one.method, one.other) for one in findings.advantages(findings.outcomes(config, store))} == {
         (0.25, "no pre-training", "random"),
         (0.5, "no pre-training", "random"),
     }
-    shown = results.outcomes(config, store)[0][0]
+    shown = findings.outcomes(config, store)[0][0]
     assert (shown.examples[0].jpeg, shown.examples[0].caption) == (b"jpeg", "IoU 0.70")
     assert shown.recall == 60 / 400
 
@@ -73,27 +73,3 @@ def test_a_patch_without_a_score_is_neither_among_the_hardest_nor_the_easiest(tm
     page = Path(report.address(config)).read_text()
     assert "difficulty nan" not in page
     assert page.count("<b>difficulty 0.5") == 2 * (len(patches) - 1)
-
-
-def cell(method="random", pool="regions", contents="a", protocol="p", reason=None):
-    """A row of the table results, as a cell of that pool left it."""
-    row = {"method": method, "pool": pool, "budget": 0.1, "seed": 0, "dataset": "polyps", "architecture": "mae", "setting": "s"}
-    row |= {"model": f"{method}-{contents}", "protocol": protocol, "reason": reason, "retained": 0.1, "images": 9, "miou": 0.5}
-    return row | {"names": ["x"], "counts": [1] * 8, "metrics": "{}", "measures": "{}"}
-
-
-def test_on_a_board_are_results_of_the_newest_data_and_of_each_pool_those_of_its_newest_contents():
-    old, other = cell("random", contents="a"), cell("meddel", "frames", contents="c")
-    grown = cell("optidel", contents="b")
-    assert {one.method for one in results.board([old, other]).entries} == {"random", "meddel"}
-    made = results.board([old, other, grown])
-    assert ({one.method for one in made.entries}, made.others) == ({"meddel", "optidel"}, 1)
-    made = results.board([old, other, cell("optidel", protocol="of corrected masks")])
-    assert ({one.method for one in made.entries}, made.others) == ({"optidel"}, 2)
-
-
-def test_results_of_before_their_data_was_told_are_a_board_until_there_is_a_newer_one():
-    before = [cell(name, protocol="recipes alone") | {"model": name} for name in ("random", "optidel")]
-    assert (len(results.board(before).entries), results.board(before).others) == (2, 0)
-    made = results.board([*before, cell(protocol="recipes and data")])
-    assert (len(made.entries), made.others) == (1, 2)

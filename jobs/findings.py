@@ -1,8 +1,8 @@
-"""What selections were judged by, what the evaluations and matrices came to: every network with its scores, and who is ahead of whom."""
+"""What the report finds in the runs of other jobs: how choices were judged, what evaluations came to and who is ahead of whom."""
 
 import itertools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,12 @@ import numpy as np
 from engine import scores, tracking
 from engine.charts import amount
 from engine.config import Config
-from engine.entries import Board, Entry, Failure
 from engine.followed import Current
 from engine.knobs import of_now
 from engine.outcomes import Advantage, Outcome, Picture
 from engine.pruning import Advised, Theory
 from engine.report import Judged
 from engine.scores import Marks
-from engine.standings import Study, study
 from engine.store import PatchStore, quoted
 from engine.theory import recommendation
 from engine.theory.figures import FIGURES_FILE, Figures
@@ -26,7 +24,6 @@ from engine.trails import Trail
 from jobs import named
 
 Asked = tuple[str, float, str]  # method, budget and its unit
-PROPOSAL = "proposal_s_per_frame"  # among the measures of a selection: what proposing its patches takes
 LEAST = 0.001  # share of a pool: of less the theory says nothing else
 PREFIX = "judge/"  # of the metrics, and of the tags that hold the reason where there is none
 NOTED = "judged/"  # of the tags that say what a value is of
@@ -207,70 +204,3 @@ def worth(config: Config) -> list[str]:
     """The newest estimate of what training again would be worth, in words."""
     found = tracking.runs(config, "worth")[-1:]
     return [f"{one['tags']['selection']}: {one['tags']['worth']}" for one in found]
-
-
-# -- matrices -------------------------------------------------------------------------------------------------------------------
-
-
-def studies(store: PatchStore) -> list[Study]:
-    """Every matrix that was run on a store: of each data set and architecture the newest of each cell, as far as they may be compared."""
-    matrices: dict[str, list[dict[str, Any]]] = {}
-    for row in store.results().to_pylist():
-        matrices.setdefault(row["matrix"], []).append(row)
-    return [study_of(name, rows) for name, rows in matrices.items()]
-
-
-def of_cells(store: PatchStore, name: str, fingerprints: Collection[str]) -> Study:
-    """One matrix as these cells of it came out."""
-    return study_of(name, [row for row in store.results().to_pylist() if row["fingerprint"] in fingerprints])
-
-
-def study_of(name: str, rows: list[dict[str, Any]]) -> Study:
-    """The rows of a matrix as boards, one for each architecture and data set."""
-    boards: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        boards.setdefault((row["architecture"], row["dataset"]), []).append(row)
-    return study(name, map(board, boards.values()), proposals(rows))
-
-
-def board(rows: list[dict[str, Any]]) -> Board:
-    """The rows of a data set under an architecture, oldest first: those with the recipes and the test data of the last one, and of each
-    pool those of its newest contents.
-
-    Rows of before results told what data they are of have a protocol of their own: they are a board until there is a newer row, then
-    others.
-    """
-    last, count = rows[-1], len(rows)
-    rows = [row for row in rows if row["protocol"] == last["protocol"]]
-    held = {row["pool"]: contents(row) for row in rows}
-    rows = [row for row in rows if contents(row) == held[row["pool"]]]
-    cells = {tuple(row[name] for name in ("method", "pool", "budget", "seed")): row for row in rows}  # of each the newest
-    done = [row for row in cells.values() if not row["reason"]]
-    failed: dict[tuple[str, str], list[int]] = {}
-    for row in cells.values():
-        if row["reason"]:
-            at = f" at {amount(row['budget'])}" if row["budget"] else ""
-            failed.setdefault((f"{row['method']}{at}", row["reason"]), []).append(row["seed"])
-    lost = [Failure(f"{what}, seed {', '.join(map(str, sorted(seeds)))}", reason) for (what, reason), seeds in failed.items()]
-    setting = done[-1]["setting"] if done else "nothing measured"
-    return Board(last["dataset"], last["architecture"], setting, tuple(map(entry, done)), tuple(lost), count - len(rows))
-
-
-def contents(row: dict[str, Any]) -> str:
-    """What the pool of a row held: see matrix.Cell.model."""
-    return str(row["model"].partition("-")[2])
-
-
-def entry(row: dict[str, Any]) -> Entry:
-    """A row of schema.RESULT as an Entry."""
-    marks = Marks(tuple(row["names"]), np.array(row["counts"]).reshape(len(row["names"]), -1, 4))
-    own = {name: row[name] for name in ("method", "budget", "seed", "retained", "images", "miou")}
-    metrics = json.loads(row["metrics"])
-    leaked, twins = (int(metrics.get(name, 0)) for name in ("leaked_images", "twins_in_training"))
-    return Entry(**own, marks=marks, measures=json.loads(row["measures"]), leaked=leaked, twins=twins)
-
-
-def proposals(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Seconds a frame that proposing patches takes, by pool, where the job plan measured it."""
-    told = {row["pool"]: json.loads(row["measures"]).get(PROPOSAL) for row in rows if row["measures"] and row["pool"]}
-    return {pool: seconds for pool, seconds in told.items() if seconds is not None}

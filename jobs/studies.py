@@ -1,0 +1,79 @@
+"""The matrices that were run on a store: rows of the table `results` as studies, with a board for each data set and architecture."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from engine.charts import amount
+from engine.entries import Board, Entry, Failure
+from engine.scores import Marks
+from engine.standings import Study, study
+from engine.store import PatchStore
+
+PROPOSAL = "proposal_s_per_frame"  # among the measures of a selection: what proposing its patches takes
+
+
+def of_store(store: PatchStore) -> list[Study]:
+    """Every matrix that was run on a store: of each data set and architecture the newest of each cell, as far as they may be compared."""
+    matrices: dict[str, list[dict[str, Any]]] = {}
+    for row in store.results().to_pylist():
+        matrices.setdefault(row["matrix"], []).append(row)
+    return [study_of(name, rows) for name, rows in matrices.items()]
+
+
+def of_cells(store: PatchStore, name: str, fingerprints: Collection[str]) -> Study:
+    """One matrix as these cells of it came out."""
+    return study_of(name, [row for row in store.results().to_pylist() if row["fingerprint"] in fingerprints])
+
+
+def study_of(name: str, rows: list[dict[str, Any]]) -> Study:
+    """The rows of a matrix as boards, one for each architecture and data set."""
+    boards: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        boards.setdefault((row["architecture"], row["dataset"]), []).append(row)
+    return study(name, map(board, boards.values()), proposals(rows))
+
+
+def board(rows: list[dict[str, Any]]) -> Board:
+    """The rows of a data set under an architecture, oldest first: those with the recipes and the test data of the last one, and of each
+    pool those of its newest contents.
+
+    Rows of before results told what data they are of have a protocol of their own: they are a board until there is a newer row, then
+    others.
+    """
+    last, count = rows[-1], len(rows)
+    rows = [row for row in rows if row["protocol"] == last["protocol"]]
+    held = {row["pool"]: contents(row) for row in rows}
+    rows = [row for row in rows if contents(row) == held[row["pool"]]]
+    cells = {tuple(row[name] for name in ("method", "pool", "budget", "seed")): row for row in rows}  # of each the newest
+    done = [row for row in cells.values() if not row["reason"]]
+    failed: dict[tuple[str, str], list[int]] = {}
+    for row in cells.values():
+        if row["reason"]:
+            at = f" at {amount(row['budget'])}" if row["budget"] else ""
+            failed.setdefault((f"{row['method']}{at}", row["reason"]), []).append(row["seed"])
+    lost = [Failure(f"{what}, seed {', '.join(map(str, sorted(seeds)))}", reason) for (what, reason), seeds in failed.items()]
+    setting = done[-1]["setting"] if done else "nothing measured"
+    return Board(last["dataset"], last["architecture"], setting, tuple(map(entry, done)), tuple(lost), count - len(rows))
+
+
+def contents(row: dict[str, Any]) -> str:
+    """What the pool of a row held: see matrix.Cell.model."""
+    return str(row["model"].partition("-")[2])
+
+
+def entry(row: dict[str, Any]) -> Entry:
+    """A row of schema.RESULT as an Entry."""
+    marks = Marks(tuple(row["names"]), np.array(row["counts"]).reshape(len(row["names"]), -1, 4))
+    own = {name: row[name] for name in ("method", "budget", "seed", "retained", "images", "miou")}
+    metrics = json.loads(row["metrics"])
+    leaked, twins = (int(metrics.get(name, 0)) for name in ("leaked_images", "twins_in_training"))
+    return Entry(**own, marks=marks, measures=json.loads(row["measures"]), leaked=leaked, twins=twins)
+
+
+def proposals(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds a frame that proposing patches takes, by pool, where the job plan measured it."""
+    told = {row["pool"]: json.loads(row["measures"]).get(PROPOSAL) for row in rows if row["measures"] and row["pool"]}
+    return {pool: seconds for pool, seconds in told.items() if seconds is not None}

@@ -1,0 +1,25 @@
+from jobs import studies
+
+
+def cell(method="random", pool="regions", contents="a", protocol="p", reason=None):
+    """A row of the table results, as a cell of that pool left it."""
+    row = {"method": method, "pool": pool, "budget": 0.1, "seed": 0, "dataset": "polyps", "architecture": "mae", "setting": "s"}
+    row |= {"model": f"{method}-{contents}", "protocol": protocol, "reason": reason, "retained": 0.1, "images": 9, "miou": 0.5}
+    return row | {"names": ["x"], "counts": [1] * 8, "metrics": "{}", "measures": "{}"}
+
+
+def test_on_a_board_are_results_of_the_newest_data_and_of_each_pool_those_of_its_newest_contents():
+    old, other = cell("random", contents="a"), cell("meddel", "frames", contents="c")
+    grown = cell("optidel", contents="b")
+    assert {one.method for one in studies.board([old, other]).entries} == {"random", "meddel"}
+    made = studies.board([old, other, grown])
+    assert ({one.method for one in made.entries}, made.others) == ({"meddel", "optidel"}, 1)
+    made = studies.board([old, other, cell("optidel", protocol="of corrected masks")])
+    assert ({one.method for one in made.entries}, made.others) == ({"optidel"}, 2)
+
+
+def test_results_of_before_their_data_was_told_are_a_board_until_there_is_a_newer_one():
+    before = [cell(name, protocol="recipes alone") | {"model": name} for name in ("random", "optidel")]
+    assert (len(studies.board(before).entries), studies.board(before).others) == (2, 0)
+    made = studies.board([*before, cell(protocol="recipes and data")])
+    assert (len(made.entries), made.others) == (1, 2)
