@@ -1,13 +1,14 @@
 """The figures of a matrix as numbers: mIoU and NormDEL over budgets, a small chart for every method with the others behind it."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from engine import theory
-from engine.charts import Frame, Interval, Point, Tick, amount, axis, intervals, line, ticks
-from engine.entries import FULL, NONE, Board
+from engine.charts import Frame, Interval, Point, Tick, amount, axis, figure, intervals, is_share, line, ticks
+from engine.entries import FULL, NONE, Amount, Board
 from engine.published import OPTIDEL, SOURCE, Reported
 from engine.scores import Contrast
 from engine.standings import Check, Least, Mean, Standing, Study, checks, least, means, patches, standings
@@ -32,9 +33,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curve:
-    """A method's two charts over budgets."""
+    """A method's two charts over budgets of one unit."""
 
     method: str
+    unit: str  # "": nobody told
     miou: Panel
     normdel: Panel
 
@@ -43,7 +45,7 @@ class Curve:
 class Lead:
     """SAM's regions over random crops at a budget, drawn."""
 
-    budget: float
+    budget: Amount
     contrast: Contrast
     at: Interval
 
@@ -77,12 +79,17 @@ class Exhibit:
 
 def exhibit(study: Study) -> Exhibit:
     """All that the page shows of a matrix, in the order of its boards."""
-    rows = [(one, OPTIDEL.get((one.method, one.budget))) for one in means(study)]
+    rows = [(one, reported(one)) for one in means(study)]
     told = checks(study)
     spans, scale = intervals([(one.rho, one.low, one.high) for one in told], -1, 0, 1)
     names = list(dict.fromkeys(board.architecture for board in study.boards))
     parts = [drawn(board) for board in study.boards]
     return Exhibit(study, parts, names, rows, SOURCE, [together(one) for one in wholes(study)], list(zip(told, spans, strict=True)), scale)
+
+
+def reported(one: Mean) -> Reported | None:
+    """The papers' own numbers, which are of shares."""
+    return OPTIDEL.get((one.method, one.budget)) if is_share(one.budget, one.unit) else None
 
 
 def together(whole: Whole) -> tuple[Whole, list[tuple[Verdict, Interval]], list[Tick]]:
@@ -98,7 +105,7 @@ def drawn(board: Board) -> Drawing:
     spans, scale = intervals([one.miou for one in rows]) if rows else ([], [])
     groups: dict[str, list[tuple[Standing, Interval]]] = {}
     for one, at in zip(rows, spans, strict=True):
-        groups.setdefault(f"at {amount(one.budget)}" if one.budget else "without pre-training", []).append((one, at))
+        groups.setdefault(f"at {amount(one.budget, one.unit)}" if one.budget else "without pre-training", []).append((one, at))
     found = patches(board)
     gains, differences = intervals([(one.difference, one.low, one.high) for _, one in found], 0) if found else ([], [])
     leads = [Lead(budget, one, at) for (budget, one), at in zip(found, gains, strict=True)]
@@ -106,19 +113,25 @@ def drawn(board: Board) -> Drawing:
 
 
 def curves(rows: Sequence[Standing]) -> list[Curve]:
-    """A figure for every method that was run at more than one budget below all data."""
-    methods = [name for name in dict.fromkeys(one.method for one in rows) if name != NONE and sum(one.method == name for one in rows) > 1]
+    """A figure for every unit and method that was run at more than one budget of it below all data."""
+    return [curve for unit in sorted({one.unit for one in rows if one.budget}) for curve in curves_in(unit, rows)]
+
+
+def curves_in(unit: str, rows: Sequence[Standing]) -> list[Curve]:
+    """Those of a unit: no axis holds two."""
+    many = Counter(one.method for one in rows if one.budget and one.unit == unit)
+    methods = sorted(name for name, budgets in many.items() if budgets > 1)
     if not methods:
         return []
-    miou, normdel = Plot(rows, lambda one: one.miou), Plot(rows, lambda one: (one.normdel,) * 3)
-    return [Curve(name, miou.panel(name, even=True), normdel.panel(name)) for name in sorted(methods)]
+    miou, normdel = Plot(rows, unit, lambda one: one.miou), Plot(rows, unit, lambda one: (one.normdel,) * 3)
+    return [Curve(name, unit, miou.panel(name, even=True), normdel.panel(name)) for name in methods]
 
 
 class Plot:
     """The axes that all methods share."""
 
-    def __init__(self, rows: Sequence[Standing], value: Callable[[Standing], tuple[float, float, float]]) -> None:
-        self.rows, self.value = [one for one in rows if one.budget], value
+    def __init__(self, rows: Sequence[Standing], unit: str, value: Callable[[Standing], tuple[float, float, float]]) -> None:
+        self.rows, self.unit, self.value = [one for one in rows if one.budget and one.unit == unit], unit, value
         self.full = next((value(one)[0] for one in rows if one.method == FULL), None)
         self.none = next((value(one)[0] for one in rows if one.method == NONE), None)
         self.budgets = sorted({one.budget for one in self.rows})
@@ -147,7 +160,7 @@ class Plot:
             level=self.level(self.full),
             floor=self.level(self.none),
             even=self.even() if even else "",
-            x=[Tick(place(budget, self.y[0])[0], amount(budget)) for budget in self.budgets],
+            x=[Tick(place(budget, self.y[0])[0], figure(budget, self.unit)) for budget in self.budgets],
             y=axis(self.y, self.y[0], self.y[-1]),
             told=f"from {min(middle):.3f} to {max(middle):.3f}, mean {fmean(middle):.3f}",
         )
@@ -170,7 +183,7 @@ class Plot:
 
     def even(self) -> str:
         """What the mIoU of all data is worth at every budget by NormDEL, as far as the plot reaches."""
-        if self.full is None or self.budgets[-1] > 1:
+        if self.full is None or not is_share(self.budgets[-1], self.unit):
             return ""
         steps = [self.budgets[0] * (self.budgets[-1] / self.budgets[0]) ** (step / 40) for step in range(41)]
         values = [(budget, self.full * theory.break_even(min(budget, 1.0), 1.0)) for budget in steps]

@@ -31,11 +31,20 @@ def share(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
+def is_share(budget: float, unit: str = "") -> bool:
+    """Whether a budget is a share: up to 1, but for hours."""
+    return budget <= 1 and unit != "gpu_hours"
+
+
+def figure(budget: float, unit: str = "") -> str:
+    """The number of a budget: a share as per cent. Of what it is, is said beside it."""
+    return share(budget) if is_share(budget, unit) else number(budget)
+
+
 def amount(budget: float, unit: str = "") -> str:
-    """A budget in words: up to 1 a share as per cent, but for hours, else a number; of what is said where `unit` is told."""
-    if budget > 1 or unit == "gpu_hours":
-        return f"{number(budget)} {unit.replace('_', ' ')}".rstrip()
-    return f"{share(budget)} of the {unit}" if unit else share(budget)
+    """A budget in words: its figure, and of what it is where `unit` is told."""
+    of_what = f"of the {unit}" if unit and is_share(budget, unit) else unit.replace("_", " ")
+    return f"{figure(budget, unit)} {of_what}".rstrip()
 
 
 def seeds(many: int) -> str:

@@ -9,7 +9,8 @@ from engine.charts import amount
 from engine.scores import Marks
 
 RANDOM, FULL, NONE = "random", "full data", "no pre-training"
-Spot = tuple[str, float]  # method and budget
+Amount = tuple[float, str]  # a budget and its unit
+Spot = tuple[str, Amount]  # a method at a budget
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,12 @@ class Entry:
     measures: Mapping[str, float]  # of the selection, without training
     leaked: int = 0  # of its test images, near-duplicates of frames that it was pre-trained on
     twins: int = 0  # of its test images, near-duplicates of images that it was fine-tuned on
+    unit: str = ""  # of the budget; "": of no pre-training, or nobody told
+
+    @property
+    def spot(self) -> Spot:
+        """Its method at its budget."""
+        return self.method, (self.budget, self.unit)
 
     @property
     def normdel(self) -> float:
@@ -63,7 +70,7 @@ class Board:
         if worst is None or not worst.leaked:
             return ""
         seen = sum(one.leaked > 0 for one in self.entries)
-        most = f"{worst.leaked} of {len(worst.marks.names)} ({worst.method} at {amount(worst.budget)}, seed {worst.seed})"
+        most = f"{worst.leaked} of {len(worst.marks.names)} ({worst.method} at {amount(worst.budget, worst.unit)}, seed {worst.seed})"
         return (
             f"In {seen} of {len(self.entries)} cells some test images have a near-duplicate among the frames that were pre-trained on, "
             f"at most {most}, so part of a score may be memory; leaks.json of each run names them."
@@ -80,6 +87,6 @@ class Board:
         )
 
     def spots(self) -> dict[Spot, list[Entry]]:
-        """The entries of every method at every budget, by seed; budgets rise."""
-        order = sorted(self.entries, key=lambda one: (one.budget, one.method, one.seed))
-        return {spot: list(some) for spot, some in groupby(order, key=lambda one: (one.method, one.budget))}
+        """The entries of every method at every budget, by seed; budgets of a unit rise."""
+        order = sorted(self.entries, key=lambda one: (one.unit, one.budget, one.method, one.seed))
+        return {spot: list(some) for spot, some in groupby(order, key=lambda one: one.spot)}

@@ -44,6 +44,7 @@ class Outcome:
     seed: int
     run: str
     caution: str = ""  # a sentence on what flatters its scores
+    unit: str = ""  # of the budget; "": nobody told
     examples: list[Picture] = field(default_factory=list)  # test images, best first: the truth outlined in blue, the prediction in yellow
 
     @property
@@ -64,6 +65,7 @@ class Advantage:
     difference: float
     low: float
     high: float
+    unit: str = ""  # of the budget; "": nobody told
 
     @property
     def beyond_chance(self) -> bool:
@@ -88,10 +90,10 @@ def comparisons(outcomes: Sequence[Outcome], advantages: Sequence[Advantage]) ->
     """One per `comparison`, in the order of the outcomes; ValueError for an advantage over what has no outcome to compare with."""
     rows = sorted(outcomes, key=lambda row: (standing(row), -row.miou, row.method, row.seed))
     for one in advantages:
-        known = {row.method for row in rows if row.comparison == one.comparison and (row.retained == 0 or row.budget == one.budget)}
+        known = {row.method for row in rows if row.comparison == one.comparison and (row.retained == 0 or asked(row) == asked(one))}
         if not {one.method, one.other} <= known:
             raise ValueError(f"{one} compares methods without an outcome there: expected two of {sorted(known)}")
-    rising = sorted(advantages, key=lambda one: one.budget)
+    rising = sorted(advantages, key=asked)
     names = dict.fromkeys(row.comparison for row in outcomes)
     return [
         compared(name, [row for row in rows if row.comparison == name], [one for one in rising if one.comparison == name]) for name in names
@@ -114,31 +116,39 @@ def compared(name: str, outcomes: list[Outcome], advantages: list[Advantage]) ->
     )
 
 
-def standing(outcome: Outcome) -> tuple[bool, float]:
-    """Sorts by budget, with the baselines last."""
-    return (True, 0.0) if outcome.retained == 0 else (False, outcome.budget)
+def asked(one: Outcome | Advantage) -> tuple[str, float]:
+    """Unit and budget, by which they are sorted: no unit is more than another."""
+    return one.unit, one.budget
+
+
+def standing(outcome: Outcome) -> tuple[bool, str, float]:
+    """Sorts by unit and budget, with the baselines last."""
+    return (True, "", 0.0) if outcome.retained == 0 else (False, *asked(outcome))
 
 
 def where(outcome: Outcome) -> str:
     """The budget in words, as the middle of a sentence."""
-    return "without pre-training" if outcome.retained == 0 else f"at a budget of {amount(outcome.budget)}"
+    return "without pre-training" if outcome.retained == 0 else f"at a budget of {amount(outcome.budget, outcome.unit)}"
 
 
 def shown(outcomes: list[Outcome]) -> list[tuple[str, Outcome]]:
     """Of every method at every budget the lowest seed that has examples, with its title."""
-    first: dict[tuple[tuple[bool, float], str], Outcome] = {}
+    first: dict[tuple[tuple[bool, str, float], str], Outcome] = {}
     for row in sorted(outcomes, key=lambda row: (standing(row), row.method, row.seed)):
         if row.examples:
             first.setdefault((standing(row), row.method), row)
-    return [(row.method + (f", budget {amount(row.budget)}" if row.retained else "") + f", seed {row.seed}", row) for row in first.values()]
+    return [
+        (row.method + (f", budget {amount(row.budget, row.unit)}" if row.retained else "") + f", seed {row.seed}", row)
+        for row in first.values()
+    ]
 
 
 def verdicts(outcomes: list[Outcome], advantages: list[Advantage]) -> list[str]:
     """Per budget one sentence on which method is ahead, and whether that may be chance; the baselines take part in each."""
     baselines = [row for row in outcomes if row.retained == 0]
-    groups = groupby((row for row in outcomes if row.retained), key=lambda row: row.budget)
+    groups = groupby((row for row in outcomes if row.retained), key=asked)
     told = [
-        verdict(where(rows[0]), rows + baselines, [one for one in advantages if one.budget == budget])
+        verdict(where(rows[0]), rows + baselines, [one for one in advantages if asked(one) == budget])
         for budget, group in groups
         if (rows := list(group))
     ]

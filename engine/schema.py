@@ -218,6 +218,7 @@ RESULT = pa.schema(
         pa.field("counts", pa.list_(pa.int64())),
         pa.field("choose_s", pa.float64()),  # seconds; null: it was chosen before
         pa.field("images_per_s", pa.float64()),  # of the pre-training, the median of its epochs
+        text("unit"),  # of the budget; "": no pre-training; null: of before it was told. Last, since older tables get it behind the others
     ]
 )
 

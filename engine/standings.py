@@ -1,8 +1,8 @@
 """What a matrix came to: every method at every budget, who is ahead of whom beyond chance, and what told so before any training.
 
 A `Study` is a matrix, with a board (`engine.entries`) for each of its data sets under one architecture. Methods are compared at equal
-budget, because NormDEL mostly ranks the budget. Differences are paired by seed and test image (`scores.contrast`), and their p-values are
-corrected by Holm over all that a board compares. What a board could not have told at all stands beside it (`least`).
+budget, in number and in unit, because NormDEL mostly ranks the budget. Differences are paired by seed and test image (`scores.contrast`),
+and their p-values are corrected by Holm over all that a board compares. What a board could not have told at all stands beside it (`least`).
 
 How a method does over its budgets, sets and seeds together is for `verdicts`.
 """
@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from engine import scores
 from engine.charts import amount
-from engine.entries import FULL, RANDOM, Board, Entry, Spot
+from engine.entries import FULL, RANDOM, Amount, Board, Entry, Spot
 from engine.scores import Contrast, Measured, contrast, holm, over_seeds
 
 SAM, CROPS = "optidel", "optidel_s"  # which differ in who proposes the patches
@@ -56,6 +56,17 @@ class Standing:
     normdel: float
     seeds: int
     over: Mapping[str, Advantage]  # by the name of the other: RANDOM at the same budget, FULL
+    unit: str = ""  # of the budget; "": see Entry
+
+    @property
+    def spot(self) -> Spot:
+        """Its method at its budget."""
+        return self.method, (self.budget, self.unit)
+
+    @property
+    def place(self) -> str:
+        """Its budget in the name of a metric: the number, and the unit behind it but for bytes."""
+        return f"{self.budget:g} {self.unit.removeprefix('bytes')}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class Study:
     def metrics(self) -> dict[str, float]:
         """Every mean, and every check with its interval, by names that MLflow takes."""
         told = {
-            f"{board.architecture}/{board.dataset}/{one.method}/{one.budget:g}/{kind}": value
+            f"{board.architecture}/{board.dataset}/{one.method}/{one.place}/{kind}": value
             for board in self.boards
             for one in standings(board)
             for kind, value in (("miou", one.miou[0]), ("normdel", one.normdel))
@@ -130,7 +141,7 @@ def study(name: str, boards: Iterable[Board], proposals: Mapping[str, float] | N
 
 
 def standings(board: Board) -> list[Standing]:
-    """Every method at every budget, budgets rising, at each the best first."""
+    """Every method at every budget, those of a unit rising, at each the best first."""
     spots = board.spots()
     against = {spot: rivals(spot, spots) for spot in spots}
     pairs = [
@@ -141,7 +152,7 @@ def standings(board: Board) -> list[Standing]:
     for spot, name, found in pairs:
         over[spot][name] = Advantage(found, next(corrected) if found.seeds > 1 else float("nan"))
     made = [standing(spot, some, over[spot]) for spot, some in spots.items()]
-    return sorted(made, key=lambda one: (one.budget, -one.miou[0], one.method))
+    return sorted(made, key=lambda one: (one.unit, one.budget, -one.miou[0], one.method))
 
 
 def rivals(spot: Spot, spots: Mapping[Spot, list[Entry]]) -> dict[str, list[Entry]]:
@@ -160,14 +171,16 @@ def paired(first: Sequence[Entry], second: Sequence[Entry]) -> Contrast | None:
 
 def standing(spot: Spot, some: Sequence[Entry], over: Mapping[str, Advantage]) -> Standing:
     """What the seeds of one method at one budget came to together."""
+    method, (budget, unit) = spot
     return Standing(
-        method=spot[0],
-        budget=spot[1],
+        method=method,
+        budget=budget,
         images=fmean(one.images for one in some),
         miou=over_seeds([one.miou for one in some]),
         normdel=fmean(one.normdel for one in some),
         seeds=len(some),
         over=over,
+        unit=unit,
     )
 
 
@@ -190,12 +203,12 @@ def least_of(contrasts: Iterable[Contrast]) -> Least | None:
 def leaders(board: Board) -> Iterator[str]:
     """Who leads at every budget, and what could not have been told."""
     rows = standings(board)
-    for budget, group in groupby((one for one in rows if one.budget), key=lambda one: one.budget):
+    for budget, group in groupby((one for one in rows if one.budget), key=lambda one: one.spot[1]):
         first, *others = group
         sure = first.over.get(RANDOM)
         rest = "".join(f", {one.method} {one.miou[0]:.3f}" for one in others)
         lead = "" if sure is None else f"; it is {sure.contrast.difference:+.3f} over {RANDOM}, {sure.told}"
-        yield f"{board.dataset}, {board.architecture}, {amount(budget)}: {first.method} {first.miou[0]:.3f}{rest}{lead}"
+        yield f"{board.dataset}, {board.architecture}, {amount(*budget)}: {first.method} {first.miou[0]:.3f}{rest}{lead}"
     if (told := least(rows)) is not None:
         yield f"{board.dataset}, {board.architecture}: {told}"
 
@@ -210,20 +223,19 @@ class Mean:
     method: str
     budget: float
     by: Mapping[str, tuple[float, float]]
+    unit: str = ""  # of the budget; "": see Entry
 
 
 def means(study: Study) -> list[Mean]:
-    """Every method at every budget under every architecture, a mean over the data sets; budgets rise, the best of the first first."""
+    """Every method at every budget under every architecture, a mean over the data sets; budgets of a unit rise, the best of each first."""
     found: dict[Spot, dict[str, tuple[float, float]]] = {}
     for architecture in dict.fromkeys(board.architecture for board in study.boards):
-        tables = [
-            {(one.method, one.budget): one for one in standings(board)} for board in study.boards if board.architecture == architecture
-        ]
+        tables = [{one.spot: one for one in standings(board)} for board in study.boards if board.architecture == architecture]
         for spot in set(tables[0]).intersection(*tables[1:]):
             rows = [table[spot] for table in tables]
             found.setdefault(spot, {})[architecture] = fmean(one.miou[0] for one in rows), fmean(one.normdel for one in rows)
-    made = [Mean(method, budget, by) for (method, budget), by in found.items()]
-    return sorted(made, key=lambda one: (one.budget, -max(miou for miou, _ in one.by.values()), one.method))
+    made = [Mean(method, budget, by, unit) for (method, (budget, unit)), by in found.items()]
+    return sorted(made, key=lambda one: (one.unit, one.budget, -max(miou for miou, _ in one.by.values()), one.method))
 
 
 # -- what told so before --------------------------------------------------------------------------------------------------------
@@ -278,7 +290,7 @@ def rho(points: np.ndarray) -> float:
     return float(spearmanr(*points.T).statistic)
 
 
-def patches(board: Board) -> list[tuple[float, Contrast]]:
+def patches(board: Board) -> list[tuple[Amount, Contrast]]:
     """What SAM's regions are worth over random crops: OptiDEL over OptiDEL-S, by budget."""
     spots = board.spots()
     pairs = [(budget, some, spots.get((CROPS, budget))) for (method, budget), some in spots.items() if method == SAM]

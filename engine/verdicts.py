@@ -28,14 +28,14 @@ from numpy.typing import NDArray
 from scipy.stats import f as fisher
 
 from engine import scores
-from engine.entries import RANDOM, Board
+from engine.entries import RANDOM, Amount, Board
 from engine.scores import Contrast, Look, Marks, Measured, holm
 from engine.standings import Advantage, Least, Study, least_of, rivals, taken
 
 ALL_PATTERNS = 20  # units up to which every pattern of signs is looked at: half a million
 PATTERNS = 100_000  # drawn of more
 ROUNDING = 1e-12  # sums of the same numbers in another order differ by less
-Place = tuple[float, str]  # budget and data set
+Place = tuple[Amount, str]  # a budget with its unit, and a data set
 Cells = dict[int, dict[Place, tuple[Marks, Marks]]]  # by seed, at every place the networks of a method and of another
 Floats = NDArray[np.float64]
 

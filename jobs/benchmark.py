@@ -55,11 +55,19 @@ def run(config: Config, name: str, *words: str) -> int:
     tracking.reach(config)
     progress = Progress(config, todo, costs.learnt(config, rows), len(every))
     progress.begin()
+    tell_units(home, told)
     for row in work(config, todo, progress.devices):
         home.enter(pa.Table.from_pylist([row], schema.RESULT))
         progress.took_in(row)
     summarise(config, every[0].matrix, told)
     return failures(home, told)
+
+
+def tell_units(home: PatchStore, told: Mapping[str, Cell]) -> None:
+    """Give results of before the table told the units of budgets those of their cells, so that new ones stand beside them."""
+    late = [row for row in home.results().to_pylist() if row["fingerprint"] in told and row["unit"] is None]
+    if late:
+        home.enter(pa.Table.from_pylist([row | {"unit": told[row["fingerprint"]].unit} for row in late], schema.RESULT))
 
 
 def check(every: Sequence[Cell]) -> None:

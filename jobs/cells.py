@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from engine import datasets, schema, tracking
+from engine.charts import is_share
 from engine.config import Config
 from engine.patches import ProposePatches
 from engine.store import PatchStore
@@ -116,7 +117,7 @@ def measure(found: Trained | RuntimeError, cell: Cell, fingerprint: str) -> Row:
 
 def row(cell: Cell, fingerprint: str) -> Row:
     """A row of schema.RESULT for a cell: what it is, nothing measured yet."""
-    names = ("matrix", "protocol", "architecture", "method", "pool", "budget", "seed", "dataset", "model")
+    names = ("matrix", "protocol", "architecture", "method", "pool", "budget", "unit", "seed", "dataset", "model")
     stamp = {"at": datetime.now(UTC).isoformat(timespec="microseconds"), "commit": tracking.code_commit()}
     told = dict.fromkeys(schema.RESULT.names) | {name: getattr(cell, name) for name in names}
     return told | {"fingerprint": fingerprint} | stamp
@@ -159,8 +160,7 @@ def contender_of(cell: Cell, found: Trained) -> Contender:
 
 def share_of(cell: Cell, found: Trained) -> float:
     """R of NormDEL: the share that was asked for, as in the papers, where it was one; else that of the stored bytes; 0: no pre-training."""
-    is_share = cell.budget <= 1 and cell.config.selection.unit != "gpu_hours"
-    return cell.budget if is_share else found.retained
+    return cell.budget if is_share(cell.budget, cell.unit) else found.retained
 
 
 def attempted(work: Callable[[], Made]) -> Made | str:

@@ -112,7 +112,8 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
         log.info("%s, seed %d: measured before", contender.method, seed)
         return dict(before["metrics"])
     tags = {name: getattr(contender, name) for name in ("method", "selection", "retained", "weights")}
-    tags |= {"budget": budget(config), "seed": seed, "data": data, "comparison": comparison(config, data, split)}
+    tags |= dict(zip(("budget", "unit"), budget(config), strict=True))
+    tags |= {"seed": seed, "data": data, "comparison": comparison(config, data, split)}
     with tracking.running(config, job, key, tags) as record:
         result = evaluate.evaluate(
             contender.encoder, stood_on(config), split, config.evaluate, seed, lambda step, metrics: record.log(metrics, step)
@@ -131,9 +132,12 @@ def measure(config: Config, seed: int, images: tuple[str, Split], contender: Con
     return metrics
 
 
-def budget(config: Config) -> float:
-    """How much was to be chosen of what is measured, and of what is measured beside it."""
-    return float(named.chosen(config)["budget"]) if config.selection.named else config.selection.budget
+def budget(config: Config) -> tuple[float, str]:
+    """How much was to be chosen of what is measured, and of what is measured beside it, and its unit."""
+    if not config.selection.named:
+        return config.selection.budget, config.selection.unit
+    made = named.chosen(config)
+    return made["budget"], made["unit"]
 
 
 def key_of(config: Config, seed: int, images: tuple[str, Split], contender: Contender) -> str:

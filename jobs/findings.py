@@ -32,18 +32,32 @@ NOTED = "judged/"  # of the tags that say what a value is of
 def outcomes(config: Config, store: PatchStore) -> list[tuple[Outcome, Marks]]:
     """Every evaluated network, with what it scored on every test image; of one that was made anew the newest."""
     found = []
-    for one in newest(tracking.runs(config, "evaluate")):
+    for one in newest([with_unit(config, one) for one in tracking.runs(config, "evaluate")]):
         told = json.loads(one["run"].kept("tested.json"))
         marks = Marks(tuple(told["names"]), np.array(told["counts"]))
         found.append((outcome(one, marks, examples(one["run"], told["examples"]), sizes(store, one["tags"]["selection"])), marks))
     return found
 
 
+def with_unit(config: Config, one: dict[str, Any]) -> dict[str, Any]:
+    """A run of evaluate with the unit of its budget among its tags.
+
+    Of one of before that was told it is the unit of its knobs, or of the selection that these name; "" where the rows of that are gone.
+    """
+    tags, knobs = one["tags"], one["params"]
+    unit = tags.get("unit", knobs.get("selection.unit", "bytes"))
+    if "unit" not in tags and knobs.get("selection.named"):
+        store = PatchStore(config.store.uri)
+        unit = named.made(store, tags["selection"])["unit"] if named.is_there(store, tags["selection"]) else ""
+    return one | {"tags": tags | {"unit": unit}}
+
+
 def newest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The last run of every comparison, method, budget and seed; no pre-training is the same at every budget."""
 
     def place(tags: dict[str, str]) -> tuple[str, ...]:
-        return tags["comparison"], tags["method"], tags["budget"] if float(tags["retained"]) else "", tags["seed"]
+        asked = (tags["budget"], tags["unit"]) if float(tags["retained"]) else ()
+        return tags["comparison"], tags["method"], *asked, tags["seed"]
 
     return list({place(one["tags"]): one for one in runs}.values())
 
@@ -55,6 +69,7 @@ def outcome(one: dict[str, Any], marks: Marks, shown: list[Picture], size: tuple
         comparison=tags["comparison"],
         method=tags["method"],
         budget=float(tags["budget"]),
+        unit=tags["unit"],
         retained=float(tags["retained"]),
         **{name: metrics[name] for name in ("miou", "miou_low", "miou_high", "iou", "dice")},
         recall=marks.recall,
@@ -72,9 +87,10 @@ def caution(tags: dict[str, str], leaked: int) -> str:
     """What may flatter a score, as a sentence; "" where nothing does."""
     if not leaked:
         return ""
+    at = f"at a budget of {amount(float(tags['budget']), tags['unit'])}, seed {tags['seed']}"
     return (
-        f"{leaked} test images of {tags['method']} at a budget of {amount(float(tags['budget']))}, seed {tags['seed']}, have a "
-        "near-duplicate among the frames that it was pre-trained on, so part of its score may be memory; leaks.json of its run names them."
+        f"{leaked} test images of {tags['method']} {at}, have a near-duplicate among the frames that it was pre-trained on, "
+        "so part of its score may be memory; leaks.json of its run names them."
     )
 
 
@@ -86,14 +102,15 @@ def examples(run: tracking.Run, ious: list[float]) -> list[Picture]:
 def advantages(found: list[tuple[Outcome, Marks]]) -> list[Advantage]:
     """Every method over every other at the same budget, on the test images and seeds that both have."""
     made = []
-    for comparison, budget in sorted({(one.comparison, one.budget) for one, _ in found if one.retained}):
-        mine = [(one, marks) for one, marks in found if one.comparison == comparison and (one.budget == budget or not one.retained)]
+    for comparison, unit, budget in sorted({(one.comparison, one.unit, one.budget) for one, _ in found if one.retained}):
+        here = [(one, marks) for one, marks in found if one.comparison == comparison]
+        mine = [(one, marks) for one, marks in here if (one.unit, one.budget) == (unit, budget) or not one.retained]
         scored = {(one.method, one.seed): marks for one, marks in mine}
         for method, other in itertools.combinations(sorted({one.method for one, _ in mine}), 2):
             seeds = sorted({seed for name, seed in scored if name == method} & {seed for name, seed in scored if name == other})
             if seeds:
                 first, second = ([scored[name, seed] for seed in seeds] for name in (method, other))
-                made.append(Advantage(comparison, budget, method, other, len(seeds), *scores.advantage(first, second)))
+                made.append(Advantage(comparison, budget, method, other, len(seeds), *scores.advantage(first, second), unit))
     return made
 
 

@@ -105,6 +105,11 @@ class Cell:
     data: str = ""  # the same of every byte of the data set: datasets.fingerprint
 
     @property
+    def unit(self) -> str:
+        """Of the budget; "" for no pre-training."""
+        return self.config.selection.unit if self.pool else ""
+
+    @property
     def protocol(self) -> str:
         """Names what results that may be compared have in common: recipes, and the data that is tested on."""
         return digest([self.recipes, self.data])
@@ -127,7 +132,7 @@ class Cell:
         return digest([self.matrix, self.architecture, self.dataset, self.model, self.config.evaluate.fingerprint(), self.data])
 
     def __str__(self) -> str:
-        at = f" at {amount(self.budget, self.config.selection.unit)}" if self.budget else ""
+        at = f" at {amount(self.budget, self.unit)}" if self.budget else ""
         return f"{self.method}{at}, seed {self.seed}, {self.architecture}, {self.dataset}"
 
 

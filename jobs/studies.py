@@ -47,16 +47,26 @@ def board(rows: list[dict[str, Any]]) -> Board:
     rows = [row for row in rows if row["protocol"] == last["protocol"]]
     held = {row["pool"]: contents(row) for row in rows}
     rows = [row for row in rows if contents(row) == held[row["pool"]]]
-    cells = {tuple(row[name] for name in ("method", "pool", "budget", "seed")): row for row in rows}  # of each the newest
-    done = [row for row in cells.values() if not row["reason"]]
+    cells = newest(rows)
+    done = [row for row in cells if not row["reason"]]
     failed: dict[tuple[str, str], list[int]] = {}
-    for row in cells.values():
+    for row in cells:
         if row["reason"]:
-            at = f" at {amount(row['budget'])}" if row["budget"] else ""
+            at = f" at {amount(row['budget'], row['unit'] or '')}" if row["budget"] else ""
             failed.setdefault((f"{row['method']}{at}", row["reason"]), []).append(row["seed"])
     lost = [Failure(f"{what}, seed {', '.join(map(str, sorted(seeds)))}", reason) for (what, reason), seeds in failed.items()]
     setting = done[-1]["setting"] if done else "nothing measured"
     return Board(last["dataset"], last["architecture"], setting, tuple(map(entry, done)), tuple(lost), count - len(rows))
+
+
+def newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of every method, pool, budget and seed the newest; a row of before units were told gives way to any with the same number."""
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        return row["method"], row["pool"], row["budget"], row["seed"]
+
+    told = {place(row) for row in rows if row["unit"] is not None}
+    return list({(*place(row), row["unit"]): row for row in rows if row["unit"] is not None or place(row) not in told}.values())
 
 
 def contents(row: dict[str, Any]) -> str:
@@ -70,7 +80,7 @@ def entry(row: dict[str, Any]) -> Entry:
     own = {name: row[name] for name in ("method", "budget", "seed", "retained", "images", "miou")}
     metrics = json.loads(row["metrics"])
     leaked, twins = (int(metrics.get(name, 0)) for name in ("leaked_images", "twins_in_training"))
-    return Entry(**own, marks=marks, measures=json.loads(row["measures"]), leaked=leaked, twins=twins)
+    return Entry(**own, marks=marks, measures=json.loads(row["measures"]), leaked=leaked, twins=twins, unit=row["unit"] or "")
 
 
 def proposals(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -194,6 +194,22 @@ def test_a_result_written_again_takes_the_place_of_the_one_before(done):
     store.enter(before.slice(0, 1))
 
 
+def test_a_row_tells_the_unit_of_its_budget_and_one_of_before_gets_it_when_its_matrix_is_run_again(done):
+    path, _ = done
+    store, made = PatchStore(matrix.read(path)[0].store.uri), counts(path)
+    units = {(row["method"], row["unit"]) for row in results_of(path)}
+    assert units == {("no pre-training", ""), ("random", "bytes"), ("optidel", "bytes")}
+    before = store.results().drop_columns(["unit"])
+    store.open("results").drop_columns(["unit"])  # as an older engine left the table
+    assert {row["unit"] for row in results_of(path)} == {None}
+    assert store.results().drop_columns(["unit"]).equals(before)
+    assert {one.unit for board in studies.of_store(store)[0].boards for one in board.entries} == {""}
+    benchmark.run(*asked(path))
+    mine = {cell.fingerprint for cell in benchmark.looked_into(matrix.cells(*matrix.read(path)))}
+    assert {(row["method"], row["unit"]) for row in results_of(path) if row["fingerprint"] in mine} == units
+    assert counts(path) == made
+
+
 def test_the_newest_selection_of_other_settings_is_not_mistaken_for_these(done):
     config, found = matrix.read(done[0])
     mine = next(one.config for one in matrix.cells(config, found) if one.method == "random" and one.budget == 0.6)

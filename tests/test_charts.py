@@ -80,6 +80,7 @@ def test_equal_scores_and_a_single_score_have_a_histogram():
 )
 def test_a_budget_is_a_share_up_to_one_but_for_hours_and_says_of_what(budget, unit, said):
     assert charts.amount(budget, unit) == said
+    assert said.startswith(charts.figure(budget, unit))
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,16 @@ def test_a_cell_of_a_matrix_leads_back_to_its_model_its_selection_and_its_data(s
     assert gone["selection"]["table version"] == 4
 
 
+def test_a_cell_says_the_unit_of_its_budget_where_the_table_tells_it(store, tmp_path):
+    uri = str(tmp_path / "older")
+    older = PatchStore(uri)
+    older.create(rows.WIDTH)
+    older.enter(pa.Table.from_pylist([cell("cell-7", pool="", selection=None, unit="images")], schema.RESULT))
+    assert explain(older, "cell-7", {})["unit"] == "images"
+    older.open("results").drop_columns(["unit"])
+    assert explain(older, "cell-7", {})["unit"] is None
+
+
 def test_cells_without_a_model_say_why_and_those_of_another_store_name_it(store):
     assert explain(store, "bare-cell", LATER)["model"] == "no pre-training"
     failed = explain(store, "failed", LATER)

@@ -2,21 +2,26 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from engine import tracking
+from engine.charts import amount
+from engine.config import SelectionConfig
 from engine.knobs import amend
+from engine.outcomes import comparisons
+from engine.selection import Selection
 from engine.store import PatchStore, WriteRows
 from jobs import findings, report
 from jobs.recipes import tiny
 from tests import rows
 
 
-def evaluated(config, method, hits, comparison="polyps · data aa", budget=0.25):
+def evaluated(config, method, hits, comparison="polyps · data aa", budget=0.25, **told):
     """A finished evaluation of four images; `hits` are the pixels found of a hundred in each."""
     retained = 0.0 if method == "no pre-training" else 0.2
-    tags = {"method": method, "selection": "", "retained": retained, "budget": budget, "seed": 0, "comparison": comparison}
-    with tracking.running(config, "evaluate", f"{method}-{comparison}-{budget}-{hits}", tags) as run:
+    tags = {"method": method, "selection": "", "retained": retained, "budget": budget, "seed": 0, "comparison": comparison} | told
+    with tracking.running(config, "evaluate", f"{method}-{comparison}-{budget}-{hits}-{tags.get('unit')}", tags) as run:
         scores = dict.fromkeys(("miou", "miou_low", "miou_high", "iou", "dice"), 0.5)
         run.log({f"evaluate/{name}": value for name, value in scores.items()}, 1)
         counts = [[hit, 5, 100 - hit, 300] for hit in hits]
@@ -60,6 +65,47 @@ def test_the_baseline_takes_part_at_every_budget(tmp_path):
     shown = findings.outcomes(config, store)[0][0]
     assert (shown.examples[0].jpeg, shown.examples[0].caption) == (b"jpeg", "IoU 0.70")
     assert shown.recall == 60 / 400
+
+
+def test_what_was_chosen_by_another_unit_is_never_compared_though_the_number_is_the_same(tmp_path):
+    config, store = found(tmp_path)
+    evaluated(config, "no pre-training", [10, 20, 10, 20], unit="patches")
+    evaluated(config, "random", [50, 60, 70, 80])  # of before the tag, by the knobs of its run
+    evaluated(config, "random", [55, 60, 70, 80], unit="patches")
+    evaluated(config, "optidel", [90, 90, 90, 90], unit="patches")
+    evaluated(amend(config, ["selection.unit=gpu_hours"]), "optidel", [80, 90, 90, 90])
+    made = findings.outcomes(config, store)
+    assert {(one.method, one.unit) for one, _ in made if one.retained} == {
+        ("random", "bytes"),
+        ("random", "patches"),
+        ("optidel", "patches"),
+        ("optidel", "gpu_hours"),
+    }
+    advantages = findings.advantages(made)
+    told = {(one.unit, one.method, one.other) for one in advantages}
+    assert ("patches", "optidel", "random") in told
+    assert {unit for unit, *both in told if both == ["optidel", "random"]} == {"patches"}
+    assert {unit for unit, *both in told if "no pre-training" in both} == {"bytes", "patches", "gpu_hours"}
+    (comparison,) = comparisons([one for one, _ in made], advantages)
+    assert [place for place, _ in comparison.budgets] == [
+        "at a budget of 25 % of the bytes",
+        "at a budget of 0.25 gpu hours",
+        "at a budget of 25 % of the patches",
+        "without pre-training",
+    ]
+
+
+def test_the_unit_of_a_run_of_before_on_a_named_selection_is_that_of_its_rows(tmp_path):
+    config, store = found(tmp_path)
+    evaluated(amend(config, ["selection.named=browse-12ab"]), "browse", [50, 60, 70, 80], budget=8, selection="browse-12ab")
+
+    def told():
+        return [amount(one.budget, one.unit) for one, _ in findings.outcomes(config, store)]
+
+    assert told() == ["8"]  # its rows are gone
+    made = Selection("browse-12ab", ["p1"], np.ones(1, np.int32), 0.5)
+    store.save(made.rows(SelectionConfig(budget=8, unit="patches"), 1), [])
+    assert told() == ["8 patches"]
 
 
 def test_a_patch_without_a_score_is_neither_among_the_hardest_nor_the_easiest(tmp_path):

@@ -114,6 +114,6 @@ def test_a_model_of_it_says_which_patches_and_how_many_and_is_evaluated_as_made_
     assert run["tags"]["selection"] == MADE
     contender = evaluate.pretrained(small)
     assert (contender.method, contender.selection, contender.retained) == ("browse", MADE, 0.5)
-    assert evaluate.budget(small) == 8
+    assert evaluate.budget(small) == (8, "patches")
     (card,) = Path(small.store.uri, "models").rglob("*.md")
     assert "8 patches" in card.read_text()

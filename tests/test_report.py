@@ -338,6 +338,18 @@ def test_a_budget_of_so_many_patches_is_no_share():
     assert "optidel over random budget 8, 3 seeds" in words
 
 
+def test_budgets_of_one_number_and_two_units_stand_apart():
+    hours = [outcome(name, miou, unit="gpu_hours") for name, miou in (("optidel", 0.5), ("random", 0.4))]
+    by_bytes = [outcome(name, miou, unit="bytes") for name, miou in (("optidel", 0.6), ("random", 0.7))]
+    findings = replace(full(), outcomes=[*by_bytes, *hours], advantages=[advantage(unit="gpu_hours", low=0.01)])
+    words = Page(report.render(findings)).words()
+    assert "At a budget of 0.05 gpu hours, optidel reaches 0.500 mIoU, random 0.400. Paired" in words
+    assert "At a budget of 5 % of the bytes, random reaches 0.700 mIoU, optidel 0.600; the intervals do not overlap" in words
+    assert "optidel over random budget 0.05 gpu hours, 3 seeds" in words
+    with pytest.raises(ValueError, match="compares methods without an outcome there"):
+        comparisons(by_bytes, [advantage(unit="patches")])
+
+
 def test_a_single_method_is_compared_with_nothing():
     assert verdicts([outcome()]) == ["At a budget of 5 %, optidel reaches 0.671 mIoU; there is no other method to compare with."]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from engine import boards, published, report, scores, standings, theory
+from engine import boards, published, report, scores, standings, theory, verdicts
 from engine.entries import Board, Entry, Failure
 from engine.report import Findings
 from engine.scores import Marks
@@ -318,6 +318,41 @@ def test_metrics_have_names_that_mlflow_takes():
     made = study("s", [full_board(dataset="CVC-300: what?")]).metrics()
     assert made["mae/CVC-300_ what_/optidel/0.1/miou"] == pytest.approx(standings.standings(full_board())[1].miou[0])
     assert all(np.isfinite(value) for value in made.values())
+
+
+def mixed():
+    """Shares of the bytes beside shares of the patches and hours, each at 0.1 and 0.5."""
+    hours = [replace(one, unit="gpu_hours", miou=one.miou / 2) for one in full_board().entries if one.budget in (0.1, 0.5)]
+    by_count = [replace(one, unit="patches") for one in full_board().entries if one.budget in (0.1, 0.5) and one.method != "random"]
+    return board([*(replace(one, unit="bytes" * bool(one.budget)) for one in full_board().entries), *hours, *by_count])
+
+
+def test_a_method_is_held_against_random_by_budgets_of_its_own_unit_only():
+    found = {(one.method, one.unit): set(one.over) for one in standings.standings(mixed()) if one.budget == 0.1}
+    assert found["optidel", "bytes"] == found["optidel", "gpu_hours"] == {"random", "full data"}
+    assert found["optidel", "patches"] == {"full data"}
+    alone = {one.method: one.miou for one in standings.standings(full_board()) if one.budget == 0.1}
+    assert {one.method: one.miou for one in standings.standings(mixed()) if (one.budget, one.unit) == (0.1, "bytes")} == alone
+    (whole,) = verdicts.wholes(study("s", [mixed()]))
+    assert {(one.method, one.cells) for one in whole.verdicts if one.other == "random"} == {("optidel", 4), ("optidel_s", 4)}
+    assert len(standings.patches(mixed())) == 6
+
+
+def test_every_unit_has_names_headings_and_curves_of_its_own():
+    made = study("s", [mixed()])
+    assert {name.split("/")[3] for name in made.metrics() if "/optidel/" in name} == {
+        f"{budget}{unit}" for budget in (0.1, 0.5) for unit in ("", " patches", " gpu_hours")
+    }
+    assert {line.split(":")[0] for line in made.said()} >= {"kvasir, mae, 10 % of the bytes", "kvasir, mae, 0.1 gpu hours"}
+    words = page(made).words()
+    for told in ("at 10 % of the bytes", "at 10 % of the patches", "at 0.1 gpu hours", "optidel budgets in gpu hours"):
+        assert told in words
+    curves = {(one.method, one.unit): one.miou for one in boards.drawn(mixed()).curves}
+    assert [tick.label for tick in curves["optidel", "gpu_hours"].x] == ["0.1", "0.5"]
+    assert [tick.label for tick in curves["optidel", "patches"].x] == ["10 %", "50 %"]
+    assert curves["optidel", "bytes"].even
+    assert not curves["optidel", "gpu_hours"].even
+    assert {paper is None for one, paper in boards.exhibit(made).means if one.method == "optidel" and one.unit == "gpu_hours"} == {True}
 
 
 def page(*made):

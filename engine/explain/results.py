@@ -11,7 +11,8 @@ from engine.explain.runs import NO_RUN, Run, Runs, said
 from engine.models import TrainConfig
 from engine.store import PatchStore, quoted, trainings
 
-OF_A_CELL = ("matrix", "architecture", "method", "budget", "seed", "at", "commit", "reason", "setting", "retained", "images", "miou")
+SPOT = ("matrix", "architecture", "method", "budget", "unit", "seed")  # of a cell in its matrix
+OF_A_CELL = (*SPOT, "at", "commit", "reason", "setting", "retained", "images", "miou")
 OF_A_RUN = ("key", "fingerprint", "method", "seed", "weights", "data")  # of its tags
 
 
@@ -119,8 +120,9 @@ class Results:
         """Those of the results of matrices; none where no matrix was begun."""
         if not self.store.has("results"):
             return []
-        found: list[Tree] = self.store.open("results").to_table(columns=list(columns), filter=where).to_pylist()
-        return found
+        table = self.store.open("results")
+        there = [name for name in columns if name in table.schema.names]  # one of an older engine lacks the unit
+        return [dict.fromkeys(columns) | row for row in table.to_table(columns=there, filter=where).to_pylist()]
 
 
 def recipe(run: Run) -> Tree:
