@@ -172,7 +172,7 @@ def test_the_report_and_mlflow_tell_what_came_of_it(done):
     report.run(config)
     words = Page(Path(report.address(config)).read_text()).words()
     assert "Table 1: methods by budget" in words
-    assert "random at 0.1 %, seed 0: selection.budget=0.001" in words
+    assert "random at 0.1 % of the bytes, seed 0: selection.budget=0.001" in words
 
 
 def test_the_results_can_be_asked_for_in_sql(done):

@@ -210,7 +210,9 @@ def test_the_chain_ends_in_a_report_that_holds_the_measured_numbers(filled):
     for job in (choose, pretrain, evaluate, report):
         job.run(chosen)
     page = Path(report.address(filled)).read_text()
-    measured = {one["tags"]["method"]: one["metrics"] for one in tracking.runs(filled, "evaluate")}
+    runs = tracking.runs(filled, "evaluate")
+    assert {(one["tags"]["budget"], one["tags"]["unit"]) for one in runs} == {("0.5", "bytes")}
+    measured = {one["tags"]["method"]: one["metrics"] for one in runs}
     assert set(measured) == {"optidel", "no pre-training"}
     for metrics in measured.values():
         assert f"{100 * metrics['evaluate/miou']:.1f}" in page or f"{metrics['evaluate/miou']:.3f}" in page
