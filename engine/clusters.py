@@ -13,8 +13,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.pool import ROWS, Block, Rows, Vectors, together
+from engine.pool import Block, Vectors
 from engine.products import single, times
+from engine.rows import ROWS, Rows, together
 
 Floats = NDArray[np.float32]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.pool import Rows, hashed
+from engine.rows import Rows, hashed
 from engine.store import PatchStore
 
 Flags = NDArray[np.bool_]

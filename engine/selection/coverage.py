@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Block, Pool, Rows, Vectors, rising
+from engine.pool import Block, Pool, Vectors
+from engine.rows import Rows, rising
 from engine.selection.budgets import Budget, Order
 from engine.selection.spread import Run
 

@@ -36,7 +36,8 @@ from numpy.typing import NDArray
 from engine import clusters, geometry
 from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
-from engine.pool import Clustering, Pool, Rows, rising, together
+from engine.pool import Clustering, Pool
+from engine.rows import Rows, rising, together
 from engine.selection.budgets import Budget, Order
 from engine.selection.clustering import clustered, compared
 from engine.selection.spread import Run

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Block, Held, Part, Pool, Rows, Vectors, mixed, rising
+from engine.pool import Block, Held, Part, Pool, Vectors
+from engine.rows import Rows, mixed, rising
 from engine.selection.budgets import Budget, Order, most
 from engine.selection.clustering import cluster_count
 from engine.selection.spread import Run
