@@ -1,4 +1,4 @@
-"""What a method of selection may look at: columns of every patch, and their embeddings as a stream.
+"""What a method of selection may look at: columns of every patch, their embeddings as a stream, and what an earlier choice found out.
 
 Nothing here depends on the order of the rows: see rows.
 """
@@ -148,15 +148,15 @@ class Pool:
         values = self.columns[name] if rows is None else self.columns[name].take(pa.array(rows))
         return np.asarray(values.combine_chunks().dictionary_encode().indices.to_numpy(), np.int32)
 
-    def keys(self, seed: int = 0) -> NDArray[np.uint64]:
+    def keys(self, seed: int = 0) -> Keys:
         """A lot per patch (N,): a function of its id and the seed."""
         return hashed(self.columns["patch_id"], seed) if seed else self.first_keys
 
     @cached_property
-    def first_keys(self) -> NDArray[np.uint64]:
+    def first_keys(self) -> Keys:
         """Those of seed 0, by which every sort of the rows settles what is equal."""
         found = hashed(self.columns["patch_id"]) if self.hashes is None else self.hashes
-        found.flags.writeable = False
+        found.flags.writeable = False  # all who ask get the same array
         return found
 
     def ranked(self, values: NDArray[np.floating]) -> Rows:
