@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import Tensor
 
-from engine import files, mae, pictures, simclr, vits
+from engine import files, mae, pictures, simclr, vits, weights
 from engine.models import Section, SimCLRConfig
 from engine.objectives import Trained, fingerprint
 
@@ -56,8 +56,7 @@ class Origin:
 def export(model: Trained, origin: Origin, uri: str) -> None:
     """Write the encoder and its card, as README.md and card.json, into the folder at `uri`; the card comes last."""
     told = facts(model, origin)
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in encoder(model).items()}
-    files.put(safetensors.torch.save(weights, {"timm": json.dumps(told["model"])}), f"{uri}/{WEIGHTS}")
+    files.put(safetensors.torch.save(weights.separate(encoder(model)), {"timm": json.dumps(told["model"])}), f"{uri}/{WEIGHTS}")
     files.put(json.dumps(told, indent=1).encode(), f"{uri}/card.json")
     files.put(card(told).encode(), f"{uri}/README.md")
 
