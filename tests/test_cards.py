@@ -99,7 +99,7 @@ def test_the_card_says_where_the_model_comes_from(tmp_path):
     assert len(text.splitlines()) < 120
 
 
-@pytest.mark.parametrize("encoder", ["convnext_atto", "efficientnet_b0"])
+@pytest.mark.parametrize("encoder", ["convnext_atto", "efficientnet_b0", "twins_svt_small"])  # of the last timm's maps are named "model."
 def test_smps_unet_has_the_feature_maps_of_any_encoder_of_timm_that_halves_them(tmp_path, monkeypatch, encoder):
     model, shown = trained(lambda: simclr.SimCLR(SimCLRConfig(encoder=encoder, side=64))), images(64)
     told = exported(model, tmp_path)
