@@ -136,7 +136,7 @@ def tokens_of(name: str, told: Mapping[str, Any]) -> int:
 
 
 def halves(name: str, told: Mapping[str, Any]) -> bool:
-    """Whether timm makes feature maps of the network that halve down to 1/32, which smp's U-Net wants of encoders of timm, of its weights."""
+    """Whether timm makes feature maps of the network, by its own weights, that halve down to 1/32: what smp's U-Net wants of timm."""
     try:
         with torch.device("meta"):
             made, whole = timm.create_model(name, features_only=True, **maps(told)), timm.create_model(name, **told)
