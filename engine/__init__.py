@@ -45,7 +45,8 @@ store
     plain        values of a table as JSON can hold them
     explain      from whatever has an id back to its cause and on to its use
 choosing and training
-    pool         what a method of selection may look at: columns, and embeddings as a stream
+    rows         rows by number: the key of each, a hash of its patch's id, and their orders
+    pool         what a method of selection may look at: columns, embeddings as a stream, and what an earlier choice found out
     clusters     k-means over a stream of embeddings, and what is alike inside a cluster
     sketches     short stand-ins of embeddings, by which most of what is not alike is left out
     selection    ranks patches and cuts at the budget

@@ -60,9 +60,10 @@ def save(training: Training, progress: Progress, folder: Path) -> None:
     state = {"progress": asdict(progress), "optimiser": training.optimiser.state_dict(), SUMS: True}
     if training.average is not None:
         state["weights"] = training.model.state_dict()
-    for name, part in (("scaler", training.scaler), ("look", training.look)):
-        if part is not None:
-            state[name] = part.state_dict()
+    if training.scaler is not None:
+        state["scaler"] = training.scaler.state_dict()
+    if training.look is not None:
+        state["look"] = training.look.state_dict(None if progress.step else progress.epoch)
     torch.save(state, folder / STATE)
     (folder / SUMS).write_text("".join(f"{line(folder / name)}\n" for name in (WEIGHTS, STATE)))
 

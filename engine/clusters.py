@@ -13,8 +13,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.pool import ROWS, Block, Rows, Vectors, together
+from engine.pool import Block, Vectors
 from engine.products import single, times
+from engine.rows import ROWS, Keys, Rows, together
 
 Floats = NDArray[np.float32]
 
@@ -25,7 +26,7 @@ TILE = 1024  # rows of a product: with a few thousand columns it stays in the ca
 NONE = np.float32(-2 * LENGTH)  # in place of a product that does not count: below what any cosine comes to, before it is scaled too
 
 
-def fit(vectors: Vectors, count: int, keys: NDArray[np.uint64], iterations: int) -> Block:
+def fit(vectors: Vectors, count: int, keys: Keys, iterations: int) -> Block:
     """Spherical k-means: (k, width) centroids of length one, k being `count` or as many as there are rows.
 
     It sees the POINTS rows per centroid that have the smallest `keys` (N,), in their order. ValueError counts the embeddings that are

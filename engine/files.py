@@ -1,6 +1,7 @@
-"""Files wherever they lie: local paths and fsspec addresses, what a file system raises, and what is a still image."""
+"""Files wherever they lie: local paths and fsspec addresses, what a file system raises and how it is told, and what is a still image."""
 
 import os
+import re
 import sys
 import uuid
 from pathlib import Path
@@ -12,6 +13,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 RAW_NAME = "file-bytes:"  # in front of a quoted local path that is not valid text: Arrow strings hold nothing else
 STILLS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*", b"P5\n", b"P6\n")  # JPEG, PNG, BMP, TIFF, PNM
+TORN = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{32}$")  # ends the path of what `put` has begun and not finished
+UNFINISHED = ".mlflow-"  # begins the name of a folder in which MLflow's file is made: tracking makes it, the store sweeps what is left
+PLACE = re.compile(r",?( location:)? (rust)?/\S+\.rs:\d+(:\d+)?")  # in the source of Lance, or of what it is made of
 
 
 def locate(uri: str) -> tuple[Any, str]:
@@ -70,6 +74,11 @@ def unreadable() -> tuple[type[BaseException], ...]:
     """What a file system raises when it cannot deliver; object stores have errors of their own beside OSError."""
     own = {"botocore.exceptions": "BotoCoreError", "google.auth.exceptions": "GoogleAuthError", "aiohttp": "ClientError"}
     return OSError, *(getattr(sys.modules[module], name) for module, name in own.items() if module in sys.modules)
+
+
+def placeless(told: str) -> str:
+    """What an error says, without the places in the source of Lance that stand behind each part of it."""
+    return PLACE.sub("", told)
 
 
 def is_file(info: dict[str, Any]) -> bool:

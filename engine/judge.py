@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.appearance import LIMITS
-from engine.pool import ROWS, Block, Pool, Rows, Vectors
+from engine.pool import Block, Pool, Vectors
+from engine.rows import ROWS, Rows
 
 Floats = NDArray[np.float64]
 Colours = Callable[[Rows], Floats]  # of rows (n,) what the error of one colour is made of (n, 4)

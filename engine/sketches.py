@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.clusters import inverse, whole
-from engine.pool import ROWS, mixed
+from engine.rows import ROWS, mixed
 from engine.schema import SKETCH
 
 SCALE = 400  # of a sum, to a whole number; beyond 127 it is cut off, which brings no two farther apart

@@ -17,7 +17,7 @@ import pyarrow as pa
 from engine import schema
 from engine.config import SynthesisConfig
 from engine.pictures import decode, encode
-from engine.pool import hashed
+from engine.rows import hashed
 from engine.schema import PATCHES_PER_IMAGE
 
 # What an empty `layout` stands for: written out, so that other defaults would not change what is stored.

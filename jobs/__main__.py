@@ -140,9 +140,8 @@ def start(job: str, config: Config, rest: list[str]) -> int:
 
 
 def sentence(error: BaseException) -> str:
-    """What an error says in one line, without the places in Lance's source and the SQL of MLflow's database."""
-    told = re.sub(r",? /\S+\.rs:\d+(:\d+)?", "", said(error)) or type(error).__name__
-    told = GONE.sub(r"the table \1 lacks its file \2: put it back from a copy; the job maintain tells what else is missing", told)
+    """What an error says in one line, of a file that Lance misses what to do, and without the SQL of MLflow's database."""
+    told = GONE.sub(r"the table \1 lacks its file \2: put it back from a copy; the job maintain tells what else is missing", said(error))
     return re.sub(r".*\(\w+\.\w+\) (.*?) \[SQL.*", r"the database of MLflow: \1", told)
 
 

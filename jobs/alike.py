@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from engine import judge
 from engine.config import Config
-from engine.pool import Clustering, Held, Pool, Rows
+from engine.pool import Clustering, Held, Pool
+from engine.rows import Rows
 from engine.selection import in_process
 from engine.selection.clustering import extended
 from engine.selection.twins import twins

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from engine import drift, tracking
 from engine.config import Config
 from engine.drift import Contrast, Profile
-from engine.pool import hashed
+from engine.rows import hashed
 from engine.store import PatchStore, rescoring
 from engine.store import drift as table
 from jobs import measured

@@ -13,7 +13,8 @@ from engine import difficulty, judge, schema, tracking
 from engine.config import Config, SelectionConfig
 from engine.difficulty import ScoreContrast, ScoreDifficulty, colours_of
 from engine.judge import IMAGES, Case, Colours, Judgement, UnknownError
-from engine.pool import Held, Part, Pool, Rows, hashed
+from engine.pool import Held, Part, Pool
+from engine.rows import Rows, hashed
 from engine.selection import METHODS, Selection
 from engine.selection.clustering import clustered
 from engine.store import PatchStore

@@ -66,6 +66,12 @@ def fingerprint(config: Config) -> str:
     return config.transfer.model_copy(update={"uri": ""}).fingerprint() + Score(config).targets.fingerprint
 
 
+def due(config: Config, steps: int, done: int) -> bool:
+    """Whether the schedule looks at the checkpoint after so many steps of the optimiser, of `steps` an epoch: none amid an epoch."""
+    epoch, more = divmod(done, steps)
+    return not more and config.transfer.due(epoch, config.pretrain.epochs)
+
+
 def encoder_of(model: nn.Module) -> nn.Module:
     """What is scored: all of a masked autoencoder, of which only the encoder is asked, and of SimCLR what is before the projection."""
     return getattr(model, "encoder", model)
@@ -82,7 +88,7 @@ class Wait:
 
 
 class Tasks:
-    """A Look whose scores come from tasks that Ray Train runs beside the training, one for every checkpoint; see flow.Validate.
+    """A Look whose scores come from tasks that Ray Train runs beside the training, one for every look that is due; see flow.Validate.
 
     The untrained encoder, of which there is no checkpoint, is scored at once. With `wait` a look is for the score of the one before, for
     which is waited only so long: of a task that was killed, as for its memory, nothing ever comes, and Ray Train (2.60) does not say so.
@@ -120,11 +126,15 @@ class Tasks:
     def fold(self) -> None:
         """Take in what the tasks have scored meanwhile, and what of an earlier start will never be."""
         for step, why in flow.unscored(self.run).items():
-            if step % self.steps == 0 and self.monitor.due(step // self.steps) and step // self.steps not in self.monitor.seconds:
+            if self.due(step) and step // self.steps not in self.monitor.seconds:
                 self.monitor.observe(step // self.steps, self.missed(why))
         for step, found in flow.scored(self.run).items():
-            if step % self.steps == 0 and self.monitor.due(step // self.steps):
+            if self.due(step):
                 self.monitor.observe(step // self.steps, Readings(found["scores"], found["gaps"]), found[SECONDS])
+
+    def due(self, step: int) -> bool:
+        """Whether there is a look at the checkpoint after so many steps of the optimiser; an earlier start may have scored others, too."""
+        return due(self.score.config, self.steps, step)
 
     def missed(self, why: str) -> Readings:
         """A look without a score."""
@@ -142,8 +152,8 @@ class Tasks:
             if self.monitor.due(epoch) and epoch not in self.monitor.seconds:
                 self.monitor.observe(epoch, self.missed("no score of it ever came"))
 
-    def state_dict(self) -> dict[str, Any]:
-        """What the monitor heard so far, for a checkpoint."""
+    def state_dict(self, again: int | None) -> dict[str, Any]:
+        """What the monitor heard so far, for a checkpoint: a task that was cut off is begun anew by Ray Train."""
         return self.monitor.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -192,9 +202,9 @@ class Watched:
         elif monitor.seconds:
             log.warning("%s", failed(monitor))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, again: int | None) -> dict[str, Any]:
         """What the look needs to go on; the best model is made safe first, since a resume may ask for it."""
-        state = self.look.state_dict()
+        state = self.look.state_dict(again)
         self.kept.secure_best(self.look.monitor)
         return state
 

@@ -91,9 +91,9 @@ def trained_on(config: Config, reader: ImageReader, name: str, record: tracking.
     recipe, watch, validate = config.pretrain, None, None
     loop = partial(pretrain.fit, reader, len(reader), recipe)
     if config.transfer.uri:
-        run = f"{training.runs(config)}/pretrain-{name}" if config.where == "ray" else ""
-        watch = partial(looks.watch, config, name, record, ceil(len(reader) / recipe.batch), run)
-        validate = flow.Validate(looks.Score(config).of) if run else None
+        run, steps = f"{training.runs(config)}/pretrain-{name}" if config.where == "ray" else "", ceil(len(reader) / recipe.batch)
+        watch = partial(looks.watch, config, name, record, steps, run)
+        validate = flow.Validate(looks.Score(config).of, partial(looks.due, config, steps)) if run else None
     work = partial(training.fit, loop, recipe.epochs, record, watch=watch)
     with training.left(config, f"pretrain-{name}", "pretrain.checkpoint"):
         trained = training.carry_out(config, recipe, work, f"pretrain-{name}", validate)

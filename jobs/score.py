@@ -11,7 +11,7 @@ from engine.config import Config, DifficultyConfig
 from engine.difficulty import ScoreAgain
 from engine.features import EmbedPatches
 from engine.flow import Step
-from engine.pool import Rows
+from engine.rows import Rows
 from engine.store import PatchStore, ReadPixels, trainings
 from jobs import probe
 

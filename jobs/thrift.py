@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.config import Config
-from engine.pool import Block, Clustering, Pool, Rows, Vectors
+from engine.pool import Block, Clustering, Pool, Vectors
+from engine.rows import Rows
 from engine.selection import Run, Selection
 from engine.selection.spread import rows_of
 from jobs import named

@@ -16,5 +16,5 @@ def mendable(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
 
 
 def said(error: BaseException | None) -> str:
-    """What an error says, on one line; its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What an error says, on one line and without the places in Lance's source; its kind where it says nothing."""
+    return files.placeless(" ".join(str(error).split())) or type(error).__name__

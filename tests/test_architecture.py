@@ -44,6 +44,7 @@ TOOLS = SEEING | {
     "losses",
     "finetune",
     "loader",
+    "rows",
     "pool",
     "clusters",
     "cards",

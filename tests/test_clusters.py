@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from engine import clusters
-from engine.pool import Held, Part, mixed
+from engine.pool import Held, Part
+from engine.rows import mixed
 
 CLOSE = 1e-3  # what rounding moves a cosine by at most, at these widths
 

@@ -11,7 +11,8 @@ import pytest
 from lance.fragment import write_fragments
 
 from engine import schema
-from engine.pool import Pool, hashed
+from engine.pool import Pool
+from engine.rows import hashed
 from engine.store import PatchStore, WriteRows, erasure, journal
 from engine.store.lock import locked
 from tests import rows

@@ -13,7 +13,8 @@ from engine import difficulty, mae, pictures, rebuild, schema, tracking
 from engine.difficulty import ScoreDifficulty
 from engine.judge import FID, MEASURES, UnknownError
 from engine.knobs import amend
-from engine.pool import Held, Pool, hashed
+from engine.pool import Held, Pool
+from engine.rows import hashed
 from engine.store import PatchStore, WriteRows
 from jobs import choose, judging, report, results
 from jobs.recipes import tiny

@@ -61,7 +61,7 @@ def train(
     watched = looks.Watched(
         Looker(config.transfer, lambda model: look(curve[epoch_of(model)])), SimpleNamespace(log=lambda *_, **__: None), Kept(config, "k")
     )
-    begin, found = state or (0, watched.state_dict())
+    begin, found = state or (0, watched.state_dict(0))
     if state:
         watched.load_state_dict(found)
     saved = [(begin, found)]
@@ -70,7 +70,7 @@ def train(
         assert len(watched.kept.epochs) <= most + WAITING
         if epoch == kill:
             raise KilledError(saved)
-        saved.append((epoch, watched.state_dict()))
+        saved.append((epoch, watched.state_dict(epoch)))
     watched.drain()
     return saved
 

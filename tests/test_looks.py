@@ -66,7 +66,9 @@ def pretrained(config, recipe=RECIPE, run=""):
     with tracking.running(config, "pretrain", "one", {"selection": "s", "images": 10}) as record:
         loop = partial(pretrain.fit, Stripes(), 10, recipe)
         work = partial(training.fit, loop, recipe.epochs, record, watch=partial(looks.watch, config, "one", record, steps, run))
-        training.carry_out(config, recipe, work, "one", flow.Validate(looks.Score(config).of) if run else None)
+        training.carry_out(
+            config, recipe, work, "one", flow.Validate(looks.Score(config).of, partial(looks.due, config, steps)) if run else None
+        )
     if run:
         looks.end(looks.watch(config, "one", record, steps, run))
     return next(one for one in tracking.runs(config, "pretrain"))

@@ -14,6 +14,9 @@ from torch import nn
 from engine import checkpoints, devices, footprint, loader, mae, objectives, optimiser, pretrain, simclr, weights
 from engine.config import SimCLRConfig
 from engine.models import TrainConfig
+from engine.monitor import Looker
+from engine.settings import TransferConfig
+from engine.transfer import Readings
 from tests.test_pretrain import CONFIG, MAE, Recorder, Stripes, run
 
 ONCE = CONFIG.model_copy(update={"checkpoint_every": 3})  # files are what takes the time here
@@ -239,7 +242,7 @@ class StopAt:
         self.looks.append(epoch)
         return epoch >= self.epoch
 
-    def state_dict(self):
+    def state_dict(self, again):
         return {"looks": self.looks}
 
     def load_state_dict(self, state):
@@ -261,6 +264,34 @@ def test_the_look_that_a_crash_may_have_cut_off_is_made_again(tmp_path):
     run(tmp_path / "a", recipe, look=StopAt(10**6))
     run(tmp_path / "b", recipe, resume=tmp_path / "a" / "step-3", look=again)
     assert again.looks == [0, 1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("step", [2, 6, 7])
+def test_no_look_is_lost_whose_score_was_under_way_when_a_training_was_cut_off(tmp_path, step):
+    """Scores take longer than steps, and there is a checkpoint after each, most of them amid an epoch."""
+    recipe, config = CONTRAST.model_copy(update={"checkpoint_steps": 1}), TransferConfig(every=2, patience=99)
+
+    def slowly(model):
+        time.sleep(0.2)
+        return Readings({"robustness": float(next(model.parameters()).sum())}, {})
+
+    class CutOffError(Exception):
+        pass
+
+    def cut_off(told, folder):
+        shutil.copytree(folder, tmp_path / "newest", dirs_exist_ok=True)
+        if told["step"] == step:
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        pretrain.fit(Stripes(), 10, recipe, resume=None, report=cut_off, look=Looker(config, slowly, last=3))
+    again, whole = Looker(config, slowly, last=3), Looker(config, slowly, last=3)
+    pretrain.fit(Stripes(), 10, recipe, resume=tmp_path / "newest", report=lambda *_: None, look=again)
+    pretrain.fit(Stripes(), 10, CONTRAST, resume=None, report=lambda *_: None, look=whole)
+    again.drain()
+    whole.drain()
+    assert again.monitor.heard == whole.monitor.heard
+    assert set(again.monitor.seconds) == {0, 2, 3}
 
 
 def test_a_look_changes_nothing_of_a_training_that_it_does_not_end(tmp_path, undisturbed):

@@ -223,7 +223,7 @@ def test_a_run_that_is_resumed_from_a_checkpoint_comes_to_the_same_verdict(at: i
     config = TransferConfig(patience=3, wait=wait)
     before = Looker(config, weight)
     trained(before, CURVE[: at + 1])
-    state = json.loads(json.dumps(before.state_dict()))
+    state = json.loads(json.dumps(before.state_dict(at)))
     after = Looker(config, weight)
     after.load_state_dict(state)
     trained(after, CURVE[:7], first=at)  # asked once more at the step of the checkpoint

@@ -10,7 +10,8 @@ from scipy.optimize import minimize
 
 from engine import clusters
 from engine.config import D4Config, DensityConfig, SelectionConfig
-from engine.pool import Held, Pool, mixed
+from engine.pool import Held, Pool
+from engine.rows import mixed
 from engine.selection import choose
 from engine.selection.budgets import Budget, most
 from engine.selection.clustering import clustered

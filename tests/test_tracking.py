@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import tracking
+from engine import files, tracking
 from engine.knobs import amend, flat
 from jobs.recipes import tiny
 
@@ -107,7 +107,7 @@ def test_runs_of_a_bucket_go_to_the_working_folder_and_a_server_is_taken_at_its_
 DIES = """
 import os, signal, sys
 from sqlalchemy import Engine, event
-from engine import tracking
+from engine import files, tracking
 from engine.knobs import amend
 from jobs.recipes import tiny
 executed = 0
@@ -133,7 +133,7 @@ def test_a_job_killed_while_mlflow_makes_its_file_leaves_none_that_is_half_made(
     with tracking.running(config, "ingest", "k", {}) as run:
         run.log({"loss": 1.0}, 0)
     assert tracking.runs(config, "ingest")[0]["metrics"] == {"loss": 1.0}
-    assert not list(file.parent.glob(".mlflow-*"))  # what it left is swept, not of one that lives: see the next test
+    assert not list(file.parent.glob(f"{files.UNFINISHED}*"))  # what it left is swept, not of one that lives: see the next test
 
 
 def test_jobs_that_begin_at_once_share_one_file(tmp_path):
@@ -143,4 +143,4 @@ def test_jobs_that_begin_at_once_share_one_file(tmp_path):
     running = [subprocess.Popen([sys.executable, "-c", begin, file, str(key)], cwd=ROOT) for key in range(2)]
     assert [one.wait(60) for one in running] == [0, 0]
     assert len(tracking.runs(amend(tiny(), [f"tracking.uri=sqlite:///{file}"]), "ingest")) == 2
-    assert not list(tmp_path.glob(".mlflow-*"))
+    assert not list(tmp_path.glob(f"{files.UNFINISHED}*"))

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lance.fragment import write_fragments
 
-from engine import schema, tracking
+from engine import files, schema
 from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, erasure, indices, intake, leftovers, orphans, upkeep, versions, writers
 from engine.store.lock import locked
@@ -331,15 +331,15 @@ def test_files_beside_the_tables_go_when_nothing_needs_them_any_more(store):
 
 def test_what_mlflow_began_and_nobody_ended_is_swept_once_it_is_old(store):
     for name in ("old", "young"):
-        Path(store.address(f"{tracking.UNFINISHED}{name}")).mkdir()
-        Path(store.address(f"{tracking.UNFINISHED}{name}/mlflow.db")).write_bytes(b"half")
+        Path(store.address(f"{files.UNFINISHED}{name}")).mkdir()
+        Path(store.address(f"{files.UNFINISHED}{name}/mlflow.db")).write_bytes(b"half")
     Path(store.address("mlflow.db")).write_bytes(b"whole")
     then = time.time() - 25 * 3600
-    for name in ("mlflow.db", f"{tracking.UNFINISHED}old"):
+    for name in ("mlflow.db", f"{files.UNFINISHED}old"):
         os.utime(store.address(name), (then, then))
     told = done(store, UpkeepConfig(keep_hours=24))
-    assert told["unfinished file of MLflow removed", f"{tracking.UNFINISHED}old"]["count"] == 1
-    assert sorted(path.name for path in Path(store.uri).glob("*mlflow*")) == [f"{tracking.UNFINISHED}young", "mlflow.db"]
+    assert told["unfinished file of MLflow removed", f"{files.UNFINISHED}old"]["count"] == 1
+    assert sorted(path.name for path in Path(store.uri).glob("*mlflow*")) == [f"{files.UNFINISHED}young", "mlflow.db"]
 
 
 def test_upkeep_ends_an_erasure_that_was_cut_off(store):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.browser.asking import LISTED, NUMBERS, Asked
 from engine.browser.sheets import NAMES, Flags, Sheet
-from engine.pool import Rows
+from engine.rows import Rows
 from engine.store import PatchStore, tags
 
 KEPT = 12  # views at a time, 8 MB each of a million rows

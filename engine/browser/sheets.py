@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from engine.pool import Rows, hashed
+from engine.rows import Keys, Rows, hashed
 from engine.store import PatchStore
 
 Flags = NDArray[np.bool_]
@@ -52,7 +52,7 @@ class Sheet:
         known, codes = self.words(name)
         return np.array([fits(word) for word in known], np.bool_)[codes] if known else np.zeros(len(self), np.bool_)
 
-    def keys(self) -> NDArray[np.uint64]:
+    def keys(self) -> Keys:
         """A hash of every row's id (N,); 64 bits, so that of ten million two are alike in one of 370,000 tables."""
         return np.asarray(self.once("keys", lambda: hashed(self.column(NAMES[self.table]))))
 

@@ -37,9 +37,13 @@ class Workers:
 
 @dataclass(frozen=True)
 class Validate:
-    """How the folder of a checkpoint is scored, by a task of its own, and what that task takes. One runs at a time, in their order."""
+    """How the folder of a checkpoint is scored, by a task of its own, of which it is, and what that task takes.
+
+    One runs at a time, in their order, and a training has not ended before the last: those that nobody wants would be in the way.
+    """
 
     score: Callable[[Path], Scores]
+    due: Callable[[int], bool]  # of the checkpoint after so many steps
     cpus: float = 1.0
     gpus: float = 0.0
 
@@ -60,7 +64,7 @@ def train_on_ray(work: Work, workers: Workers, storage: str, name: str, validate
 
     taken = dict(zip(("num_cpus", "num_gpus"), beside, strict=True))
     trainer = TorchTrainer(
-        partial(on_worker, work, validate is not None),
+        partial(on_worker, work, validate.due if validate else None),
         scaling_config=ScalingConfig(num_workers=(least, workers.most) if workers.least else workers.most, use_gpu=gpu),
         run_config=RunConfig(
             name=name,
@@ -108,7 +112,7 @@ def cause(error: Any, name: str) -> BaseException:
     return RuntimeError(f"the training run {name} lost its workers too often; the same command goes on from the last checkpoint: {told}")
 
 
-def on_worker(work: Work, scored: bool) -> None:
+def on_worker(work: Work, due: Callable[[int], bool] | None) -> None:
     """The work of one worker of Ray Train, from its newest whole checkpoint on; damaged ones are passed over."""
     import ray.train
 
@@ -119,11 +123,11 @@ def on_worker(work: Work, scored: bool) -> None:
     damaged = list[str]()
 
     def report(metrics: dict[str, float], folder: Path | None) -> None:
-        saved = ray.train.Checkpoint.from_directory(str(folder)) if folder else None
-        place = f"step-{int(metrics['step']):09d}"
+        saved, step = ray.train.Checkpoint.from_directory(str(folder)) if folder else None, int(metrics["step"])
+        place, scored = f"step-{step:09d}", saved is not None and due is not None and due(step)
         while place in damaged:
             place += "+"  # Ray Train would take it for the one that it has, and delete both
-        ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=place, validation=scored and saved is not None)
+        ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=place, validation=scored)
 
     started = ray.train.get_checkpoint()
     if started is None:

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from engine import schema
 from engine.config import SelectionConfig
-from engine.pool import Clustering, Pool, Rows
+from engine.pool import Clustering, Pool
+from engine.rows import Rows
 from engine.schema import PATCHES_PER_IMAGE as GROUP
 from engine.selection import coverage, density, endocurate, hierarchical, likeness, prototypes, ranking
 from engine.selection.budgets import Budget, Order, budget_of

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.config import SelectionConfig
-from engine.pool import Clustering, Pool, Rows
+from engine.pool import Clustering, Pool
+from engine.rows import Rows
 
 
 @dataclass(frozen=True)

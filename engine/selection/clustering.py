@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Clustering, Part, Pool, Rows, Vectors, rising
+from engine.pool import Clustering, Part, Pool, Vectors
+from engine.rows import Rows, rising
 from engine.selection.spread import FindLikeness, Run, collected, tasks
 
 CHANGE = 0.2  # of a pool's size since its centroids were fitted; our choice, because the number of clusters goes with its root: by a tenth

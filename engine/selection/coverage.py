@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Block, Pool, Rows, Vectors, rising
+from engine.pool import Block, Pool, Vectors
+from engine.rows import Keys, Rows, rising
 from engine.selection.budgets import Budget, Order
 from engine.selection.spread import Run
 
@@ -45,14 +46,14 @@ def approach(nearest: Floats, vectors: Vectors, new: Rows) -> None:
         start += len(rows)
 
 
-def farthest(nearest: Floats, keys: NDArray[np.uint64]) -> Rows:
+def farthest(nearest: Floats, keys: Keys) -> Rows:
     """The AHEAD + 1 rows that are not chosen and farthest, in their order, equal ones by key."""
     bound = np.partition(nearest, AHEAD)[AHEAD] if len(nearest) > AHEAD else CHOSEN
     rows = np.flatnonzero((nearest <= bound) & (nearest < CHOSEN))
     return rows[rising(nearest[rows], keys[rows])][: AHEAD + 1]
 
 
-def farther(vectors: Vectors, rows: Rows, nearest: Floats, keys: NDArray[np.uint64], last: np.int64 | None) -> Rows:
+def farther(vectors: Vectors, rows: Rows, nearest: Floats, keys: Keys, last: np.int64 | None) -> Rows:
     """Greedy choices among the candidates `rows`, as long as they come before the row `last`, the first that is none."""
     rows = rows[np.argsort(keys[rows], kind="stable")]
     near, likeness = nearest[rows], among(vectors.take(rows))

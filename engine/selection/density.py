@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Clustering, Pool, Rows
+from engine.pool import Clustering, Pool
+from engine.rows import Rows
 from engine.selection.budgets import Budget, Order, most
 from engine.selection.clustering import clustered, outside_in
 from engine.selection.likeness import deduplicated

@@ -36,7 +36,8 @@ from numpy.typing import NDArray
 from engine import clusters, geometry
 from engine.appearance import LIMITS
 from engine.config import EndocurateConfig, SelectionConfig
-from engine.pool import Clustering, Pool, Rows, rising, together
+from engine.pool import Clustering, Pool
+from engine.rows import Keys, Rows, rising, together
 from engine.selection.budgets import Budget, Order
 from engine.selection.clustering import clustered, compared
 from engine.selection.spread import Run
@@ -148,14 +149,14 @@ def ordered(pool: Pool, traits: Traits, knobs: EndocurateConfig, omitted: Collec
     return np.concatenate([first, late, last])
 
 
-def most_alike(clean: Rows, likeness: NDArray[np.float32], keys: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
+def most_alike(clean: Rows, likeness: NDArray[np.float32], keys: Keys, share: float) -> NDArray[np.bool_]:
     """Whether each row (N,) belongs to that share of the clean ones that is likest to others."""
     found = np.zeros(len(keys), np.bool_)
     found[clean[rising(-likeness[clean], keys[clean])][: int(share * len(clean))]] = True
     return found
 
 
-def turns(worth: Floats, labels: NDArray[np.int32], videos: NDArray[np.int32], keys: NDArray[np.uint64], knobs: EndocurateConfig) -> Rows:
+def turns(worth: Floats, labels: NDArray[np.int32], videos: NDArray[np.int32], keys: Keys, knobs: EndocurateConfig) -> Rows:
     """Rows (n,) so that clusters take turns by size, in them videos, and of each first what is near the quantile where the order starts."""
     if not len(worth):
         return np.zeros(0, np.int64)

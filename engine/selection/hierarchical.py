@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from engine import clusters
 from engine.config import SelectionConfig
-from engine.pool import Block, Held, Part, Pool, Rows, Vectors, mixed, rising
+from engine.pool import Block, Held, Part, Pool, Vectors
+from engine.rows import Keys, Rows, mixed, rising
 from engine.selection.budgets import Budget, Order, most
 from engine.selection.clustering import cluster_count
 from engine.selection.spread import Run
@@ -20,7 +21,6 @@ ROUNDS = 10  # of resampling, as in the original
 SHRINK = 0.3  # clusters of a level by those of the one below: the original's small example has 1000 and 300
 
 Counts = NDArray[np.int64]
-Keys = NDArray[np.uint64]
 
 
 def hierarchical(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:

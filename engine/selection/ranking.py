@@ -5,7 +5,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine.config import SelectionConfig
-from engine.pool import Pool, Rows
+from engine.pool import Pool
+from engine.rows import Rows
 from engine.selection.budgets import Budget, Order
 from engine.selection.spread import Run
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import clusters, schema
-from engine.pool import ROWS, Held, Rows, Vectors, together
+from engine.pool import Held, Vectors
+from engine.rows import ROWS, Rows, together
 
 # A stage, what its constructor gets, and a table each row of which may be worked on anywhere -> what the stage makes, in any order.
 Run = Callable[[type, tuple[Any, ...], pa.Table], Iterator[pa.Table]]

@@ -7,7 +7,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine import clusters, schema
-from engine.pool import Rows, Vectors
+from engine.pool import Vectors
+from engine.rows import Rows
 from engine.selection.spread import TASK, Run, clusters_of, tasks
 
 TWIN = pa.schema([pa.field("row", pa.int64()), pa.field("twin", pa.int64()), pa.field("cosine", pa.float32())])

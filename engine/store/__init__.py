@@ -27,7 +27,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import sql
-from engine.pool import Clustering, Keys, Pool, Rows
+from engine.pool import Clustering, Pool
+from engine.rows import Keys, Rows
 from engine.settings import UpkeepConfig
 from engine.store import clusterings, erasure, history, intake, reading, results, scorers, selections, tombstones, upkeep, views, writers
 from engine.store.history import Difference

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import schema
-from engine.pool import ROWS, Block, Clustering, Keys, Pool, Rows, hashed
+from engine.pool import Block, Clustering, Pool
+from engine.rows import ROWS, Keys, Rows, hashed
 from engine.store.commits import committing, replace
 from engine.store.matches import is_distinct, matched
 from engine.store.tables import CLUSTERS, Tables, fragments_of

@@ -1,15 +1,13 @@
 """Files beside the tables that nobody needs any more: torn writes, samples of trained scorers, checkpoints of finished models."""
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
+from engine.files import TORN, UNFINISHED
 from engine.store.journal import deed
 from engine.store.orphans import hours_ago
 from engine.store.tables import Tables, filesystem
 from engine.store.trainings import listed, model_of
-
-TORN = re.compile(r"\.[^/]+\.[0-9a-f]{32}$")  # as files.put names what it has not finished
 
 
 def remove(tables: Tables, keep_hours: float) -> list[dict[str, Any]]:
@@ -17,7 +15,7 @@ def remove(tables: Tables, keep_hours: float) -> list[dict[str, Any]]:
     torn = [path for path in listed(tables, "", "models", "scorers", "runs/*", "runs/*/*") if TORN.search(path)]
     samples = [path for path in listed(tables, "scorers") if path.endswith(".arrow") and is_trained(tables, path)]
     finished = [path for path in listed(tables, "runs") if (model := model_of(path)) and is_old(tables, model, keep_hours)]
-    begun = [path for path in listed(tables, "") if path.startswith(".mlflow-")]  # as tracking names what it makes MLflow's file in
+    begun = [path for path in listed(tables, "") if path.startswith(UNFINISHED)]
     kinds = {
         "torn file removed": torn,
         "unfinished file of MLflow removed": begun,

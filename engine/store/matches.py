@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.pool import Keys, Rows
+from engine.rows import Keys, Rows
 
 BITS = 22  # of a key, by which most are told apart: a table of so many bytes stays in the cache
 

@@ -7,7 +7,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from engine.pool import Keys, hashed
+from engine.rows import Keys, hashed
 from engine.store.tables import quoted
 
 Found = TypeVar("Found")

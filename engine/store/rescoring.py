@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine import schema
-from engine.pool import Rows
+from engine.rows import Rows
 from engine.store import parts
 from engine.store.commits import committing, exchange, land, replace
 from engine.store.lock import Lease, locked

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from engine import schema
 from engine.clusters import Rounded, whole
-from engine.pool import ROWS, Clustering, Pool, Rows
+from engine.pool import Clustering, Pool
+from engine.rows import ROWS, Rows
 from engine.store.clusterings import version_of, videos_of
 from engine.store.commits import committing, replace
 from engine.store.matches import matched

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import schema
-from engine.pool import ROWS, Keys, Rows, hashed
+from engine.rows import ROWS, Keys, Rows, hashed
 from engine.store.commits import committing, land
 from engine.store.matches import is_distinct, matched
 from engine.store.tables import SCORES, Tables, fragments_of, gathered, quoted

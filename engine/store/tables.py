@@ -1,7 +1,6 @@
 """The Lance tables under one address: opened, created, and what the ledger vouches for."""
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import pyarrow as pa
 from lance.fragment import FragmentMetadata, write_fragments
 
 from engine import schema
-from engine.files import locate, unreadable
+from engine.files import locate, placeless, unreadable
 
 TABLES = {
     "frames": schema.FRAMES_TABLE,
@@ -48,7 +47,6 @@ MAKERS = {
 STAMP = "endocurate"  # among the metadata of a table, whose schema's version it is
 COMPLETE = "complete"  # the tag of the newest version of the patch table that is complete, where it is newer than the ledger's
 ROWS_PER_FILE = 50_000  # about 1 GB of pixels: the rewrite of one file stays small
-PLACE = re.compile(r", rust/.*$|,? /\S+\.rs:\d+.*$")  # in the source of Lance or of what it is made of
 
 
 @dataclass(frozen=True)
@@ -252,5 +250,5 @@ def gathered(batches: Iterable[pa.Table], size: Callable[[pa.Table], int], most:
 
 
 def first_line(error: BaseException) -> str:
-    """What a Lance error says, without the place in its source."""
-    return PLACE.sub("", str(error).splitlines()[0]) if str(error) else type(error).__name__
+    """What a Lance error says, without the places in its source."""
+    return placeless(str(error).splitlines()[0]) if str(error) else type(error).__name__

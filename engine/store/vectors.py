@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from engine.pool import ROWS, Block, Rows
+from engine.pool import Block
+from engine.rows import ROWS, Rows
 
 Stored = NDArray[Any]  # float16, or what the table has
 

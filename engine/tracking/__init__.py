@@ -23,7 +23,6 @@ from engine.tracking.run import Run, briefly, connect
 
 __all__ = ["Run", "address", "begun", "code_commit", "connect", "finished", "newest", "reach", "running", "runs", "troubles"]
 
-UNFINISHED = ".mlflow-"  # begins the name of a folder in which MLflow's file is made
 MADE: list[bytes] = []  # MLflow's file before any run, once this process has made one
 FEW, MANY = 10, 1000  # runs that the server is asked for at once
 
@@ -133,7 +132,7 @@ def lay_out(path: Path) -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with alone(path.parent) as swept, TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder, suppress(FileExistsError):
+    with alone(path.parent) as swept, TemporaryDirectory(dir=path.parent, prefix=files.UNFINISHED) as folder, suppress(FileExistsError):
         for left in swept:
             rmtree(left, ignore_errors=True)
         # MLflow keeps the file open that it made, hence the copy; a link, not a rename, so that of two jobs that begin at once one wins
@@ -157,7 +156,7 @@ def alone(folder: Path) -> Iterator[list[Path]]:
     """
     opened = os.open(folder, os.O_RDONLY)
     try:
-        yield sorted(folder.glob(f"{UNFINISHED}*")) if is_locked(opened) else []
+        yield sorted(folder.glob(f"{files.UNFINISHED}*")) if is_locked(opened) else []
     finally:
         os.close(opened)
 
