@@ -12,19 +12,20 @@ from typing import Any
 import safetensors.torch
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from engine import files, mae, pictures, simclr, vits
+from engine import files, mae, pictures, simclr, vits, weights
 from engine.models import Section, SimCLRConfig
 from engine.objectives import Trained, fingerprint
 
 WEIGHTS = "encoder.safetensors"
 DPT_TOKENS = (8, 16, 32)  # px: smp's DPT draws token / 16 of a feature map's size, which it needs to be a power of two
 SMP = "segmentation-models-pytorch"
-# smp asks timm for feature maps, in whose names of weights some dots are underscores, and which lack what comes behind the last map.
+# smp asks timm for feature maps, in whose names of weights some dots are underscores, some have the whole network behind "model.", and
+# which lack what comes behind the last map.
 RENAMED = f"""given = {{name.replace(".", "_"): weight for name, weight in load_file("{WEIGHTS}").items()}}
 own = model.encoder.model.state_dict()
-model.encoder.model.load_state_dict({{name: given[name.replace(".", "_")] for name in own}})"""
+model.encoder.model.load_state_dict({{name: given[name.removeprefix("model.").replace(".", "_")] for name in own}})"""
 RESNETS = re.compile(r"resnet(18|34|50|101|152)")  # smp has these under the same names as timm
 USE = (
     "A starting point for networks that see endoscopic images: fine-tune it, or train a small head on its features, and measure the "
@@ -56,8 +57,7 @@ class Origin:
 def export(model: Trained, origin: Origin, uri: str) -> None:
     """Write the encoder and its card, as README.md and card.json, into the folder at `uri`; the card comes last."""
     told = facts(model, origin)
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in encoder(model).items()}
-    files.put(safetensors.torch.save(weights, {"timm": json.dumps(told["model"])}), f"{uri}/{WEIGHTS}")
+    files.put(safetensors.torch.save(weights.separate(encoder(model)), {"timm": json.dumps(told["model"])}), f"{uri}/{WEIGHTS}")
     files.put(json.dumps(told, indent=1).encode(), f"{uri}/card.json")
     files.put(card(told).encode(), f"{uri}/README.md")
 
@@ -136,14 +136,19 @@ def tokens_of(name: str, told: Mapping[str, Any]) -> int:
 
 
 def halves(name: str, told: Mapping[str, Any]) -> bool:
-    """Whether timm makes feature maps of the network that halve down to 1/32, which smp's U-Net wants of encoders of timm."""
+    """Whether timm makes feature maps of the network, by its own weights, that halve down to 1/32: what smp's U-Net wants of timm."""
     try:
         with torch.device("meta"):
-            made = timm.create_model(name, features_only=True, **maps(told))
+            made, whole = timm.create_model(name, features_only=True, **maps(told)), timm.create_model(name, **told)
     except (RuntimeError, TypeError, AssertionError):  # what timm raises for networks that have no such maps
         return False
     found: list[int] = made.feature_info.reduction()
-    return found in ([2, 4, 8, 16, 32], [4, 8, 16, 32])
+    return found in ([2, 4, 8, 16, 32], [4, 8, 16, 32]) and renamed(made) <= renamed(whole)
+
+
+def renamed(made: nn.Module) -> set[str]:
+    """The names of weights as the lines of a card compare them."""
+    return {name.removeprefix("model.").replace(".", "_") for name in made.state_dict()}
 
 
 def card(told: Mapping[str, Any]) -> str:

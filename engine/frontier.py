@@ -1,4 +1,4 @@
-"""The least regret that any rule of a kind can reach for so many epochs: oracles, which know the outcome, and fixed lengths.
+"""The least regret that any rule of a kind can reach for so many epochs: oracles, which know the outcome, fixed lengths, single scores.
 
 G groups that must stop alike, L lengths; regret and epochs are totals of a group. What an oracle cannot reach, no rule can.
 """
@@ -8,8 +8,10 @@ from itertools import product
 
 import numpy as np
 
-from engine.released import completed
-from engine.stopping import regrets
+from engine.released import Release, completed
+from engine.stopping import ratios, regrets
+
+PATIENCES, GAINS = (1, 2, 3, 4), (0.0, 0.01, 0.05)  # lengths; shares of the best so far, our choice: the earlier study names none
 
 
 @dataclass(frozen=True)
@@ -87,3 +89,33 @@ def held_out(dice: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         truth = (best - whole[..., seed]) / np.where(span > 0, span, 1)
         scored.append([truth[np.arange(len(dice)), found.stops(budget)].mean() for budget in range(len(found.least))])
     return np.asarray(np.mean(scored, axis=0))
+
+
+def single_scores(release: Release) -> np.ndarray:
+    """(n, 3) mean epochs, regret and TIS of all rules by one curve of robustness, the last model kept: the best were seen in the outcome.
+
+    A rule is a variant of the score that all encoders have, a patience, a least gain, the first length that counts and the last that is
+    trained. An earlier study of these scores had more: it names moving averages, rates and levels, but not which.
+    """
+    curves = np.stack([curve for curve in release.robustness.values() if not np.isnan(curve).any()])
+    tables, everyone, found = (regrets(release.performance), ratios(release.performance)), np.arange(len(release.setups)), []
+    for patience, gain, first in product(PATIENCES, GAINS, range(curves.shape[-1])):
+        halt = halts(curves, patience, gain, first)
+        for last in range(first, curves.shape[-1]):
+            stops = 1 + np.minimum(halt, last)
+            found.append([release.lengths[stops].mean(axis=1), *(table[everyone, stops].mean(axis=1) for table in tables)])
+    return np.concatenate(found, axis=1).T
+
+
+def halts(curves: np.ndarray, patience: int, gain: float, first: int) -> np.ndarray:
+    """(V, S) index of the last length that is trained where, from `first` on, so many in a row did not fall by that share of the least.
+
+    The least is that of those that did. Curves (V, S, L - 1) are of 1 epoch and more.
+    """
+    least, end = curves[..., first], curves.shape[-1] - 1
+    stale, halt = np.zeros(least.shape, int), np.full(least.shape, end)
+    for now in range(first + 1, end + 1):
+        better = curves[..., now] < least * (1 - gain)
+        least, stale = np.where(better, curves[..., now], least), np.where(better, 0, stale + 1)
+        halt = np.minimum(halt, np.where(stale >= patience, now, end))
+    return halt

@@ -103,8 +103,9 @@ def finite(epoch: int, score: float) -> None:
 class Monitor:
     """Says when scores have stopped to improve.
 
-    One score at one level ends the run with the look that is the `patience`-th in a row not better, by more than `min_delta`, than the best
-    before it. Looks before `warmup` count for no end, but may be chosen in the end: an untrained encoder can score so well that nothing
+    One score at one level ends the run with the look that is the `patience`-th in a row not better, by more than `min_delta`, than the last
+    that was; the first is. So small steps add up: they count once they come to more than that together, where a step from the best so far
+    never would. Looks before `warmup` count for no end, but may be chosen in the end: an untrained encoder can score so well that nothing
     ever beats it. A look with a gap is none for what is missing in it. Several readings, of scores or levels, are heard in one of two ways:
 
     Ranks: at every look the mean ranks are taken anew among the looks from the warm-up until it, and the run ends with the first at which

@@ -4,7 +4,7 @@ import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.models import TrainConfig
 
@@ -16,12 +16,20 @@ def twin(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """average = decay * average + (1 - decay) * model, of every weight and running statistic; counts are taken as they are."""
-    for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+    """average = decay * average + (1 - decay) * model, of every weight and running statistic; counts are taken as they are.
+
+    What a model has at several places moves once, as it does in the optimiser: a state_dict names it at each of them.
+    """
+    for mean, now in zip(once(average), once(model), strict=True):
         if mean.is_floating_point():
             mean.lerp_(now, 1 - decay)
         else:
             mean.copy_(now)
+
+
+def once(model: nn.Module) -> list[Tensor]:
+    """Every weight, running statistic and count of a model once."""
+    return [*model.parameters(), *model.buffers()]
 
 
 def decay(most: float, step: int) -> float:

@@ -186,7 +186,8 @@ class TransferConfig(Section):
     looks: tuple[Natural, ...] = ()  # after these epochs instead, and after the last; none: as `every` says
     warmup: Natural = 1  # epochs before which looks do not count towards the end; 1: that of the untrained encoder
     patience: Positive = 3  # looks without a better one that end the run
-    min_delta: Annotated[float, Field(ge=0)] = 0.0  # in the score's unit, so of one score at one level: better by no more is not better
+    # By more than this a look must surpass the last that counted as better; in the score's unit, so of one score at one level.
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
     wait: bool = False  # for every score, so that a run repeated ends at the same epoch; else training goes on meanwhile
     keep: bool = False  # the model of every look, which the job transfer compares
 

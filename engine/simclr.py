@@ -141,7 +141,6 @@ def load(path: str, config: SimCLRConfig) -> SimCLR:
     count = state["keys"].numel() if "keys" in state else 0
     with torch.random.fork_rng(devices=[]):  # weights that are replaced at once must not move the numbers that are drawn later
         model = SimCLR(config, count)
-    expected = model.state_dict()
-    weights.complete(state, expected, path)
-    model.load_state_dict({name: weight.to(expected[name].dtype, copy=True) for name, weight in state.items()}, assign=True)
+    weights.complete(state, model.state_dict(), path)
+    model.load_state_dict(state)  # into the model's own memory: what an encoder has at several places stays one
     return model

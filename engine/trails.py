@@ -247,13 +247,21 @@ def kept(trail: Trail, one: Choice, full: Choice | None = None) -> str:
     """What a choice kept, and whether its distance to the full length may be chance: no more than the intervals carry."""
     value, low, high = one.tis
     told = f"{begun(one.rule)} kept TIS {value:z.3f}"
-    told += f" (95 % interval {low:z.3f} to {high:z.3f})" if trail.seeds > 1 else ""
+    if trail.seeds > 1:
+        told += f" (95 % interval {low:z.3f} to {high:z.3f})" if apart(low, high) else f" (no spread seen between {trail.seeds} seeds)"
     told += f" at {one.paid:.4g} of {trail.full} epochs"
     if full is None or trail.seeds == 1:
         return f"{told}."
+    if not (apart(low, high) and apart(*full.tis[1:])):
+        return f"{told}; without a spread between seeds nothing tells whether the difference to the full length is chance."
     if high < full.tis[1] or low > full.tis[2]:
         return f"{told}; its interval lies {'below' if high < full.tis[1] else 'above'} that of the full length."
     return f"{told}; its interval overlaps that of the full length, so the difference may be chance."
+
+
+def apart(low: float, high: float) -> bool:
+    """Whether an interval has any width but that of rounding: seeds that all came to the same tell nothing of how sure that is."""
+    return high - low > 1e-9
 
 
 def begun(words: str) -> str:

@@ -165,8 +165,18 @@ def complete(state: State, expected: State, path: str) -> None:
 
 def save(model: nn.Module, kind: str, config: Section, uri: str) -> None:
     """Write weights and knobs as safetensors to a path or address, whole or not at all: a crash leaves the file that was there before."""
-    state = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    files.put(safetensors.torch.save(state, {kind: knobs_of(config)}), uri)
+    files.put(safetensors.torch.save(separate(model.state_dict()), {kind: knobs_of(config)}), uri)
+
+
+def separate(state: Mapping[str, Tensor]) -> State:
+    """The weights on the CPU, none in the memory of another, as safetensors wants them: what a model has twice is written twice."""
+    found, taken = State(), set[int]()
+    for name, weight in state.items():
+        own = weight.detach().cpu().contiguous()
+        memory = own.untyped_storage().data_ptr()
+        found[name] = own.clone() if memory in taken else own
+        taken.add(memory)
+    return found
 
 
 def knobs_of(config: Section) -> str:

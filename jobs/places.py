@@ -48,10 +48,26 @@ def check_targets(job: str, config: Config) -> None:
         raise ValueError(f"transfer.uri={config.transfer.uri!r}: target images are read from a folder of the machine; copy them into one")
     if job != "evaluate" and config.transfer.uri and is_missing(config.transfer.uri):
         raise ValueError(f"transfer.uri={config.transfer.uri!r} does not exist; expected a folder of target images")
+    if job != "evaluate" and config.transfer.uri:
+        check_pictures(config.transfer.uri)
     if job != "pretrain":
         from engine import datasets  # loads OpenCV, which a wrong knob need not wait for
 
         datasets.check_place(config.evaluate)
+
+
+def check_pictures(uri: str) -> None:
+    """FileNotFoundError or ValueError for target images that are no folder, or fewer than two by their names; opens none."""
+    from engine import datasets  # loads OpenCV, which a wrong knob need not wait for
+
+    root = datasets.local(uri)
+    if not root.is_dir():
+        raise FileNotFoundError(f"transfer.uri={uri}: there is no such folder, expected one with target images")
+    paired = (root / "images").is_dir() and (root / "masks").is_dir()
+    found = sum(map(datasets.is_picture, (root / "images" if paired else root).iterdir()))
+    if found < 2:
+        where = f"transfer.uri={uri}{'/images' * paired}"
+        raise ValueError(f"{where} holds {found} picture{'s' * (found != 1)}, expected two target images at least")
 
 
 def check_video(job: str, config: Config) -> None:

@@ -79,6 +79,13 @@ def test_the_export_holds_the_encoder_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "card.json", "encoder.safetensors"]
 
 
+def test_an_encoder_that_has_a_weight_at_several_places_is_exported_whole(tmp_path, monkeypatch):
+    model, shown = trained(lambda: simclr.SimCLR(SimCLRConfig(encoder="coat_lite_tiny", side=64))), images(64)
+    told = exported(model, tmp_path)
+    with torch.inference_mode():
+        assert torch.equal(ran(told["load"]["timm"], tmp_path, monkeypatch)(shown), model.encode(shown))
+
+
 def test_the_card_says_where_the_model_comes_from(tmp_path):
     told = exported(trained(lambda: mae.MAE(VIT)), tmp_path)
     assert told["data"] == DATA
@@ -92,7 +99,7 @@ def test_the_card_says_where_the_model_comes_from(tmp_path):
     assert len(text.splitlines()) < 120
 
 
-@pytest.mark.parametrize("encoder", ["convnext_atto", "efficientnet_b0"])
+@pytest.mark.parametrize("encoder", ["convnext_atto", "efficientnet_b0", "twins_svt_small"])  # of the last timm's maps are named "model."
 def test_smps_unet_has_the_feature_maps_of_any_encoder_of_timm_that_halves_them(tmp_path, monkeypatch, encoder):
     model, shown = trained(lambda: simclr.SimCLR(SimCLRConfig(encoder=encoder, side=64))), images(64)
     told = exported(model, tmp_path)

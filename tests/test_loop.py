@@ -191,6 +191,32 @@ def test_running_statistics_are_averaged_and_counts_are_taken_as_they_are():
     assert (average.running_mean.tolist(), average.num_batches_tracked.item()) == ([0.25, 0.25], 7)
 
 
+def test_a_weight_that_a_model_has_at_two_places_is_averaged_once():
+    shared = nn.Linear(1, 1, bias=False)
+    now = nn.Sequential(shared, nn.Identity(), shared)
+    average = optimiser.twin(now)
+    with torch.no_grad():
+        shared.weight += 1
+    began = average[0].weight.item()
+    optimiser.follow(average, now, 0.75)
+    assert average[0].weight.item() == pytest.approx(began + 0.25)
+
+
+def test_an_encoder_that_has_a_weight_at_several_places_is_saved_whole_and_goes_on_to_the_bit(tmp_path):
+    """CoaT has the same convolutions in every block of a stage; safetensors refuses tensors that share memory."""
+    shape = SimCLRConfig(encoder="coat_lite_tiny", side=32, projection=16)
+    recipe = CONTRAST.model_copy(update={"simclr": shape, "epochs": 2, "checkpoint_steps": 3})
+    named = objectives.model(recipe)
+    assert len(list(named.parameters())) < len(list(named.named_parameters(remove_duplicate=False)))
+    model, whole = run(tmp_path / "a", recipe)
+    again, resumed = run(tmp_path / "b", recipe, resume=tmp_path / "a" / "step-3")
+    assert resumed.losses == whole.losses[1:]
+    assert same(again, model)
+    started = simclr.load(str(tmp_path / "a" / "step-6" / "model.safetensors"), shape)
+    assert same(started, model)
+    assert len(list(started.parameters())) == len(list(named.parameters()))
+
+
 def test_a_gradient_that_is_too_long_is_shortened_and_keeps_its_direction(tmp_path):
     """AdamW's first mean after one step is a tenth of the gradient."""
 

@@ -42,6 +42,7 @@ def test_it_stops_after_as_many_looks_without_a_better_one_as_its_patience() -> 
 def test_better_by_no_more_than_the_least_difference_is_not_better() -> None:
     assert watched([1.0, 0.5, 0.45, 0.4], patience=2, min_delta=0.1)[1] == [False, False, False, True]
     assert watched([1.0, 0.5, 0.45, 0.3], patience=2, min_delta=0.1)[1] == [False] * 4
+    assert watched([1.0, 0.94, 0.88, 0.83], patience=2, min_delta=0.1)[1] == [False] * 4  # small steps add up: .88 is .12 below 1
 
 
 def test_where_higher_is_better_a_fall_counts() -> None:

@@ -34,3 +34,23 @@ def test_buckets_and_what_a_job_does_not_read_are_left_to_it():
     places.check("ingest", amend(tiny(), ["videos.uri=s3://bucket/videos", "store.uri=/not/yet"]))
     places.check("ingest", amend(tiny(), ["videos.uri=.", "patches.proposer=crops", "patches.checkpoint=/no.pth"]))
     places.check("demo", tiny())
+
+
+def test_target_images_are_counted_before_anything_is_loaded(tmp_path):
+    for job in ("pretrain", "transfer"):
+        config = amend(tiny(), [f"transfer.uri={tmp_path}", "store.uri=/nowhere", "evaluate.uri=/nowhere"])
+        with pytest.raises(ValueError, match=r"transfer\.uri=.* holds 0 pictures, expected two target images at least"):
+            places.check(job, config)
+    (tmp_path / "one.png").write_bytes(b"not opened")
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(ValueError, match=r"transfer\.uri=.* holds 1 picture, expected two"):
+        places.check("pretrain", config)
+    (tmp_path / "two.png").write_bytes(b"not opened")
+    with pytest.raises(ValueError, match="run the job choose first"):  # two, so it goes on to the store
+        places.check("pretrain", amend(tiny(), [f"transfer.uri=file://{tmp_path}", "store.uri=/nowhere"]))
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(ValueError, match=r"/images holds 0 pictures, expected two"):
+        places.check("pretrain", config)
+    with pytest.raises(FileNotFoundError, match="there is no such folder"):
+        places.check("pretrain", amend(tiny(), [f"transfer.uri={tmp_path / 'one.png'}"]))

@@ -168,6 +168,20 @@ def test_a_sentence_claims_what_the_intervals_carry(tis, told):
     assert mine == f"Robustness, patience 3 kept TIS {value:.3f} (95 % interval {low:.3f} to {high:.3f}) at 6 of 10 epochs; its {told}"
 
 
+def test_where_all_seeds_came_to_the_same_nothing_is_said_to_be_certain():
+    sure, close = choice(tis=(1.0, 1.0, 1.0)), choice(tis=(0.9, 0.9, 0.9 + 1e-16))
+    assert trails.said(trail(choices=[FULL, sure]))[1] == (
+        "Robustness, patience 3 kept TIS 1.000 (no spread seen between 2 seeds) at 6 of 10 epochs; without a spread between seeds nothing "
+        "tells whether the difference to the full length is chance."
+    )
+    assert "TIS 0.900 (no spread seen between 2 seeds)" in trails.said(trail(choices=[close]))[0]
+    alike = trails.said(trail(choices=[choice("the full length", 10, 10.0, tis=(0.8, 0.8, 0.8)), choice()]))
+    assert alike[1].endswith("nothing tells whether the difference to the full length is chance.")
+    page = words(trail(choices=[NONE, FULL, sure]))
+    assert page.count("no spread") == 3  # between seeds: once in the sentence, and of TIS here and of the regret of no pre-training
+    assert "1\u20131" not in page
+
+
 CUT = "robustness, offline", "robustness, patience 9"
 
 
