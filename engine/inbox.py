@@ -5,7 +5,7 @@ known by 64 bits of a hash: two of a million sources are taken for the same with
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,10 @@ class Inbox:
             elif before is not None or len(self.waiting) < MOST:
                 self.waiting[row["uri"]] = Waiting(row, key, before.arrived if before else now, now, now, self.looks)
         self.waiting = {uri: one for uri, one in self.waiting.items() if one.looked == self.looks}
+
+    def gone(self, keys: Collection[int]) -> set[int]:
+        """Those of these sources that the last look did not find as they were: renamed, replaced, removed; none where not all can wait."""
+        return set(keys) - {one.key for one in self.waiting.values()} if keys and len(self.waiting) < MOST else set()
 
     def rested(self) -> list[Waiting]:
         """Those that were the same at two looks that lie far enough apart, and are not put off; first come, first told."""

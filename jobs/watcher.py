@@ -5,7 +5,7 @@ blame; what ends the process, hangs it or fails so often while it is alone is se
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic, sleep
@@ -108,6 +108,7 @@ class Watcher:
                 self.inbox.known.drop(key)
                 self.tries.pop(key, None)
             self.aside = aside
+            self.end(self.inbox.gone(self.tries))  # a process died with it, and it is there no more
         self.tell_versions()  # others change tables, too
         self.tell_backlog("looked")
 
@@ -232,7 +233,7 @@ class Watcher:
         self.tries |= tries  # first: where the word is lost, what failed is a suspect all the same
         attempts.begin(self.store, {name_of(key): count for key, count in tries.items()})
 
-    def end(self, keys: Mapping[int, int]) -> None:
+    def end(self, keys: Collection[int]) -> None:
         """Note that these were tried to the end."""
         attempts.end(self.store, [name_of(key) for key in keys])
         for key in keys:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from engine import flow, schema, videos
+from engine import flow, inbox, schema, videos
 from engine.knobs import amend
 from engine.store import PatchStore, WriteRows, attempts, quarantine
 from jobs import after, ingest
@@ -177,6 +177,20 @@ def test_a_death_counts_while_alone_and_what_died_too_often_is_not_tried_again(f
         assert counts == ([[0, 0], [0, 1], [0, 2], [0, 3]][deaths] if deaths < 4 else [1])  # then the first is set aside and the next begun
     assert list(ledger(Quick(folder)).values()) == ["quarantined"]
     assert sorted(map(str, ledger(Quick(folder).go()).values())) == ["None", "quarantined"]
+
+
+@pytest.mark.parametrize("most", [10, 2])
+def test_what_was_under_way_and_is_there_no_more_is_forgotten_where_all_that_is_there_is_seen(folder, monkeypatch, most):
+    with suppress(ZeroDivisionError):
+        Quick(folder, [ZeroDivisionError]).go()
+    (folder / "inbox" / "aa.mp4").rename(folder / "inbox" / "cc.mp4")
+    monkeypatch.setattr(inbox, "MOST", most)  # at the limit, what waits may be more than is held, and who is missing may be among it
+    watcher = Quick(folder)
+    watcher.recall()
+    watcher.look()
+    assert len(attempts.begun(watcher.store)) == len(watcher.tries) == (1 if most == 10 else 2)
+    watcher.go()
+    assert ledger(watcher) == {"bb": None, "cc": None}
 
 
 def test_what_is_abandoned_by_will_does_not_count(folder):
