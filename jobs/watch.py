@@ -21,7 +21,7 @@ from jobs.news import many
 
 log = logging.getLogger("jobs.watch")
 TICK = 0.2  # seconds between two looks at the process
-IDLE_DEATHS = 10  # in a row, with nothing under way: no file is to blame, and to start once more helps nobody
+IDLE_DEATHS = 10  # in a row, with nothing under way or taken in: no file is to blame, and to start once more helps nobody
 LONG = 600.0  # seconds; who lived so long was well
 SILENT = "was silent"  # of one that was ended for it
 SIGNAL = "was ended by signal"
@@ -82,8 +82,9 @@ class Warden:
                 raise ValueError(self.refusal)
             if not self.ended or self.asked:
                 return
-            deaths = 1 if self.commits > commits else deaths + 1
-            idle = idle + 1 if self.died_idly() else 0
+            has_done = self.commits > commits
+            deaths = 1 if has_done else deaths + 1
+            idle = idle + 1 if self.died_idly() and not has_done else 0
             by_signal = self.ended.startswith(SIGNAL)  # also before it ever looked: somebody or the system ended it, which is no bug
             if not (self.ready or by_signal) or idle >= IDLE_DEATHS:
                 raise RuntimeError(f"the process that works {self.ended} with nothing under way: what it said before tells why")

@@ -72,8 +72,7 @@ class Watcher:
             if self.outage.lasts or self.closed.tries:
                 self.rest()
             elif batch := self.due():
-                lease.check()
-                self.take_in(batch)
+                self.take_in(batch, lease)
             elif self.after.is_due:
                 self.make_up()
             elif self.config.watch.once and self.is_over:
@@ -138,7 +137,7 @@ class Watcher:
 
     # -- taking in ----------------------------------------------------------------------------------------------------------
 
-    def take_in(self, batch: list[Waiting]) -> None:
+    def take_in(self, batch: list[Waiting], lease: Lease) -> None:
         """Take in a batch, its tries counted first: a source that was in every process that died is set aside in the end."""
         before = {one.key: self.tries[one.key] for one in batch if one.key in self.tries}
         tries = {one.key: before.get(one.key, 0) + (len(batch) == 1) for one in batch}
@@ -147,6 +146,7 @@ class Watcher:
         with self.line.at_work():
             try:
                 reach(self.store)
+                lease.check()
                 await_cluster(self.config, self.work, self.line)
                 self.begin(tries)
                 self.set_aside(batch[0]) if hopeless else self.ingest(batch)

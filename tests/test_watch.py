@@ -67,6 +67,12 @@ def test_one_that_is_silent_with_nothing_under_way_is_ended_too_and_begun_anew_h
     assert lines(tmp_path) == ["first:", *["later:was-silent-for-3-s"] * 3]
 
 
+def test_one_that_gets_on_is_begun_again_however_often_it_dies(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "IDLE_DEATHS", 2)
+    warden(tmp_path, workers.takes_in_and_dies).run()
+    assert lines(tmp_path) == ["first:", *["later:ended-with-code-3"] * 4]
+
+
 def test_a_step_that_hangs_is_known_by_the_next_process_and_by_those_who_ask(tmp_path):
     mine = warden(tmp_path, workers.hangs_at_a_step, "watch.patience_s=3")
     mine.run()

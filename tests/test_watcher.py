@@ -156,6 +156,27 @@ def test_a_store_that_goes_away_amid_a_batch_is_waited_for_whatever_says_so(fold
     assert [one for one in heard if one[0] in ("waits", "goes on", "failed")] == [("waits", "store"), ("goes on", "store")]
 
 
+def test_a_store_that_is_away_when_the_lease_is_looked_at_is_waited_for(folder):
+    watcher, calls = Quick(folder), []
+    watcher.outage.wait = lambda tries: 0.2
+
+    def check():
+        calls.append((folder / "store").exists())
+        if len(calls) == 1:
+            (folder / "store").rename(folder / "elsewhere")
+            watcher.store.open("locks")
+
+    def comes_back():
+        (folder / "elsewhere").rename(folder / "store")
+        watcher.rest = type(watcher).rest.__get__(watcher)
+
+    watcher.rest = comes_back
+    watcher.run(SimpleNamespace(check=check))
+    assert ledger(watcher) == {"aa": None, "bb": None}
+    assert calls == [True, True]
+    assert not attempts.begun(watcher.store)
+
+
 def test_what_fails_together_is_tried_alone_and_only_what_fails_alone_is_set_aside(folder):
     watcher = Quick(folder, poison="aa").go()
     assert watcher.batches == [2, 1, 1, 1, 1]

@@ -47,6 +47,14 @@ def hangs_idly(config, past, connection):
         time.sleep(1000)
 
 
+def takes_in_and_dies(config, past, connection):
+    """Each time after a batch, with nothing under way."""
+    line, number = begun(config, past, connection)
+    line.tell("committed")
+    if number < 4:
+        os._exit(3)
+
+
 def hangs_at_a_step(config, past, connection):
     """What follows a batch hangs, the first time within the batch and then without one."""
     line, number = begun(config, past, connection)
