@@ -106,3 +106,10 @@ around
     encode       pictures as a video whose bytes repeat
     simulate     colonoscopy-like video with exact truth
 """
+
+import os
+
+# MLflow, Ray and Hugging Face's hub tell their makers of their use unless told not to before they are imported: here are videos of patients
+# at work, and nothing is sent where nobody asked for it.
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -1,6 +1,7 @@
 """The shape of the code: one direction of imports, one home for each heavy library, files a person can hold in the head."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -239,3 +240,19 @@ def reached(needs, found):
     while more := set().union(*(needs.get(name, set()) for name in found)) - found:
         found = found | more
     return found
+
+
+TELLS = """
+import engine
+from huggingface_hub import constants
+from mlflow.telemetry.utils import is_telemetry_disabled
+from ray._common.usage.usage_lib import usage_stats_enabled
+print(is_telemetry_disabled(), not usage_stats_enabled(), constants.HF_HUB_DISABLE_TELEMETRY)
+"""
+
+
+def test_no_library_tells_its_makers_of_its_use():
+    """In a process of nobody: under pytest MLflow tells nothing anyway."""
+    bare = {"PATH": os.environ["PATH"]}
+    said = subprocess.run([sys.executable, "-c", TELLS], env=bare, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True", "True", "True"]

@@ -144,7 +144,10 @@ def holds(dataset: lance.LanceDataset, where: str) -> bool:
 
 
 def bury(tables: Tables, video_id: str, lease: Lease) -> None:
-    """Put the tombstone in place of the ledger row: the id stays, so that the video is known if it comes again, and nothing else."""
+    """Put the tombstone in place of the ledger row: of the video the id stays alone, so that it is known if it comes again.
+
+    When and by which settings, commit and version it was taken in stays, too.
+    """
     row = tables.open("videos").to_table(filter=f"video_id IN ({quoted([video_id])})").to_pylist()[0]
     blank = {"uri": "", "size": 0, "modified": "", "reason": FORGOTTEN, "detail": None, "frames": 0, "kept": 0, "patches": 0}
     tombstone = pa.Table.from_pylist([row | blank], schema.VIDEOS_TABLE)
