@@ -12,17 +12,24 @@ from engine.store.journal import deed, rows_of
 from jobs import named, output, training
 
 log = logging.getLogger("jobs.forget")
+TO_DO = "still to do"
 
 
 def run(config: Config, video: str) -> None:
     """Erase the video whose id begins so, and show what went, what is still to do, and what was made from it."""
     rows = PatchStore(config.store.uri).forget(video, tracking.code_commit())
     selections = {row["name"] for row in rows.to_pylist() if row["what"] == "made from it: selections"}
-    gone = [*pictures(config, selections), *affected(config, selections)]
-    output.give(pa.concat_tables([rows, rows_of(gone)]), config.output)
-    for row in rows.to_pylist():
-        if row["what"] == "still to do":
-            log.warning("the video %s is not gone for good yet: %s", row["name"], row["note"])
+    found = pa.concat_tables([rows, rows_of([*pictures(config, selections), *affected(config, selections), *waiting(config)])])
+    output.give(found, config.output)
+    for row in found.to_pylist():
+        if row["what"] == TO_DO:
+            log.warning("the video %s is not gone for good yet: %s", row["name"] or video, row["note"])
+
+
+def waiting(config: Config) -> list[dict[str, Any]]:
+    """What waits in the store for other MLflow servers: which runs there showed images made from the video only they know."""
+    note = "waits for another MLflow server, maybe with pictures made from it: run this again with that server's tracking.uri"
+    return [deed(TO_DO, note=f"{folder} {note}") for folder in tracking.elsewhere(config)]
 
 
 def pictures(config: Config, selections: set[str]) -> list[dict[str, Any]]:

@@ -42,3 +42,16 @@ def test_pictures_that_wait_for_a_lost_server_go_too(tmp_path):
         assert len(record.post.waiting()) == 2
         assert [row["count"] for row in forget.pictures(config, {"mine"})] == [1]
         assert len(record.post.waiting()) == 1
+
+
+def test_what_waits_for_another_server_is_still_to_do(tmp_path):
+    (tmp_path / "store").mkdir()
+    config = amend(tiny(), [f"store.uri={tmp_path}/store", f"tracking.uri=sqlite:///{tmp_path}/other.db"])
+    with tracking.running(config, "pretrain", "one", {"selection": "mine"}) as record:
+        record.post.next_try = float("inf")  # as after a server was lost
+        record.keep(f"{PICTURES}/epoch-00001.jpg", b"seen")
+        assert forget.waiting(config) == []
+        (row,) = forget.waiting(amend(tiny(), [f"store.uri={tmp_path}/store"]))
+        assert row["what"] == "still to do"
+        assert row["note"].startswith(f"{tmp_path}/store/unsent/")
+        assert any((tmp_path / "store" / "unsent").glob(f"{row['note'].split()[0].rpartition('/')[2]}/*/*"))

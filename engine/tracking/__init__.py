@@ -21,7 +21,7 @@ from engine.knobs import flat
 from engine.tracking.faults import reason, refused, troubles
 from engine.tracking.run import Run, briefly, connect
 
-__all__ = ["Run", "address", "begun", "code_commit", "connect", "finished", "newest", "reach", "running", "runs", "troubles"]
+__all__ = ["Run", "address", "begun", "code_commit", "connect", "elsewhere", "finished", "newest", "reach", "running", "runs", "troubles"]
 
 MADE: list[bytes] = []  # MLflow's file before any run, once this process has made one
 FEW, MANY = 10, 1000  # runs that the server is asked for at once
@@ -108,6 +108,13 @@ def reach(config: Config) -> tuple[Any, str]:
     except troubles() as error:
         raise OSError(f"tracking.uri={uri!r} cannot be used: {reason(error)}") from error
     return client, experiment
+
+
+def elsewhere(config: Config) -> list[str]:
+    """The folders of the store in which something waits for servers that are not this configuration's."""
+    fs, root = files.locate(unsent(config))
+    fs.invalidate_cache()
+    return sorted({path.rpartition("/")[0] for path in fs.glob(f"{root.rpartition('/')[0]}/*/*")} - {root})
 
 
 def send_waiting(config: Config) -> None:
