@@ -282,6 +282,16 @@ def test_every_job_gets_a_cluster_like_the_one_that_stands(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_ray_waits_for_the_node_of_a_job_as_long_as_the_manifests_wait_for_spot_nodes(size):
+    from ray.dashboard.modules.job.job_manager import RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR as NAME
+
+    longest = max(spec["preRunningDeadlineSeconds"] for spec in ray_jobs(size).values())
+    for name, spec in clusters(size).items():
+        told = {one["name"]: one["value"] for one in spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]}
+        assert int(told[NAME]) >= longest, name
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_a_job_of_a_size_fits_its_gpus_while_the_cluster_that_stands_is_idle(size):
     kept = held(clusters(size)["raycluster"], "minReplicas", "nvidia.com/gpu")
     for name in ray_jobs(size):
