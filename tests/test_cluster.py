@@ -114,6 +114,18 @@ def test_one_line_names_the_bucket_and_the_readme_names_the_line():
     assert "`ENDOCURATE_BUCKET` in `base/storage.yaml`" in re.sub(r"\s+", " ", (CLUSTER / "README.md").read_text())
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_region_is_told_under_the_name_that_botocore_reads_too(size):
+    from botocore.session import Session
+
+    _, name, *_ = Session.SESSION_VARIABLES["region"]
+    storage = named(platform(size), "ConfigMap", "endocurate-storage")["data"]
+    assert storage[name] == storage["AWS_REGION"]
+    server = named(platform(size), "Deployment", "mlflow")["spec"]["template"]["spec"]["containers"][0]
+    told = {one["name"]: one.get("valueFrom") for one in server["env"]}
+    assert told[name] == {"configMapKeyRef": {"name": "endocurate-storage", "key": name}}
+
+
 def test_another_bucket_in_that_line_is_that_of_every_job_and_server(tmp_path):
     copy = tmp_path / "cluster"
     shutil.copytree(CLUSTER, copy)
