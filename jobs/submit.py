@@ -147,6 +147,8 @@ def manifest(asked: Request) -> dict[str, Any]:
     No retries: KubeRay deletes the cluster of what it retries (kuberay#4516), and this one is not the job's own. Nor does it take GPUs or
     processors apart from what the entrypoint is given. No id on the job server either: KubeRay makes one, and by a fixed one a RayJob
     that was deleted and applied anew would find what became of the last and run nothing. Once is what the RayJob's name sees to.
+    KubeRay 1.7 heeds no deletion rules of a RayJob with `clusterSelector`: it returns before them (rayjob_controller.go). They are for an
+    operator that does; until then the RayJob stays until `kubectl delete rayjob`.
     """
     labels = {"app.kubernetes.io/part-of": "endocurate", "app.kubernetes.io/component": dict(asked.metadata)["job"]}
     reserved = {"entrypointNumCpus": asked.cpus, "entrypointNumGpus": asked.gpus}

@@ -114,6 +114,18 @@ def test_one_line_names_the_bucket_and_the_readme_names_the_line():
     assert "`ENDOCURATE_BUCKET` in `base/storage.yaml`" in re.sub(r"\s+", " ", (CLUSTER / "README.md").read_text())
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_region_is_told_under_the_name_that_botocore_reads_too(size):
+    from botocore.session import Session
+
+    _, name, *_ = Session.SESSION_VARIABLES["region"]
+    storage = named(platform(size), "ConfigMap", "endocurate-storage")["data"]
+    assert storage[name] == storage["AWS_REGION"]
+    server = named(platform(size), "Deployment", "mlflow")["spec"]["template"]["spec"]["containers"][0]
+    told = {one["name"]: one.get("valueFrom") for one in server["env"]}
+    assert told[name] == {"configMapKeyRef": {"name": "endocurate-storage", "key": name}}
+
+
 def test_another_bucket_in_that_line_is_that_of_every_job_and_server(tmp_path):
     copy = tmp_path / "cluster"
     shutil.copytree(CLUSTER, copy)
@@ -279,6 +291,16 @@ def test_every_job_gets_a_cluster_like_the_one_that_stands(size):
         bare = json.loads(json.dumps(standing))
         del bare["workerGroupSpecs"][1]["replicas"], bare["workerGroupSpecs"][1]["minReplicas"]
         assert made == bare
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ray_waits_for_the_node_of_a_job_as_long_as_the_manifests_wait_for_spot_nodes(size):
+    from ray.dashboard.modules.job.job_manager import RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR as NAME
+
+    longest = max(spec["preRunningDeadlineSeconds"] for spec in ray_jobs(size).values())
+    for name, spec in clusters(size).items():
+        told = {one["name"]: one["value"] for one in spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]}
+        assert int(told[NAME]) >= longest, name
 
 
 @pytest.mark.parametrize("size", SIZES)
