@@ -45,8 +45,7 @@ def test_pictures_that_wait_for_a_lost_server_go_too(tmp_path):
 
 
 def test_what_waits_for_another_server_is_still_to_do(tmp_path):
-    (tmp_path / "store").mkdir()
-    config = amend(tiny(), [f"store.uri={tmp_path}/store", f"tracking.uri=sqlite:///{tmp_path}/other.db"])
+    config = amend(tiny(), [f"store.uri={tmp_path}/store", f"tracking.uri=sqlite:///{tmp_path}/store/other.db"])
     with tracking.running(config, "pretrain", "one", {"selection": "mine"}) as record:
         record.post.next_try = float("inf")  # as after a server was lost
         record.keep(f"{PICTURES}/epoch-00001.jpg", b"seen")
