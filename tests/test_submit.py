@@ -216,6 +216,22 @@ def test_an_address_where_nobody_answers_is_told(monkeypatch, capsys, address, s
     assert "hunter2" not in refused(main, ["submit", "datasets"], sentence, capsys)
 
 
+def test_a_token_ends_before_the_newline_it_was_read_with(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", " s3cret\r\n")
+    assert submission.headers() == {"Authorization": "Bearer s3cret"}
+
+
+@pytest.mark.parametrize("token", ["s3cret\nX-Other: 1", "s3cret\u2013", "s3cret\x7f"])
+def test_a_token_that_http_cannot_say_is_refused_by_its_variable_and_not_repeated(monkeypatch, tmp_path, token):
+    for name, value in (("RAY_AUTH_TOKEN", token), ("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))):
+        (tmp_path / "token").write_text(token)
+        monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=f"^{name}\\b") as refusal:
+            submission.headers()
+        assert "s3cret" not in str(refusal.value)
+
+
 def test_a_file_of_a_token_that_cannot_be_read_is_told_by_its_variable(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     for path, why in (("/nowhere", "No such file"), (str(tmp_path), "Is a directory")):

@@ -77,17 +77,21 @@ def address() -> str:
 
 
 def headers() -> dict[str, str]:
-    """The token of RAY_AUTH_TOKEN, or of the file RAY_AUTH_TOKEN_PATH, as HTTP says it; ValueError where that cannot be read.
+    """The token of RAY_AUTH_TOKEN, or of the file RAY_AUTH_TOKEN_PATH, as HTTP says it; ValueError where that cannot be read, or said.
 
     Ray's own client would say it only where RAY_AUTH_MODE=token is set too, and a process that has asked once goes on with that token.
     """
     path = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
     try:
-        token = os.environ.get("RAY_AUTH_TOKEN") or (Path(path).read_text().strip() if path else "")
+        given = os.environ.get("RAY_AUTH_TOKEN", "").strip()
+        token = given or (Path(path).read_text().strip() if path else "")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"RAY_AUTH_TOKEN_PATH={path!r} is no file with a token: {getattr(error, 'strerror', '') or 'it is no text'}"
         ) from error
+    if not (token.isascii() and token.isprintable()):  # requests would repeat it in its error
+        name = "RAY_AUTH_TOKEN" if given else f"RAY_AUTH_TOKEN_PATH={path!r}"
+        raise ValueError(f"{name} holds no token: HTTP takes one line of plain letters, digits and signs")
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
