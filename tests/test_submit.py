@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import yaml
+from ray.job_submission import JobDetails, JobStatus, JobType
 
 from engine import tracking
 from engine.flow import submission
@@ -294,6 +295,33 @@ def test_a_server_that_is_gone_for_good_is_given_up_in_a_sentence(monkeypatch):
     once.server_close()
     with pytest.raises(OSError, match=r"does not answer any more; when it does, the same command follows gone, or begins it anew"):
         submission.follow(client, "gone", print)
+
+
+class Wire:
+    """A client of a job server whose log breaks off after so many parts, each time it is asked; then it ends."""
+
+    def __init__(self, parts, breaks):
+        self.parts, self.breaks = parts, list(breaks)
+
+    async def tail_job_logs(self, _):
+        stop = self.breaks.pop(0) if self.breaks else None
+        for part in self.parts[:stop]:
+            yield part
+        if stop is not None:
+            raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
+
+    def get_job_status(self, _):
+        return JobStatus.RUNNING if self.breaks else JobStatus.SUCCEEDED
+
+    def get_job_info(self, _):
+        return JobDetails(type=JobType.SUBMISSION, entrypoint="", status=JobStatus.SUCCEEDED, driver_exit_code=0)
+
+
+def test_each_line_is_told_once_however_often_the_log_breaks_off(monkeypatch):
+    monkeypatch.setattr(submission, "LOOK", 0.0)
+    said, wire = [], Wire(["one\ntw", "o\n", "three\n"], breaks=[1, 0, 2, None])
+    assert submission.follow(wire, "job", said.append) == 0
+    assert "".join(said) == "one\ntwo\nthree\n"
 
 
 @pytest.mark.parametrize(

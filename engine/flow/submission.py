@@ -149,14 +149,9 @@ def follow(client: Any, name: str, tell: Callable[[str], None]) -> int:
     OSError, in a sentence, where the server is silent for LOST seconds, or came back and does not know the job: its head is gone, or was,
     and every job of it with it.
     """
-    import aiohttp
-
     told = 0
     while True:
-        try:
-            told = asyncio.run(listen(client, name, tell, told))
-        except (RuntimeError, OSError, aiohttp.ClientError) as error:
-            log.warning("the log of %s broke off: %s", name, " ".join(str(error).split())[:200])
+        told = asyncio.run(listen(client, name, tell, told))
         if asked_again(client, name) in OVER:
             break
         sleep(LOOK)
@@ -186,11 +181,16 @@ def asked_again(client: Any, name: str) -> str:
 
 
 async def listen(client: Any, name: str, tell: Callable[[str], None], told: int) -> int:
-    """Tell what a job wrote beyond its first `told` letters, until its log ends; how many there are then."""
+    """Tell what a job wrote beyond its first `told` letters, until its log ends or breaks off; how many are told then."""
+    import aiohttp
+
     passed = 0
-    async for part in client.tail_job_logs(name):
-        fresh = part[max(told - passed, 0) :]
-        passed += len(part)
-        if fresh:
-            tell(fresh)
+    try:
+        async for part in client.tail_job_logs(name):
+            fresh = part[max(told - passed, 0) :]
+            passed += len(part)
+            if fresh:
+                tell(fresh)
+    except (RuntimeError, OSError, aiohttp.ClientError) as error:
+        log.warning("the log of %s broke off: %s", name, " ".join(str(error).split())[:200])
     return max(told, passed)
