@@ -324,6 +324,36 @@ def test_each_line_is_told_once_however_often_the_log_breaks_off(monkeypatch):
     assert "".join(said) == "one\ntwo\nthree\n"
 
 
+@pytest.fixture
+def turned(monkeypatch):
+    """A job server that takes the token at first, and refuses it once it is asked about a job."""
+
+    class Turned(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.path.startswith("/api/version")
+            self.send_response(200 if known else 401)
+            self.end_headers()
+            self.wfile.write(b'{"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": "one"}' if known else b"")
+
+        def log_message(self, *_):
+            pass
+
+    other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Turned)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{other.server_port}")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setattr(submission, "room", lambda: {"CPU": 64.0, "GPU": 8.0})
+    yield submission.server()
+    other.shutdown()
+    other.server_close()
+
+
+def test_a_token_refused_while_a_job_is_followed_ends_in_a_sentence(turned, capsys):
+    with pytest.raises(PermissionError, match="refuses the token of RAY_AUTH_TOKEN"):
+        submission.follow(turned, "job", print)
+    refused(main, ["submit", "datasets"], "refuses the token of RAY_AUTH_TOKEN", capsys)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
