@@ -2,6 +2,7 @@ import http.server
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -322,6 +323,21 @@ def test_each_line_is_told_once_however_often_the_log_breaks_off(monkeypatch):
     said, wire = [], Wire(["one\ntw", "o\n", "three\n"], breaks=[1, 0, 2, None])
     assert submission.follow(wire, "job", said.append) == 0
     assert "".join(said) == "one\ntwo\nthree\n"
+
+
+def test_who_stops_following_is_told_that_the_job_goes_on_and_how_it_is_stopped(asking):
+    command = [sys.executable, "-m", "jobs", "submit", "datasets"]
+    name = submit.request(["datasets"], parse(["datasets"])[1]).id
+    assert submission.begin(submission.server(), submission.Request(name, "echo begun; sleep 60"))
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+        assert "begun\n" in following.stdout
+        following.send_signal(signal.SIGINT)
+        told = following.communicate(timeout=30)[1]
+    assert on_server()[name] == "RUNNING"
+    submission.server().stop_job(name)
+    assert following.returncode == 130
+    said = f"{name} goes on on the cluster: the same command follows it, `RAY_AUTH_MODE=token ray job stop {name}` stops it"
+    assert told.splitlines()[-1] == f"endocurate submit: interrupted; {said}"
 
 
 @pytest.fixture
