@@ -134,8 +134,9 @@ def start(job: str, config: Config, rest: list[str]) -> int:
     except mendable(FloatingPointError) as error:  # a training met numbers that are none
         quiet.complain(f"endocurate {job}: {sentence(error)}")
         return 1
-    except KeyboardInterrupt:
-        quiet.complain(f"endocurate {job}: interrupted; what was committed stays, the same command goes on from there")
+    except KeyboardInterrupt as error:  # with a sentence where something runs on elsewhere
+        stays = error if error.args else "what was committed stays, the same command goes on from there"
+        quiet.complain(f"endocurate {job}: interrupted; {stays}")
         return 130
 
 

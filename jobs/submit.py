@@ -74,8 +74,17 @@ def submitted(client: Any, asked: Request, again: bool, tell: Callable[[str], No
             log.info("%s is submitted: %s", name, asked.entrypoint)
         else:
             log.info("%s runs already; what it writes follows", name)
-        return submission.follow(client, name, tell)
+        try:
+            return submission.follow(client, name, tell)
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(goes_on(name)) from error
     raise AssertionError("count has no end")
+
+
+def goes_on(name: str) -> str:
+    """What becomes of a job that nobody follows any more."""
+    mode = "RAY_AUTH_MODE=token " if submission.headers() else ""  # without it Ray's command line says no token
+    return f"{name} goes on on the cluster: the same command follows it, `{mode}ray job stop {name}` stops it"
 
 
 def request(command: list[str], config: Config) -> Request:
@@ -185,7 +194,10 @@ def give(made: dict[str, Any], apply: bool) -> int:
         return 0
     if not shutil.which("kubectl"):
         raise ValueError("there is no kubectl on this machine; --kubernetes without =apply prints what it would be given")
-    done = subprocess.run(["kubectl", "apply", "-f", "-"], input=text, text=True, capture_output=True, check=False)
+    try:
+        done = subprocess.run(["kubectl", "apply", "-f", "-"], input=text, text=True, capture_output=True, check=False)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"if {name} was taken, it goes on: `kubectl delete rayjob {name} -n {CLUSTER}` stops it") from error
     if done.returncode:
         raise RuntimeError(f"kubectl refuses {name}: {' '.join(done.stderr.split())[-300:]}")
     print(done.stdout, end="")

@@ -2,6 +2,7 @@ import http.server
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import yaml
+from ray.job_submission import JobDetails, JobStatus, JobType
 
 from engine import tracking
 from engine.flow import submission
@@ -216,6 +218,22 @@ def test_an_address_where_nobody_answers_is_told(monkeypatch, capsys, address, s
     assert "hunter2" not in refused(main, ["submit", "datasets"], sentence, capsys)
 
 
+def test_a_token_ends_before_the_newline_it_was_read_with(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", " s3cret\r\n")
+    assert submission.headers() == {"Authorization": "Bearer s3cret"}
+
+
+@pytest.mark.parametrize("token", ["s3cret\nX-Other: 1", "s3cret\u2013", "s3cret\x7f"])
+def test_a_token_that_http_cannot_say_is_refused_by_its_variable_and_not_repeated(monkeypatch, tmp_path, token):
+    for name, value in (("RAY_AUTH_TOKEN", token), ("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))):
+        (tmp_path / "token").write_text(token)
+        monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=f"^{name}\\b") as refusal:
+            submission.headers()
+        assert "s3cret" not in str(refusal.value)
+
+
 def test_a_file_of_a_token_that_cannot_be_read_is_told_by_its_variable(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     for path, why in (("/nowhere", "No such file"), (str(tmp_path), "Is a directory")):
@@ -278,6 +296,78 @@ def test_a_server_that_is_gone_for_good_is_given_up_in_a_sentence(monkeypatch):
     once.server_close()
     with pytest.raises(OSError, match=r"does not answer any more; when it does, the same command follows gone, or begins it anew"):
         submission.follow(client, "gone", print)
+
+
+class Wire:
+    """A client of a job server whose log breaks off after so many parts, each time it is asked; then it ends."""
+
+    def __init__(self, parts, breaks):
+        self.parts, self.breaks = parts, list(breaks)
+
+    async def tail_job_logs(self, _):
+        stop = self.breaks.pop(0) if self.breaks else None
+        for part in self.parts[:stop]:
+            yield part
+        if stop is not None:
+            raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
+
+    def get_job_status(self, _):
+        return JobStatus.RUNNING if self.breaks else JobStatus.SUCCEEDED
+
+    def get_job_info(self, _):
+        return JobDetails(type=JobType.SUBMISSION, entrypoint="", status=JobStatus.SUCCEEDED, driver_exit_code=0)
+
+
+def test_each_line_is_told_once_however_often_the_log_breaks_off(monkeypatch):
+    monkeypatch.setattr(submission, "LOOK", 0.0)
+    said, wire = [], Wire(["one\ntw", "o\n", "three\n"], breaks=[1, 0, 2, None])
+    assert submission.follow(wire, "job", said.append) == 0
+    assert "".join(said) == "one\ntwo\nthree\n"
+
+
+def test_who_stops_following_is_told_that_the_job_goes_on_and_how_it_is_stopped(asking):
+    command = [sys.executable, "-m", "jobs", "submit", "datasets"]
+    name = submit.request(["datasets"], parse(["datasets"])[1]).id
+    assert submission.begin(submission.server(), submission.Request(name, "echo begun; sleep 60"))
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+        assert "begun\n" in following.stdout
+        following.send_signal(signal.SIGINT)
+        told = following.communicate(timeout=30)[1]
+    assert on_server()[name] == "RUNNING"
+    submission.server().stop_job(name)
+    assert following.returncode == 130
+    said = f"{name} goes on on the cluster: the same command follows it, `RAY_AUTH_MODE=token ray job stop {name}` stops it"
+    assert told.splitlines()[-1] == f"endocurate submit: interrupted; {said}"
+
+
+@pytest.fixture
+def turned(monkeypatch):
+    """A job server that takes the token at first, and refuses it once it is asked about a job."""
+
+    class Turned(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.path.startswith("/api/version")
+            self.send_response(200 if known else 401)
+            self.end_headers()
+            self.wfile.write(b'{"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": "one"}' if known else b"")
+
+        def log_message(self, *_):
+            pass
+
+    other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Turned)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{other.server_port}")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setattr(submission, "room", lambda: {"CPU": 64.0, "GPU": 8.0})
+    yield submission.server()
+    other.shutdown()
+    other.server_close()
+
+
+def test_a_token_refused_while_a_job_is_followed_ends_in_a_sentence(turned, capsys):
+    with pytest.raises(PermissionError, match="refuses the token of RAY_AUTH_TOKEN"):
+        submission.follow(turned, "job", print)
+    refused(main, ["submit", "datasets"], "refuses the token of RAY_AUTH_TOKEN", capsys)
 
 
 @pytest.mark.parametrize(

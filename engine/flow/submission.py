@@ -7,7 +7,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -44,13 +45,13 @@ def server() -> Any:
     except (OSError, ValueError) as error:
         raise OSError(f"no job server answers at {at}: {error}") from error
     import requests
-    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
-        return JobSubmissionClient(at, headers=headers())
-    except AuthenticationError as error:
-        raise PermissionError(refusal(at)) from error
+        with let_in():
+            return JobSubmissionClient(at, headers=headers())
+    except PermissionError:
+        raise
     except (ConnectionError, requests.RequestException, RuntimeError) as error:
         raise OSError(f"what answers at {at} is no job server of Ray: {' '.join(str(error).split())[:200]}") from error
 
@@ -77,18 +78,33 @@ def address() -> str:
 
 
 def headers() -> dict[str, str]:
-    """The token of RAY_AUTH_TOKEN, or of the file RAY_AUTH_TOKEN_PATH, as HTTP says it; ValueError where that cannot be read.
+    """The token of RAY_AUTH_TOKEN, or of the file RAY_AUTH_TOKEN_PATH, as HTTP says it; ValueError where that cannot be read, or said.
 
     Ray's own client would say it only where RAY_AUTH_MODE=token is set too, and a process that has asked once goes on with that token.
     """
     path = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
     try:
-        token = os.environ.get("RAY_AUTH_TOKEN") or (Path(path).read_text().strip() if path else "")
+        given = os.environ.get("RAY_AUTH_TOKEN", "").strip()
+        token = given or (Path(path).read_text().strip() if path else "")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"RAY_AUTH_TOKEN_PATH={path!r} is no file with a token: {getattr(error, 'strerror', '') or 'it is no text'}"
         ) from error
+    if not (token.isascii() and token.isprintable()):  # requests would repeat it in its error
+        name = "RAY_AUTH_TOKEN" if given else f"RAY_AUTH_TOKEN_PATH={path!r}"
+        raise ValueError(f"{name} holds no token: HTTP takes one line of plain letters, digits and signs")
     return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+@contextmanager
+def let_in() -> Iterator[None]:
+    """PermissionError, in a sentence, where the server refuses the token or that there is none: Ray's error is no OSError."""
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise PermissionError(refusal(address())) from error
 
 
 def refusal(at: str) -> str:
@@ -115,7 +131,8 @@ def room() -> dict[str, float]:
 def status(client: Any, name: str) -> str:
     """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; "" where the server knows no such id."""
     try:
-        return str(client.get_job_status(name).value)
+        with let_in():
+            return str(client.get_job_status(name).value)
     except RuntimeError as error:  # all that the client raises, whatever the server answered
         if "status code 404" in str(error):  # not any 404: a 500 comes with a traceback and its numbers of lines
             return ""
@@ -125,13 +142,14 @@ def status(client: Any, name: str) -> str:
 def begin(client: Any, request: Request) -> bool:
     """Have a request run; False where the server has its id already."""
     try:
-        client.submit_job(
-            entrypoint=request.entrypoint,
-            submission_id=request.id,
-            entrypoint_num_cpus=request.cpus or None,
-            entrypoint_num_gpus=request.gpus or None,
-            metadata=dict(request.metadata),
-        )
+        with let_in():
+            client.submit_job(
+                entrypoint=request.entrypoint,
+                submission_id=request.id,
+                entrypoint_num_cpus=request.cpus or None,
+                entrypoint_num_gpus=request.gpus or None,
+                metadata=dict(request.metadata),
+            )
     except RuntimeError as error:  # 500 with a traceback, where another asked in the same moment
         if "already exists" not in str(error):
             raise
@@ -143,20 +161,16 @@ def follow(client: Any, name: str, tell: Callable[[str], None]) -> int:
     """Give what a job writes to `tell` until it is over; its exit code, 1 where it has none because it was stopped or lost.
 
     OSError, in a sentence, where the server is silent for LOST seconds, or came back and does not know the job: its head is gone, or was,
-    and every job of it with it.
+    and every job of it with it. PermissionError where it refuses the token.
     """
-    import aiohttp
-
     told = 0
     while True:
-        try:
-            told = asyncio.run(listen(client, name, tell, told))
-        except (RuntimeError, OSError, aiohttp.ClientError) as error:
-            log.warning("the log of %s broke off: %s", name, " ".join(str(error).split())[:200])
+        told = asyncio.run(listen(client, name, tell, told))
         if asked_again(client, name) in OVER:
             break
         sleep(LOOK)
-    found = client.get_job_info(name)
+    with let_in():
+        found = client.get_job_info(name)
     if found.driver_exit_code is None:
         log.warning("%s: %s", name, found.message or str(found.status.value))
         return 1
@@ -169,6 +183,8 @@ def asked_again(client: Any, name: str) -> str:
     while True:
         try:
             found = status(client, name)
+        except PermissionError:
+            raise  # asking again would not help
         except (RuntimeError, OSError) as error:
             if monotonic() - began > LOST:
                 raise OSError(
@@ -182,11 +198,16 @@ def asked_again(client: Any, name: str) -> str:
 
 
 async def listen(client: Any, name: str, tell: Callable[[str], None], told: int) -> int:
-    """Tell what a job wrote beyond its first `told` letters, until its log ends; how many there are then."""
+    """Tell what a job wrote beyond its first `told` letters, until its log ends or breaks off; how many are told then."""
+    import aiohttp
+
     passed = 0
-    async for part in client.tail_job_logs(name):
-        fresh = part[max(told - passed, 0) :]
-        passed += len(part)
-        if fresh:
-            tell(fresh)
+    try:
+        async for part in client.tail_job_logs(name):
+            fresh = part[max(told - passed, 0) :]
+            passed += len(part)
+            if fresh:
+                tell(fresh)
+    except (RuntimeError, OSError, aiohttp.ClientError) as error:
+        log.warning("the log of %s broke off: %s", name, " ".join(str(error).split())[:200])
     return max(told, passed)
