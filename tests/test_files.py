@@ -40,7 +40,7 @@ def test_what_a_killed_write_leaves_is_one_file_that_is_told_by_its_name(tmp_pat
         ("No space left on device, /build/rust/lance-file/src/writer.rs:254:9", "No space left on device"),
         ("Not found: x, rust/lance/src/dataset.rs:765:44", "Not found: x"),
         ("Not found: x, /a/b.rs:653:26, /c/d.rs:921", "Not found: x"),
-        ("unexpected=[q], location: /work/rust/lance-core/src/datatypes/schema.rs:213:17", "unexpected=[q]"),
+        ("unexpected=[q], location: /build/rust/lance-core/src/datatypes/schema.rs:213:17", "unexpected=[q]"),
         ("a damaged file, /a/b.rs:1:2; nothing was changed", "a damaged file; nothing was changed"),
         ("no film in /data/main.rs, nor beside it", "no film in /data/main.rs, nor beside it"),
     ],
