@@ -2,8 +2,11 @@
 
 contracts
     schema       the tables as Arrow schemas; every batch of a stage is checked
+    precision    the words of a precision, and which are kept
     models       the knobs of the models and of their training, and what a section of knobs is
-    settings     the knobs of what stands around the flow: store, upkeep, watch, output, plan, tracking, report, transfer
+    settings     the knobs of what stands around the flow: store, upkeep, watch, lookup, output, browse, export, plan, transfer, benchmark,
+                 study, theory, tracking, report
+    methods      the knobs of single methods of selection
     config       every knob of the flow, in its order
     knobs        lists, changes and refuses knobs by name
     theory       the equations the claims rest on: NormDEL, and the perceptron that learns from what pruning left
@@ -34,13 +37,13 @@ front of the flow
     vits         the sizes of vision transformers, as timm has them
     mae          the masked autoencoder, with the paper's words
     simclr       the contrastive model, with the paper's words, and the bank that it scores against
-    views        two looks at a picture: crop, flip, colours, grey, blur
+    views        two random views of a picture, as SimCLR compares them: crop, flip, colours, grey, blur
     weights      checkpoint files of three origins
     difficulty   scores how hard a patch is to rebuild, or to tell from others
     features     embeddings by models that were not made to score
 store
     ledger       what a micro-batch came to, per frame and per video
-    store        the Lance tables: patches, frames, videos, selections, images
+    store        the Lance tables: patches, frames, videos, selections, images, and what jobs keep beside them
     sql          SQL over tables, read-only
     plain        values of a table as JSON can hold them
     explain      from whatever has an id back to its cause and on to its use
@@ -59,6 +62,7 @@ choosing and training
     objectives   what the masked autoencoder and SimCLR do with a batch in training
     optimiser    AdamW, its rate, and the mean of weights
     checkpoints  what of a training is saved and restored
+    memory       the memory that there is, of the machine or its container
     footprint    what a training needs of memory, told before it is taken
     pretrain     the training loop
     cards        a trained encoder for others: timm's names, and a card that says what it is
@@ -72,6 +76,7 @@ choosing and training
     transfer     robustness, and its baselines, by name
     targets      target images in two views, and what an encoder makes of them
     monitor      looks at an encoder in training, and says when it has been enough
+    ranks        models of a training that several readings judge at once; readings that are lost
     scores       mIoU, Dice and the like from counts of pixels, HD95 from outlines, and their intervals
     evaluate     fine-tunes a segmenter and measures it
     released     scores that others released of pre-training at many lengths

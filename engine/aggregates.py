@@ -21,28 +21,37 @@ def levels(release: Release) -> np.ndarray:
 
 
 def mean_rank(curves: np.ndarray) -> np.ndarray:
-    """The mean rank of every length in the curves (V, S, L - 1) that there are of a setup."""
+    """The mean rank of every length in the curves (V, S, L - 1) that there are of a setup. (S, L - 1)."""
     return np.asarray(np.nanmean(rankdata(curves, axis=-1), axis=0))
 
 
 def mean_z(curves: np.ndarray) -> np.ndarray:
-    """The same of what curves have in units of their own standard deviation over lengths, 0 for one that never changes."""
+    """The same of what curves have in units of their own standard deviation over lengths, 0 for one that never changes.
+
+    Shape: (V, S, L - 1) to (S, L - 1).
+    """
     spread = curves.std(axis=-1, keepdims=True)
     return np.asarray(np.nanmean((curves - curves.mean(axis=-1, keepdims=True)) / np.where(spread > 0, spread, 1), axis=0))
 
 
 def late_prior(curve: np.ndarray, release: Release) -> np.ndarray:
-    """A curve less b times the logarithm of the epochs: later is better unless the curve is sure; b as told by the other data sets."""
+    """A curve less b times the logarithm of the epochs: later is better unless the curve is sure; b as told by the other data sets.
+
+    Shape: (S, L - 1) to the same.
+    """
     return elsewhere(curve - LATENESS[:, None, None] * np.log(release.lengths[1:]), release)
 
 
 def best_variant(release: Release) -> np.ndarray:
-    """The one variant of the score, of those that all encoders have, that is best on the other data sets."""
+    """The one variant of the score, of those that all encoders have, that is best on the other data sets. (S, L - 1)."""
     return elsewhere(np.stack([curve for curve in release.robustness.values() if not np.isnan(curve).any()]), release)
 
 
 def elsewhere(curves: np.ndarray, release: Release) -> np.ndarray:
-    """In every setup that of the curves (V, S, L - 1) whose least values have the least mean regret on all other data sets, the first."""
+    """In every setup that of the curves (V, S, L - 1) whose least values have the least mean regret on all other data sets, the first.
+
+    Shape: (S, L - 1).
+    """
     regret = np.broadcast_to(regrets(release.performance)[:, 1:], curves.shape)
     lost = np.take_along_axis(regret, curves.argmin(axis=-1)[..., None], axis=-1)[..., 0]
     found = np.empty(curves.shape[1:])

@@ -104,7 +104,10 @@ def take_over(training: Training, exported: Mapping[str, Any], state: Mapping[st
 
 
 def read(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The exported weights of a checkpoint, and the state beside them."""
+    """The exported weights of a checkpoint, and the state beside them.
+
+    DamagedError where files of it are missing, broken or of something else.
+    """
     check_sums(folder)
     try:
         exported = objectives.load(str(folder / WEIGHTS), config).state_dict()

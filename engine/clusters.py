@@ -273,7 +273,10 @@ def settle(kept: NDArray[np.uint32], over: NDArray[np.uint32]) -> None:
 
 
 def exceeded(values: Floats, thresholds: Floats) -> NDArray[np.uint32]:
-    """Bits like the cosines `values`: bit e is set where one, made `fine`, is above the rising thresholds' e-th."""
+    """Bits like the cosines `values`: bit e is set where one, made `fine`, is above the rising thresholds' e-th.
+
+    `values` of any shape, thresholds (E,), E at most 32.
+    """
     bits = np.zeros(values.shape, np.uint32)
     near: Any = values > thresholds[0] - 1 / FINE
     below = np.searchsorted(thresholds, fine(values[near]), side="left").astype(np.uint64)

@@ -209,7 +209,7 @@ class Colon:
         return np.concatenate([lit, lit[:, :1]], axis=1), np.concatenate([where, where[:, :1]], axis=1)
 
     def distances(self) -> npt.NDArray[np.float64]:
-        """RADII distances from the middle of the picture in px, in even ratios."""
+        """RADII distances from the middle of the picture in px, in even ratios. (RADII,)."""
         return np.geomspace(0.008 * self.height, 2.5 * self.height, RADII)
 
     def look_up(self, polar: tuple[Floats, Floats], radius: Floats, angle: Floats) -> tuple[Floats, Floats, Floats]:

@@ -1,6 +1,7 @@
 """Every knob of the flow in its order: frozen, validated, with unit and source of the default.
 
-Those of the models and their training stand in models.py, those of what is around the flow in settings.py.
+Those of the models and their training stand in models.py, those of single methods of selection in methods.py, those of what is around
+the flow in settings.py.
 
 A run is one `Config`; recipes in `jobs/recipes.py` return whole ones, `knobs.amend` changes single knobs. Nothing heavy is imported
 here, so a wrong knob is refused before any hardware is touched.
@@ -10,20 +11,22 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from engine.methods import D4Config, DensityConfig, EndocurateConfig, HierarchicalConfig
 from engine.models import (
     EvaluateConfig,
     MAEConfig,
     Natural,
     Positive,
-    Precision,
+    ProbeConfig,
+    ScoreConfig,
     Section,
     Seed,
     Share,
-    ShareOrTheory,
     SimCLRConfig,
     TrainConfig,
     check_dpt,
 )
+from engine.precision import Precision
 from engine.settings import (
     Address,
     BenchmarkConfig,
@@ -51,22 +54,35 @@ Method = Literal[
 class VideosConfig(Section):
     """Where the video comes from."""
 
-    uri: Address = "videos"  # folder or any fsspec address: file, s3, gs
-    batch: Positive = 16  # videos per commit: how often the table gets a version; a crash costs these, and what was under way behind them
+    # folder or any fsspec address: file, s3, gs. Default: our choice, because the folder then lies beside where one stands
+    uri: Address = "videos"
+    # [videos] a commit: how often the table gets a version; a crash costs these, and what was under way behind them. Default: our choice,
+    # because that much is cheap to do again
+    batch: Positive = 16
 
 
 class FramesConfig(Section):
-    """Which moments are looked at, and which of them are worth keeping. Thresholds: our choice, see notebooks/LOG.md."""
+    """Which moments are looked at, and which of them are worth keeping.
 
-    sampling: Literal["seconds", "keyframes", "all"] = "seconds"  # one frame every_s, those the codec stored whole, or each one
-    every_s: Annotated[float, Field(gt=0)] = 1.0  # EndoViT's rate; neighbours nearer than that differ little
-    longest_side: Annotated[int, Field(ge=64)] = 1024  # px, the input side of SAM; larger frames are scaled down
-    min_side: Annotated[int, Field(ge=16)] = 64  # px of the content area; smaller ones hold no region worth a patch
-    min_sharpness: Annotated[float, Field(ge=0)] = 10.0  # variance of the Laplacian at 256 px
-    min_brightness: Share = 0.08  # mean grey; below: dark
-    max_glare: Share = 0.20  # of the content area that is burnt out
-    min_tissue: Share = 0.45  # below: outside the body
-    min_change: Share = 0.02  # to the last kept frame; below: a near-duplicate in time
+    Defaults: our choice, because with these nearly all of Kvasir-SEG and PolypGen passes and no hand
+    (notebooks/LOG.md: what the gate keeps at the defaults)
+    """
+
+    # one frame every_s, those the codec stored whole, or each one. Default: our choice, because it is the same of every codec
+    sampling: Literal["seconds", "keyframes", "all"] = "seconds"
+    # [s] from one sample to the next. Default: EndoViT's rate (DominikBatic/EndoViT); neighbours nearer than that differ little
+    every_s: Annotated[float, Field(gt=0)] = 1.0
+    # [px] larger frames are scaled down. Default: the input side of SAM (facebookresearch/segment-anything)
+    longest_side: Annotated[int, Field(ge=64)] = 1024
+    # [px] of the content area. Default: our choice, because smaller ones hold no region worth a patch
+    min_side: Annotated[int, Field(ge=16)] = 64
+    min_sharpness: Annotated[float, Field(ge=0)] = 10.0  # [grey levels²] variance of the Laplacian at 256 px; below: blurred
+    min_brightness: Share = 0.08  # [share of white] mean grey; below: dark
+    max_glare: Share = 0.20  # [share of the content area] that is burnt out; above: glare
+    min_tissue: Share = 0.45  # [share of the content area] in the colours of mucosa; below: outside the body
+    # [share of white] mean difference to the last kept frame; below: a near-duplicate in time. Default: our choice, because all frames of
+    # a colonoscopy pass, and 1 of 10 of a laryngoscopy that hardly changes (notebooks/LOG.md: what the gate keeps at the defaults)
+    min_change: Share = 0.02
 
     @model_validator(mode="after")
     def leaves_room(self) -> Self:
@@ -78,25 +94,38 @@ class FramesConfig(Section):
 class PatchesConfig(Section):
     """Regions of a frame: who proposes them, which survive, how they are cut."""
 
-    # sam: automatic masks; medsam-lite: LiteMedSAM on a grid of boxes, without weights to fetch; crops: random; regions: of even colour
+    # sam: automatic masks; medsam-lite: LiteMedSAM on a grid of boxes; crops: random; regions: of even colour. Default: our choice, because
+    # its weights come with its package, and SAM's have to be fetched
     proposer: Literal["sam", "medsam-lite", "crops", "regions"] = "medsam-lite"
-    sam_size: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"  # of proposer=sam; OptiDEL: vit_h
-    checkpoint: str = ""  # of SAM: a path, or "official" to fetch it and check its sha256
-    points_per_side: Positive = 32  # SAM's automatic masks: the original's default, like the next three
-    min_predicted_iou: Share = 0.88  # of a mask with the object, as SAM guesses it
-    min_stability: Share = 0.95  # IoU of a mask cut a little lower and a little higher
-    max_overlap: Share = 0.7  # IoU of two boxes; the weaker one goes
-    # MedSAM's prompts as shares of the frame's shorter side: 48, 80, 128 of 256 px.
+    # of proposer=sam. Default: our choice, because it is the smallest of SAM's; OptiDEL (arXiv 2408.07107) does not say
+    sam_size: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
+    # of SAM: a path, or "official" to fetch it and check its sha256. Default: our choice, because nothing is fetched that nobody asked for
+    checkpoint: str = ""
+    # [points] of SAM's automatic masks, along each side. Default: SAM's own (facebookresearch/segment-anything)
+    points_per_side: Positive = 32
+    min_predicted_iou: Share = 0.88  # [IoU] of a mask with the object, as guessed. Default: SAM's own (facebookresearch/segment-anything)
+    # [IoU] of a mask cut a little lower and a little higher. Default: SAM's own (facebookresearch/segment-anything)
+    min_stability: Share = 0.95
+    max_overlap: Share = 0.7  # [IoU] of two boxes; the weaker one goes. Default: SAM's own (facebookresearch/segment-anything)
+    # [share of the frame's shorter side] of LiteMedSAM's boxes, and the range of random crops. Default: our choice, because 48, 80 and 128
+    # of LiteMedSAM's 256 px take in the small and the large
     box_sides: tuple[Annotated[float, Field(ge=0.02, le=1)], ...] = (0.19, 0.31, 0.5)
-    min_area: Share = 0.005  # share of the frame
-    max_area: Annotated[float, Field(gt=0, le=1)] = 0.6  # share of the frame; our choice: above is the frame itself
-    margin: Share = 0.1  # of the box side, on every side: context a rebuild needs
-    per_frame: Positive = 12  # the most certain ones
-    max_side: Annotated[int, Field(ge=16)] = 512  # px; larger patches are scaled down
-    quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
-    precision: Precision = "float32"  # of SAM and LiteMedSAM
-    whole_frames: bool = False  # every kept frame is a row as well, for methods that choose among frames
-    seed: Seed = 0  # of random crops
+    min_area: Share = 0.005  # [share of the frame] of a region, at least. Default: our choice, because a smaller region shows little
+    # [share of the frame] of a region, at most. Default: our choice, because above is the frame itself
+    max_area: Annotated[float, Field(gt=0, le=1)] = 0.6
+    margin: Share = 0.1  # [share of the box side] on every side. Default: our choice, because a rebuild needs context
+    # [patches] at most, the most certain ones. Default: our choice, because OptiDEL (arXiv 2408.07107) does not say how many
+    per_frame: Positive = 12
+    # [px] larger patches are scaled down. Default: our choice, because it is more than twice the 224 px that a ViT sees
+    max_side: Annotated[int, Field(ge=16)] = 512
+    # [JPEG quality] of the stored pixels. Default: our choice, because its loss is hardly seen, and without loss they would be several
+    # times as large
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+    # of SAM and LiteMedSAM. Default: our choice, because bfloat16 changes which masks stay (notebooks/LOG.md: bfloat16 beside float32)
+    precision: Precision = "float32"
+    # every kept frame is a row as well, for methods that choose among frames. Default: our choice, because it stores whole frames
+    whole_frames: bool = False
+    seed: Seed = 0  # of random crops. Default: our choice, because any number will do
 
     @model_validator(mode="after")
     def leaves_room(self) -> Self:
@@ -112,61 +141,20 @@ class PatchesConfig(Section):
 class DifficultyConfig(Section):
     """How hard a patch is for a model: to rebuild (OptiDEL, Eq. 4), or to tell from others (SimCLR, Eq. 1)."""
 
-    scorer: Literal["mae", "simclr"] = "mae"  # OptiDEL's two
-    # norm_pix stays off: normalising every token cancels contrast and turns flat, noisy tokens into the hardest ones.
+    scorer: Literal["mae", "simclr"] = "mae"  # OptiDEL's two. Default: OptiDEL (arXiv 2408.07107, Eq. 4)
     mae: MAEConfig = MAEConfig()
     simclr: SimCLRConfig = SimCLRConfig()
-    checkpoint: str = ""  # of the scorer; "": the store's own, trained by the job `probe`
-    draws: Positive = 4  # masks, or pairs of views, per patch, averaged
-    batch: Positive = 32  # patches per forward pass, without a GPU at most 16; filled up, so that a score does not depend on its neighbours
-    precision: Precision = "float32"  # of the scorer's products; in another one it is another scorer
-    seed: Seed = 0  # of masks and views
-
-
-class ProbeConfig(Section):
-    """The scorer that is trained when there is no checkpoint: a small sample is enough for a first one."""
-
-    frames: Positive = 2000  # sampled from the videos, at random by seed
-    crops: Positive = 4  # random crops per frame
-    train: TrainConfig = TrainConfig(mae=MAEConfig(norm_pix=False), epochs=20, warmup_epochs=2, batch=64)
-
-
-class DensityConfig(Section):
-    """Density-Based Pruning (amro-kamal/effective_pruning: its defaults)."""
-
-    tau: Annotated[float, Field(gt=0)] = 0.5  # temperature of the softmax over clusters
-    balance: Share = 0.5  # of an even share that every cluster keeps at least
-
-
-class D4Config(Section):
-    """Knobs of the method d4."""
-
-    dedup: Annotated[float, Field(gt=0, le=1)] = 0.75  # share of the patches that SemDeDup leaves
-
-
-class HierarchicalConfig(Section):  # facebookresearch/ssl-data-curation: its small example
-    """Knobs of the method hierarchical."""
-
-    levels: Positive = 2  # the first has selection.clusters, each further one 3/10 of those below it
-    sample: Annotated[float, Field(gt=0, le=1)] = 0.5  # of a mean cluster: so many nearest ones of each are clustered anew
-
-
-class EndocurateConfig(Section):  # our own; the values were not tuned, the meaning of `alike` was changed once after a look at real images
-    """Knobs of our own method, endocurate."""
-
-    # Quantile of worth in its cluster of the patch that is taken first: the median. Or theory: where that of pruning begins on such a pool
-    start: ShareOrTheory = 0.5
-    balance: Share = 0.5  # clusters of n patches are taken from at a rate of n^balance: 0 all alike, 1 by size
-    alike: Share = 0.5  # of the clean patches, those likest to others, which come after the rest; D4: 0.25, of texts
-
-
-class ScoreConfig(Section):
-    """Which other model the job `score` asks what it makes of the stored patches."""
-
-    # early: the scorer early in its training; checkpoint: the one of difficulty.checkpoint; the others only make embeddings
-    by: Annotated[str, Field(pattern=r"^(early|checkpoint|medsam-lite|sam|timm:[a-z0-9_.]+)$")] = "early"
-    checkpoint: Address = "pretrained"  # of a model of timm: its own, which takes a network, a local file, or "random" as a control
-    batch: Positive = 32  # patches per forward pass of an encoder; fixed, as that of the difficulty
+    # of the scorer; "": the store's own, trained by the job `probe`. Default: our choice, because that one has seen video of this kind
+    checkpoint: str = ""
+    # [masks, or pairs of views] a patch, averaged. Default: our choice, because the error under one mask is much by luck, and each more
+    # costs a pass
+    draws: Positive = 4
+    # [patches] a forward pass, without a GPU at most 16; filled up, so that a score does not depend on its neighbours. Default: our choice,
+    # because what fills up a larger one is computed for nothing
+    batch: Positive = 32
+    # of the scorer's products; in another one it is another scorer. Default: our choice, because scores are to be the same everywhere
+    precision: Precision = "float32"
+    seed: Seed = 0  # of masks and views. Default: our choice, because any number will do
 
 
 class SelectionConfig(Section):
@@ -174,17 +162,25 @@ class SelectionConfig(Section):
 
     FREE: ClassVar[frozenset[str]] = frozenset({"named"})  # it names what was chosen and chooses nothing
 
-    # The id of a selection that is there, as one made of a view in `browse`: the other knobs of the section are not looked at then.
+    # the id of a selection that is there, as one made of a view in `browse`: the other knobs of the section are not looked at then.
+    # Default: our choice, because most are chosen by a method
     named: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
-    method: Method = "optidel"  # who is hard, who is like whom, or by lot: docs/choosing.md tells them apart
-    budget: Annotated[float, Field(gt=0)] = 0.05  # up to 1 a share, above a whole number; the papers' headline
-    unit: Literal["bytes", "patches", "images", "gpu_hours"] = "bytes"  # images: synthesised ones, a share is of the frames
-    seed: Seed = 0  # of what is drawn, k-means included
-    of: Literal["patches", "frames"] = "patches"  # what is chosen from: regions of frames, or whole ones
-    embedding: str = ""  # which of the store's; "": the scorer's own
-    clusters: Natural = 0  # of k-means; 0: the root of the number of patches (no paper fits so few)
-    iterations: Positive = 20  # of k-means; SemDeDup: 100, of which the later ones change next to nothing
-    images_per_s: Annotated[float, Field(ge=0)] = 0.0  # of one device in pre-training, for unit=gpu_hours; 0: as measured
+    # who is hard, who is like whom, or by lot: docs/choosing.md tells them apart. Default: OptiDEL (arXiv 2408.07107)
+    method: Method = "optidel"
+    # [of `unit`] up to 1 a share, above a whole number. Default: the headline of arXiv 2408.07107 and 2401.17542
+    budget: Annotated[float, Field(gt=0)] = 0.05
+    # images: synthesised ones, a share is of the frames. Default: our choice, because the papers speak of storage
+    unit: Literal["bytes", "patches", "images", "gpu_hours"] = "bytes"
+    seed: Seed = 0  # of what is drawn, k-means included. Default: our choice, because any number will do
+    # what is chosen from: regions of frames, or whole ones. Default: OptiDEL (arXiv 2408.07107)
+    of: Literal["patches", "frames"] = "patches"
+    embedding: str = ""  # which of the store's; "": the scorer's own. Default: our choice, because that one is always there
+    clusters: Natural = 0  # [clusters] of k-means; 0: the root of the number of patches. Default: our choice, because no paper fits so few
+    # [iterations] of k-means. Default: our choice, because of SemDeDup's 100 (facebookresearch/SemDeDup) the later ones change next to
+    # nothing
+    iterations: Positive = 20
+    # [images/s] of one device in pre-training, for unit=gpu_hours; 0: as measured. Default: our choice, because a measurement knows better
+    images_per_s: Annotated[float, Field(ge=0)] = 0.0
     density: DensityConfig = DensityConfig()
     d4: D4Config = D4Config()
     hierarchical: HierarchicalConfig = HierarchicalConfig()
@@ -198,15 +194,18 @@ class SelectionConfig(Section):
 
 
 class SynthesisConfig(Section):
-    """How chosen patches become training images. The defaults are OptiDEL's; of `fill` and `quality` the paper says nothing."""
+    """How chosen patches become training images."""
 
-    patches: int = 4  # per image: OptiDEL's M, a square of them
-    # rank: consecutive ones, as in OptiDEL; spread: j, j+n, j+2n, ... of n images, as in RDED; random: by seed and id;
-    # diverse: far apart in video and time.
+    patches: int = 4  # [patches] an image, a square of them. Default: OptiDEL's M (arXiv 2408.07107)
+    # rank: consecutive ones; spread: j, j+n, j+2n, ... of n images, as in RDED; random: by seed and id; diverse: far apart in video and
+    # time. Default: OptiDEL (arXiv 2408.07107)
     order: Literal["rank", "random", "diverse", "spread"] = "rank"
-    fill: Literal["crop", "pad"] = "crop"  # a patch covers its place and is cut, or is whole with black around it
-    quality: Annotated[int, Field(ge=1, le=100)] = 95  # of the JPEG
-    seed: Seed = 0  # of order=random
+    # a patch covers its place and is cut, or is whole with black around it. Default: our choice, because black is nothing to learn; OptiDEL
+    # does not say
+    fill: Literal["crop", "pad"] = "crop"
+    # [JPEG quality] of the training images. Default: our choice, because patches have it too; OptiDEL does not say
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+    seed: Seed = 0  # of order=random. Default: our choice, because any number will do
 
     @model_validator(mode="after")
     def is_a_square(self) -> Self:
@@ -218,7 +217,9 @@ class SynthesisConfig(Section):
 class Config(Section):
     """All knobs of the flow, a section for each part of it; what one section says against another is refused here."""
 
-    where: Literal["here", "ray"] = "ray"  # in this process, or on the Ray cluster (a local one if there is none)
+    # in this process, or on the Ray cluster (a local one if there is none). Default: our choice, because the rows are the same and it uses
+    # all processors
+    where: Literal["here", "ray"] = "ray"
     videos: VideosConfig = VideosConfig()
     frames: FramesConfig = FramesConfig()
     patches: PatchesConfig = PatchesConfig()

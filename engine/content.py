@@ -87,12 +87,12 @@ def panel_mask(frames: Sequence[Image]) -> Mask:
 
 
 def rim_of(image: NDArray[Any]) -> int:
-    """Pixels that count as the frame's edge: a line drawn along it does not part the panel from it."""
+    """Pixels that count as the frame's edge: a line drawn along it does not part the panel from it. Image (H, W) or (H, W, C)."""
     return max(2, round(0.025 * int(max(image.shape))))
 
 
 def panel_level(light: NDArray[np.uint8]) -> int:
-    """Grey level of the panel: the brightest of the frame's corners that are dark enough to be one."""
+    """Grey level of the panel: the brightest of the frame's corners that are dark enough to be one. 0 to 255, of light (H, W)."""
     side = max(2, min(light.shape) // 40)
     corners = [light[ys, xs] for ys in (slice(side), slice(-side, None)) for xs in (slice(side), slice(-side, None))]
     levels: list[int] = [int(np.median(corner)) for corner in corners]
@@ -138,7 +138,7 @@ def overlay_mask(image: Image) -> Mask:
 
 
 def thin(image: Image, hsv: Image) -> NDArray[np.uint8]:
-    """Not 0 where a pure colour, red too, is purer than both sides of a line it may be a part of."""
+    """Not 0 where a pure colour, red too, is purer than both sides of a line it may be a part of. (H, W)."""
     ranges = [((0, 150, 150), (8, 255, 255)), ((28, 150, 150), (164, 255, 255)), ((172, 150, 150), (255, 255, 255))]
     coloured = np.bitwise_or.reduce([cv2.inRange(hsv, np.array(low), np.array(high)) for low, high in ranges])
     if not coloured.any():
@@ -151,7 +151,7 @@ def thin(image: Image, hsv: Image) -> NDArray[np.uint8]:
 
 
 def blotted(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The marks with the gaps in and between letters closed: a word blacked out in its own shape can still be read."""
+    """The marks with the gaps in and between letters closed: a word blacked out in its own shape can still be read. (H, W) to the same."""
     height, width = max(3, round(0.04 * max(drawn.shape))), max(5, round(0.06 * max(drawn.shape)))
     edged = cv2.copyMakeBorder(drawn, height, height, width, width, cv2.BORDER_CONSTANT, value=0)
     closed = cv2.morphologyEx(edged, cv2.MORPH_CLOSE, np.ones((height, width), np.uint8))
@@ -159,7 +159,7 @@ def blotted(drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def large_pieces(mask: NDArray[Any], least: int) -> NDArray[np.uint8]:
-    """1 on the connected pieces of at least `least` pixels of what is not 0."""
+    """1 on the connected pieces of at least `least` pixels of what is not 0. (H, W) to the same."""
     if not mask.any():
         return np.zeros(mask.shape, np.uint8)
     marks = mask.astype(np.uint8)

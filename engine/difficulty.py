@@ -26,6 +26,7 @@ from engine.pictures import square
 from engine.room import Room, filled
 
 Pictures = NDArray[np.uint8]  # (B, S, S, 3) RGB
+VIEWED = " appendix-a"  # of SimCLR's paper, which tells how its views are made: in the mark of a contrastive scorer
 CACHED = 16  # patches at a time on a CPU: of ViT-B in bfloat16 32 took an eighth longer each, since they leave the cache
 Scores = tuple[NDArray[np.float32], NDArray[np.float16]]  # (B,) difficulties and (B, D) embeddings
 Score = Callable[[list[str], list[bytes], list[Pictures]], Scores]  # of a batch: the patches' ids, their JPEGs, and these decoded
@@ -166,7 +167,10 @@ def scored(patches: pa.Table, work: "ScoreDifficulty | ScoreContrast") -> pa.Tab
 
 
 def scores_of(ids: list[str], pixels: list[bytes | None], work: "ScoreDifficulty | ScoreContrast") -> tuple[*Scores, appearance.Numbers]:
-    """Difficulties, embeddings and what is seen of patches, made as far as there is room at a time."""
+    """Difficulties, embeddings and what is seen of patches, made as far as there is room at a time.
+
+    ValueError where a score is not finite.
+    """
     scores = [(np.zeros(0, np.float32), np.zeros((0, work.width), np.float16), appearance.rows([]))]
     scores += work.room.over(len(ids), lambda part: looked_at(ids[part], pixels[part], work.score))
     difficulty, embedding, seen = (np.concatenate(part) for part in zip(*scores, strict=True))
@@ -202,14 +206,21 @@ def scorer_of(config: DifficultyConfig) -> str:
 
 def scorer_id(model: mae.MAE, config: DifficultyConfig) -> str:
     """Twelve hex digits over all that a score depends on: weights, model settings, masks and the rule of resizing."""
-    settings = f"{mae.fingerprint(model)} draws={config.draws} seed={config.seed} {config.precision} {pictures.RESIZED}"
+    return marked(mae.fingerprint(model), config)
+
+
+def marked(weights: str, config: DifficultyConfig, rule: str = "") -> str:
+    """The same of weights and model settings whose fingerprint is known; of `config` the draws, the seed and the precision count.
+
+    `rule` is VIEWED for a contrastive model.
+    """
+    settings = f"{weights} draws={config.draws} seed={config.seed} {config.precision} {pictures.RESIZED}{rule}"
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
 def contrast_id(model: simclr.SimCLR, config: DifficultyConfig) -> str:
     """The same for a contrastive model, whose bank is among its weights."""
-    settings = f"{simclr.fingerprint(model)} draws={config.draws} seed={config.seed} {config.precision} {pictures.RESIZED} appendix-a"
-    return hashlib.sha256(settings.encode()).hexdigest()[:12]
+    return marked(simclr.fingerprint(model), config, VIEWED)
 
 
 def masks_of(patch_id: str, seed: int, draws: int, tokens: int) -> NDArray[np.float32]:
@@ -240,12 +251,12 @@ def colours_of(patch_id: str, jpeg: bytes | None, config: DifficultyConfig) -> N
 
 
 def first(rows: Tensor, count: int) -> NDArray[Any]:
-    """The first rows, in the memory of the processor."""
+    """The first rows, in the memory of the processor. (N, ...) to (count, ...)."""
     return rows[:count].cpu().numpy()
 
 
 def with_scores(patches: pa.Table, there: NDArray[np.bool_], found: tuple[*Scores, appearance.Numbers], scorer: str) -> pa.Table:
-    """The table with the columns of a score; what was `found` belongs to the rows that are `there`, in order."""
+    """The table with the columns of a score; what was `found` belongs to the rows that are `there`, in order. `there` (N,) of N patches."""
     difficulty, embedding, seen = (spread(rows, there) for rows in found)
     absent, columns = ~there, {name: patches[name] for name in patches.column_names}
     columns["difficulty"] = pa.array(difficulty, mask=absent)
@@ -257,7 +268,7 @@ def with_scores(patches: pa.Table, there: NDArray[np.bool_], found: tuple[*Score
 
 
 def spread(rows: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[Any]:
-    """The rows at the places that are `there`, zeros between them."""
+    """The rows at the places that are `there`, zeros between them. (n, ...) to (N, ...) by `there` (N,)."""
     wide = np.zeros((len(there), *rows.shape[1:]), rows.dtype)
     wide[there] = rows
     return wide

@@ -65,7 +65,10 @@ def kinds(labels: NDArray[np.integer], videos: NDArray[np.integer], shape: tuple
 
 
 def counted(bins: NDArray[np.integer], videos: NDArray[np.integer], shape: tuple[int, int]) -> Counts:
-    """How many of each video (rows) fall into each bin (columns), from the bin and the video of every value."""
+    """How many of each video (rows) fall into each bin (columns), from the bin and the video of every value.
+
+    Shape: (videos, bins), of bins (N,) and videos (N,).
+    """
     places = videos.astype(np.int64) * shape[1] + bins
     return np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
 
@@ -162,7 +165,7 @@ def coarse(values: Floats) -> Floats:
 
 
 def nearest(distances: Floats, alarms: NDArray[np.bool_]) -> float | None:
-    """The smallest distance that is an alarm; None where none is."""
+    """The smallest distance that is an alarm; None where none is. Both (N,)."""
     return float(distances[alarms].min()) if alarms.any() else None
 
 
@@ -181,7 +184,7 @@ class Contrast:
 
 
 def contrast(profile: Profile, new: NDArray[np.bool_]) -> Contrast:
-    """The kinds that the new videos have more of; of a number the side of the edge at which the difference is largest."""
+    """The kinds that the new videos have more of; of a number the side of the edge at which the difference is largest. `new` (videos,)."""
     first, second = shares(profile.counts[new].sum(axis=0)), shares(profile.counts[~new].sum(axis=0))
     if profile.edges is None:
         bins = np.flatnonzero(first > second)

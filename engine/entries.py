@@ -13,8 +13,21 @@ Amount = tuple[float, str]  # a budget and its unit
 Spot = tuple[str, Amount]  # a method at a budget
 
 
+class Spotted:
+    """Whatever is told of a method at a budget."""
+
+    method: str
+    budget: float
+    unit: str  # of the budget
+
+    @property
+    def spot(self) -> Spot:
+        """Its method at its budget."""
+        return self.method, (self.budget, self.unit)
+
+
 @dataclass(frozen=True)
-class Entry:
+class Entry(Spotted):
     """A cell that has a result; `retained` 0 is no pre-training."""
 
     method: str
@@ -28,11 +41,6 @@ class Entry:
     leaked: int = 0  # of its test images, near-duplicates of frames that it was pre-trained on
     twins: int = 0  # of its test images, near-duplicates of images that it was fine-tuned on
     unit: str = ""  # of the budget; "": of no pre-training, or nobody told
-
-    @property
-    def spot(self) -> Spot:
-        """Its method at its budget."""
-        return self.method, (self.budget, self.unit)
 
     @property
     def normdel(self) -> float:

@@ -110,7 +110,10 @@ def measured(model: Segmenter, split: Split, config: EvaluateConfig) -> tuple[Ma
 
 
 def of_classes(names: Sequence[str], counts: np.ndarray, found: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Every measure of every class, as a mean over images, and the IoU of all pixels of the class together."""
+    """Every measure of every class, as a mean over images, and the IoU of all pixels of the class together.
+
+    `counts` (N, 1 + C, 4), `found` by measure (N, C).
+    """
     hit, false, missed, _ = by_class(counts)[:, 1:].sum(0).T
     together = hit / np.maximum(hit + false + missed, 1)
     return {
@@ -139,7 +142,7 @@ def numbered(maps: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def examples(model: Segmenter, pairs: Sequence[Pair], iou: np.ndarray, config: EvaluateConfig) -> Iterator[Example]:
-    """The three best and the three worst of the test part (never one twice), best first."""
+    """The three best and the three worst of the test part (never one twice), best first. `iou` (N,), of each pair."""
     order = [int(position) for position in np.argsort(-iou, kind="stable")]
     shown = order if len(order) <= 6 else [*order[:3], *order[-3:]]
     for position, (pair, drawn) in zip(shown, drawn_masks(model, [pairs[place] for place in shown], config), strict=True):
@@ -147,7 +150,10 @@ def examples(model: Segmenter, pairs: Sequence[Pair], iou: np.ndarray, config: E
 
 
 def overlay(image: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> bytes:
-    """The image as JPEG, longest side 256, every class outlined, the truth in blue and what was drawn in yellow; what is ignored is dim."""
+    """The image as JPEG, longest side 256, every class outlined, the truth in blue and what was drawn in yellow; what is ignored is dim.
+
+    Image (H, W, 3), the others (H, W) class numbers.
+    """
     zoom = 256 / max(image.shape[:2])
     size = tuple(max(1, round(length * zoom)) for length in image.shape[1::-1])
     canvas = cv2.resize(np.where((truth == IGNORE)[..., None], image // 3, image), size, interpolation=cv2.INTER_AREA)

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from engine import devices, pictures, sam, schema, weights
-from engine.config import PatchesConfig, ScoreConfig
+from engine.config import PatchesConfig
 from engine.inference import inference
+from engine.models import ScoreConfig
 from engine.pictures import MEAN, STD
 from engine.room import Room, filled
 
@@ -87,7 +88,10 @@ def load(config: ScoreConfig, patches: PatchesConfig) -> Encoder:
 
 
 def of_timm(name: str, checkpoint: str) -> Encoder:
-    """A model of timm without its classifier, with its own weights, those of a local file, or random ones that are the same every time."""
+    """A model of timm without its classifier, with its own weights, those of a local file, or random ones that are the same every time.
+
+    ValueError where timm knows no such model.
+    """
     if not timm.is_model(name):
         raise ValueError(f"score.by=timm:{name}: timm knows no such model, expected one such as resnet18 or vit_small_patch16_224")
     with torch.random.fork_rng(devices=[]):
@@ -128,12 +132,12 @@ def mark(*settings: object) -> str:
 
 
 def colours(mean: Sequence[float], deviation: Sequence[float]) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Squares normalised by the mean and deviation of 8-bit colours."""
+    """Squares normalised by the mean and deviation of 8-bit colours. (N, side, side, 3) to the same."""
     shift, scale = np.asarray(mean, np.float32), np.asarray(deviation, np.float32)
     return lambda squares: np.asarray((squares - shift) / scale, np.float32)
 
 
 def stretched(squares: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each square stretched to 0 to 1, as LiteMedSAM was trained."""
+    """Each square stretched to 0 to 1, as LiteMedSAM was trained. (N, side, side, 3)."""
     least = squares.min((1, 2, 3), keepdims=True)
     return np.asarray((squares - least) / np.maximum(squares.max((1, 2, 3), keepdims=True) - least, 1e-8), np.float32)

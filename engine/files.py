@@ -46,7 +46,7 @@ def put(content: bytes, uri: str) -> None:
     """Write a file at a path or address, whole or not at all: a reader sees the old one or the new one, never a part.
 
     Object stores show an object only once it is complete; on a disk the file is written beside its place and renamed, a link stays one,
-    and a device or a pipe is written into. OSError where the place cannot be written.
+    and a device or a pipe is written into. OSError where the place cannot be written. IsADirectoryError where it is a folder.
     """
     fs, place = locate(uri)
     if not isinstance(fs, LocalFileSystem):

@@ -55,7 +55,7 @@ def train(model: Segmenter, pairs: Sequence[Pair], config: EvaluateConfig, seed:
 
 
 def finite_mean(seen: list[Tensor], step: int, config: EvaluateConfig) -> float:
-    """The mean of the losses since the last report; FloatingPointError, with what to lower, where it is no number."""
+    """The mean of the losses since the last report; FloatingPointError, with what to lower, where it is no number. Of scalars."""
     mean = float(torch.stack(seen).mean())
     if not math.isfinite(mean):
         raise FloatingPointError(f"the loss is not a number at iteration {step + 1}: lower evaluate.lr={config.lr}")
@@ -122,7 +122,10 @@ def turns(count: int, batch: int, seed: int, step: int) -> list[int]:
 
 
 def augmented(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A random crop of every image, scaled back to its size, and both flips; its class numbers go the same way, none between two."""
+    """A random crop of every image, scaled back to its size, and both flips; its class numbers go the same way, none between two.
+
+    Images (B, 3, H, W), labels (B, H, W).
+    """
     count = len(images)
     area, stretch = rng.uniform(*CROP, count), np.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3), count))
     scale = np.minimum(1, np.sqrt([area * stretch, area / stretch]))  # (2, B): width and height as shares

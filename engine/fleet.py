@@ -16,6 +16,11 @@ from engine import plan
 from engine.flow import SPARE_CPUS
 from engine.plan import Cost, Plan, Prices, Service
 
+FEW = "too few videos"  # for all actors of the first stage to have one
+TURNS = "decoders, in uneven turns"
+LATE = (
+    1.05  # uneven turns that take less than a twentieth longer are left as they are: our choice, since no other station becomes the slowest
+)
 SPARE_NODE_CPUS = 1  # of a GPU node, beside its actors': a task of another stage that strays there does not keep one of these away
 
 
@@ -37,6 +42,7 @@ class Station:
     seconds: float  # that one of them takes for a parcel
     gpus: float = 0.0  # that one of them holds
     start_up: float = 0.0  # seconds before its actors serve
+    run: int = 1  # parcels of one source, which one actor of the first station serves one after another: those of a video
 
     def __post_init__(self) -> None:
         if self.actors < 1 or not 0 <= self.seconds < inf:
@@ -73,10 +79,27 @@ def widest(services: Sequence[Service], gpus: int) -> Plan:
     return replace(made, cpus=sum(pool.cpus for pool in made.pools) + SPARE_CPUS)
 
 
+def even(made: Plan, videos: float) -> Plan:
+    """The plan with as many actors of the first stage as take so many videos in even turns, where the last turn would be half empty.
+
+    56 videos for 50 actors are a turn of 56, not one of 50 and one of 6, which takes as long. Actors that are added are processors beside
+    GPUs that would wait. As it was where videos are fewer than actors, or these hold GPUs.
+    """
+    first, *others = made.pools
+    sources, turns = ceil(videos), ceil(videos) // first.actors
+    if not turns or first.service.gpus or ceil(sources / first.actors) * first.actors <= LATE * sources:
+        return made
+    more = ceil(sources / turns) - first.actors
+    used = first.utilisation * first.actors / (first.actors + more)
+    pools = replace(first, actors=first.actors + more, utilisation=used), *others
+    return replace(made, pools=pools, cpus=made.cpus + more * first.service.cpus)
+
+
 def nodes(made: Plan, gpus: int, gpus_each: int, cpus_most: int = 16) -> tuple[Nodes, Nodes]:
     """The nodes that a plan takes: those without GPUs, `cpus_most` processors each at most, and those with `gpus_each` GPUs.
 
     Actors that hold a part of a GPU take their processors on its node; all others, and the processor that stays free, are elsewhere.
+    ValueError where the GPUs make no whole nodes.
     """
     if gpus % gpus_each:
         raise ValueError(f"{gpus} GPUs do not make whole nodes of {gpus_each}")
@@ -111,6 +134,19 @@ def simulate(stations: Sequence[Station], arrivals: Sequence[float], room: float
     return Flow(tuple(leaves), busy, tuple(waits))
 
 
+def sourced(station: Station, parcels: int) -> list[float]:
+    """Moments, in their order, at which parcels leave a first station whose actors each take a whole source, of `run` parcels.
+
+    They are not kept waiting by what is behind them, so these are the earliest.
+    """
+    free, moments = [station.start_up] * station.actors, list[float]()
+    for first in range(0, parcels, station.run):
+        many, began = min(station.run, parcels - first), heapq.heappop(free)
+        moments += [began + station.seconds * (done + 1) for done in range(many)]
+        heapq.heappush(free, began + station.seconds * many)
+    return sorted(moments)
+
+
 def stations(made: Plan, parcel: int, videos: float, serial: Sequence[Station]) -> list[Station]:
     """The stages of a plan for parcels of so many frames, and what there is one of behind them.
 
@@ -123,8 +159,18 @@ def stations(made: Plan, parcel: int, videos: float, serial: Sequence[Station]) 
         for pool in made.pools
     ]
     if found[0].actors > videos:
-        found[0] = replace(found[0], name="too few videos", actors=max(int(videos), 1))
+        found[0] = replace(found[0], name=FEW, actors=max(ceil(videos), 1))
     return [*found, *serial]
+
+
+def uneven(line: Sequence[Station], parcels: int) -> bool:
+    """Whether all others wait for the last turn of the first station, in which some of its actors have no source.
+
+    That is told where it takes LATE times as long.
+    """
+    first, last = line[0], slowest(line)
+    turns = ceil(ceil(parcels / first.run) / first.actors)
+    return first.run > 1 and turns * first.run * first.seconds > LATE * parcels * last.seconds / last.actors
 
 
 def slowest(line: Sequence[Station]) -> Station:
@@ -135,15 +181,20 @@ def slowest(line: Sequence[Station]) -> Station:
 def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, prices: Prices, most: int = 60_000) -> Forecast:
     """`frames` in parcels through the stations, on what the plan pays for.
 
-    Of more than `most` parcels the rest goes at the pace of the last half of these.
+    Of more than `most` parcels whole turns of the first station, a source for each of its actors, are left out of the middle: they go at
+    the pace of the middle third of the others.
     """
     parcels, widest = ceil(frames / parcel), max(station.actors for station in line)
-    some = min(parcels, max(most, 8 * widest))
-    flow = simulate(line, [0.0] * some, room=4 * widest)
-    half = some // 2
-    pace = (flow.leaves[-1] - flow.leaves[half]) / max(some - 1 - half, 1)  # seconds a parcel
-    seconds = flow.leaves[-1] + pace * (parcels - some)
+    turn = line[0].actors * line[0].run
+    left_out = max(parcels - max(most, 8 * widest, 3 * turn), 0) // turn * turn
+    flow = simulate(line[1:], sourced(line[0], parcels - left_out), room=4 * widest)
+    turns = (parcels - left_out) // turn
+    begin, end = turns // 3 * turn, 2 * turns // 3 * turn
+    pace = (flow.leaves[end] - flow.leaves[begin]) / (end - begin) if left_out else 0.0  # seconds a parcel
+    seconds = flow.leaves[-1] + pace * left_out
     work = sum(station.seconds * parcels * station.gpus for station in line)
     use = work / (seconds * made.gpus) if made.gpus else 0.0
     name = slowest(line).name if parcels > slowest(line).actors else "start and end"
+    if name != FEW and uneven(line, parcels):
+        name = FEW if line[0].name == FEW else TURNS
     return Forecast(int(made.gpus), frames, frames / seconds, use, name, plan.priced(seconds / 3600, made.cpus, made.gpus, prices))

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from engine import devices, mae, simclr
+from engine import devices, mae, memory, simclr
 from engine.models import MAEConfig, SimCLRConfig, TrainConfig
 from engine.objectives import Trained
 
@@ -128,7 +128,7 @@ def shown(model: Trained, side: int, count: int) -> Any:
 
 
 def device_bytes() -> float:
-    """Memory of the GPU that a worker has, without one of the machine."""
+    """Memory of the GPU that a worker has, without one of the machine or its container."""
     if torch.cuda.is_available():
         return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return float(memory.there_is())

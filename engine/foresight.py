@@ -45,7 +45,7 @@ class Seen:
         return [tuple(getattr(one, field) for field in fields) for one in self.setups]
 
     def part(self, chosen: np.ndarray) -> "Seen":
-        """The setups at the places `chosen`."""
+        """The setups at the places `chosen` (s,)."""
         return Seen(tuple(self.setups[place] for place in chosen), {name: way[chosen] for name, way in self.progress.items()})
 
 
@@ -57,7 +57,7 @@ class Lessons:
     losses: Mapping[str, np.ndarray]  # regret, and 1 - TIS under "tis": (S, L) in units of the mean of the longest
 
     def part(self, chosen: np.ndarray) -> "Lessons":
-        """The setups at the places `chosen`, in units of their own."""
+        """The setups at the places `chosen` (s,), in units of their own."""
         return Lessons(self.seen.part(chosen), {name: in_units(table[chosen]) for name, table in self.losses.items()})
 
 
@@ -83,7 +83,10 @@ def lessons(seen: Seen, performance: np.ndarray) -> Lessons:
 
 
 def learn(rule: Rule, told: Lessons) -> dict[Cell, float]:
-    """By cell, the progress at which to stop: the least that lost no more than the longest pre-training and the rule's slack."""
+    """By cell, the progress at which to stop: the least that lost no more than the longest pre-training and the rule's slack.
+
+    ValueError for a progress that cannot be pooled.
+    """
     if rule.pooled and rule.progress != "epochs":
         raise ValueError(f"progress={rule.progress} cannot be pooled: it differs from run to run, and only epochs are the same in all")
     cells, way = told.seen.cells(rule.cells), told.seen.progress[rule.progress]
@@ -137,7 +140,10 @@ def pooled(table: np.ndarray, setups: Sequence[Setup]) -> np.ndarray:
 
 
 def apart(setups: Sequence[Setup], by: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(places learnt from, places left out), once for each data set, or whatever field `by` names, in order of their names."""
+    """(places learnt from, places left out), once for each data set, or whatever field `by` names, in order of their names.
+
+    ValueError where all have the same.
+    """
     numbers = numbered(setups, (by,))
     if not numbers.any():
         raise ValueError(f"all {len(setups)} setups have the {by} {getattr(setups[0], by)}: leaving it out leaves nothing to learn from")

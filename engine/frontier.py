@@ -33,7 +33,10 @@ class Frontier:
 
 
 def frontier(regret: np.ndarray, epochs: np.ndarray) -> Frontier:
-    """The exact Frontier of regret (G, L) and whole epochs (G, L), by dynamic programming; some length must cost nothing."""
+    """The exact Frontier of regret (G, L) and whole epochs (G, L), by dynamic programming; some length must cost nothing.
+
+    ValueError where none does, or one costs less.
+    """
     if (epochs < 0).any() or epochs.min(axis=1).any():
         raise ValueError("every group needs a length of 0 epochs, and none below")
     width = int(epochs.max(axis=1).sum()) + 1

@@ -19,20 +19,26 @@ class UnscorableError(ValueError):
 
 
 def alignment(queries: NDArray[Any], keys: NDArray[Any]) -> float:
-    """The mean squared distance of the two views on the unit sphere (Wang & Isola, arXiv 2005.10242, alpha = 2)."""
+    """The mean squared distance of the two views on the unit sphere (Wang & Isola, arXiv 2005.10242, alpha = 2). Both (n, d)."""
     check_views(queries, keys)
     return float(((unit(flat(queries)) - unit(flat(keys))) ** 2).sum(1).mean())
 
 
 def uniformity(features: NDArray[Any]) -> float:
-    """The log of the mean Gaussian potential exp(-2 |x - y|^2) over pairs on the unit sphere (Wang & Isola, arXiv 2005.10242, t = 2)."""
+    """The log of the mean Gaussian potential exp(-2 |x - y|^2) over pairs on the unit sphere (Wang & Isola, arXiv 2005.10242, t = 2).
+
+    Shape: (n, d).
+    """
     rows = unit(flat(features))
     pairs = squared(rows, rows)[np.triu_indices(len(rows), 1)]
     return float(np.log(np.exp(-2 * pairs).mean()))
 
 
 def rankme(features: NDArray[Any]) -> float:
-    """exp of the entropy of the singular values (Garrido et al., arXiv 2210.02885); their epsilon only guards 0 log 0 and is left out."""
+    """exp of the entropy of the singular values (Garrido et al., arXiv 2210.02885); their epsilon only guards 0 log 0 and is left out.
+
+    Shape: (n, d).
+    """
     return spread(np.asarray(np.linalg.svd(flat(features), compute_uv=False), np.float64))
 
 
@@ -47,7 +53,8 @@ def effective_rank(features: NDArray[Any]) -> float:
 def lidar(*views: NDArray[Any]) -> float:
     """The effective rank of the discriminants between images, each a class of its views (Thilak et al., arXiv 2312.04000).
 
-    The paper has 50 views an image, here two do. It is computed in the span of the features, outside of which all is zero.
+    The paper has 50 views an image, here two do. It is computed in the span of the features, outside of which all is zero. UnscorableError
+    for features that are all the same, or too large to divide by.
     """
     check_views(*views)
     rows = np.concatenate([flat(view) for view in views])
@@ -112,7 +119,7 @@ def squared(rows: Floats, others: Floats) -> Floats:
 
 
 def flat(features: NDArray[Any]) -> Floats:
-    """(n, d) float64 of any features."""
+    """(n, d) float64 of any features. ValueError for fewer than two samples, UnscorableError for values that are not finite."""
     rows = np.asarray(features, np.float64).reshape(len(features), -1)
     if len(rows) < 2 or not rows.shape[1]:
         raise ValueError(f"features of shape {np.shape(features)} leave nothing to compare, expected two samples at least")
@@ -126,6 +133,7 @@ def pooled(features: NDArray[Any]) -> NDArray[Any]:
     """(n, C): the mean over places of maps (n, C, H, W) and of tokens (n, L, C); vectors (n, d) stay.
 
     The authors' code means the last axis of both, so that Swin's tokens are averaged over channels; `features.swapaxes(1, 2)` does that.
+    ValueError for other shapes.
     """
     axes = {2: (), 3: (1,), 4: (2, 3)}.get(features.ndim)
     if axes is None:

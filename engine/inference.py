@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engine.models import Precision
+from engine.precision import Precision
 
 
 @contextmanager

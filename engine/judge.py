@@ -162,7 +162,10 @@ def moments(blocks: Iterable[Block]) -> Moments:
 
 
 def distance(unit: Moments) -> float:
-    """Mean cosine distance of all pairs, exactly: the squared length of the sum is the sum of all products, n of which are with itself."""
+    """Mean cosine distance of all pairs, exactly: the squared length of the sum is the sum of all products, n of which are with itself.
+
+    UnknownError of one patch.
+    """
     if unit.count < 2:
         raise UnknownError("one patch has no distance to another")
     pairs = unit.count * (unit.count - 1)
@@ -194,7 +197,7 @@ def fid(real: Moments, made: Moments) -> float:
 
 
 def covariance(sums: Moments) -> Floats:
-    """(d, d), with n - 1 below, as numpy.cov has it."""
+    """(d, d), with n - 1 below, as numpy.cov has it. UnknownError of one vector."""
     if sums.count < 2:
         raise UnknownError("the spread of one vector is unknown")
     mean = sums.total / sums.count
@@ -212,7 +215,7 @@ def artefacts(shares: Mapping[str, NDArray[np.floating]]) -> float:
 def duplicates(vectors: Vectors, labels: NDArray[np.integer], chosen: Rows) -> float:
     """Share of the chosen that an earlier choice of their cluster is ALIKE (SemDeDup's test, Abbas et al. 2023, on what was kept).
 
-    A cluster's chosen vectors are in memory at a time.
+    A cluster's chosen vectors are in memory at a time. `labels` (N,), a cluster of each row.
     """
     order = np.argsort(labels[chosen], kind="stable")
     starts = np.flatnonzero(np.diff(labels[chosen][order])) + 1

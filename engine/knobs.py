@@ -50,7 +50,7 @@ def amend(config: Config, changes: Sequence[str]) -> Config:
 
 
 def place(tree: dict[str, Any], knob: str, value: str) -> None:
-    """Set one knob in the tree of all; an unknown one is refused with the nearest real ones."""
+    """Set one knob in the tree of all; an unknown one is refused with the nearest real ones. ValueError, one sentence."""
     real = defaults()
     if knob not in real:
         sections = list(dict.fromkeys(name.split(".")[0] for name in real))

@@ -1,6 +1,6 @@
 """Near-duplicates between what a model is pre-trained on and what it is tested on, whole frames or patches of them, at any size.
 
-A look is the endoscope's picture as a small grid of grey without its slow changes of light; two looks are alike by their correlation where
+A grid is the endoscope's picture as a few greys without its slow changes of light; two grids are alike by their correlation where
 both show something. Panels, insets and hidden pixels are no part of it, so the frame around a picture, which half a hospital's images
 share, does not count. A patch knows its place in the picture of its frame: the patches of a frame are laid there, and are compared as far
 as they cover it, with no search. Our choice; thresholds from Kvasir-SEG and PolypGen (notebooks/LOG.md). A perceptual hash of
@@ -22,18 +22,18 @@ from engine.pictures import bounds
 
 SIDE = 32  # cells of the grid along either side of the picture
 BLUR = 2.7  # cells; slower changes than that are light, which all colons share
-COVERED = 0.1  # share of the grid that two looks must have in common to be compared
+COVERED = 0.1  # share of their squares that two grids must have in common to be compared
 ALIKE = 0.85  # correlation. No pair of PolypGen and Kvasir-SEG reaches it, of 1.5 million; by one or two patches six frames of 1,129 do
 DARK = 4  # grey levels: what was hidden in a patch is black
 FINE = 8  # pixels of a patch for each cell
-ROWS = 4096  # looks of the pool that are compared at once
+ROWS = 4096  # grids of the pool that are compared at once
 
 Box = tuple[float, float, float, float]  # y0, x0, y1, x1 as shares of the picture
 Floats = NDArray[np.float32]
 
 
-class Looks(NamedTuple):
-    """What images look like; an image may have several looks, under the same name."""
+class Grids(NamedTuple):
+    """The grids of images; an image may have several, under the same name."""
 
     names: tuple[str, ...]
     values: Floats  # (N, SIDE * SIDE), 0 where nothing is known
@@ -60,13 +60,16 @@ class Leaks(NamedTuple):
         return len({leak.test for leak in self.found})
 
 
-def whole(images: Iterable[tuple[str, NDArray[np.uint8]]]) -> Looks:
-    """The looks of images (H, W, 3): with the picture cut clean, and with its corners; which of both a pool was cut by is not known."""
-    return stacked([(name, *look) for name, image in images for look in views(image)])
+def whole(images: Iterable[tuple[str, NDArray[np.uint8]]]) -> Grids:
+    """The grids of images (H, W, 3): with the picture cut clean, and with its corners; which of both a pool was cut by is not known."""
+    return stacked([(name, *grid) for name, image in images for grid in pictures_of(image)])
 
 
-def views(image: NDArray[np.uint8]) -> list[tuple[Floats, NDArray[np.bool_]]]:
-    """Values and known pixels of an image's endoscope picture: of its largest rectangle and of its bounds; of all where there is none."""
+def pictures_of(image: NDArray[np.uint8]) -> list[tuple[Floats, NDArray[np.bool_]]]:
+    """Values and known pixels of an image's endoscope picture: of its largest rectangle and of its bounds; of all where there is none.
+
+    Shape: (H, W, 3) to (SIDE, SIDE) each.
+    """
     scale = min(1.0, content.WORKING_SIDE / max(image.shape[:2]))
     small = content.shrink(image, scale)
     picture = content.picture_mask([small])
@@ -84,8 +87,8 @@ def grid(picture: NDArray[np.uint8], shown: NDArray[np.bool_]) -> tuple[Floats, 
     return grey / np.maximum(share, 1e-6), share > 0.5
 
 
-def pieced(name: str, patches: Iterable[tuple[NDArray[np.uint8], Box]]) -> Looks:
-    """The look of a frame by its patches (h, w, 3), laid where they were cut; where they overlap, the later one holds."""
+def pieced(name: str, patches: Iterable[tuple[NDArray[np.uint8], Box]]) -> Grids:
+    """The grid of a frame by its patches (h, w, 3), laid where they were cut; where they overlap, the later one holds."""
     values, known = np.zeros((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE), np.bool_)
     for patch, (y0, x0, y1, x1) in patches:
         top, bottom, left, right = inner(y0, y1), inner(y1, y0), inner(x0, x1), inner(x1, x0)
@@ -111,12 +114,12 @@ def inner(edge: float, other: float) -> int:
     return int(np.ceil(line - 1e-6)) if edge < other else int(np.floor(line + 1e-6))
 
 
-def stacked(looks: Sequence[tuple[str, Floats, NDArray[np.bool_]]]) -> Looks:
-    """Looks of several pictures (N, SIDE * SIDE), from their names, values and known pixels, (SIDE, SIDE) each."""
-    made = [sharpened(values, known.astype(np.float32)).ravel() for _, values, known in looks]
-    known = [known.ravel().astype(np.float32) for _, _, known in looks]
+def stacked(grids: Sequence[tuple[str, Floats, NDArray[np.bool_]]]) -> Grids:
+    """Grids of several pictures (N, SIDE * SIDE), from their names, values and known pixels, (SIDE, SIDE) each."""
+    made = [sharpened(values, known.astype(np.float32)).ravel() for _, values, known in grids]
+    known = [known.ravel().astype(np.float32) for _, _, known in grids]
     empty = np.zeros((0, SIDE * SIDE), np.float32)
-    return Looks(tuple(name for name, _, _ in looks), np.stack(made) if made else empty, np.stack(known) if known else empty)
+    return Grids(tuple(name for name, _, _ in grids), np.stack(made) if made else empty, np.stack(known) if known else empty)
 
 
 def sharpened(values: Floats, known: Floats) -> Floats:
@@ -125,22 +128,22 @@ def sharpened(values: Floats, known: Floats) -> Floats:
     return np.asarray((values - around / np.maximum(weight, 1e-6)) * known, np.float32)
 
 
-def joined(looks: Iterable[Looks]) -> Looks:
-    """Several lots of looks as one, in their order."""
-    parts = list(looks)
-    return Looks(
+def joined(grids: Iterable[Grids]) -> Grids:
+    """Several lots of grids as one, in their order."""
+    parts = list(grids)
+    return Grids(
         tuple(name for one in parts for name in one.names),
         np.concatenate([one.values for one in parts]) if parts else np.zeros((0, SIDE * SIDE), np.float32),
         np.concatenate([one.known for one in parts]) if parts else np.zeros((0, SIDE * SIDE), np.float32),
     )
 
 
-def between(pool: Looks, test: Looks, alike: float = ALIKE) -> Leaks:
-    """Which of the pool look like which test images; of two images the most alike of their looks."""
+def between(pool: Grids, test: Grids, alike: float = ALIKE) -> Leaks:
+    """Which of the pool look like which test images; of two images the most alike of their grids."""
     best: dict[tuple[str, str], float] = {}
     for start in range(0, len(pool.names), ROWS):
         rows = slice(start, start + ROWS)
-        alike_to = likeness(Looks(pool.names[rows], pool.values[rows], pool.known[rows]), test)
+        alike_to = likeness(Grids(pool.names[rows], pool.values[rows], pool.known[rows]), test)
         for one, other in np.argwhere(alike_to >= alike):
             pair = pool.names[start + one], test.names[other]
             best[pair] = max(best.get(pair, -1.0), float(alike_to[one, other]))
@@ -149,8 +152,8 @@ def between(pool: Looks, test: Looks, alike: float = ALIKE) -> Leaks:
     return Leaks(tuple(sorted(found, key=lambda leak: (-leak.likeness, leak.pool, leak.test))), len(little))
 
 
-def likeness(pool: Looks, test: Looks) -> Floats:
-    """The correlation (N, M) of looks over what both know; -1 where that is too little, or without any contrast."""
+def likeness(pool: Grids, test: Grids) -> Floats:
+    """The correlation (N, M) of grids over what both know; -1 where that is too little, or without any contrast."""
     common = pool.known @ test.known.T
     sums = pool.values @ test.known.T, pool.known @ test.values.T
     squares = pool.values**2 @ test.known.T, pool.known @ (test.values**2).T

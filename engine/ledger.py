@@ -81,7 +81,10 @@ def frame_rows(written: pa.Table) -> pa.Table:
 
 
 def ledger_rows(videos: pa.Table, written: pa.Table, frames: pa.Table, stamp: dict[str, Any]) -> pa.Table:
-    """The ledger rows of a micro-batch: counts from its frames, the reason from the verdict the decoder passed down."""
+    """The ledger rows of a micro-batch: counts from its frames, the reason from the verdict the decoder passed down.
+
+    ValueError for a video without a verdict, which is a bug.
+    """
     verdicts = {row["video_id"]: row for row in written.filter(pc.is_null(written["frame_id"])).to_pylist()}
     rows = []
     for video in videos.to_pylist():

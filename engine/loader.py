@@ -68,7 +68,8 @@ class Share:
     def batches(self, epoch: int, first: int = 0) -> Iterator[list[Key]]:
         """The batches of an epoch from number `first` on. All processes together see a permutation of the images.
 
-        Fewer than `workers` images may be left out at the end, and fewer than `processes` more where these do not divide those.
+        Fewer than `workers` images may be left out at the end, and fewer than `processes` more where these do not divide those. ValueError
+        for a `first` below 0.
         """
         if first < 0:
             raise ValueError(f"a run cannot begin at batch {first}")

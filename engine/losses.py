@@ -19,7 +19,10 @@ def loss(logits: Tensor, labels: Tensor, config: EvaluateConfig) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean over the pixels that count of -log of the probability of what is true there; of one class the binary one."""
+    """The mean over the pixels that count of -log of the probability of what is true there; of one class the binary one.
+
+    Logits (B, maps, H, W), labels (B, H, W); a scalar.
+    """
     counts = labels != IGNORE
     if logits.shape[1] == 1:
         each = F.binary_cross_entropy_with_logits(logits[:, 0], (labels == 1).to(logits.dtype), reduction="none") * counts
@@ -32,7 +35,8 @@ def dice(logits: Tensor, labels: Tensor) -> Tensor:
     """1 less the mean over the classes, background among them, of (2 sum(y p) + s) / (sum(y) + sum(p^2) + s) over all pixels of a batch.
 
     That is DiceLoss of arXiv 2410.18677 in its configurations (batchwise, with background, s = 1e-5). segmentation-models-pytorch's has
-    sum(p) for the square, leaves out the background of one class, and counts a class that is nowhere as solved.
+    sum(p) for the square, leaves out the background of one class, and counts a class that is nowhere as solved. Logits (B, maps, H, W),
+    labels (B, H, W); a scalar.
     """
     counts = (labels != IGNORE)[:, None]
     shares = torch.cat([-logits, logits], 1).sigmoid() if logits.shape[1] == 1 else logits.softmax(1)

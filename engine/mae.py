@@ -156,14 +156,17 @@ def random_masking(tokens: Tensor, noise: Tensor, visible: int) -> tuple[Tensor,
 
 
 def shuffle(tokens: Tensor, noise: Tensor) -> Tensor:
-    """The numbers of the tokens (B, L, D) in the order of their noise (B, L): what stays visible comes first."""
+    """The numbers of the tokens (B, L, D) in the order of their noise (B, L): what stays visible comes first.
+
+    ValueError for noise of another shape.
+    """
     if noise.shape != tokens.shape[:2]:
         raise ValueError(f"the masked autoencoder got noise of shape {tuple(noise.shape)}, expected {tuple(tokens.shape[:2])}")
     return noise.argsort(dim=1, stable=True)  # stable: equal noise must not mean another mask on another device
 
 
 def as_multiplied(tokens: Tensor) -> Tensor:
-    """The tokens in the precision in which autocast multiplies, as they are without it."""
+    """The tokens in the precision in which autocast multiplies, as they are without it. (..., D)."""
     device = tokens.device.type
     return tokens.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tokens
 
@@ -190,7 +193,7 @@ def unpatchify(tokens: Tensor, token: int) -> Tensor:
 def normalise(images: NDArray[np.uint8], device: str = "cpu") -> Tensor:
     """Pixels as the model wants them, by ImageNet's mean and deviation: (B, H, W, 3) uint8 -> (B, 3, H, W) float32 on the device.
 
-    Bytes travel to a GPU, a quarter of what floats would be, and the work is done there.
+    Bytes travel to a GPU, a quarter of what floats would be, and the work is done there. ValueError for anything else.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"normalise got {images.dtype} of shape {images.shape}, expected uint8 of shape (B, H, W, 3)")
@@ -244,12 +247,25 @@ def load(path: str, config: MAEConfig) -> MAE:
     describes, but for mask_ratio, on which no weight depends. Weights do not tell norm_pix: score with the setting the checkpoint was
     trained with.
     """
-    state, told = weights.read(path)
-    told = {name: value for name, value in told.items() if name != "mask_ratio"}
-    weights.same(told, config.model_dump(mode="json") | {"heads": vits.shape(config.size).heads}, path)
+    state, told = read(path, config)
+    weights.same({name: value for name, value in told.items() if name != "mask_ratio"}, settings(config), path)
     with torch.device("meta"):
         model = MAE(config)  # no memory and no random numbers for weights that are replaced at once
     weights.fits(state, model.state_dict(), path)
     copies = {name: weight.to(torch.float32, copy=True) for name, weight in state.items()}  # not the file's memory, which may change
     model.load_state_dict(copies, assign=True)
     return model
+
+
+def read(path: str, config: MAEConfig) -> tuple[weights.State, dict[str, object]]:
+    """Weights under their official names, and `settings` of their model, of `config` where the file does not tell them.
+
+    FileNotFoundError and ValueError as of `load`, which also looks whether the two are of one model.
+    """
+    state, told = weights.read(path)
+    return state, settings(config) | told
+
+
+def settings(config: MAEConfig) -> dict[str, object]:
+    """The knobs of a model, with the number of the encoder's heads, which its size tells."""
+    return config.model_dump(mode="json") | {"heads": vits.shape(config.size).heads}

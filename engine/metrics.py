@@ -4,7 +4,8 @@ Names follow its conventions: base units, `_seconds`, `_bytes`, and `_total` beh
 take few values, and none is of a video: a stage, a table, a reason of the ledger. `flow` gives the same names to Ray.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -50,9 +51,13 @@ Reading = tuple[str, float, dict[str, str]]  # a gauge, its value, its labels
 
 
 class Meters:
-    """The numbers of one process; `ask` is called at every scrape for gauges that nobody tells."""
+    """The numbers of one process; `ask` is called at every scrape for gauges that nobody tells.
 
-    def __init__(self, ask: Callable[[], Iterable[Reading]]) -> None:
+    Counters without labels are there from the start, with 0, and so are those with the labels of `known`: of one that appears with its
+    first count Prometheus knows no 0 before, so that its increase() misses just that count.
+    """
+
+    def __init__(self, ask: Callable[[], Iterable[Reading]], known: Mapping[str, Iterable[dict[str, str]]] = MappingProxyType({})) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self.registry, self.ask = CollectorRegistry(), ask  # none of the process: those would be of the wrong one
@@ -61,6 +66,8 @@ class Meters:
         for name, kind in KINDS.items():
             buckets = {"buckets": kind.buckets} if kind.buckets else {}
             self.made[name] = makers[kind.kind](name, kind.told, kind.labels, registry=self.registry, **buckets)
+            for labels in known.get(name, ()):
+                self.of(name, labels)
 
     def add(self, name: str, amount: float, **labels: str) -> None:
         """Count more of a counter."""

@@ -1,4 +1,4 @@
-"""The knobs of the models that score and are trained, and of how; and what every section of knobs is. config.py holds all the others."""
+"""The knobs of the models that score and are trained, and of how; and what every section of knobs is. config.py says where others are."""
 
 import hashlib
 import json
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+
+from engine.precision import Mixed, Precision
 
 
 def share_or_theory(value: object, check: Callable[[object], object]) -> object:
@@ -23,7 +25,8 @@ ShareOrTheory = Annotated[Share | Literal["theory"], WrapValidator(share_or_theo
 Word = Annotated[str, Field(min_length=1)]  # a name or an address: anything but nothing
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ViTSize = Annotated[str, Field(pattern=r"^[a-z0-9]+$")]  # tiny, small, base, large, huge and every other one of timm: see vits.py
-Precision = Literal["float32", "bfloat16"]  # of a model's products; sums and what is stored stay float32
+
+
 CNN = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "densenet121", "efficientnet-b0", "mobilenet_v2", "vgg16"]
 Swin = Literal["swin_tiny_patch4_window7_224", "swin_small_patch4_window7_224", "swin_base_patch4_window7_224"]
 DataSet = Literal[
@@ -47,16 +50,19 @@ class Section(BaseModel):
 
 
 class MAEConfig(Section):
-    """A masked autoencoder: the paper's settings (arXiv 2111.06377)."""
+    """A masked autoencoder. Defaults: the paper's (arXiv 2111.06377)"""
 
-    size: ViTSize = "base"  # of the encoder: tiny, small, base, large, huge and every other plain one of timm
-    side: Annotated[int, Field(ge=16)] = 224  # px of the input
-    token: Annotated[int, Field(ge=2)] = 16  # px, side of one token
-    decoder_width: Positive = 512  # numbers of a token in it
-    decoder_depth: Positive = 8  # blocks
-    decoder_heads: Positive = 16  # of attention in each
-    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75  # of the tokens, hidden
-    norm_pix: bool = False  # a token is rebuilt less its mean, over its deviation
+    # of the encoder: tiny, small, base, large, huge and every other plain one of timm. Default: OptiDEL's (arXiv 2408.07107)
+    size: ViTSize = "base"
+    side: Annotated[int, Field(ge=16)] = 224  # [px] of the input
+    token: Annotated[int, Field(ge=2)] = 16  # [px] side of one token
+    decoder_width: Positive = 512  # [numbers] of a token in it
+    decoder_depth: Positive = 8  # [blocks] of it
+    decoder_heads: Positive = 16  # [heads] of attention in each block. Default: models_mae.py of facebookresearch/mae
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75  # [share of the tokens] hidden
+    # a token is rebuilt less its mean, over its deviation. Default: our choice for scoring, because it cancels contrast and turns flat,
+    # noisy tokens into the hardest ones
+    norm_pix: bool = False
 
     @model_validator(mode="after")
     def divides(self) -> Self:
@@ -82,42 +88,80 @@ class MAEConfig(Section):
 
 
 class SimCLRConfig(Section):
-    """A contrastive model and what it is measured against: the paper's settings (arXiv 2002.05709) where it has one."""
+    """A contrastive model and what it is measured against. Defaults: the paper's (arXiv 2002.05709)"""
 
     encoder: Word = "resnet50"  # any of timm; on a CPU resnet18
-    side: Annotated[int, Field(ge=32)] = 224  # px of a view
-    projection: Positive = 128  # numbers in what the loss compares
-    temperature: Annotated[float, Field(gt=0)] = 0.5  # the paper's for CIFAR-10 (appendix B.9); for ImageNet it takes 0.1
-    bank: Positive = 512  # other pictures in the loss, two views each. Our choice; the paper's smallest batch is 256
+    side: Annotated[int, Field(ge=32)] = 224  # [px] of a view
+    projection: Positive = 128  # [numbers] in what the loss compares
+    # [of cosine] they are divided by it. Default: the paper's for CIFAR-10 (arXiv 2002.05709, appendix B.9); for ImageNet it takes 0.1
+    temperature: Annotated[float, Field(gt=0)] = 0.5
+    # [pictures] others in the loss, two views each. Default: our choice, because it is twice the paper's smallest batch
+    bank: Positive = 512
+
+
+class ScoreConfig(Section):
+    """Which other model the job `score` asks what it makes of the stored patches."""
+
+    # early: the scorer early in its training; checkpoint: the one of difficulty.checkpoint; the others only make embeddings. Default: our
+    # choice, because `probe` keeps that one
+    by: Annotated[str, Field(pattern=r"^(early|checkpoint|medsam-lite|sam|timm:[a-z0-9_.]+)$")] = "early"
+    # of a model of timm: its own, which takes a network, a local file, or "random" as a control. Default: our choice, because who names a
+    # model wants what it learnt
+    checkpoint: Word = "pretrained"
+    # [patches] a forward pass of an encoder; fixed, as that of the difficulty. Default: our choice, because it is that of the difficulty
+    batch: Positive = 32
 
 
 class TrainConfig(Section):
-    """A pre-training (facebookresearch/mae main_pretrain.py; batch and epochs: OptiDEL). `jobs/recipes.py` has others by name."""
+    """A pre-training. `jobs/recipes.py` has others by name.
 
-    architecture: Literal["mae", "simclr"] = "mae"  # what is trained
-    mae: MAEConfig = MAEConfig(norm_pix=True)
+    Some knobs have other words than in EvaluateConfig: `base_lr`, which a batch of 256 would take, is not the rate `lr`, `warmup_epochs`
+    are not the iterations `warmup`, `precision` is kept in accelerate's words. They stay, because stored models, cells and
+    scorers are named by hashes of these very words (`fingerprint`).
+    """
+
+    architecture: Literal["mae", "simclr"] = "mae"  # what is trained. Default: OptiDEL (arXiv 2408.07107)
+    mae: MAEConfig = MAEConfig(norm_pix=True)  # Default: PRETRAIN.md of facebookresearch/mae, which trains with --norm_pix_loss
     simclr: SimCLRConfig = SimCLRConfig()
-    checkpoint: str = ""  # weights to start from, of the same architecture; "": random ones
-    epochs: Positive = 100  # passes over the images
-    batch: Positive = 16  # images per step over all workers
-    accumulate: Positive = 1  # parts in which a worker takes its share of a batch, one after the other: less memory, the same steps
-    base_lr: Annotated[float, Field(gt=0)] = 1.5e-4  # lr = base_lr * batch / 256
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05  # of AdamW, but for biases and norms
-    warmup_epochs: Natural = 40  # over which the rate rises in a line, before its cosine
-    clip: Annotated[float, Field(ge=0)] = 0.0  # the most that the gradient's norm may be; 0: none, as in the original
-    # Of the mean of weights that is kept and exported, what stays a step, once it is under way (optimiser.decay); 0: no mean.
+    # weights to start from, of the same architecture; "": random ones. Default: OptiDEL (arXiv 2408.07107), from scratch
+    checkpoint: str = ""
+    epochs: Positive = 100  # [epochs] passes over the images. Default: OptiDEL (arXiv 2408.07107)
+    batch: Positive = 16  # [images] a step over all workers. Default: OptiDEL (arXiv 2408.07107)
+    # [parts] in which a worker takes its share of a batch, one after the other: less memory, the same steps. Default: our choice, because
+    # more parts only take longer
+    accumulate: Positive = 1
+    # [rate for 256 images] lr = base_lr * batch / 256. Default: PRETRAIN.md of facebookresearch/mae
+    base_lr: Annotated[float, Field(gt=0)] = 1.5e-4
+    # [share a step, times the rate] of AdamW, but for biases and norms. Default: main_pretrain.py of facebookresearch/mae
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    # [epochs] over which the rate rises in a line, before its cosine. Default: main_pretrain.py of facebookresearch/mae
+    warmup_epochs: Natural = 40
+    # [norm of the gradient] at most; 0: no limit. Default: main_pretrain.py of facebookresearch/mae, which has none
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    # [share] of the mean of weights that is kept and exported, what stays a step, once it is under way (optimiser.decay); 0: no mean.
+    # Default: main_pretrain.py of facebookresearch/mae, which has none
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    min_crop: Annotated[float, Field(gt=0, le=1)] = 0.2  # RandomResizedCrop of mae; SimCLR's views are its paper's
-    precision: Literal["no", "bf16", "fp16"] = "no"  # mixed precision by accelerate; no: float32
-    workers: Positive = 1  # training processes
-    # With which a training on Ray goes on where nodes are lost, until there is room for all; they take the parts of those that are missing
-    # one after the other, SimCLR all at once, which takes their memory, too. 0: all are needed.
+    # [share of the area] of RandomResizedCrop for MAE; SimCLR's views are its paper's. Default: main_pretrain.py of facebookresearch/mae
+    min_crop: Annotated[float, Field(gt=0, le=1)] = 0.2
+    # mixed precision, kept in accelerate's words, whose no is float32. Default: our choice, because every device has it
+    precision: Mixed = "no"
+    workers: Positive = 1  # [processes] that train. Default: our choice, because one device is what everybody has
+    # [processes] with which a training on Ray goes on where nodes are lost, until there is room for all; they take the parts of those that
+    # are missing one after the other, SimCLR all at once, which takes their memory, too. 0: all are needed. Default: our choice, because it
+    # is then as fast as was asked for
     least_workers: Natural = 0
-    checkpoint_every: Positive = 1  # epochs
-    checkpoint_steps: Natural = 0  # steps; so many and each checkpoint_every epochs leave one. 0: the epochs only
-    picture_steps: Natural = 1000  # between two sheets of rebuilt images; one more comes at the end. 0: none. Our choice
-    max_failures: Natural = 3  # deaths of workers on Ray, which spot nodes make a matter of course, with which a job goes on by itself
-    seed: Seed = 0  # of first weights, order, crops and masks
+    # [epochs] from one checkpoint to the next. Default: our choice, because a kill then costs an epoch at most
+    checkpoint_every: Positive = 1
+    # [steps] so many and each checkpoint_every epochs leave one. 0: the epochs only. Default: our choice, because epochs over a small set
+    # are short
+    checkpoint_steps: Natural = 0
+    # [steps] between two sheets of rebuilt images; one more comes at the end. 0: none. Default: our choice, because a sheet costs a pass
+    # and its picture
+    picture_steps: Natural = 1000
+    # [deaths] of workers on Ray, which spot nodes make a matter of course, with which a job goes on by itself. Default: our choice, because
+    # what kills more often is a fault of the job
+    max_failures: Natural = 3
+    seed: Seed = 0  # of first weights, order, crops and masks. Default: our choice, because any number will do
 
     # How often it is saved and shown changes nothing; in how many parts a batch is taken, and for how many workers, rounding at most, and
     # the images that do not split at the end of an epoch, fewer than `workers`. They may change amid a training, which is the same one.
@@ -149,32 +193,62 @@ class TrainConfig(Section):
         return self
 
 
-class EvaluateConfig(Section):
-    """Fine-tuning on image and mask pairs (DPT: mmsegmentation's recipe; iterations: OptiDEL). `jobs/recipes.py` has others by name."""
+class ProbeConfig(Section):
+    """The scorer that is trained when there is no checkpoint: a small sample is enough for a first one."""
 
-    uri: str = ""  # folder with images/ and masks/, of another data set as it comes, or a COCO file
-    dataset: DataSet = "folder"  # what lies there: the job datasets lists them
-    pairs: Natural = 0  # that must be there, of a known set a part; 0: all that were published
-    test_groups: tuple[str, ...] = ()  # patients, videos or centres that are tested on; none: by the set's lists, else by test_share
-    train_groups: tuple[str, ...] = ()  # that are trained on; none: all others
-    architecture: Literal["dpt", "unet", "attention_unet"] = "dpt"  # what stands on the encoder
-    encoder: Literal[CNN, Swin] = "resnet50"  # of a U-Net; the DPT's is the pre-trained ViT
-    side: Annotated[int, Field(ge=32)] = 224  # px of what goes in; OptiDEL says none, this is its ViT's
-    loss: Literal["cross_entropy", "dice"] = "cross_entropy"  # dice: that of arXiv 2410.18677
-    iterations: Positive = 20000  # steps
-    epochs: Natural = 0  # passes over the training part, which then say how many iterations; 0: `iterations`
-    batch: Positive = 16  # images a step
-    optimiser: Literal["adamw", "sgd"] = "adamw"  # sgd: that of arXiv 2410.18677
-    lr: Annotated[float, Field(gt=0)] = 6e-5  # the highest, after the warm-up
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of adamw but for norms, biases and embeddings, of sgd for all weights
-    warmup: Natural = 1500  # iterations
-    power: Annotated[float, Field(gt=0)] = 1.0  # of the polynomial by which the rate falls; 1: a line
-    precision: Precision = "float32"  # of training; measured is in float32 always
-    frozen: bool = False  # the encoder stays as it was pre-trained
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # tested on, where the set does not say who is
-    limit: Natural = 0  # pairs trained on at most, drawn by seed, 0: all; of the test part none is ever left out
-    seeds: tuple[Seed, ...] = (0,)  # one measurement each: of the split where it is drawn, first weights and order
+    # [frames] sampled from the videos, at random by seed. Default: our choice, because a small sample is enough for a first scorer
+    frames: Positive = 2000
+    crops: Positive = 4  # [crops] at random a frame. Default: our choice, because frames cost more to decode than crops to cut
+    train: TrainConfig = TrainConfig(
+        mae=MAEConfig(norm_pix=False),  # Default: our choice, because what is trained is the scorer, the model of difficulty.mae
+        epochs=20,  # Default: our choice, because a first scorer should take minutes
+        warmup_epochs=2,  # Default: our choice, because the forty of facebookresearch/mae are more than all of these epochs
+        batch=64,  # Default: our choice, because sixteen would take four times the steps over the same crops
+    )
+
+
+class EvaluateConfig(Section):
+    """Fine-tuning on image and mask pairs. `jobs/recipes.py` has others by name."""
+
+    # folder with images/ and masks/, of another data set as it comes, or a COCO file. Default: our choice, because only you know it
+    uri: str = ""
+    dataset: DataSet = "folder"  # what lies there: the job datasets lists them. Default: our choice, because it needs no known layout
+    # [pairs] that must be there, of a known set a part; 0: all that were published. Default: our choice, because a part is not the known
+    # set
+    pairs: Natural = 0
+    # patients, videos or centres that are tested on; none: by the set's lists, else by test_share. Default: our choice, because only the
+    # set knows them
+    test_groups: tuple[str, ...] = ()
+    train_groups: tuple[str, ...] = ()  # that are trained on; none: all others. Default: our choice, because only the set knows them
+    architecture: Literal["dpt", "unet", "attention_unet"] = "dpt"  # what stands on the encoder. Default: OptiDEL (arXiv 2408.07107)
+    encoder: Literal[CNN, Swin] = "resnet50"  # of a U-Net; the DPT's is the pre-trained ViT. Default: arXiv 2410.18677
+    side: Annotated[int, Field(ge=32)] = 224  # [px] of what goes in. Default: our choice, because it is the ViT's; OptiDEL says none
+    loss: Literal["cross_entropy", "dice"] = "cross_entropy"  # dice: that of arXiv 2410.18677. Default: DPT's in open-mmlab/mmsegmentation
+    iterations: Positive = 20000  # [steps] of fine-tuning. Default: OptiDEL (arXiv 2408.07107)
+    # [epochs] passes over the training part, which then say how many iterations; 0: `iterations`. Default: our choice, because OptiDEL
+    # counts in iterations
+    epochs: Natural = 0
+    batch: Positive = 16  # [images] a step. Default: DPT's in open-mmlab/mmsegmentation, two on each of eight GPUs
+    optimiser: Literal["adamw", "sgd"] = "adamw"  # sgd: that of arXiv 2410.18677. Default: OptiDEL (arXiv 2408.07107)
+    lr: Annotated[float, Field(gt=0)] = 6e-5  # [rate] the highest, after the warm-up. Default: DPT's in open-mmlab/mmsegmentation
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # [share that stays a step] of sgd. Default: arXiv 2410.18677
+    # [share a step, times the rate] of adamw but for norms, biases and embeddings, of sgd for all weights. Default: DPT's in
+    # open-mmlab/mmsegmentation
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Natural = 1500  # [steps] over which the rate rises. Default: DPT's in open-mmlab/mmsegmentation
+    # [exponent] of the polynomial by which the rate falls; 1: a line. Default: DPT's in open-mmlab/mmsegmentation
+    power: Annotated[float, Field(gt=0)] = 1.0
+    # of training; measured is in float32 always. Default: our choice, because what is compared should not hang on rounding
+    precision: Precision = "float32"
+    frozen: bool = False  # the encoder stays as it was pre-trained. Default: our choice, because DPT's recipe trains it too
+    # [share of the pairs] tested on, where the set does not say who is. Default: our choice, because a fifth is usual
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    # [pairs] trained on at most, drawn by seed, 0: all; of the test part none is ever left out. Default: our choice, because all that there
+    # is trains best
+    limit: Natural = 0
+    # one measurement each: of the split where it is drawn, first weights and order. Default: our choice, because one is the cheapest; a
+    # comparison needs several
+    seeds: tuple[Seed, ...] = (0,)
 
     @model_validator(mode="after")
     def can_be_run(self) -> Self:

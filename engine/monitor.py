@@ -13,16 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from engine.ranks import loss, mean_ranks, telling, unsurpassed, within
 from engine.settings import TransferConfig
-from engine.transfer import SCORES, Readings, read_by
+from engine.transfer import SCORES, Readings
 
 TITLES = {"ranks": "mean rank by all without labels", "vote": "vote of all scores"}  # of what is watched and is no score of SCORES
-Heard = Mapping[str, Mapping[int, float]]  # scores by reading and epoch
 WAITING = 2  # copies of the weights at most in memory: where scores take longer than what is between two looks, training waits
 
 
@@ -69,31 +67,6 @@ def choose(scores: Mapping[int, float], lower: bool) -> Verdict:
     return Verdict(epoch, scores[epoch], epoch == 0 if 0 in scores else None)
 
 
-def mean_ranks(heard: Heard) -> dict[int, float]:
-    """The mean rank of every epoch by several readings by name, 1 is the best; equal ones share theirs.
-
-    Over the epochs that all have which have any: a look with a gap has no rank, and what never was anything but a gap is not heard. Our
-    choice of how to hear several at once: their units and ranges differ, and so does how these change in a training; their order of the
-    models is all that they have in common. A rank is one among these epochs, so it can change with each that comes.
-    """
-    told = {name: one for name, one in heard.items() if one}
-    epochs = sorted(set[int].intersection(*(set(one) for one in told.values()))) if told else []
-    if not epochs:
-        return {}
-    ranks = [rankdata([loss(name, one[epoch]) for epoch in epochs]) for name, one in told.items()]
-    return {epoch: float(mean) for epoch, mean in zip(epochs, np.mean(ranks, axis=0), strict=True)}
-
-
-def loss(reading: str, score: float) -> float:
-    """The score so that lower is better."""
-    return score if read_by(reading).lower else -score
-
-
-def within(heard: Heard, begin: int, end: float = math.inf) -> dict[str, dict[int, float]]:
-    """The same of the epochs from `begin` to `end`, both included."""
-    return {name: {epoch: score for epoch, score in one.items() if begin <= epoch <= end} for name, one in heard.items()}
-
-
 def finite(epoch: int, score: float) -> None:
     """ValueError where a score is no finite number."""
     if not math.isfinite(score):
@@ -106,14 +79,15 @@ class Monitor:
     One score at one level ends the run with the look that is the `patience`-th in a row not better, by more than `min_delta`, than the last
     that was; the first is. So small steps add up: they count once they come to more than that together, where a step from the best so far
     never would. Looks before `warmup` count for no end, but may be chosen in the end: an untrained encoder can score so well that nothing
-    ever beats it. A look with a gap is none for what is missing in it. Several readings, of scores or levels, are heard in one of two ways:
+    ever beats it. A look with a gap is none for what is missing in it. Several readings, of scores or levels, are heard in one of two ways,
+    each as long as it is not lost (ranks.telling), which is asked at every look anew, so that a resume comes to the same:
 
     Ranks: at every look the mean ranks are taken anew among the looks from the warm-up until it, and the run ends with the first at which
     the best of these (of equal ones the earliest) lies `patience` of them back. So the best can move back to an earlier look, which no
     single score's can, and a verdict is one on the looks so far.
 
     A vote: every reading has the patience above for itself, and the run ends with the first look at which more than half of those that
-    have been heard are past theirs, as they stand at that look. It says when to end, and the last model is taken. This is our rule for a
+    are heard are past theirs, as they stand at that look. It says when to end, and the last model is taken. This is our rule for a
     training of our own, and nothing in it is learnt. What foresight learns of the released scores is how many of 300 epochs of supervised
     training on ImageNet three encoders needed, by encoder and scheme, none of which is ours: to apply that here would be to make it up.
     Single scores fail in two ways, getting worse from the first epoch on, or better to the last; a majority needs neither an example nor a
@@ -189,14 +163,15 @@ class Monitor:
                 yield end
 
     def by_vote(self) -> Iterator[int]:
-        """The looks at which more than half of the readings heard so far are past their patience; one alone is a majority."""
+        """The looks at which more than half of the readings that are heard are past their patience; one alone is a majority."""
         best, since = dict[str, float](), dict[str, int]()
         for epoch in sorted(epoch for epoch in self.seconds if epoch >= self.config.warmup):
             for name, one in self.heard.items():
                 if epoch in one:
                     better = loss(name, one[epoch]) < best.get(name, math.inf) - self.config.min_delta
                     best[name], since[name] = (loss(name, one[epoch]), 0) if better else (best[name], since[name] + 1)
-            if 2 * sum(count >= self.config.patience for count in since.values()) > len(since):
+            voters = telling(within(self.heard, self.config.warmup, epoch))
+            if 2 * sum(since[name] >= self.config.patience for name in voters) > len(voters):
                 yield epoch
 
     def verdict(self) -> Verdict:
@@ -205,19 +180,13 @@ class Monitor:
 
     @property
     def promising(self) -> set[int]:
-        """The epochs of trained models that may yet be the best by mean rank, whatever comes; none of a vote, which takes the last.
+        """The epochs of trained models that may yet be the best (see ranks.unsurpassed); none of a vote, which takes the last."""
+        return unsurpassed(within(self.heard, 1)) if self.config.score != "vote" else set()
 
-        Those that none surpasses: by being no worse in any reading, and better in one, or earlier. Of a single score it is the best.
-        """
-        told = {name: one for name, one in within(self.heard, 1).items() if one}
-        epochs = sorted(self.among(1)) if self.config.score != "vote" else []
-        losses = np.array([[loss(name, one[epoch]) for name, one in told.items()] for epoch in epochs])
-        found = set[int]()
-        for place, epoch in enumerate(epochs):
-            as_good = (losses <= losses[place]).all(1)
-            better = (losses < losses[place]).any(1) | (np.arange(len(epochs)) < place)
-            found |= set() if (as_good & better).any() else {epoch}
-        return found
+    @property
+    def lost(self) -> set[str]:
+        """The readings that are heard no more."""
+        return {name for name, one in self.heard.items() if one} - set(telling(self.heard))
 
     @property
     def hours(self) -> dict[int, float]:
@@ -248,7 +217,7 @@ class Looker:
         self, config: TransferConfig, score: Callable[[nn.Module], Readings], device: str = "cpu", last: int | None = None
     ) -> None:
         self.monitor, self.score, self.device = Monitor(config, last), score, device
-        self.twin: nn.Module | None = None
+        self.copied: nn.Module | None = None
         self.under_way: dict[int, Future[tuple[Readings, float]]] = {}
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="look")
 
@@ -256,19 +225,19 @@ class Looker:
         """Look if it is due and was not done; True: what is known by now says stop."""
         if self.monitor.due(epoch) and epoch not in self.monitor.seconds and epoch not in self.under_way:
             self.fold(WAITING - 1)
-            if self.twin is None:
-                self.twin = copy.deepcopy(encoder).to(self.device)
+            if self.copied is None:
+                self.copied = copy.deepcopy(encoder).to(self.device)
             weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in encoder.state_dict().items()}
-            self.under_way[epoch] = self.thread.submit(self.scored, self.twin, weights)
+            self.under_way[epoch] = self.thread.submit(self.scored, self.copied, weights)
         self.fold(0 if self.monitor.config.wait else WAITING)
         return self.monitor.stopped is not None
 
-    def scored(self, twin: nn.Module, weights: Mapping[str, Tensor]) -> tuple[Readings, float]:
+    def scored(self, copied: nn.Module, weights: Mapping[str, Tensor]) -> tuple[Readings, float]:
         """What a look comes to, and the seconds that it took."""
         began = time.perf_counter()
-        twin.load_state_dict(weights)
+        copied.load_state_dict(weights)
         with torch.inference_mode():
-            return self.score(twin), time.perf_counter() - began
+            return self.score(copied), time.perf_counter() - began
 
     def fold(self, waiting: int) -> None:
         """Give the monitor what is finished, in the order of epochs, and wait until at most so many scores are under way."""

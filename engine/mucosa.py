@@ -72,7 +72,10 @@ def vessels(rng: np.random.Generator, side: int) -> Floats:
 
 
 def branch(drawn: Grey, rng: np.random.Generator, start: npt.NDArray[np.float64], heading: float, width: float) -> None:
-    """Draw one vessel that wanders and gives off thinner ones; it wraps at the texture's edges."""
+    """Draw one vessel that wanders and gives off thinner ones; it wraps at the texture's edges.
+
+    `start` (2,), width and places in px of the texture.
+    """
     side = len(drawn)
     points = [start]
     for _ in range(14):

@@ -91,7 +91,7 @@ class Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """The gradients of all workers summed, and of these the rows that are this worker's."""
+        """The gradients of all workers summed, and of these the rows that are this worker's. (B, ...)."""
         (summed,) = (gradient.contiguous() for gradient in gradients)
         dist.all_reduce(summed)
         return summed.chunk(dist.get_world_size())[dist.get_rank()]
@@ -124,6 +124,19 @@ def model(config: TrainConfig) -> Trained:
     if isinstance(started, simclr.SimCLR):
         started.bank, started.keys = started.bank[:0], started.keys[:0]  # what other weights made of it
     return started
+
+
+def no_number(config: TrainConfig, done: tuple[int, int], images: str, together: int) -> str:
+    """That the loss of some images is no number, and what to do about it, by the epoch and the step; `together`: all of so many are.
+
+    At the very first step the rate has had no part in it.
+    """
+    told = f"the loss is not a number in epoch {done[0]}, step {done[1]}, of {images}" + f", all {together} seen together" * bool(together)
+    if any(done):
+        diverged = ", so that the training may have diverged" * bool(together)
+        return f"{told}{diverged}: look at them, lower base_lr={config.base_lr} or bound the gradient by clip"
+    weights = f" and, as nothing was learnt yet, at the weights that it begins with, checkpoint={config.checkpoint}"
+    return f"{told}: look at them{weights if config.checkpoint else ''}"
 
 
 def load(path: str, config: TrainConfig) -> Trained:

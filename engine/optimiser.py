@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from engine.models import TrainConfig
 
 
-def twin(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module) -> nn.Module:
     """A copy that no gradient reaches."""
     return copy.deepcopy(model).requires_grad_(False)
 

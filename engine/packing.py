@@ -7,7 +7,7 @@ import torch
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-from engine.models import Precision
+from engine.precision import Precision
 from engine.products import Packed, is_served
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -47,18 +47,18 @@ class CachedAttention(nn.Module):
 
 
 def packed(model: Model, precision: Precision) -> Model:
-    """A twin of `model` that shares its tensors and has packed linear layers; `model` itself on a GPU, or where oneDNN cannot do it."""
+    """A copy of `model` that shares its tensors and has packed linear layers; `model` itself on a GPU, or where oneDNN cannot do it."""
     weight = next(model.parameters(), None)
     on_cpu = weight is not None and weight.device.type == "cpu"
-    return twin(model, precision) if on_cpu and is_served(precision) else model
+    return repacked(model, precision) if on_cpu and is_served(precision) else model
 
 
-def twin(model: Model, precision: Precision) -> Model:
+def repacked(model: Model, precision: Precision) -> Model:
     """A shallow copy of a model whose linear layers are packed; what is not replaced is shared."""
     if isinstance(model, nn.TransformerEncoderLayer):  # it hands its layers' weights to a kernel
         return model
     made, children = copy.copy(model), dict(model._modules)
-    made._modules = {name: child and twin(child, precision) for name, child in children.items()}
+    made._modules = {name: child and repacked(child, precision) for name, child in children.items()}
     gelu = isinstance(act := children.get("act"), nn.GELU) and act.approximate == "none"
     for name, child in children.items():
         if type(child) is nn.Linear:  # what is derived from it is more

@@ -72,11 +72,11 @@ class ProposePatches:
             yield frame | verdict
 
     def patch(self, pixels: np.ndarray, box: list[int], frame: dict[str, Any]) -> dict[str, Any]:
-        """The columns that say where a patch is, in pixels of the source video, and what it shows."""
+        """The columns that say where a patch is, in pixels of the source video, and what it shows. `pixels` (h, w, 3) uint8."""
         return row(pixels, box, frame, (self.config.proposer, self.settings), self.config.quality)
 
     def whole(self, image: np.ndarray, frame: dict[str, Any]) -> dict[str, Any]:
-        """The same of all that was kept of the frame; only the JPEG's quality decides what it is."""
+        """The same of all that was kept of the frame; only the JPEG's quality decides what it is. `image` (H, W, 3) uint8."""
         quality = json.dumps({"quality": self.config.quality})
         content = list(frame["content"])
         settings = hashlib.sha256(quality.encode()).hexdigest()[:12]
@@ -85,7 +85,10 @@ class ProposePatches:
 
 
 def row(pixels: np.ndarray, box: list[int], frame: dict[str, Any], by: tuple[str, str], quality: int) -> dict[str, Any]:
-    """Columns of a patch that a proposer of such a name and settings cut out."""
+    """Columns of a patch that a proposer of such a name and settings cut out.
+
+    `pixels` (h, w, 3) uint8, `box` y0, x0, y1, x1 in px of the source video.
+    """
     jpeg, (proposer, settings) = pictures.encode(pixels, quality), by
     return {
         "patch_id": f"{frame['frame_id']}:{','.join(map(str, box))}:{proposer}-{settings}",
@@ -130,7 +133,8 @@ def survivors(image: np.ndarray, proposals: Proposals, boxes: np.ndarray, config
     """Indices of the proposals to keep, in the order of their `boxes`, and a sentence about those that fell.
 
     Strongest first by predicted IoU, as SAM orders its own suppression; the proposer's order breaks ties and stands where it predicts none.
-    Overlap is that of the cut boxes: two masks that lead to the same picture are one patch.
+    Overlap is that of the cut boxes: two masks that lead to the same picture are one patch. `image` (H, W, 3), `boxes` (N, 4); indices
+    (n,).
     """
     shares = proposals.areas / (image.shape[0] * image.shape[1])
     sized = (shares > 0) & (config.min_area <= shares) & (shares <= config.max_area)
@@ -169,7 +173,7 @@ def apart(boxes: np.ndarray, max_overlap: float) -> np.ndarray:
 
 
 def cut(image: np.ndarray, box: np.ndarray, max_side: int) -> np.ndarray:
-    """The pixels of the box, scaled down until the longer side is `max_side`."""
+    """The pixels of the box, scaled down until the longer side is `max_side`. `image` (H, W, 3), `box` (4,): y0, x0, y1, x1."""
     y0, x0, y1, x1 = box
     scale = max_side / max(y1 - y0, x1 - x0)
     if scale >= 1:
@@ -179,20 +183,23 @@ def cut(image: np.ndarray, box: np.ndarray, max_side: int) -> np.ndarray:
 
 
 def source_scale(frame: dict[str, Any]) -> np.ndarray:
-    """Pixels of the source video per pixel of the frame, down and across."""
+    """Pixels of the source video per pixel of the frame, down and across. (2,)."""
     top, left, bottom, right = frame["content"]
     return np.array([(bottom - top) / frame["frame_height"], (right - left) / frame["frame_width"]])
 
 
 def source_box(box: np.ndarray, frame: dict[str, Any]) -> list[int]:
-    """A box of the frame in whole pixels of the source video."""
+    """A box of the frame in whole pixels of the source video. `box` (4,)."""
     top, left = frame["content"][:2]
     offset = np.array([top, left, top, left])
     return [int(edge) for edge in np.round(box * np.tile(source_scale(frame), 2)) + offset]
 
 
 def mask_of(proposals: Proposals, index: int, inside: np.ndarray, box: list[int]) -> bytes | None:
-    """What of a region's mask lies `inside` a box of the frame, in pixels of that box in the source video; None where none was drawn."""
+    """What of a region's mask lies `inside` a box of the frame, in pixels of that box in the source video; None where none was drawn.
+
+    `inside` (4,).
+    """
     if proposals.mask is None:
         return None
     size = (box[2] - box[0], box[3] - box[1])

@@ -51,7 +51,10 @@ def square(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def patch(patch_id: str, jpeg: bytes | None) -> np.ndarray:
-    """The pixels of a patch; ValueError that names it where they cannot be decoded, which is a bug, since they are our own."""
+    """The pixels of a patch; ValueError that names it where they cannot be decoded, which is a bug, since they are our own.
+
+    Shape: (h, w, 3) uint8 RGB.
+    """
     try:
         return decode(jpeg or b"")
     except ValueError as error:

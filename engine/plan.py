@@ -264,7 +264,7 @@ def service(step: Step, start_up: float, seconds: float, rows: int, made: int, f
 def makespan(chains: Sequence[tuple[float, Sequence[float]]], devices: int) -> float:
     """Seconds until all is done where `devices` each take the next thing that is ready, in order.
 
-    A chain is what a model takes, and then each of its measurements, which wait for it and not for each other.
+    A chain is what a model takes, and then each of its measurements, which wait for it and not for each other. ValueError for no devices.
     """
     if devices < 1:
         raise ValueError(f"devices={devices}, expected one at least")

@@ -34,7 +34,10 @@ class Vectors(Protocol):
         ...
 
     def held(self, rows: Rows) -> NDArray[np.number]:
-        """The same as they are stored, which may be shorter numbers, whole ones where they are rounded already (clusters.whole)."""
+        """The same as they are stored, which may be shorter numbers, whole ones where they are rounded already (clusters.whole).
+
+        Shape: (n, width).
+        """
         ...
 
 

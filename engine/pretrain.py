@@ -69,7 +69,7 @@ class Loop:
         self.objective, self.energy = objectives.objective(config), devices.Energy()
         torch.manual_seed(config.seed)
         bare = synchronised(objectives.model(config), accelerator)
-        average = optimiser.twin(bare).to(accelerator.device) if config.ema else None  # first: what accelerate makes is not to be copied
+        average = optimiser.copied(bare).to(accelerator.device) if config.ema else None  # first: what accelerate makes is not to be copied
         self.model, self.optimiser = accelerator.prepare(bare, optimiser.adamw(bare, config))
         self.training = Training(config, bare, average, self.optimiser.optimizer, accelerator.scaler, look)
         place = accelerator.process_index, accelerator.num_processes
@@ -159,17 +159,13 @@ class Loop:
         self.account()
 
     def losses(self, part: Sequence[tuple[Key, Any]]) -> Tensor:
-        """Of some images; FloatingPointError that names those whose loss is not a number."""
+        """Of some images; FloatingPointError that names those whose loss is not a number. (B,)."""
         keys, seen = zip(*part, strict=True)
         losses = self.objective.losses(self.model, seen)
         if not torch.isfinite(losses).all():
             positions = [key[1] for key, fine in zip(keys, torch.isfinite(losses).tolist(), strict=True) if not fine]
-            every = "" if torch.isfinite(losses).any() else f", all {len(part)} seen together, so that the training may have diverged"
-            images = loader.named(self.read, positions)
-            raise FloatingPointError(
-                f"the loss is not a number in epoch {self.progress.epoch}, step {self.progress.step}, of {images}"
-                f"{every}: look at them, lower base_lr={self.config.base_lr} or bound the gradient by clip"
-            )
+            done, images = (self.progress.epoch, self.progress.step), loader.named(self.read, positions)
+            raise FloatingPointError(objectives.no_number(self.config, done, images, len(part) * (not torch.isfinite(losses).any())))
         return losses
 
     def account(self, looked: bool = False) -> None:
@@ -236,7 +232,7 @@ class Loop:
         self.hand_in(metrics, total if saves else None, self.due(config.picture_steps) or (ended and config.picture_steps > 0))
 
     def hand_in(self, metrics: dict[str, float], saved: Progress | None, shown: bool) -> None:
-        """Report, on the first worker with a checkpoint if this progress is to be saved, and a sheet of pictures if one is to be shown."""
+        """Report; on the first worker with a checkpoint and a sheet where due. FloatingPointError where weights are no numbers."""
         if saved and not all(weight.isfinite().all() for weight in self.training.exported.parameters()):
             raise FloatingPointError(
                 f"the weights are no numbers after {int(metrics['step'])} steps: lower base_lr={self.config.base_lr}, "
@@ -252,7 +248,7 @@ class Loop:
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
-        """The first images, as the objective shows them."""
+        """The first images, as the objective shows them. (H, W, 3) uint8."""
         positions = range(min(PICTURED, self.count))
         seen = [self.see(jpeg, (0, place))[1] for place, jpeg in zip(positions, self.read(positions), strict=True)]
         picture = self.objective.sheet(self.training.exported.eval(), seen)

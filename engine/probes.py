@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.geometry import Floats, flat, spectrum, unit
+from engine.geometry import Floats, UnscorableError, flat, spectrum, unit
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # of kNN: those of DINO (arXiv 2104.14294) and of Wu et al. (arXiv 1805.01978)
 RIDGES = 10.0 ** np.arange(-4, 3)  # of the linear probe, times the number of samples. Our choice: from hardly any to all but the means
@@ -44,7 +44,10 @@ def left_out(left: Floats, powers: Floats, truth: Floats, groups: Sequence[NDArr
 
 
 def knn(features: NDArray[Any], labels: NDArray[Any], images: NDArray[Any] | None = None) -> float:
-    """Balanced accuracy of a vote of the 20 nearest samples of other images, weighted by exp(cosine / 0.07) (arXiv 1805.01978)."""
+    """Balanced accuracy of a vote of the 20 nearest samples of other images, weighted by exp(cosine / 0.07) (arXiv 1805.01978).
+
+    Features (n, d), labels and images (n,); 0 to 1.
+    """
     rows = unit(flat(features))
     truth, alike = one_hot(labels, rows), rows @ rows.T
     for group in grouped(rows, images):
@@ -64,7 +67,7 @@ def logme(features: NDArray[Any], labels: NDArray[Any]) -> float:
     """The log evidence per sample of a Bayesian linear model at its best precisions, mean over classes (arXiv 2102.11005).
 
     Given the ratio t of the precisions of weights and noise, the best noise is in closed form, so that one number is searched for, where
-    the authors go to and fro between the two.
+    the authors go to and fro between the two. Features (n, d), labels (n,).
     """
     rows = flat(features)
     left, values = spectrum(rows, centred=False)
@@ -91,6 +94,7 @@ def leep(probabilities: NDArray[Any], labels: NDArray[Any]) -> float:
     """The mean log likelihood of labels under P(y | z) theta(x)_z (Nguyen et al., arXiv 2002.12462).
 
     `probabilities` (n, source classes) are those a source classifier gives, each row's sum 1: an encoder without one has no LEEP.
+    ValueError where they are none.
     """
     rows = flat(probabilities)
     if rows.min() < 0 or not np.allclose(rows.sum(1), 1, atol=1e-4):
@@ -102,13 +106,20 @@ def leep(probabilities: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def h_score(features: NDArray[Any], labels: NDArray[Any], shrinkage: float = 0.0) -> float:
-    """tr(cov(f)^-1 cov(E[f | y])), 0 to classes - 1 (Bao et al. 2019); with fewer samples than features it is always the most.
+    """tr(cov(f)^-1 cov(E[f | y])), 0 to classes - 1 (Bao et al. 2019).
 
     With `shrinkage` a, cov(f) becomes (1 - a) cov(f) + a mean variance, and what is divided by it is times 1 - a (arXiv 2110.06893).
+    UnscorableError without it where features differ in as many directions as samples can, as with fewer samples than features: whatever
+    the labels it is then classes - 1, and which of two models has more of it is rounding. Features (n, d), labels (n,).
     """
     rows = flat(features)
     truth = one_hot(labels, rows)
     left, values = spectrum(rows, centred=True)
+    if not shrinkage and len(values) >= len(rows) - 1:
+        raise UnscorableError(
+            f"the features of {len(rows)} samples differ in all {len(values)} directions that they can, so their H-score is "
+            f"{truth.shape[1] - 1} whatever the labels; the shrunken H-score tells them apart, or more samples than features do"
+        )
     powers = values**2 / len(rows)
     between = ((truth.T @ left) ** 2 / truth.sum(0)[:, None]).sum(0)  # of each whitened direction
     kept = (1 - shrinkage) * powers
@@ -116,7 +127,10 @@ def h_score(features: NDArray[Any], labels: NDArray[Any], shrinkage: float = 0.0
 
 
 def shrunken_h_score(features: NDArray[Any], labels: NDArray[Any]) -> float:
-    """The H-score with Ledoit and Wolf's shrinkage (Ibrahim et al., arXiv 2110.06893), for fewer samples than features."""
+    """The H-score with Ledoit and Wolf's shrinkage (Ibrahim et al., arXiv 2110.06893), for fewer samples than features.
+
+    Features (n, d), labels (n,).
+    """
     return h_score(features, labels, shrinkage(flat(features)))
 
 
@@ -131,7 +145,7 @@ def shrinkage(rows: Floats) -> float:
 
 
 def one_hot(labels: NDArray[Any], rows: Floats) -> Floats:
-    """(n, classes) of labels (n,) of any values."""
+    """(n, classes) of labels (n,) of any values. ValueError for one class only, or another shape."""
     classes, codes = np.unique(labels, return_inverse=True)
     if np.shape(labels) != (len(rows),) or len(classes) < 2:
         raise ValueError(f"labels of shape {np.shape(labels)} name {len(classes)} classes of {len(rows)} samples, expected two at least")
@@ -139,7 +153,7 @@ def one_hot(labels: NDArray[Any], rows: Floats) -> Floats:
 
 
 def grouped(rows: Floats, images: NDArray[Any] | None) -> list[NDArray[np.intp]]:
-    """The positions of each image's samples."""
+    """The positions of each image's samples. ValueError for one image only. `images` (n,), None: each sample is an image."""
     codes = np.arange(len(rows)) if images is None else np.unique(images, return_inverse=True)[1]
     if codes.shape != (len(rows),) or codes.max() == 0:
         raise ValueError(

@@ -67,7 +67,10 @@ def colour_regions(image: np.ndarray, frame_id: str, config: PatchesConfig) -> P
 
 
 def scaled(boxes: np.ndarray, areas: np.ndarray, found: tuple[int, ...], frame: tuple[int, ...]) -> Proposals:
-    """Boxes and areas found in a picture of shape `found` in pixels of the `frame`; a box grows to whole pixels."""
+    """Boxes and areas found in a picture of shape `found` in pixels of the `frame`; a box grows to whole pixels.
+
+    Boxes (N, 4), areas (N,) in px.
+    """
     ratio = np.array(frame[:2]) / np.array(found[:2])
     starts = np.floor(boxes[:, :2] * ratio).astype(int)
     ends = np.minimum(np.ceil(boxes[:, 2:] * ratio), frame[:2]).astype(int)

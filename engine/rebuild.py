@@ -61,7 +61,8 @@ def promised(
     """The patch ids of a selection's images by position, in reading order.
 
     Where a video was forgotten ranks and images are missing. Consecutive patches are known all the same; of the other orders the images
-    that are left tell which patches they hold, and all that is asked is that these are chosen.
+    that are left tell which patches they hold, and all that is asked is that these are chosen. LookupError where there is no such
+    selection.
     """
     rows = store.open("selections").to_table(columns=["rank", "patch_id"], filter=f"selection_id IN ({quoted([selection_id])})")
     if not len(rows):

@@ -102,7 +102,10 @@ def read(folder: str | Path) -> Release:
 
 
 def rows(path: Path, columns: Mapping[str, pa.DataType]) -> list[dict[str, Any]]:
-    """The rows of a CSV file in the given columns and types."""
+    """The rows of a CSV file in the given columns and types.
+
+    FileNotFoundError, or ValueError where it cannot be read, lacks a column or a value.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected the scores released with arXiv 2410.18677")
     try:
@@ -118,7 +121,7 @@ def rows(path: Path, columns: Mapping[str, pa.DataType]) -> list[dict[str, Any]]
 
 
 def named(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of downstream scores by our names."""
+    """A row of downstream scores by our names. ValueError for a model that we do not know."""
     if row["model"] not in ENCODERS:
         raise ValueError(f"{DOWNSTREAM} tells of the model {row['model']!r}; expected one of {', '.join(ENCODERS)}")
     one, many = (row[name] for name in DICE)
@@ -134,7 +137,10 @@ def named(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def downstream(scores: list[dict[str, Any]], setups: tuple[Setup, ...], lengths: np.ndarray) -> np.ndarray:
-    """(S, L, K) Dice. Without pre-training there is no scheme: what was run once stands for every one."""
+    """(S, L, K) Dice. Without pre-training there is no scheme: what was run once stands for every one.
+
+    ValueError for cells that are missing or above 1.
+    """
     seeds = sorted({row["seed"] for row in scores})
     found = once(DOWNSTREAM, (((unschemed(row["setup"], row["length"]), row["length"], row["seed"]), row["dice"]) for row in scores))
     cells = [(unschemed(setup, length), length) for setup in setups for length in lengths.tolist()]
@@ -159,7 +165,7 @@ def unschemed(setup: Setup, length: int) -> Setup:
 
 
 def robustness(scores: list[dict[str, Any]], setups: tuple[Setup, ...], lengths: np.ndarray) -> dict[Variant, np.ndarray]:
-    """(S, L - 1) robustness by variant, of 1 epoch and more."""
+    """(S, L - 1) robustness by variant, of 1 epoch and more. ValueError for scores that are missing. `lengths` (L,) epochs."""
     found = once(ROBUSTNESS, ((place(row), row["robustness"]) for row in scores if row["pretraining_length"]))
     deepest: dict[str, int] = {}
     for row in scores:

@@ -42,5 +42,8 @@ class Room:
 
 
 def filled(rows: NDArray[Any], batch: int) -> NDArray[Any]:
-    """`rows` with zeros behind them up to `batch`: passes of one shape, so that a score does not depend on its neighbours."""
+    """`rows` with zeros behind them up to `batch`: passes of one shape, so that a score does not depend on its neighbours.
+
+    Shape: (n, ...) to (batch, ...).
+    """
     return np.concatenate([rows, np.zeros((batch - len(rows), *rows.shape[1:]), rows.dtype)])

@@ -121,7 +121,7 @@ def with_rows(numbers: Words, length: int) -> tuple[Words, Rows]:
 
 
 def numbered(values: NDArray[np.floating]) -> NDArray[np.unsignedinteger]:
-    """Whole numbers of as many bits in the order of `values`, the same for both zeros, and the largest for what is no number."""
+    """Whole numbers of as many bits in the order of `values`, the same for both zeros, and the largest for what is no number. (N,)."""
     kind = np.dtype(f"u{values.itemsize}").type
     bits = (values + values.dtype.type(0)).view(kind)
     top = kind(2 ** (8 * values.itemsize - 1))

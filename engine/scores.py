@@ -63,7 +63,7 @@ def per_image(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def mean_iou(counts: np.ndarray) -> np.ndarray:
-    """The mean IoU of all classes, background too, for counts (..., 1 + C, 4); a class that neither has nor is given a pixel scores 1."""
+    """(...,) the mean IoU of all classes, background too, of counts (..., 1 + C, 4); a class that neither has nor is given a pixel: 1."""
     hit, false, missed, _ = np.moveaxis(counts, -1, 0)
     return np.asarray(share(hit, hit + false + missed, hit + false + missed == 0).mean(-1))
 
@@ -118,7 +118,7 @@ def intervals(values: dict[str, np.ndarray], seed: int) -> dict[str, tuple[float
 
 
 def middle(draws: np.ndarray) -> tuple[float, float]:
-    """The 2.5 and 97.5 percentiles of draws: the middle 95 %."""
+    """The 2.5 and 97.5 percentiles of draws: the middle 95 %. `draws` (D,)."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
@@ -198,12 +198,12 @@ def contrast(first: Sequence[Marks], second: Sequence[Marks], seed: int = 0) -> 
 
     The two have quantiles of Student's t of their own, weighed by the variances (Cochran and Cox, Experimental Designs, 1957, 4.14): with
     three or five seeds noise passes 0.05 in .03 to .055 of trials, 0.05 / 34 in .0002 to .003 (4,000 of each of 16 mixtures; Welch's
-    degrees of freedom: up to .08 and .014). Of one seed the interval is over images alone, and there is no p. ValueError as of `look`.
+    degrees of freedom: up to .08 and .014). Of one seed the interval is over images alone, and there is no p. ValueError as of `lead`.
     """
-    return averaged([look(first, second, seed)])
+    return averaged([lead(first, second, seed)])
 
 
-class Look(NamedTuple):
+class Lead(NamedTuple):
     """The mIoU of one over another on a test set."""
 
     seen: NDArray[np.float64]  # (S,), of every seed
@@ -211,18 +211,18 @@ class Look(NamedTuple):
     images: int
 
 
-def look(first: Sequence[Marks], second: Sequence[Marks], seed: int = 0) -> Look:
-    """Looks at the same images with one `seed` draw them alike; ValueError where those of a pair differ."""
+def lead(first: Sequence[Marks], second: Sequence[Marks], seed: int = 0) -> Lead:
+    """By how much one is ahead of another; ValueError where their images differ. Those on the same images with one `seed` draw alike."""
     if not first or [one.names for one in first] != [one.names for one in second]:
         raise ValueError("the two results are of different test images, so their difference means nothing")
     seen = [pooled(one) - pooled(other) for one, other in zip(first, second, strict=True)]
-    return Look(np.array(seen), differences(first, second, seed), len(set().union(*(one.names for one in first))))
+    return Lead(np.array(seen), differences(first, second, seed), len(set().union(*(one.names for one in first))))
 
 
-def averaged(looks: Sequence[Look]) -> Contrast:
-    """The mean over looks of the same seeds, by what varies between the means of seeds: see `contrast`, which this is of a single look."""
-    seen, drawn = np.mean([one.seen for one in looks], axis=0), np.mean([one.drawn for one in looks], axis=0)
-    over, many, freedom = np.atleast_2d(np.cov(drawn)), len(seen), max(min(one.images for one in looks) - 1, 1)
+def averaged(some: Sequence[Lead]) -> Contrast:
+    """The mean over leads of the same seeds, by what varies between the means of seeds: see `contrast`, which this is of one."""
+    seen, drawn = np.mean([one.seen for one in some], axis=0), np.mean([one.drawn for one in some], axis=0)
+    over, many, freedom = np.atleast_2d(np.cov(drawn)), len(seen), max(min(one.images for one in some) - 1, 1)
     variances: Variances = ((float(over[0, 0]), freedom),)
     if many > 1:
         shared = max(float(over.sum() - np.trace(over)) / (many * (many - 1)), 0.0)

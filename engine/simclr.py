@@ -44,7 +44,7 @@ class SimCLR(nn.Module):
         return normalize(self.head(self.encode(images)), dim=1)
 
     def encode(self, images: Tensor) -> Tensor:
-        """h, the encoder's pooled features: (B, D)."""
+        """h, the encoder's pooled features: (B, D). ValueError for images of another shape than (B, 3, side, side)."""
         side = self.config.side
         if images.ndim != 4 or images.shape[1:] != (3, side, side):
             raise ValueError(f"SimCLR got images of shape {tuple(images.shape)}, expected (B, 3, {side}, {side})")
@@ -125,6 +125,12 @@ def remember(model: SimCLR, jpegs: Sequence[bytes], seed: int, batch: int = 64) 
 def fingerprint(model: SimCLR) -> str:
     """Twelve hex digits that change when any weight, any picture of the bank or any setting does."""
     return weights.fingerprint(model.state_dict(), weights.knobs_of(model.config))
+
+
+def fingerprint_of(path: str) -> str:
+    """The same of the model in a file, "" of a file that holds none of ours; FileNotFoundError and ValueError as of `load`."""
+    state, told = weights.read(path, "simclr")
+    return weights.fingerprint(state, weights.knobs_of(SimCLRConfig.model_validate(told))) if told else ""
 
 
 def save(model: SimCLR, uri: str) -> None:

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from engine import scores
 from engine.charts import amount
-from engine.entries import FULL, RANDOM, Amount, Board, Entry, Spot
+from engine.entries import FULL, RANDOM, Amount, Board, Entry, Spot, Spotted
 from engine.scores import Contrast, Measured, contrast, holm, over_seeds
 
 SAM, CROPS = "optidel", "optidel_s"  # which differ in who proposes the patches
@@ -46,7 +46,7 @@ class Advantage:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Standing(Spotted):
     """A method at a budget; means and intervals are over seeds."""
 
     method: str
@@ -57,11 +57,6 @@ class Standing:
     seeds: int
     over: Mapping[str, Advantage]  # by the name of the other: RANDOM at the same budget, FULL
     unit: str = ""  # of the budget; "": see Entry
-
-    @property
-    def spot(self) -> Spot:
-        """Its method at its budget."""
-        return self.method, (self.budget, self.unit)
 
     @property
     def place(self) -> str:

@@ -38,7 +38,7 @@ class Worth:
 def ratios(performance: np.ndarray) -> np.ndarray:
     """TIS of every length: performance (..., L) over the best of its row, 0 to 1 (arXiv 2410.18677; that it is a ratio is our reading).
 
-    1 where all are 0. A random choice has .98, so `regrets` stand beside.
+    1 where all are 0. A random choice has .98, so `regrets` stand beside. (..., L).
     """
     best = performance.max(axis=-1, keepdims=True)
     return np.asarray(np.where(best > 0, performance / np.where(best > 0, best, 1), 1.0))
@@ -76,25 +76,29 @@ def at(stops: np.ndarray, lengths: np.ndarray) -> Stop:
 
 
 def always(index: int, setups: int, lengths: np.ndarray) -> Stop:
-    """The same length in all setups."""
+    """The same length in all setups. `lengths` (L,) epochs."""
     return at(np.full(setups, index), lengths)
 
 
 def by_chance(setups: int, lengths: np.ndarray) -> Stop:
-    """Any length above 0, each as likely."""
+    """Any length above 0, each as likely. `lengths` (L,) epochs."""
     kept = np.tile((lengths > 0) / (lengths > 0).sum(), (setups, 1))
     return Stop(kept, kept @ lengths)
 
 
 def offline(curve: np.ndarray, lengths: np.ndarray) -> Stop:
-    """The most robust of all lengths above 0 is kept, all are paid for; curve (S, L - 1). The authors' rule (arXiv 2410.18677)."""
+    """The most robust of all lengths above 0 is kept, all are paid for; curve (S, L - 1). The authors' rule (arXiv 2410.18677).
+
+    `lengths` (L,) epochs.
+    """
     return Stop(np.eye(len(lengths))[1 + curve.argmin(axis=1)], np.full(len(curve), lengths[-1]))
 
 
 def online(curve: np.ndarray, lengths: np.ndarray, patience: int, keep_last: bool) -> Stop:
     """Stop after `patience` lengths in a row without a new least curve (S, L - 1); the most robust seen is kept, or the last.
 
-    The authors tell of the rule but not of the patience or what is kept, so all are shown.
+    The authors tell of the rule but not of the patience or what is kept, so all are shown. ValueError for a patience below 1. `lengths`
+    (L,) epochs.
     """
     if patience < 1:
         raise ValueError(f"patience={patience} must be at least 1 length")
@@ -104,7 +108,7 @@ def online(curve: np.ndarray, lengths: np.ndarray, patience: int, keep_last: boo
 
 
 def halted(curve: np.ndarray, patience: int) -> tuple[int, int]:
-    """Index of the least value before the stop, and of the last value looked at."""
+    """Index of the least value before the stop, and of the last value looked at. `curve` (L,)."""
     best = 0
     for now in range(1, len(curve)):
         if curve[now] < curve[best]:

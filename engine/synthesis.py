@@ -7,7 +7,7 @@ cover it, with what juts out cut evenly on both sides, so that nothing is stretc
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -22,6 +22,7 @@ from engine.schema import PATCHES_PER_IMAGE
 
 # What an empty `layout` stands for: written out, so that other defaults would not change what is stored.
 PAPER = SynthesisConfig(patches=PATCHES_PER_IMAGE, order="rank", fill="crop", quality=95, seed=0)
+AT_ONCE = 64  # images whose patches are in memory, about 100 MB of pixels
 PADDING = 0  # black, our choice: what surrounds the picture of an endoscope anyway
 
 READ = pa.schema(
@@ -100,6 +101,16 @@ def groups(patch_ids: Sequence[str], patches: int) -> Iterator[Sequence[str]]:
     return (patch_ids[start : start + patches] for start in range(0, len(patch_ids), patches))
 
 
+def images(ids: Sequence[str], selection_id: str, config: SynthesisConfig, rows: Callable[[slice], pa.Table]) -> Iterator[pa.Table]:
+    """All training images of a selection, AT_ONCE in a table: its patch ids in the order that `ordered` gives, a part of them at a time.
+
+    `rows` reads the rows (READ) of a part of the ids, in any order.
+    """
+    size = AT_ONCE * config.patches
+    for part in (slice(start, start + size) for start in range(0, len(ids), size)):
+        yield synthesise(rows(part), ids[part], selection_id, part.start // config.patches, config)
+
+
 def synthesise(patches: pa.Table, ids: Sequence[str], selection_id: str, first: int, config: SynthesisConfig) -> pa.Table:
     """The training images (schema.IMAGE) of patch ids in the order that `ordered` gives, whose rows `patches` holds in any order.
 
@@ -140,7 +151,7 @@ def compose(patches: Sequence[np.ndarray], height: int, width: int, fill: str = 
 
 
 def cover(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`picture` scaled to fill height x width, its overhang cut on both sides alike."""
+    """`picture` scaled to fill height x width, its overhang cut on both sides alike. (h, w, 3) to (height, width, 3) px."""
     scale = max(height / picture.shape[0], width / picture.shape[1])
     scaled = resized(picture, max(height, round(picture.shape[0] * scale)), max(width, round(picture.shape[1] * scale)), scale)
     y, x = (scaled.shape[0] - height) // 2, (scaled.shape[1] - width) // 2
@@ -148,7 +159,10 @@ def cover(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def contain(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`picture` scaled to lie whole in height x width, with the same PADDING on both sides, give or take a pixel."""
+    """`picture` scaled to lie whole in height x width, with the same PADDING on both sides, give or take a pixel.
+
+    Shape: (h, w, 3) to (height, width, 3) px.
+    """
     scale = min(height / picture.shape[0], width / picture.shape[1])
     inside = resized(picture, max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale)), scale)
     y, x = (height - inside.shape[0]) // 2, (width - inside.shape[1]) // 2

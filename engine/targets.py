@@ -71,7 +71,7 @@ class Targets:
 
 
 def names(images: Iterable[NDArray[np.uint8]]) -> list[str]:
-    """Hashes of the pixels of each."""
+    """Hashes of the pixels of each. Images (H, W, 3)."""
     return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
 
 
@@ -93,9 +93,9 @@ def read(config: TransferConfig, side: int) -> Targets:
     paths = masks or filter(datasets.is_picture, root.iterdir())
     found: dict[bytes, tuple[NDArray[np.uint8], NDArray[np.uint8] | None, str]] = {}  # by pixels
     for path in sorted(paths, key=lambda one: datasets.digest(config.seed, b"target" + one.read_bytes())):  # who is tested is drawn without
-        if paired:
-            datasets.check_sizes([masks[path]])
-        image, labels = datasets.load(masks[path], side) if paired else (datasets.scaled(datasets.picture(path), side), None)
+        with datasets.read_from("transfer.uri", config.uri):
+            datasets.check_sizes([masks[path]] if paired else [])
+            image, labels = datasets.load(masks[path], side) if paired else (datasets.scaled(datasets.picture(path), side), None)
         found.setdefault(image.tobytes(), (image, labels, path.name))
         if len(found) == config.images:
             break
@@ -161,7 +161,7 @@ def given(name: str, seen: Mapping[View, NDArray[np.float32]], targets: Targets,
 
 
 def check_finite(features: NDArray[np.float32], targets: Targets) -> None:
-    """UnscorableError where the features of a target image are not finite, with which one's."""
+    """UnscorableError where the features of a target image are not finite, with which one's. `features` (n, ...)."""
     bad = np.flatnonzero(~np.isfinite(features).reshape(len(features), -1).all(axis=1))
     if len(bad):
         raise UnscorableError(
@@ -220,7 +220,7 @@ def resting(encoder: nn.Module) -> Iterator[None]:
 
 
 def maps(encoder: Any, images: Tensor, config: TransferConfig) -> Sequence[Tensor]:
-    """The maps (b, C, h, w) at every level of our MAE, of an encoder of timm, or of one that gives a list of maps itself."""
+    """The maps (b, C, h, w) at every level of our MAE, of an encoder of timm, or of one that lists maps itself; else ValueError."""
     if isinstance(encoder, MAE):
         return tapped(encoder, images, chosen(len(encoder.blocks), config))
     if hasattr(encoder, "forward_intermediates"):
@@ -280,7 +280,8 @@ def labelled(maps: NDArray[np.float32], targets: Targets, config: TransferConfig
 
     Of each image and class at most PLACES, drawn by (seed, image), so that large polyps do not outweigh small ones. Our choice. Means
     over the foreground and the background of an image would not do: how many places went into a mean tells the two apart, and a probe of
-    an untrained ViT was right on every image of Kvasir-SEG.
+    an untrained ViT was right on every image of Kvasir-SEG. ValueError without masks, UnscorableError where no place is of the foreground,
+    or none of the rest.
     """
     if targets.masks is None:
         raise ValueError("these target images have no masks, and a score that takes labels was asked")

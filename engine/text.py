@@ -110,7 +110,7 @@ class WatchText:
         return [box for part in parts for box in self.find_text(filled, part) if not any(holds(other, box) for other in known)]
 
     def new(self, now: Strokes) -> NDArray[np.uint8]:
-        """1 on marks outside the boxes that were not there at the last search."""
+        """1 on marks outside the boxes that were not there at the last search. (h, w) of the working size."""
         assert self.seen is not None
         known = cv2.dilate(self.seen, np.ones((5, 5), np.uint8))
         for y0, x0, y1, x1 in self.always + self.boxes:
@@ -149,7 +149,10 @@ def stays(box: Box, seen: NDArray[np.uint8], now: Strokes) -> bool:
 
 
 def rows_at(now: Strokes, new: NDArray[np.uint8], height: int, width: int) -> list[Box]:
-    """The parts of a picture around the new marks that stand in rows like letters."""
+    """The parts of a picture around the new marks that stand in rows like letters.
+
+    `new` (h, w) of the working size, the rest in px of the frame.
+    """
     if np.count_nonzero(new) < IN_ROWS or np.count_nonzero(rows := letters(now) & new) < IN_ROWS:
         return []
     near = cv2.dilate(rows, np.ones((2 * ROOM + 1, 2 * ROOM + 1), np.uint8))
@@ -159,7 +162,10 @@ def rows_at(now: Strokes, new: NDArray[np.uint8], height: int, width: int) -> li
 
 
 def lines_at(places: NDArray[np.uint8], scale: float, height: int, width: int) -> Box:
-    """The part of a picture, from side to side, that holds all places and the rest of their lines; the whole where that is most of it."""
+    """The part of a picture, from side to side, that holds all places and the rest of their lines; the whole where that is most of it.
+
+    `places` (h, w) of the working size, `scale` from the frame's px to these.
+    """
     _, y, _, high = cv2.boundingRect(places)
     if high + 2 * ROOM > places.shape[0] / 2:
         return (0, 0, height, width)
@@ -190,7 +196,10 @@ def still(now: Strokes, new: NDArray[np.uint8], following: Strokes) -> NDArray[n
 
 
 def letters(marks: Strokes) -> NDArray[np.uint8]:
-    """The marks that stand in a row of four or more of one height on one line, as letters do and glare seldom does."""
+    """The marks that stand in a row of four or more of one height on one line, as letters do and glare seldom does.
+
+    Shape: (h, w) of the working size, 0 or 1.
+    """
     labels, boxes = marks.pieces
     x, y, width, height, pixels = (boxes[:, column] for column in range(5))
     glyph = (height >= 5) & (height <= 40) & (width <= 1.6 * height + 6) & (pixels >= 0.12 * width * height)
@@ -239,7 +248,7 @@ def load_reader(threads: int) -> Any:
 
 
 def line_height(corners: NDArray[np.int32]) -> float:
-    """Length of the shorter side of a four-cornered box."""
+    """Length of the shorter side of a four-cornered box. `corners` (4, 2) x, y in px."""
     sides = np.linalg.norm(np.diff(corners[[0, 1, 2]].astype(np.float64), axis=0), axis=1)
     return float(sides.min())
 

@@ -19,7 +19,8 @@ def robustness(
 
     Source: arXiv 2410.18677 with its code, whose default is this one. negatives="published": image (1 - i) mod n is the one negative of
     image i, as in the code; for odd n image (n + 1) / 2 is its own. "others", ours: every other image is a negative once, and the mean is
-    over all of these triplets, so that no image is its own negative and the order of the images does not matter.
+    over all of these triplets, so that no image is its own negative and the order of the images does not matter. ValueError for an unknown
+    word or a margin below 0.
     """
     check_views(queries, keys)
     q, k = prepared(queries, distance), prepared(keys, distance)
@@ -37,7 +38,7 @@ def robustness(
 def prepared(features: NDArray[Any], distance: Distance) -> Floats:
     """(n, d) rows whose squared Euclidean distances are those asked for.
 
-    cosine: 1 - cos; correlation: 1 - Pearson's; l2: the mean, not the sum, of squared differences.
+    cosine: 1 - cos; correlation: 1 - Pearson's; l2: the mean, not the sum, of squared differences. ValueError for an unknown distance.
     """
     rows = flat(features)
     if distance not in get_args(Distance):

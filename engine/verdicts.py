@@ -29,7 +29,7 @@ from scipy.stats import f as fisher
 
 from engine import scores
 from engine.entries import RANDOM, Amount, Board
-from engine.scores import Contrast, Look, Marks, Measured, holm
+from engine.scores import Contrast, Lead, Marks, Measured, holm
 from engine.standings import Advantage, Least, Study, least_of, rivals, taken
 
 ALL_PATTERNS = 20  # units up to which every pattern of signs is looked at: half a million
@@ -90,14 +90,14 @@ def wholes(study: Study) -> list[Whole]:
 
 def whole(architecture: str, boards: Sequence[Board]) -> Whole:
     """What all boards of an architecture say together of every pair of methods that met at more than one budget or on more than one set."""
-    looked = {pair: looks(cells) for pair, cells in paired(boards).items()}
-    looked = {pair: some for pair, some in looked.items() if len(some) > 1}
-    contrasts = {pair: scores.averaged(list(some.values())) for pair, some in looked.items()}
-    units = {pair: models(some) for pair, some in looked.items() if pair[1] == RANDOM and contrasts[pair].seeds > 1}
+    made = {pair: leads(cells) for pair, cells in paired(boards).items()}
+    made = {pair: some for pair, some in made.items() if len(some) > 1}
+    contrasts = {pair: scores.averaged(list(some.values())) for pair, some in made.items()}
+    units = {pair: models(some) for pair, some in made.items() if pair[1] == RANDOM and contrasts[pair].seeds > 1}
     sure, signs = corrected(contrasts), flips(units)
     verdicts = tuple(
         Verdict(method, other, len(some), Advantage(contrasts[method, other], sure[method, other]), signs.get((method, other)))
-        for (method, other), some in looked.items()
+        for (method, other), some in made.items()
     )
     ordered = sorted(verdicts, key=lambda one: (one.other != RANDOM, -one.advantage.contrast.difference))
     return Whole(architecture, tuple(ordered), likeness(list(units.values())), least_of(contrasts.values()))
@@ -129,7 +129,7 @@ def whole_seeds(cells: Cells) -> Cells:
     return {seed: cells[seed] for seed in sorted(cells) if set(cells[seed]) == every}
 
 
-def looks(cells: Cells) -> dict[Place, Look]:
+def leads(cells: Cells) -> dict[Place, Lead]:
     """At every place the differences of all seeds; images of a set are drawn alike at all budgets, and those of another set apart."""
     if not cells:
         return {}
@@ -138,14 +138,14 @@ def looks(cells: Cells) -> dict[Place, Look]:
     made = {}
     for place in places:
         first, second = zip(*(some[place] for some in cells.values()), strict=True)
-        made[place] = scores.look(first, second, sets.index(place[1]))
+        made[place] = scores.lead(first, second, sets.index(place[1]))
     return made
 
 
-def models(looked: Mapping[Place, Look]) -> Floats:
+def models(made: Mapping[Place, Lead]) -> Floats:
     """(S, B): of every seed at every budget the mean difference over the sets."""
-    budgets = sorted({budget for budget, _ in looked})
-    return np.array([np.mean([one.seen for (at, _), one in looked.items() if at == budget], axis=0) for budget in budgets]).T
+    budgets = sorted({budget for budget, _ in made})
+    return np.array([np.mean([one.seen for (at, _), one in made.items() if at == budget], axis=0) for budget in budgets]).T
 
 
 def corrected(contrasts: Mapping[tuple[str, str], Contrast]) -> dict[tuple[str, str], float]:

@@ -1,4 +1,4 @@
-"""Two looks at one picture: SimCLR's random crop, flip, colour distortion, grey and blur (arXiv 2002.05709, Appendix A).
+"""Two random views of one picture: SimCLR's random crop, flip, colour distortion, grey and blur (arXiv 2002.05709, Appendix A).
 
 Chance is a generator that the caller gives, or a function of seed, patch, draw and view, never of a worker or a batch. The strengths
 are the paper's for ImageNet; pictures are RGB (H, W, 3) uint8.

@@ -61,7 +61,7 @@ def read(path: str, kind: str = "mae") -> tuple[State, dict[str, object]]:
 
 
 def fetched(uri: str) -> Path:
-    """A copy of a file in a bucket, kept until the process ends."""
+    """A copy of a file in a bucket, kept until the process ends. FileNotFoundError where there is none."""
     try:
         return Path(fsspec.open_local(f"simplecache::{uri}"))
     except FileNotFoundError as error:
@@ -79,7 +79,10 @@ def weights_file(path: Path) -> Path:
 
 
 def tensors(file: Path, path: str, kind: str) -> tuple[State, dict[str, object]]:
-    """Weights of a safetensors or a torch file, told apart by content, and our knobs where it has them; none of its code is run."""
+    """Weights of a safetensors or a torch file, told apart by content, and our knobs where it has them; none of its code is run.
+
+    DamagedError for a file that cannot be read, ValueError for one that holds something else.
+    """
     with file.open("rb") as stream:
         is_safetensors = stream.read(9)[8:] == b"{"
     try:
@@ -150,14 +153,17 @@ def fits(state: State, expected: State, path: str) -> None:
 
 
 def complete(state: State, expected: State, path: str) -> None:
-    """ValueError, in one sentence, unless these are the expected names with the expected shapes, no more and no less."""
+    """ValueError, in one sentence, unless these are the expected names with the expected shapes, no more and no less.
+
+    DamagedError where a value is not finite.
+    """
     for names, fault in ((expected.keys() - state.keys(), "lacks"), (state.keys() - expected.keys(), "holds the unexpected")):
         if names:
             raise ValueError(f"the checkpoint {path} {fault} {', '.join(sorted(names)[:3])} ({len(names)} weights in all)")
     for name, weight in expected.items():
         if state[name].shape != weight.shape:
             raise ValueError(f"the checkpoint {path} holds {name} of shape {tuple(state[name].shape)}, expected {tuple(weight.shape)}")
-        if not state[name].isfinite().all():
+        if not state[name].to(weight.dtype).isfinite().all():  # one of double precision may hold more than ours can
             raise DamagedError(
                 f"the checkpoint {path} holds {name} with values that are no finite numbers, expected a training that converged"
             )

@@ -1,40 +1,49 @@
 """The jobs. `python -m jobs NAME` runs one: JOBS in __main__ has a line for each, NAME is its file here, and what it does is its `run`.
 
-Every other file is a part of jobs. The map of the parts, by the jobs that they are parts of:
+Every other file is a part of jobs. The map of the parts, by the jobs that use them without another job between:
 
-all
-    __main__    the command line: reads the words, refuses what is wrong, starts the job
+all: the command line
+    __main__    reads the words, refuses what is wrong, starts the job
     endocurate  the same by the name of its command
     recipes     whole configurations, pre-trainings and evaluations by name
     documents   configurations as YAML files
+    matrix      a YAML file of the job benchmark as a list of cells
     places      what a job needs to find before it begins
     quiet       what a process of a job says, and what its libraries do not
     troubles    what a person can mend, told from what is a bug
+many: six jobs or more
     output      rows as a table, JSON lines or Parquet
-ingest, plan, watch
+    named       selections by their id, and which of them was asked for
+    findings    what choices and evaluations came to, for the report and to compare with
+ingest, plan, benchmark, watch
     pools       the pools of an ingest by the times that `plan` measured
-probe, pretrain
-    sampling    an even draw of frames, for `probe`
+probe
+    sampling    an even draw of frames
+probe, pretrain, forget
     training    one training run, here or on Ray Train
+probe, pretrain, transfer, forget
     looks       what a pre-training is watched by
     kept        the models of its looks: which stay, and which one others get
-choose, pretrain, evaluate, transfer, export
-    named       selections by their id, and which of them was asked for
+choose
     thrift      what of the work of a choice an earlier one had done
+choose, benchmark
     throughput  images a second in pre-training, for budgets in hours
+choose, alike, drift, worth
     judging     what a selection is worth before anything is trained on it
+evaluate, benchmark
     twins       what training images have in common with those that are tested on
-benchmark, report
-    matrix      a YAML file as a list of cells
+benchmark
     cells       what a cell is made of: a choice, a pre-training, a measurement
     costs       what a matrix will still take
+benchmark, report
     studies     the matrices that were run, as boards
-    findings    what choices and evaluations came to, for the report
 transfer-study
     tradeoff    the curves of its picture
-submit, worth
-    needs       processors and GPUs that a job does not begin without
+submit
     pods        addresses that pods cannot reach
+submit, benchmark, watch, worth
+    needs       processors and GPUs that a job does not begin without
+worth
     retrain     pre-training on one selection, here or on a cluster
 drift
     measured    what it knows of every video
@@ -47,6 +56,7 @@ watch, the process that sees to the work
 watch, the process that works
     rounds      what it needs before it begins
     watcher     its rounds: look, take in, rest
+    underway    what it is trying
     absence     what may be found away: store, MLflow, disk, inbox
     shortage    nodes that its pools wait for
     spelling    names of files as others may write them, which no log may show

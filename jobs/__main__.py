@@ -147,7 +147,10 @@ def sentence(error: BaseException) -> str:
 
 
 def parse(words: list[str]) -> tuple[str, Config, list[str]]:
-    """The job, its configuration, and the words that are neither recipe nor knob: what the job is asked about."""
+    """The job, its configuration, and the words that are neither recipe nor knob: what the job is asked about.
+
+    ValueError, one sentence, for a wrong word.
+    """
     job, *rest = words
     rest = spelled_out(rest) if job == "browse" else rest
     if job not in JOBS:
@@ -180,7 +183,7 @@ def asked_of_submit(words: list[str]) -> list[str]:
 
 
 def recipe_and_knobs(job: str, rest: list[str]) -> tuple[Config, list[str]]:
-    """The configuration of every other job, and what it is asked about."""
+    """The configuration of every other job, and what it is asked about. ValueError, one sentence, for a wrong one."""
     config = Config() if job not in (*SUBJECTS, "demo", "report") else RECIPES["tiny"]()
     if job == "demo" and rest and "=" not in rest[0] and rest[0] != "tiny":
         raise ValueError(f"demo runs the recipe tiny, not {rest[0]!r}; knob=value changes it")

@@ -113,7 +113,7 @@ def gathered(store: PatchStore, found: Due) -> bool:
 
 
 def blocks(store: PatchStore, version: int) -> Iterator[pa.Table]:
-    """All patches of a version as rows of neighbours, some at a time."""
+    """All patches of a version as rows of neighbours, some at a time. LookupError where the clusters are gone."""
     patches, vectors = store.patches(COLUMNS, version=version), store.vectors(version)
     known = store.clustering(judging.KINDS, patches["patch_id"])
     if known is None:

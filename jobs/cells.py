@@ -124,7 +124,10 @@ def row(cell: Cell, fingerprint: str) -> Row:
 
 
 def measured(cell: Cell, found: Trained) -> Row:
-    """The measured columns of a cell's row: the fine-tuned network on the test images, with leaks and twins counted."""
+    """The measured columns of a cell's row: the fine-tuned network on the test images, with leaks and twins counted.
+
+    RuntimeError where MLflow lost the run meanwhile.
+    """
     config, seed = cell.config, cell.seed
     images = cell.data, datasets.chosen(config.evaluate, seed)
     contender = contender_of(cell, found)._replace(twins=twins.within({seed: images[1]}).get(seed))

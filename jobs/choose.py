@@ -18,7 +18,6 @@ from engine.store import PatchStore, journal, roundings
 from jobs import judging, named, thrift, throughput
 
 log = logging.getLogger("jobs.choose")
-IMAGES_AT_ONCE = 64  # about 100 MB of pixels
 TASKS = 256  # at once at most: beyond that the embeddings come no faster
 
 
@@ -26,6 +25,7 @@ def run(config: Config, kept_by: str = "") -> None:
     """Rank the patches of the complete version, cut at the budget, write the selection and its images; or those of selection.named.
 
     `kept_by` names the settings by which the selection is kept current: so the journal and its run tell it from what a person chose.
+    LookupError for a store without patches.
     """
     heap.keep_freed()  # embeddings stream through in gigabytes
     store = PatchStore(config.store.uri)
@@ -33,7 +33,7 @@ def run(config: Config, kept_by: str = "") -> None:
     if not store.open("patches", version).count_rows():
         raise LookupError(f"the store {store.uri} holds no patches: run the job ingest on video that passes the gate")
     if config.selection.named:
-        compose_named(config, store, version)
+        lay_out(config, store, version)
         return
     pool, name = pool_of(config, store, version), selection.clustering_of(config.selection)
     group, speed = config.synthesis.patches, throughput.known(config)
@@ -51,7 +51,7 @@ def run(config: Config, kept_by: str = "") -> None:
         if kept_by:  # before it is there, so that none is there untold
             journal.enter(store, "selections", chosen.selection_id, {"step": "made", "by": kept_by}, tracking.code_commit())
             record.note({"kept_by": kept_by})
-        images = store.save(chosen.rows(config.selection, version), compose(config, store, chosen, version))
+        images = store.save(chosen.rows(config.selection, version), images_of(config, store, chosen, version))
         counts = {"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}
         told = {f"choose/{name}": value for name, value in chosen.told.items()}
         record.log({**counts, f"choose/unspent_{config.selection.unit}": chosen.unspent, **told}, step=0)
@@ -65,13 +65,13 @@ def run(config: Config, kept_by: str = "") -> None:
     )  # fmt: skip
 
 
-def compose_named(config: Config, store: PatchStore, version: int) -> None:
+def lay_out(config: Config, store: PatchStore, version: int) -> None:
     """The training images of a selection that is there, laid out as synthesis.* says, and a run that says which it is."""
     chosen, rows = named.selection(config, version)
     tags = {"selection": chosen.selection_id, "patches_version": version, "named": config.selection.named}
     with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
         is_there = chosen.selection_id == config.selection.named
-        images = len(store.reader(chosen.selection_id)) if is_there else store.save(rows, compose(config, store, chosen, version))
+        images = len(store.reader(chosen.selection_id)) if is_there else store.save(rows, images_of(config, store, chosen, version))
         record.log({"choose/patches": len(rows), "choose/images": images, "choose/retained": chosen.retained}, step=0)
         judging.keep(judging.judged(config, store, chosen, version), record)
     log.info("%s: %d patches, %.1f%% of the stored bytes, %d images", chosen.selection_id, len(rows), 100 * chosen.retained, images)
@@ -162,10 +162,10 @@ def spread(config: Config) -> selection.Run:
     return run
 
 
-def compose(config: Config, store: PatchStore, chosen: Selection, version: int) -> Iterator[pa.Table]:
-    """The training images, some at a time: only their own patches are in memory."""
-    ids, each = synthesis.ordered(chosen.patch_ids, config.synthesis), config.synthesis.patches
-    offsets, size = store.offsets(ids, version), IMAGES_AT_ONCE * each
-    for start in range(0, len(offsets), size):
-        patches = store.take(offsets[start : start + size], synthesis.READ.names, version)
-        yield synthesis.synthesise(patches, ids[start : start + size], chosen.selection_id, start // each, config.synthesis)
+def images_of(config: Config, store: PatchStore, chosen: Selection, version: int) -> Iterator[pa.Table]:
+    """The training images of a choice, some at a time."""
+    ids = synthesis.ordered(chosen.patch_ids, config.synthesis)
+    offsets = store.offsets(ids, version)
+    return synthesis.images(
+        ids, chosen.selection_id, config.synthesis, lambda part: store.take(offsets[part], synthesis.READ.names, version)
+    )

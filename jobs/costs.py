@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
@@ -42,6 +43,7 @@ class Costs:
     tried: dict[str, tuple[float, float]] = field(default_factory=dict)  # by recipes
     trained: set[str] = field(default_factory=set)  # models, by name
     sizes: dict[tuple[str, str], int] = field(default_factory=dict)  # of pools, by store and kind
+    weights: dict[tuple[str, str], float] = field(default_factory=dict)  # the same: bytes of a patch
 
     def learn(self, row: Row) -> None:
         """From a result that there is."""
@@ -98,8 +100,10 @@ class Costs:
     def images(self, cell: Cell) -> float:
         """Training images of a cell, about."""
         asked, group = cell.config.selection, cell.config.synthesis.patches
+        if asked.budget > 1 and asked.unit == "images":
+            return asked.budget
         if asked.budget > 1:
-            return asked.budget / (group if asked.unit == "patches" else 1)
+            return asked.budget / (self.weight(cell, asked.of) if asked.unit == "bytes" else 1) / group
         if asked.unit == "images" or self.config.benchmark.frames:
             return asked.budget * self.size(cell, "images")
         return asked.budget * self.size(cell, asked.of) / group
@@ -110,12 +114,26 @@ class Costs:
             return self.config.benchmark.frames
         uri = cell.config.store.uri
         if (uri, kind) not in self.sizes:
-            store = PatchStore(uri)
-            of = store.patches(["frame_id", "proposer"])
-            whole = pc.equal(of["proposer"], schema.FRAME_PROPOSER)
-            rows = of.filter(whole if kind == "frames" else pc.invert(whole))
-            self.sizes[uri, kind] = pc.count_distinct(of["frame_id"]).as_py() if kind == "images" else len(rows)
+            rows = pool(uri, kind, "frame_id")
+            self.sizes[uri, kind] = pc.count_distinct(rows["frame_id"]).as_py() if kind == "images" else len(rows)
         return self.sizes[uri, kind]
+
+    def weight(self, cell: Cell, kind: str) -> float:
+        """Mean bytes of a pool's patches of a kind; ValueError where it has none, for then bytes are no number of images."""
+        uri = cell.config.store.uri
+        if (uri, kind) not in self.weights:
+            if not PatchStore(uri).has("videos") or not len(rows := pool(uri, kind, "bytes")):
+                told = f"a budget of {cell.config.selection.budget:g} bytes"
+                raise ValueError(f"{told} is told in images by the patches of {uri}, which has none: give a share")
+            self.weights[uri, kind] = float(pc.mean(rows["bytes"]).as_py())
+        return self.weights[uri, kind]
+
+
+def pool(uri: str, kind: str, column: str) -> pa.Table:
+    """A column of the patches of a store: of its whole frames where these are the kind, of all for images, else of the others."""
+    of = PatchStore(uri).patches([column, "proposer"])
+    whole = pc.equal(of["proposer"], schema.FRAME_PROPOSER)
+    return of if kind == "images" else of.filter(whole if kind == "frames" else pc.invert(whole))
 
 
 def sizes(cell: Cell) -> tuple[int, int]:

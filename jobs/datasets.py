@@ -67,7 +67,7 @@ def checked(config: EvaluateConfig) -> list[dict[str, Any]]:
 
 
 def ingestible(uri: str) -> list[dict[str, Any]]:
-    """What of the known sources lies at videos.uri; ValueError where none does."""
+    """What of the known sources lies at videos.uri; ValueError where none does. FileNotFoundError for what is no local folder."""
     root = datasets.local(uri)
     if not root.is_dir():
         raise FileNotFoundError(f"videos.uri={uri!r} is no local folder: the job datasets counts files, ingest takes addresses too")

@@ -21,7 +21,7 @@ KEPT = {  # of what stood there: what is measured on, which no recipe says
 
 
 def section(part: str, name: str, before: Section) -> Section:
-    """A whole section by name, in the place of the one `before`."""
+    """A whole section by name, in the place of the one `before`. ValueError for an unknown name."""
     if name not in NAMED[part]:
         raise ValueError(f"{part}={name!r} is none of {', '.join(NAMED[part])}; its single knobs are {part}.epochs, {part}.batch, ...")
     return NAMED[part][name]().model_copy(update={knob: getattr(before, knob) for knob in KEPT.get(part, ())})

@@ -60,7 +60,10 @@ def run(config: Config) -> None:
 
 
 def pretrained(config: Config) -> Contender:
-    """The encoder that pre-training left in the store; ValueError for one that the network does not take."""
+    """The encoder that pre-training left in the store; ValueError for one that the network does not take.
+
+    LookupError where it left none.
+    """
     check_fits(config)
     store = PatchStore(config.store.uri)
     selection_id, retained = pretrain.chosen(config)

@@ -8,12 +8,11 @@ from typing import Any
 from engine import tracking
 from engine.config import Config
 from engine.explain import explain
+from engine.explain.runs import JOBS
 from engine.store import PatchStore
 from jobs import output
 
 log = logging.getLogger("jobs.explain")
-# Whose runs tell of thresholds, of scores and of use.
-JOBS = ("ingest", "watch", "probe", "score", "rescore", "drift", "choose", "pretrain", "evaluate", "transfer", "checkpoint", "cell")
 
 
 def run(config: Config, asked: str) -> None:

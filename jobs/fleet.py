@@ -54,13 +54,16 @@ def faster(times: Times, stage: str, factor: float) -> Times:
 
 def foreseen(times: Times, gpus: int, frames: int, videos_batch: int = 256) -> Forecast:
     """What a fleet with so many GPUs would do with so many frames."""
-    made, videos = fleet.widest(times.services, gpus), frames / times.video_frames
+    videos = frames / times.video_frames
+    made = fleet.even(fleet.widest(times.services, gpus), videos)
     serial = [
         Station("driver", 1, times.block_s * PARCEL / times.block_frames),
         Station("committer", 1, times.commit_s * PARCEL / (times.video_frames * videos_batch)),
     ]
     prices = Prices(PlanConfig().cpu_hour, PlanConfig().gpu_hour)
-    return fleet.forecast(fleet.stations(made, PARCEL, videos, serial), made, frames, PARCEL, prices)
+    first, *others = fleet.stations(made, PARCEL, videos, serial)
+    line = [replace(first, run=times.video_frames // PARCEL), *others]
+    return fleet.forecast(line, made, frames, PARCEL, prices)
 
 
 def table(times: Times, gpu_counts: Sequence[int] = GPUS, frame_counts: Sequence[int] = FRAMES) -> str:

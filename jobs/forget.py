@@ -7,9 +7,10 @@ import pyarrow as pa
 
 from engine import tracking
 from engine.config import Config
+from engine.explain.runs import ABOUT_A_SELECTION
 from engine.store import PatchStore
 from engine.store.journal import deed, rows_of
-from jobs import named, output, training
+from jobs import output, training
 
 log = logging.getLogger("jobs.forget")
 TO_DO = "still to do"
@@ -41,7 +42,7 @@ def pictures(config: Config, selections: set[str]) -> list[dict[str, Any]]:
 
 def affected(config: Config, selections: set[str]) -> list[dict[str, Any]]:
     """The finished MLflow runs that used one of the selections, and those that trained a scorer."""
-    told = ((job, one) for job in ("choose", *named.MAKING) for one in tracking.runs(config, job))
+    told = ((job, one) for job in ABOUT_A_SELECTION for one in tracking.runs(config, job))
     found = [("made from it", job, one) for job, one in told if one["tags"].get("selection") in selections]
     found += [("made from it, maybe", "probe", one) for one in tracking.runs(config, "probe")]
     return [deed(f"{how}: MLflow run", one["run"].run_id, 1, note=job) for how, job, one in found]

@@ -17,7 +17,7 @@ import numpy as np
 from engine.config import Config
 from engine.metrics import TYPE, Meters, Reading, gpus
 from jobs.latency import LAST
-from jobs.news import measure
+from jobs.news import KNOWN, measure
 
 STALLED = 10.0  # seconds without a turn of the loop that sees to the one that works: it takes a fifth of one
 LATELY = 60.0  # seconds, or three times watch.look_s: a watcher that looked so lately watches
@@ -45,7 +45,7 @@ class Health:
         self.numbers |= {"keeping_up": False, "setbacks": {}, "stands": None}
         self.sums = dict.fromkeys(("batches", "videos", "refused", "patches", "frames"), 0)
         self.latencies: deque[float] = deque(maxlen=LAST)
-        self.meters = Meters(self.readings)
+        self.meters = Meters(self.readings, KNOWN)
 
     def begins(self, process: int | None) -> None:
         """Another process begins to work."""

@@ -94,7 +94,10 @@ def colours(config: Config, store: PatchStore, version: int, mine: Rows) -> Colo
 
 
 def kinds(store: PatchStore, pool: Pool, version: int) -> NDArray[np.int32]:
-    """The cluster of every patch, whatever they were chosen by: kept in the store, so that the next time only new patches are looked at."""
+    """The cluster of every patch, whatever they were chosen by: kept in the store, so that the next time only new patches are looked at.
+
+    Shape: (N,), of the pool's rows.
+    """
     ids = pool.columns["patch_id"]
     count = min(CLUSTERS, max(1, round(len(pool) ** 0.5)))
     keys = pool.keys()

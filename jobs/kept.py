@@ -29,8 +29,8 @@ class Kept:
     """Files of models in the folder of a pre-training in the store, by epochs: with transfer.keep all, else those that may yet be the best.
 
     These are the best so far, the best at the last two checkpoints, from which a training that is killed goes on, and those whose score
-    is not there yet. Where several readings are heard, the best are all those that none surpasses in every reading: ranks change with each
-    look, so any of them may win. Beside them lies what all looks came to.
+    is not there yet. Where several readings are heard, the best are all those that none surpasses in every reading that they have: ranks
+    change with each look, and readings are lost and come back, so any of them may win. Beside them lies what all looks came to.
     """
 
     def __init__(self, config: Config, key: str) -> None:

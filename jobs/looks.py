@@ -13,6 +13,7 @@ from torch import nn
 from engine import cards, checkpoints, devices, flow, objectives, targets, tracking
 from engine.config import Config
 from engine.monitor import Looker, Monitor, title
+from engine.ranks import LOST
 from engine.targets import Targets
 from engine.transfer import Readings
 from jobs.kept import Kept, failed
@@ -166,7 +167,7 @@ class Watched:
 
     def __init__(self, look: Looker | Tasks, record: tracking.Run, kept: Kept) -> None:
         self.look, self.record, self.kept = look, record, kept
-        self.trained, self.told = 0, set[int]()
+        self.trained, self.told, self.lost = 0, set[int](), set[str]()  # epochs and readings that were said
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool:
         self.trained = epoch
@@ -187,7 +188,16 @@ class Watched:
                 for name, why in gaps.items():
                     log.warning("after %d epochs there is no %s, and the training goes on: %s", epoch, name, why)
         self.told = set(monitor.seconds)
+        self.say_lost(monitor.lost if monitor.several else set())
         self.kept.note(self.trained, monitor)
+
+    def say_lost(self, lost: set[str]) -> None:
+        """Say which readings are heard no more since the last time, and which are again."""
+        for name in sorted(lost - self.lost):
+            log.warning("%s had a gap at the last %d looks: it is heard no more, nor at the looks before, unless it comes back", name, LOST)
+        for name in sorted(self.lost - lost):
+            log.warning("%s is there again, and heard", name)
+        self.lost = lost
 
     def drain(self) -> None:
         """Wait for the scores that are under way, and say which model is best by all of them, or that there is none."""

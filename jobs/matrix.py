@@ -200,7 +200,7 @@ def said(fault: Any, placed: bool) -> str:
 
 
 def apart(methods: Tree) -> Tree:
-    """Methods with the knobs that they change told apart from the words of the matrix."""
+    """Methods with the knobs that they change told apart from the words of the matrix. ValueError for what is no section."""
     made = {}
     for name, tree in methods.items():
         if tree and not isinstance(tree, dict):
@@ -263,7 +263,10 @@ def named(method: str, contender: Contender) -> Tree:
 
 
 def configured(config: Config, layers: Layers, seed: int, budget: float = 0.0) -> Config:
-    """The Config of a cell: what all share, then layer upon layer, then where it stands. It is done in one process, whoever starts that."""
+    """The Config of a cell: what all share, then layer upon layer, then where it stands. It is done in one process, whoever starts that.
+
+    ValueError names the place in the file.
+    """
     tree = config.model_dump(mode="json")
     for where, changes in layers.items():
         for knob, value in leaves(changes):

@@ -26,7 +26,7 @@ KNOWN: dict[tuple[str, str], tuple[str, dict[str, Columns]]] = {}  # by store an
 
 
 def frames(store: PatchStore, ids: Sequence[str]) -> tuple[Columns, NDArray[np.int64]]:
-    """Columns `reason` and MEASURED of the frames of videos, and the number of each one's video."""
+    """Columns `reason` and MEASURED of the frames of videos, and the number of each one's video. (N,)."""
 
     def read(some: list[str]) -> pa.Table:
         rows = parts.rows(store.open("frames"), ["video_id", "reason", *MEASURED], some)
@@ -36,7 +36,7 @@ def frames(store: PatchStore, ids: Sequence[str]) -> tuple[Columns, NDArray[np.i
 
 
 def patches(store: PatchStore, ids: Sequence[str], version: int) -> tuple[Columns, NDArray[np.int64]]:
-    """Columns `difficulty` and, where there are clusters, `label` of the patches of videos, and the number of each one's video."""
+    """Columns `difficulty` and, where there are clusters, `label` of the patches of videos, and the number of each one's video. (N,)."""
     dataset, known = store.open("patches", version), clusterings.centroids(store, judging.KINDS)
 
     def read(some: list[str]) -> pa.Table:
@@ -50,7 +50,7 @@ def patches(store: PatchStore, ids: Sequence[str], version: int) -> tuple[Column
 def remembered(
     what: tuple[str, str], stamp: str, ids: Sequence[str], read: Callable[[list[str]], pa.Table]
 ) -> tuple[Columns, NDArray[np.int64]]:
-    """What `read` reads of videos, but for those of the look before that had the same stamp; and the number of each row's video."""
+    """What `read` reads of videos, but for those of the look before that had the same stamp; and the number of each row's video. (N,)."""
     told, before = KNOWN.get(what, ("", {}))
     if told != stamp:
         before = {}
@@ -74,7 +74,10 @@ def apart(rows: pa.Table, ids: Sequence[str]) -> dict[str, Columns]:
 
 
 def labelled(store: PatchStore, rows: pa.Table, version: int, known: Clustering) -> NDArray[np.int32]:
-    """The cluster of each patch by the clusters that choices were judged by; of those kept beside them it is there to be looked up."""
+    """The cluster of each patch by the clusters that choices were judged by; of those kept beside them it is there to be looked up.
+
+    Shape: (N,).
+    """
     labels = np.full(len(rows), -1, np.int32)
     if len(rows) > FEW:
         labels = clusterings.labels(store, judging.KINDS, rows["patch_id"])

@@ -11,10 +11,6 @@ from engine.knobs import flat, of_now
 from engine.selection import Selection
 from engine.store import PatchStore, quoted
 
-# Jobs whose runs are tagged with the selection that something was made from; "checkpoint" and "cell" are what transfer and benchmark
-# call the measurement of one model.
-MAKING = ("pretrain", "evaluate", "transfer", "checkpoint", "cell")
-
 
 def made(store: PatchStore, selection_id: str) -> dict[str, Any]:
     """How a selection was made: what its rows have in common. LookupError says which selections there are."""

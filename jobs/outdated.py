@@ -5,8 +5,8 @@ from collections.abc import Collection
 
 from engine import tracking
 from engine.config import Config
+from engine.explain.runs import MAKING
 from engine.store import PatchStore, journal, selections, trainings
-from jobs import named
 
 log = logging.getLogger("jobs.selections")
 JOB = "selections"  # in the journal: made by the job choose, removed here
@@ -42,6 +42,6 @@ def is_used(config: Config, store: PatchStore, selection_id: str) -> bool:
     if trainings.trained_on(store, [selection_id]) or selection_id in {name for name, _ in journal.entries(store, "retrain")}:
         return True
     mine = f"tags.selection = '{selection_id}'"
-    return any(tracking.begun(config, job, mine) for job in named.MAKING) or not all(
+    return any(tracking.begun(config, job, mine) for job in MAKING) or not all(
         "kept_by" in one["tags"] for one in tracking.begun(config, "choose", mine)
     )

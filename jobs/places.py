@@ -92,7 +92,7 @@ def simulates(config: Config) -> bool:
 
 
 def check_store(job: str, config: Config) -> None:
-    """What a job of a store needs beside it."""
+    """What a job of a store needs beside it. ValueError, one sentence, where it lacks."""
     if is_missing(f"{config.store.uri}/videos.lance"):
         raise ValueError(f"store.uri={config.store.uri!r} holds no store of endocurate: run the job {BEFORE[job]} first, or name another")
     if job == "explain" and config.output.format == "parquet":
@@ -112,7 +112,7 @@ def is_missing(uri: str) -> bool:
 
 
 def only_its_own(config: Config) -> None:
-    """The demo makes its own video, pairs and store; to ignore an address in silence would be a lie."""
+    """The demo makes its own video, pairs and store; to ignore an address in silence would be a lie. So ValueError."""
     usual = tiny()
     for knob in ("videos", "store", "evaluate"):
         if (named := getattr(config, knob).uri) != getattr(usual, knob).uri:

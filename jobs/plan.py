@@ -48,7 +48,10 @@ BOUGHT = pa.schema(
 
 
 def run(config: Config) -> None:
-    """Measure, keep the times in the store for the next ingest of the same settings, and show the plan."""
+    """Measure, keep the times in the store for the next ingest of the same settings, and show the plan.
+
+    ValueError for plan.gpus on a machine without one.
+    """
     has_gpu = torch.cuda.is_available()
     if config.plan.gpus and not has_gpu:
         raise ValueError(f"plan.gpus={config.plan.gpus:g}: this machine has no GPU to measure on; run the job where there is one")
@@ -110,7 +113,7 @@ def measured(config: Config, folder: Path) -> list[Service]:
 
 
 def sample(config: Config) -> pa.Table:
-    """Videos evenly spread over the sources in the order of their addresses, as rows for the decoder."""
+    """Videos evenly spread over the sources in the order of their addresses, as rows for the decoder. ValueError where there is none."""
     sources = find(config.videos.uri)
     if not len(sources):
         raise ValueError(f"videos.uri={config.videos.uri!r} holds no file to measure on")

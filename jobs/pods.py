@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from posixpath import normpath
+from urllib.parse import urlsplit
 
 from engine.config import Config
 from engine.knobs import flat
@@ -23,15 +24,47 @@ WRITTEN = {
     "output.path": (*ASKING, "plan", "datasets", "transfer-study"),
 }
 CLAIM = "/data"
+HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # of a pod that is the pod itself
+SIGNED = r"[?&][\w.-]*(sig|signature|token|password|passwd|secret|credential)="  # SAS, S3, Google and databases
+
+
+def refuse_secrets(config: Config) -> None:
+    """ValueError for an address with a password or a signature, which is not repeated: job servers and Kubernetes show what they get."""
+    for knob, value in flat(config).items():
+        if (held := secret(knob, value)) is not None:
+            raise ValueError(
+                f"{knob} holds {held}, which a cluster would show: name the address alone, and give pods the rest by a Secret"
+                + (" as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if knob == "tracking.uri" else "")
+            )
+
+
+def secret(knob: str, value: object) -> str | None:
+    """What an address holds that is to be kept secret; None: nothing."""
+    if not isinstance(value, str) or "://" not in value:
+        return None
+    if re.search(r"://.*@" if knob == "tracking.uri" else r"://[^/]*@", value):
+        return "a user or a password"
+    return "a signature, a token or a password" if re.search(SIGNED, value, re.IGNORECASE) else None
 
 
 def refuse_local(job: str, config: Config) -> None:
-    """ValueError, in one sentence, for a path that pods have not, or may not write to."""
+    """ValueError, in one sentence, for a path or server that pods have not, or may not write to."""
+    server = config.tracking.uri
+    if server and (not server.startswith(("http://", "https://")) or host(server) in (None, *HERE)):
+        raise ValueError(f"tracking.uri={server!r} is nowhere that pods can write: name a server of MLflow, as http://mlflow:5000")
     for knob, uri, wanted in named(job, config):
         path = re.sub(r"^(file|local)://", "", uri)
         of_bucket, of_claim = "://" in path, f"{normpath(path)}/".startswith(f"{CLAIM}/")
         if (of_bucket and "bucket" not in wanted) or (not of_bucket and not (of_claim and CLAIM in wanted)):
             raise ValueError(f"{knob}={uri!r} is nowhere that pods can {'read' if CLAIM in wanted else 'write'}: name {wanted}")
+
+
+def host(address: str) -> str | None:
+    """The host of an address; None where it has none, or half the brackets of one."""
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
 
 
 def named(job: str, config: Config) -> Iterator[tuple[str, str, str]]:

@@ -83,7 +83,10 @@ def steps(config: Config, sources: int, forgotten: frozenset[str] = frozenset())
 
 
 def run(config: Config) -> None:
-    """Train a scorer for `config` and store it; a later ingest of the same settings uses it."""
+    """Train a scorer for `config` and store it; a later ingest of the same settings uses it.
+
+    TooFewCropsError where too few pass the gate, RuntimeError where a video was forgotten meanwhile.
+    """
     objectives.check(recipe_of(config, config.probe.train.batch))
     store = PatchStore(config.store.uri)
     forgotten = store.forgotten()

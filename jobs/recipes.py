@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from engine.config import Config, DifficultyConfig, FramesConfig, PatchesConfig, ProbeConfig, SelectionConfig, VideosConfig
-from engine.models import EvaluateConfig, MAEConfig, SimCLRConfig, TrainConfig
+from engine.config import Config, DifficultyConfig, FramesConfig, PatchesConfig, SelectionConfig, VideosConfig
+from engine.models import EvaluateConfig, MAEConfig, ProbeConfig, SimCLRConfig, TrainConfig
 
 
 def tiny() -> Config:
@@ -22,7 +22,7 @@ def tiny() -> Config:
 
 
 def one_gpu() -> Config:
-    """One GPU of 24 GB and a few processors, a day: SAM's regions, ViT-B, the papers' settings with a shorter training."""
+    """One GPU, few processors: regions by SAM's smallest model, OptiDEL's pre-training (ViT-B, 100 epochs) in bf16. Not run on a GPU."""
     return Config(
         patches=PatchesConfig(proposer="sam", checkpoint="official"),
         pretrain=optidel().model_copy(update={"precision": "bf16"}),
@@ -31,7 +31,7 @@ def one_gpu() -> Config:
 
 
 def cluster() -> Config:
-    """Ray on Kubernetes with GPU nodes: the papers' settings throughout (OptiDEL: ViT-B, batch 16, 100 epochs, four GPUs)."""
+    """Ray with four GPUs: regions by SAM's largest model, OptiDEL's pre-training (ViT-B, batch 16, 100 epochs) in bf16. Not run on GPUs."""
     return Config(
         videos=VideosConfig(batch=256),
         patches=PatchesConfig(proposer="sam", sam_size="vit_h", checkpoint="official"),

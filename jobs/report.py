@@ -128,19 +128,19 @@ def reasons(table: pa.Table) -> dict[str, int]:
 
 
 def values(patches: pa.Table, rows: pa.Table) -> np.ndarray:
-    """The difficulty of what a selection chose."""
+    """The difficulty of what a selection chose. (n,)."""
     mine = pc.is_in(patches["patch_id"], rows["patch_id"].combine_chunks())
     return np.asarray(patches["difficulty"].filter(mine).to_numpy())
 
 
 def rising(difficulty: np.ndarray) -> np.ndarray:
-    """The places of the patches that have a score, the easiest first."""
+    """The places of the patches that have a score, the easiest first. (N,) to (n,)."""
     order = np.argsort(difficulty, kind="stable")
     return np.asarray(order[np.isfinite(difficulty[order])])
 
 
 def gallery(store: PatchStore, offsets: np.ndarray, version: int) -> list[Picture]:
-    """Patches at these places of a version, each with what it is."""
+    """Patches at these places of a version, each with what it is. `offsets` (n,)."""
     return [
         Picture(
             row["pixels"],

@@ -103,7 +103,10 @@ def announce(store: PatchStore) -> None:
 
 
 def begun_again(config: Config) -> Ready:
-    """The same where all was there before, so that what is missing is away; nothing is made in its place."""
+    """The same where all was there before, so that what is missing is away; nothing is made in its place.
+
+    OSError where the scorer is away.
+    """
     store = PatchStore(config.store.uri)
     reach(store)
     tracking.reach(config)

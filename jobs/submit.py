@@ -36,6 +36,7 @@ def run(config: Config, *words: str) -> int:
     from jobs.__main__ import asked_of_submit
 
     command = asked_of_submit(list(words))
+    pods.refuse_secrets(config)
     asked = request(command, config)
     if kubernetes := [word for word in words if word in ("--kubernetes", "--kubernetes=apply")]:
         return as_rayjob(asked, config, "--again" in words, kubernetes[-1].endswith("=apply"))
@@ -59,7 +60,10 @@ def show(text: str) -> None:
 
 
 def submitted(client: Any, asked: Request, again: bool, tell: Callable[[str], None] = show, most: int = 0) -> int:
-    """Its exit code; what it writes goes to `tell`. RuntimeError where it was begun `most` times, if there is such a number, in vain."""
+    """Its exit code; what it writes goes to `tell`. RuntimeError where it was begun `most` times, if there is such a number, in vain.
+
+    KeyboardInterrupt says that the job goes on.
+    """
     for attempt in count(1):
         if most and attempt > most:
             raise RuntimeError(f"{asked.id} failed {most} times on the cluster and is not begun again: `endocurate submit` does")
@@ -104,7 +108,10 @@ def subject(command: list[str]) -> list[str]:
 
 
 def entrypoint(command: list[str], config: Config) -> str:
-    """The command as the cluster's shell takes it. A YAML file stays here: what it says goes along as knobs."""
+    """The command as the cluster's shell takes it. A YAML file stays here: what it says goes along as knobs.
+
+    ValueError for a matrix that is a file of this machine.
+    """
     job, *rest = command
     if not any(word.endswith((".yaml", ".yml")) and "=" not in word for word in rest):
         return shlex.join(["endocurate", *command])
@@ -184,7 +191,10 @@ def rule(condition: dict[str, Any]) -> dict[str, Any]:
 
 
 def give(made: dict[str, Any], apply: bool) -> int:
-    """Print a manifest, or have kubectl apply it."""
+    """Print a manifest, or have kubectl apply it.
+
+    ValueError without kubectl, RuntimeError where that refuses, KeyboardInterrupt says that it goes on.
+    """
     name = made["metadata"]["name"]
     text = f"# kubectl apply -f -    (once; `kubectl delete rayjob {name} -n {CLUSTER}` first, to run it again)\n" + yaml.safe_dump(
         made, sort_keys=False

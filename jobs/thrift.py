@@ -44,7 +44,7 @@ class Counted:
         return self.vectors.take(rows)
 
     def held(self, rows: Rows) -> NDArray[np.number]:
-        """Rows in the type in which they are held, counted."""
+        """Rows in the type in which they are held, counted. (n, width)."""
         self.read += len(rows)
         return self.vectors.held(rows)
 

@@ -8,9 +8,12 @@ from typing import Any, get_args
 from engine import cards, datasets, leaks, objectives, stopping, targets, tracking, transfer
 from engine.config import Config
 from engine.entries import NONE
-from engine.monitor import TITLES, Monitor, choose, mean_ranks, title, within
+from engine.knobs import flat, of_now
+from engine.monitor import TITLES, Monitor, choose, title
+from engine.ranks import mean_ranks, within
 from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
+from engine.store import PatchStore, trainings
 from engine.trails import CUT_HINDSIGHT, FULL_LENGTH, HINDSIGHT, Choice, Gap, Trail, leads
 from jobs import evaluate, looks, named, pretrain
 from jobs.evaluate import Contender
@@ -25,7 +28,10 @@ Hours = Mapping[int, float]  # of a device, by epochs
 
 
 def run(config: Config) -> None:
-    """Compare the models that the pre-training of selection.* and pretrain.* kept; the report draws what comes of it."""
+    """Compare the models that the pre-training of selection.* and pretrain.* kept; the report draws what comes of it.
+
+    LookupError where that has not ended.
+    """
     evaluate.check_fits(config)
     selection_id, retained = pretrain.chosen(config)
     name = pretrain.key(config, selection_id)
@@ -76,14 +82,41 @@ def refuse_tested(config: Config) -> None:
 
 
 def kept(config: Config, name: str) -> list[int]:
-    """After how many epochs models of a pre-training were kept, rising; LookupError for fewer than two."""
+    """After how many epochs models of a pre-training were kept, rising; LookupError for fewer than two, or none with these knobs."""
     epochs = Kept(config, name).epochs
-    if len(epochs) < 2:
+    if len(epochs) >= 2:
+        return epochs
+    if epochs or tracking.begun(config, "pretrain", f"tags.key = '{name}'"):
         raise LookupError(
             f"{len(epochs)} models of this pre-training were kept, two at least can be compared: "
             "run the job pretrain with transfer.uri=FOLDER transfer.keep=true"
         )
-    return epochs
+    selection_id = trainings.selection_of(name)
+    others = [f"{key} ({told})" for key, told in with_models(config, selection_id).items()]
+    raise LookupError(
+        f"no pre-training of {selection_id} has these very knobs of pretrain.* and transfer.*, and these target images; "
+        + (f"models were kept of {', '.join(others)}: give what it was trained with" if others else "of no other were models kept: ")
+        + "run the job pretrain with the same knobs, transfer.uri=FOLDER and transfer.keep=true" * (not others)
+    )
+
+
+def with_models(config: Config, selection_id: str) -> dict[str, str]:
+    """Of which pre-trainings of a selection models to compare were kept, by key: how many, and what was otherwise than in `config`."""
+    store, found = PatchStore(config.store.uri), dict[str, str]()
+    for key in trainings.keys(store):
+        if trainings.selection_of(key) == selection_id and len(epochs := trainings.epochs(store, key)) >= 2:
+            runs = tracking.begun(config, "pretrain", f"tags.key = '{key}'")
+            other = [f"{knob}={value}" for knob, value in otherwise(config, runs[-1]["params"]).items()] if runs else []
+            found[key] = f"{len(epochs)} models, {'with ' + ', '.join(other) if other else 'with other target images or first weights'}"
+    return found
+
+
+def otherwise(config: Config, params: Mapping[str, str]) -> dict[str, str]:
+    """The knobs, as a run has them, that make it another pre-training than that of `config`; an address only where `config` has none."""
+    named_by = {knob: value for knob, value in flat(config).items() if knob.partition(".")[0] in ("pretrain", "transfer")}
+    free = {f"pretrain.{knob}" for knob in config.pretrain.FREE} | ({"transfer.uri"} if config.transfer.uri else set())
+    had = of_now(params)
+    return {knob: had[knob] for knob, value in named_by.items() if knob not in free and had.get(knob, str(value)) != str(value)}
 
 
 def scored(config: Config, name: str, epochs: list[int], losses: Mapping[int, float]) -> tuple[Scores, list[Gap]]:

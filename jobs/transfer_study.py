@@ -28,6 +28,7 @@ SLACKS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0
 PRICES = (0.0, 1.0, 2.0, 4.0)
 # (regret, epochs) of the best rules before, tables by encoder and frozen on the scores of arXiv 2410.18677. Of no other release.
 MARKS = {"a table whose trade-off was seen on the test": (0.125, 114), "the same, tuned without it": (0.158, 187)}
+LEAST = 3  # data sets
 PUBLISHED = "3c99909e8d6c"  # of the Dice of arXiv 2410.18677; see fingerprint
 TITLE = "what rules of when to stop pre-training keep for the epochs that they take, on released scores"
 GOAL_TIS, GOAL_EPOCHS = 0.994, 150  # with the regret of the longest pre-training: the goal set for a rule that pays
@@ -58,8 +59,12 @@ class Study:
 
 
 def run(config: Config) -> None:
-    """Print the tables baselines, frontier, ours and curve, and the verdict; or give their rows to another program. Draw the last."""
+    """Print the tables baselines, frontier, ours and curve, and the verdict; or give their rows to another program. Draw the last.
+
+    ValueError for scores of fewer than three data sets.
+    """
     release = released.read(config.study.uri)
+    check_data_sets(release, config.study.uri)
     log.info("%d setups, %d lengths up to %d epochs", len(release.setups), len(release.lengths), release.lengths[-1])
     study = studied(release)
     rows = list(baselines(study))
@@ -75,6 +80,15 @@ def run(config: Config) -> None:
         files.put(tradeoffs.picture(drawn, TITLE).encode(), config.study.picture)
     show(rows, config)
     log.info("%s", verdict(rows, tried, study))
+
+
+def check_data_sets(release: Release, uri: str) -> None:
+    """ValueError for fewer than the nested choice takes: without the one that is judged, each of the others is left out in turn."""
+    if len(names := sorted({one.dataset for one in release.setups})) < LEAST:
+        raise ValueError(
+            f"study.uri={uri} has scores of {len(names)} data sets ({', '.join(names)}), {LEAST} at least are needed: a rule is judged on "
+            "one that had no part in choosing it, and chosen by how it does on each of the others when it has learnt from the rest"
+        )
 
 
 def studied(release: Release) -> Study:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from engine import datasets, leaks, pictures, schema, videos
 from engine.datasets import Pair, Split
-from engine.leaks import Leaks, Looks
+from engine.leaks import Grids, Leaks
 from engine.store import PatchStore
 
 log = logging.getLogger("jobs.twins")
@@ -22,8 +22,8 @@ def between(store: PatchStore, selection_id: str, tested: Sequence[Pair]) -> Lea
     rows = store.ranked(selection_id, ["patch_id", "patches_version"])
     patch_ids = sorted(set(rows["patch_id"].to_pylist()))
     refuse_same(set(map(schema.video_of, patch_ids)), tested)
-    looks = leaks.whole((pair.name, datasets.image_of(pair)) for pair in tested)
-    parts = [leaks.between(frames, looks) for frames in trained_on(store, patch_ids, rows["patches_version"][0].as_py())]
+    grids = leaks.whole((pair.name, datasets.image_of(pair)) for pair in tested)
+    parts = [leaks.between(frames, grids) for frames in trained_on(store, patch_ids, rows["patches_version"][0].as_py())]
     found = sorted((leak for part in parts for leak in part.found), key=lambda leak: -leak.likeness)
     made = Leaks(tuple(found), sum(part.unjudged for part in parts))
     if made.found:
@@ -40,8 +40,8 @@ def refuse_same(ingested: Collection[str], tested: Sequence[Pair]) -> None:
         )
 
 
-def trained_on(store: PatchStore, patch_ids: Sequence[str], version: int) -> Iterator[Looks]:
-    """The looks of the frames that patches, sorted by id, were cut from; in parts, the patches of a frame together."""
+def trained_on(store: PatchStore, patch_ids: Sequence[str], version: int) -> Iterator[Grids]:
+    """The grids of the frames that patches, sorted by id, were cut from; in parts, the patches of a frame together."""
     content = {row["frame_id"]: row["content"] for row in store.open("frames").to_table(columns=["frame_id", "content"]).to_pylist()}
     offsets = store.offsets(patch_ids, version)
     for start in range(0, len(patch_ids), PATCHES):
@@ -49,8 +49,8 @@ def trained_on(store: PatchStore, patch_ids: Sequence[str], version: int) -> Ite
         yield leaks.joined(of_frames(rows, content))
 
 
-def of_frames(rows: pa.Table, content: dict[str, list[int] | None]) -> Iterator[Looks]:
-    """Looks of the patches of each frame, put back where they were in it; `content` are the frames' pictures by id."""
+def of_frames(rows: pa.Table, content: dict[str, list[int] | None]) -> Iterator[Grids]:
+    """Grids of the patches of each frame, put back where they were in it; `content` are the frames' pictures by id."""
     for frame_id, patches in groupby(rows.to_pylist(), key=lambda row: str(row["frame_id"])):
         if where := content.get(frame_id):
             yield leaks.pieced(frame_id, [(pictures.patch(row["patch_id"], row["pixels"]), share(row["box"], where)) for row in patches])
@@ -81,8 +81,8 @@ def within(splits: Mapping[int, Split]) -> dict[int, Leaks]:
     if len(every) > MOST:
         log.warning("the set tells no patients, and %d images are too many to look for near-duplicates among them", len(every))
         return {}
-    looks = leaks.whole((pair.name, datasets.image_of(pair)) for pair in every)
-    found = {seed: leaks.between(of_pairs(looks, split.train), of_pairs(looks, split.test)) for seed, split in splits.items()}
+    grids = leaks.whole((pair.name, datasets.image_of(pair)) for pair in every)
+    found = {seed: leaks.between(of_pairs(grids, split.train), of_pairs(grids, split.test)) for seed, split in splits.items()}
     for seed, one in found.items():
         if one.found:
             log.warning(
@@ -93,11 +93,11 @@ def within(splits: Mapping[int, Split]) -> dict[int, Leaks]:
     return found
 
 
-def of_pairs(looks: Looks, pairs: Sequence[Pair]) -> Looks:
-    """The looks of these pairs alone."""
+def of_pairs(grids: Grids, pairs: Sequence[Pair]) -> Grids:
+    """The grids of these pairs alone."""
     names = {pair.name for pair in pairs}
-    places = [place for place, name in enumerate(looks.names) if name in names]
-    return Looks(tuple(looks.names[place] for place in places), looks.values[places], looks.known[places])
+    places = [place for place, name in enumerate(grids.names) if name in names]
+    return Grids(tuple(grids.names[place] for place in places), grids.values[places], grids.known[places])
 
 
 def told(found: Leaks) -> bytes:

@@ -73,7 +73,10 @@ class Warden:
         self.health = Health(config)
 
     def run(self) -> None:
-        """Keep the work going until it is told to end. RuntimeError where it dies again and again with nothing under way."""
+        """Keep the work going until it is told to end. RuntimeError where it dies again and again with nothing under way.
+
+        ValueError where the work was refused at its start.
+        """
         settings, deaths, idle = self.config.watch, 0, 0
         while True:
             commits = self.commits

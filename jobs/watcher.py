@@ -5,7 +5,7 @@ blame; what ends the process, hangs it or fails so often while it is alone is se
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic, sleep
@@ -18,8 +18,8 @@ from engine.config import Config
 from engine.files import locate
 from engine.flow import Step
 from engine.inbox import Inbox, Known, Waiting, batch_of
-from engine.listing import key_of, name_of
-from engine.store import PatchStore, attempts, intake, quarantine
+from engine.listing import key_of
+from engine.store import PatchStore, intake, quarantine
 from engine.store.lock import Lease
 from jobs import ingest, spelling, standing
 from jobs.absence import Absence, await_cluster, lacking, reach
@@ -29,6 +29,7 @@ from jobs.line import Line, Past, beating
 from jobs.news import TABLES, many
 from jobs.setbacks import Attempt
 from jobs.troubles import BUGS, away
+from jobs.underway import UnderWay
 from jobs.upkeep import Upkeep
 
 log = logging.getLogger("jobs.watch")
@@ -46,7 +47,7 @@ class Watcher:
             flow.run_on_ray if config.where == "ray" else flow.Workbench(lambda stage, frames: line.tell("frames", (stage, frames)))
         )
         self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known(), beat=line.beat)
-        self.tries: dict[int, int] = {}  # of what was under way and did not end, by key: alone; 0: with others
+        self.tries = UnderWay(store)
         self.aside: set[int] = set()  # keys of what is set aside
         self.is_fresh = False  # whether it looked since the last batch
         self.outage, self.closed = Absence(config, line), Absence(config, line)  # of what is written to, and of the inbox
@@ -84,9 +85,7 @@ class Watcher:
         """What the ledger knows, and what was under way when the process before this one ended."""
         self.aside = quarantine.keys(self.store)  # before it reads what is known: what is called back in between is missed by nobody
         self.inbox.known = Known(map(key_of, intake.sources(self.store)))
-        found = {int(key, 16): tries for key, tries in attempts.begun(self.store).items()}
-        attempts.end(self.store, [name_of(key) for key in found if key in self.inbox.known])  # it died between the commit and that word
-        self.tries = {key: tries for key, tries in found.items() if key not in self.inbox.known}
+        self.tries.recall(self.inbox.known)
         if self.tries:
             how = f" when a process {self.past.ended}" if self.past.ended else ""
             log.info("%s under way%s: to be tried one by one", many(len(self.tries), "source"), how)
@@ -107,7 +106,7 @@ class Watcher:
                 self.inbox.known.drop(key)
                 self.tries.pop(key, None)
             self.aside = aside
-            self.end(self.inbox.gone(self.tries))  # a process died with it, and it is there no more
+            self.tries.end(self.inbox.gone(self.tries))  # a process died with it, and it is there no more
         self.tell_versions()  # others change tables, too
         self.tell_backlog("looked")
 
@@ -148,12 +147,12 @@ class Watcher:
                 reach(self.store)
                 lease.check()
                 await_cluster(self.config, self.work, self.line)
-                self.begin(tries)
+                self.tries.begin(tries)
                 self.set_aside(batch[0]) if hopeless else self.ingest(batch)
-                self.end(tries)
+                self.tries.end(tries)
             except KeyboardInterrupt:
-                with suppress(*away()):
-                    self.withdraw(tries, before)
+                with suppress(*away(LookupError)):
+                    self.tries.withdraw(tries, before)
                 raise
             except BUGS:
                 raise
@@ -197,7 +196,7 @@ class Watcher:
             self.line.tell("failed")
             return
         with suppress(*away(LookupError)):
-            self.withdraw({one.key: 0 for one in batch}, before)
+            self.tries.withdraw([one.key for one in batch], before)
         self.outage.found(lacks, "the disk is full" if lacks == "disk" else str(error))
 
     def put_off(self, one: Waiting, tries: int) -> None:
@@ -225,28 +224,6 @@ class Watcher:
             log.warning("video %s is set aside: %s `requeue` brings it back", video["video_id"], detail, extra=told)
         self.aside.add(one.key)
         self.inbox.done(one)
-
-    # -- what is under way ----------------------------------------------------------------------------------------------------
-
-    def begin(self, tries: Mapping[int, int]) -> None:
-        """Note in the store that these are being tried, before anything of them is read."""
-        self.tries |= tries  # first: where the word is lost, what failed is a suspect all the same
-        attempts.begin(self.store, {name_of(key): count for key, count in tries.items()})
-
-    def end(self, keys: Collection[int]) -> None:
-        """Note that these were tried to the end."""
-        attempts.end(self.store, [name_of(key) for key in keys])
-        for key in keys:
-            self.tries.pop(key, None)
-
-    def withdraw(self, keys: Mapping[int, int], before: Mapping[int, int]) -> None:
-        """Nothing of this counts: all stands as it was `before`."""
-        for key in keys.keys() - before.keys():
-            self.tries.pop(key, None)
-        self.tries |= before
-        attempts.end(self.store, [name_of(key) for key in keys.keys() - before.keys()])
-        if before:
-            attempts.begin(self.store, {name_of(key): count for key, count in before.items()})
 
     # -- between batches ------------------------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ def estimated(config: Config, store: PatchStore, both: tuple[str, str], version:
 
 
 def chosen(store: PatchStore, pool: Pool, selection_id: str) -> Any:
-    """The rows of a pool that a selection holds, as far as they are there, in order of choice."""
+    """The rows of a pool that a selection holds, as far as they are there, in order of choice. LookupError where none are."""
     rows = store.ranked(selection_id, ["patch_id"])
     places = pc.index_in(rows["patch_id"], pool.columns["patch_id"].combine_chunks()).drop_null()
     if not len(places):

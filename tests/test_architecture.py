@@ -56,6 +56,7 @@ TOOLS = SEEING | {
 TOOLS |= {
     "metrics",
     "footprint",
+    "memory",
     "objectives",
     "optimiser",
     "devices",
@@ -65,10 +66,12 @@ TOOLS |= {
     "transfer",
     "targets",
     "monitor",
+    "ranks",
 }
 LAYERS = [
+    {"precision"},
     {"models"},
-    {"schema", "settings", "theory"},
+    {"schema", "settings", "methods", "theory"},
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
@@ -94,7 +97,7 @@ LAYERS = [
     {"fleet"},
 ]
 
-BESIDE = LAYERS[3]  # tools may use each other
+BESIDE = LAYERS[4]  # tools may use each other
 
 HOMES = {
     "ray": {"flow"},
@@ -197,15 +200,22 @@ def test_no_catch_all_hides_a_bug():
                 assert "Exception" not in {part.id for part in ast.walk(node.type) if isinstance(part, ast.Name)}, path
 
 
-def test_a_package_names_every_file_that_it_is_made_of():
-    for path in ENGINE:
-        told = ast.get_docstring(ast.parse((path.parent / "__init__.py").read_text())) or ""
-        assert path.stem == "__init__" or re.search(rf"\b{path.stem}\b", told), path
+def told(path):
+    """The names in the map of a package, which its docstring holds as lines of a name, or several, two spaces or more, and words."""
+    lines = re.findall(r"^ {0,4}(\w+(?:, \w+)*) {2,}\S", ast.get_docstring(ast.parse(path.read_text()), clean=False) or "", re.M)
+    return [name for line in lines for name in line.split(", ")]
 
 
-def test_the_map_of_the_engine_names_every_module():
-    text = (ROOT / "engine" / "__init__.py").read_text()
-    assert not [path for path in ENGINE if module_of(path) != "__init__" and f"{module_of(path)} " not in text]
+PACKAGES = sorted(path for path in ENGINE if path.name == "__init__.py" and module_of(path) != "__init__")
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=module_of)
+def test_the_map_of_a_package_names_its_files_each_once(path):
+    assert sorted(told(path)) == sorted(file.stem for file in path.parent.glob("*.py") if file != path)
+
+
+def test_the_map_of_the_engine_names_its_modules_each_once():
+    assert sorted(told(ROOT / "engine" / "__init__.py")) == sorted({module_of(path) for path in ENGINE} - {"__init__"})
 
 
 def parts_of_jobs():
@@ -213,6 +223,7 @@ def parts_of_jobs():
     found, whose = {}, ""
     for line in (ROOT / "jobs" / "__init__.py").read_text().splitlines():
         if part := re.match(r"    (\w+)  ", line):
+            assert part[1] not in found, f"{part[1]} stands in the map twice"
             found[part[1]] = whose
         whose = line if line[:1].isalpha() else whose
     return found
@@ -224,11 +235,24 @@ def test_a_file_of_the_jobs_is_a_job_or_in_the_map_of_their_parts():
     assert not jobs & set(parts_of_jobs())
 
 
-def test_the_map_of_the_jobs_says_what_they_are_made_of():
+def test_the_map_of_the_jobs_says_which_jobs_use_a_part():
+    """Those that need it without another job between: what only another job brings along is that job's."""
     needs = {path.stem: {name for module, names in imported(path) for name in of_jobs(module, names)} for path in JOBS}
+    jobs = {name.replace("-", "_") for name in COMMANDS}
+    used = {job: reached(needs, job, jobs) for job in {*jobs, "__main__"}}
+    started = {"__main__", "endocurate", *used["__main__"]}
+    wrong = {}
     for part, whose in parts_of_jobs().items():
-        found = {job for job in COMMANDS if job in re.split("[ ,]+", whose)}
-        assert not found or part in reached(needs, {job.replace("-", "_") for job in found}), f"{part}: {whose}"
+        those = {job for job in jobs if part in used[job]}
+        head = whose.partition(":")[0]
+        if part in started or head == "all":
+            right = part in started and head == "all"
+        elif len(those) >= 6 or head == "many":
+            right = len(those) >= 6 and head == "many"
+        else:
+            right = those == {name.replace("-", "_") for name in re.split(", ", head)} & jobs
+        wrong |= {} if right else {part: (whose, sorted(those))}
+    assert wrong == {}
 
 
 def of_jobs(module, names):
@@ -236,9 +260,13 @@ def of_jobs(module, names):
     return names if module == "jobs" else [module.split(".")[1]] if module.startswith("jobs.") else []
 
 
-def reached(needs, found):
-    while more := set().union(*(needs.get(name, set()) for name in found)) - found:
-        found = found | more
+def reached(needs, start, stop):
+    """What a file needs, and what that needs, but not through one of `stop`."""
+    found, left = set(), [start]
+    while left:
+        more = {name for name in needs.get(left.pop(), ()) if name not in stop} - found
+        found |= more
+        left += more
     return found
 
 

@@ -356,6 +356,28 @@ def test_the_cost_of_a_matrix_is_images_by_epochs_and_iterations():
     assert cost.gpu_hours * 3600 >= seconds
 
 
+def test_a_budget_in_bytes_is_as_many_images_as_its_patches_make(tmp_path):
+    store = PatchStore(str(tmp_path / "store"))
+    store.create(rows.WIDTH)
+    rows.take_in(store, "a" * 32, frames=12)
+    sizes = store.patches(["bytes"])["bytes"].to_numpy()
+    config, found = matrix.read("paper", ["benchmark.images_per_s=1000", "benchmark.frames=0"])
+    cell = next(one for one in matrix.cells(config, found) if one.pool)
+    group = cell.config.synthesis.patches
+
+    def images(budget, unit, uri=store.uri):
+        knobs = [f"selection.budget={budget:g}", f"selection.unit={unit}", f"store.uri={uri}", "selection.of=patches"]
+        return Costs(config).images(replace(cell, budget=budget, config=amend(cell.config, knobs)))
+
+    half = int(sizes.sum()) // 2
+    assert images(half, "bytes") == pytest.approx(half / sizes.mean() / group) == pytest.approx(images(0.5, "bytes"), rel=1e-3)
+    assert (images(12, "patches"), images(3, "images")) == (12 / group, 3)
+    with pytest.raises(
+        ValueError, match=r"a budget of 50000 bytes is told in images by the patches of .*nowhere, which has none: give a share"
+    ):
+        images(50000, "bytes", str(tmp_path / "nowhere"))
+
+
 def test_epochs_of_a_fine_tuning_are_counted_as_iterations():
     config, found = matrix.read("paper", ["benchmark.images_per_s=1000", "benchmark.iterations_per_s=10", "evaluate.epochs=150"])
     one = next(one for one in matrix.cells(config, found) if one.dataset == "Kvasir-SEG")

@@ -1,13 +1,14 @@
 """Every page of the browser in Chromium, on a store as an ingest leaves it."""
 
 import shutil
+from itertools import pairwise
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine import outlines
+from engine import outlines, pictures
 from engine.store import WriteRows
 from jobs import named
 from jobs.__main__ import parse
@@ -303,6 +304,27 @@ def test_a_patch_is_tagged_and_the_tag_found(tab, store):
     tab.press("Enter")
     tab.page.click("a.button:has-text('a polyp')")
     tab.says("1 of 40")
+
+
+def test_the_squares_of_the_scorer_stand_apart_each_with_its_caption(chromium, base, store, tmp_path):
+    one, colours = store.hardest(1)["patch_id"][0].as_py(), [(200, 40, 40), (40, 200, 40), (40, 40, 200)]
+    sheet = pictures.encode(np.concatenate([np.full((64, 64, 3), colour, np.uint8) for colour in colours], axis=1), 95)
+    for width in (1200, 390):
+        with Tab(chromium, base, width) as tab:
+            tab.page.route("**/api/rebuilt*", lambda route: route.fulfill(body=sheet, content_type="image/jpeg"))
+            tab.open(f"patch?id={one}", ".three img >> nth=2")
+            figures = tab.page.query_selector_all(".three figure")
+            assert [figure.inner_text() for figure in figures] == ["What it was given", "Left unmasked", "What it rebuilt"]
+            assert len({figure.query_selector("img").get_attribute("alt") for figure in figures} - {""}) == 3
+            places = [figure.query_selector("img").bounding_box() for figure in figures]
+            assert all(place["width"] == pytest.approx(place["height"], abs=1) and place["width"] > 60 for place in places)
+            assert all(left["x"] + left["width"] + 6 <= right["x"] for left, right in pairwise(places))
+            tab.page.screenshot(path=tmp_path / f"{width}.png", full_page=True)
+            for number, (figure, colour) in enumerate(zip(figures, colours, strict=True)):
+                shot = figure.query_selector("img").screenshot(path=tmp_path / f"{width}-{number}.png")
+                seen = cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+                height, length = seen.shape[:2]
+                assert np.abs(seen[height // 2, [8, length // 2, length - 9]].astype(int) - colour).max() < 12  # to its edges
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,3 +1,5 @@
+import copy
+import ipaddress
 import json
 import re
 import shlex
@@ -17,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from engine import fleet as fleets
-from engine import plan
+from engine import metrics, plan
 from jobs import fleet, matrix, needs
 from jobs.__main__ import main, parse
 from tests import kustomize
@@ -438,25 +440,41 @@ SERVERS = {name: {"app.kubernetes.io/part-of": "endocurate", "app.kubernetes.io/
 OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}
 
 
-def admits(policies, source, namespace, target, port):
-    """Whether Kubernetes lets a pod in: some policy that selects the target has a rule for the source and the port."""
+def fits(selector, labels):
+    return not set(selector) - {"matchLabels"} and selector.get("matchLabels", {}).items() <= labels.items()
 
-    def fits(selector, labels):
-        return selector.get("matchLabels", {}).items() <= labels.items()
 
-    def comes(peer):
-        if "namespaceSelector" not in peer and namespace != "endocurate":
-            return False
-        at = {"kubernetes.io/metadata.name": namespace}
-        return fits(peer.get("namespaceSelector", {}), at) and fits(peer.get("podSelector", {}), source)
+def met(peer, namespace, labels, address):
+    """Whether an end of a rule is the other one: a pod, by its namespace and labels, or an address outside."""
+    if "ipBlock" in peer:
+        within, kept = peer["ipBlock"]["cidr"], peer["ipBlock"].get("except", [])
+        return bool(address) and holds(within, address) and not any(holds(one, address) for one in kept)
+    if not address and "namespaceSelector" not in peer and namespace != "endocurate":
+        return False
+    at = {"kubernetes.io/metadata.name": namespace}
+    return not address and fits(peer.get("namespaceSelector", {}), at) and fits(peer.get("podSelector", {}), labels)
 
-    mine = [one["spec"] for one in policies if "Ingress" in one["spec"]["policyTypes"] and fits(one["spec"]["podSelector"], target)]
-    assert mine, "nobody isolates the target, so all are let in"
+
+def holds(cidr, address):
+    network, at = ipaddress.ip_network(cidr), ipaddress.ip_address(address)
+    return network.version == at.version and at in network
+
+
+def allows(policies, way, pod, other, port):
+    """Whether Kubernetes lets through, in or out: a policy that selects the pod has a rule for the other (namespace, labels, address)."""
+    kind, end = ("Ingress", "from") if way == "in" else ("Egress", "to")
+    mine = [one["spec"] for one in policies if kind in one["spec"]["policyTypes"] and fits(one["spec"]["podSelector"], pod)]
+    assert mine, "nobody isolates the pod, so all is let through"
     return any(
-        any(comes(peer) for peer in rule["from"]) and port in [one["port"] for one in rule.get("ports", [{"port": port}])]
+        (end not in rule or any(met(peer, *other) for peer in rule[end]))
+        and port in [one["port"] for one in rule.get("ports", [{"port": port}])]
         for spec in mine
-        for rule in spec.get("ingress", [])
+        for rule in spec.get(kind.lower(), [])
     )
+
+
+def network():
+    return [one for one in platform("small") if one["kind"] == "NetworkPolicy"]
 
 
 @pytest.mark.parametrize(
@@ -476,11 +494,89 @@ def admits(policies, source, namespace, target, port):
         ({}, "default", SERVERS["mlflow"], 5000, False),
         (WORKER, "endocurate", SERVERS["postgres"], 5432, False),
         (OPERATOR, "kuberay", HEAD, 6379, False),
+        (OPERATOR, "default", HEAD, 8265, False),  # anybody can give a pod that label
+        (OPERATOR, "endocurate", HEAD, 8265, False),
+        ({}, "kuberay", HEAD, 8265, False),
     ],
 )
 def test_only_who_must_is_let_in(source, namespace, target, port, let_in):
-    policies = [one for one in platform("small") if one["kind"] == "NetworkPolicy"]
-    assert admits(policies, source, namespace, target, port) is let_in
+    assert allows(network(), "in", target, (namespace, source, ""), port) is let_in
+
+
+DNS = {"k8s-app": "kube-dns"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "namespace", "other", "address", "port", "let_out"),
+    [
+        (WORKER, "kube-system", DNS, "", 53, True),
+        (SERVERS["postgres"], "kube-system", DNS, "", 53, True),
+        (WORKER, "default", DNS, "", 53, False),  # a name server of anybody's would carry out what it is asked
+        (WORKER, "kube-system", {}, "", 53, False),
+        (WORKER, "", {}, "8.8.8.8", 53, False),
+        (WORKER, "kube-system", DNS, "", 443, False),
+        (WORKER, "endocurate", SERVERS["mlflow"], "", 5000, True),
+        (WORKER, "", {}, "52.218.0.1", 443, True),  # a bucket
+        (WORKER, "", {}, "2600:9000::1", 443, True),
+        (SERVERS["mlflow"], "", {}, "52.218.0.1", 443, True),
+        (SERVERS["postgres"], "", {}, "52.218.0.1", 443, False),
+        (SERVERS["objects"], "", {}, "52.218.0.1", 443, False),
+        ({"app.kubernetes.io/part-of": "endocurate"}, "", {}, "52.218.0.1", 443, False),
+        (WORKER, "", {}, "52.218.0.1", 80, False),
+        (WORKER, "", {}, "10.96.0.1", 443, False),
+        (WORKER, "", {}, "169.254.169.254", 443, False),
+        (WORKER, "", {}, "fd00::1", 443, False),
+        (WORKER, "default", {}, "", 443, False),
+        (HEAD, "", {}, "10.96.0.1", 443, True),  # the API server, for the autoscaler
+        (HEAD, "", {}, "10.96.0.1", 6443, True),
+        (HEAD, "", {}, "8.8.8.8", 6443, True),  # every address, which the file's head and the changelog say
+        (HEAD, "", {}, "8.8.8.8", 22, False),
+        (WORKER, "", {}, "10.96.0.1", 6443, False),
+    ],
+)
+def test_only_what_must_is_let_out(pod, namespace, other, address, port, let_out):
+    assert allows(network(), "out", pod, (namespace, other, address), port) is let_out
+
+
+def hinted():
+    """The addresses that the file's comments name as further peers of `names`."""
+    told = " ".join(line.lstrip("# ") for line in (CLUSTER / "base" / "network.yaml").read_text().splitlines() if line.startswith("#"))
+    before, _, _ = told.partition("Out: each other")
+    return [yaml.safe_load(one) for one in re.findall(r"\{ipBlock: \{cidr: [\d./]+\}\}", before)]
+
+
+@pytest.mark.parametrize("address", ["169.254.20.10", "10.96.0.10", "169.254.169.254"])
+def test_what_the_file_says_to_add_for_other_name_servers_lets_names_be_asked_for_and_nothing_else(address):
+    added = copy.deepcopy(network())
+    (rule,) = named(added, "NetworkPolicy", "names")["spec"]["egress"]
+    rule["to"] += hinted()
+    assert not allows(network(), "out", WORKER, ("", {}, address), 53)
+    assert allows(added, "out", WORKER, ("", {}, address), 53)
+    assert not allows(added, "out", WORKER, ("", {}, address), 443)
+
+
+def test_it_is_said_that_heads_go_everywhere_and_that_a_port_is_not_tls():
+    told = (CLUSTER / "base" / "network.yaml").read_text()
+    head = told.partition("apiVersion:")[0]
+    assert "heads are let out to every address" in head
+    assert "a policy sees ports" in head
+    assert "unencrypted" not in told
+    assert "heads to every address at 443 and 6443" in (CLUSTER / "README.md").read_text()
+
+
+def test_the_file_says_where_to_change_the_namespaces_that_it_trusts():
+    trusted = {
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]: one["metadata"]["name"]
+        for one in network()
+        for rule in (*one["spec"].get("ingress", []), *one["spec"].get("egress", []))
+        for peer in (*rule.get("from", []), *rule.get("to", []))
+        if "namespaceSelector" in peer
+    }
+    assert trusted == {"kuberay": "job-server", "monitoring": "metrics", "kube-system": "names"}
+    told, readme = (CLUSTER / "base" / "network.yaml").read_text(), (CLUSTER / "README.md").read_text()
+    assert "the operator's namespace (kuberay, in job-server), Prometheus' (monitoring, in metrics)" in told
+    assert "in a namespace `kuberay`" in readme
+    assert "in a namespace `monitoring`" in readme
 
 
 # -- the jobs -------------------------------------------------------------------------------------------------------------------
@@ -658,14 +754,107 @@ def expressions():
         yield from (target["expr"] for target in panel["targets"])
 
 
-def test_every_metric_that_is_asked_for_is_one_that_ray_has():
+OURS = {"component", "ray_cluster", "ray_group", "instance", "le"}  # labels of the scrape: monitoring/podmonitor.yaml, and Prometheus' own
+KUBERAY_TELLS = {
+    "kuberay_job_deployment_status": {"name", "namespace", "uid", "deployment_status"},
+    "kuberay_job_execution_duration_seconds": {"name", "namespace", "uid", "job_deployment_status", "retry_count"},
+    "kuberay_cluster_condition_provisioned": {"name", "namespace", "uid", "condition"},
+}  # with their labels, as read in KubeRay 1.7.0, ray-operator/controllers/ray/metrics: it is in no package that could be asked
+ENDED = {"Failed", "ValidationFailed"}  # of JobDeploymentStatus (apis/ray/v1/rayjob_types.go) those of a RayJob that no retry begins again
+
+
+def metrics_in(text):
+    """{name: labels} of every metric with a selector in an expression."""
+    found = {}
+    for name, selector in re.findall(r"\b([a-z]+_\w+)\{+([^{}]*)", text):
+        found.setdefault(name, set()).update(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", selector))
+    return found
+
+
+def asked_of(prefix):
+    found = {}
+    for expression in expressions():
+        for name, labels in metrics_in(expression).items():
+            found.setdefault(name, set()).update(labels - OURS)
+    return {name: labels for name, labels in found.items() if name.startswith(prefix)}
+
+
+def test_every_metric_that_is_asked_for_is_one_that_ray_has_with_its_labels():
+    """By the expressions of the dashboards that Ray itself brings for Grafana; their names are whole, and `tasks` alone is in any text."""
     import ray
 
-    text = "".join(path.read_text() for path in (Path(ray.__file__).parent / "dashboard").rglob("*.py"))
-    text += "".join(path.read_text() for path in (Path(ray.__file__).parent / "data").rglob("*.py"))
-    asked = {name for expression in expressions() for name in re.findall(r"\bray_[a-z_]+(?=\{)", expression)}
-    assert len(asked) > 10
-    assert [name for name in asked if name not in text and name.removeprefix("ray_") not in text] == []
+    panels = (Path(ray.__file__).parent / "dashboard" / "modules" / "metrics" / "dashboards").glob("*_panels.py")
+    told = {}
+    for path in panels:
+        for name, labels in metrics_in(path.read_text()).items():
+            told.setdefault(name, set()).update(labels)
+    wanted = asked_of("ray_")
+    assert {"ray_tasks", "ray_actors", "ray_resources"} < set(wanted)
+    assert len(wanted) > 10
+    assert {name: labels - told.get(name, set()) for name, labels in wanted.items() if name not in told or not labels <= told[name]} == {}
+    bare = {name for expression in expressions() for name in re.findall(r"\bray_[a-z_]+\b(?!\{)", expression)}
+    assert bare <= OURS, "each has a selector, or this test would not see it"
+
+
+def test_every_metric_of_kuberay_that_is_asked_for_is_one_that_its_operator_has():
+    wanted = asked_of("kuberay_")
+    assert set(wanted) == set(KUBERAY_TELLS)
+    assert all(labels <= KUBERAY_TELLS[name] for name, labels in wanted.items())
+
+
+def alert(name):
+    groups = named(platform("small"), "PrometheusRule", "endocurate")["spec"]["groups"]
+    (found,) = (rule for group in groups for rule in group["rules"] if rule["alert"] == name)
+    return found
+
+
+UNDER_WAY = {"", "Initializing", "Waiting", "Running", "Retrying"}  # of JobDeploymentStatus; a new RayJob has none
+
+
+def test_a_watcher_that_is_wanted_and_does_not_answer_is_told_of_whatever_its_rayjob_does():
+    expression = alert("EndocurateWatcherMissing")["expr"]
+    (over,) = re.findall(r'deployment_status!~"([^"]+)"', expression)
+    others = {*ENDED, "Complete", "Suspending", "Suspended"}
+    assert {one for one in UNDER_WAY | others if not re.fullmatch(over, one)} == UNDER_WAY
+    (name,) = re.findall(r'name="([^"]+)"', expression.replace("namespace=", ""))
+    assert "watch.once" not in ray_jobs("small")[name]["entrypoint"], "it runs for ever"
+
+
+def test_what_is_down_is_asked_of_the_target_of_the_watchers_and_of_the_components_that_it_has():
+    monitor = named(platform("small"), "PodMonitor", "endocurate-watch")
+    asked = [(one, told) for one in expressions() for told in re.findall(r"\bup\{([^}]*)\}", one)]
+    assert len({one for one, _ in asked}) == 3
+    (components,) = (one["values"] for one in monitor["spec"]["selector"]["matchExpressions"])
+    for _, told in asked:
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', told))
+        assert (
+            labels.pop("job") == f"{monitor['metadata']['namespace']}/{monitor['metadata']['name']}"
+        )  # as the Prometheus operator names it
+        assert labels.pop("component", "watch") in components
+        assert not labels
+
+
+def test_an_alert_on_retries_fires_while_tries_are_left():
+    (most,) = re.findall(r"> (\d+)$", alert("EndocurateJobRetries")["expr"])
+    assert int(most) < ray_jobs("small")["watch"]["backoffLimit"]
+    assert set(re.findall(r'job_deployment_status="(\w+)"', alert("EndocurateJobRetries")["expr"])) == {"Retrying"}
+
+
+def test_an_alert_tells_of_every_way_in_which_a_rayjob_ends_for_good():
+    expression = alert("EndocurateJobFailed")["expr"]
+    (statuses,) = re.findall(r'deployment_status=~"([^"]+)"', expression)
+    assert {one for one in (*ENDED, "Complete", "Retrying", "Running", "") if re.fullmatch(statuses, one)} == ENDED
+
+
+def test_no_alert_misses_the_first_count_of_a_counter():
+    """increase() of one that appears with its first count is 0: ours are there before, and of others what was not there before counts."""
+    (rules,) = (one for one in platform("small") if one["kind"] == "PrometheusRule")
+    alerts = [rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]]
+    risen = {(one, name, selector) for one in alerts for name, selector in re.findall(r"increase\((\w+)(\{[^}]*\})", one)}
+    assert {name for _, name, _ in risen} == {"ray_memory_manager_worker_eviction_total"}
+    assert sum(one.count("increase(") for one in alerts) == len(risen)
+    for expression, name, selector in risen:
+        assert f" or {name}{selector} unless last_over_time({name}{selector}[1d] offset 15m)" in expression
 
 
 def test_what_moves_is_told_by_rows_and_reports_and_not_by_tasks():
@@ -674,7 +863,6 @@ def test_what_moves_is_told_by_rows_and_reports_and_not_by_tasks():
 
 
 def test_every_metric_of_ours_is_one_that_a_watcher_tells():
-    metrics = pytest.importorskip("engine.metrics", reason="watchers tell no metrics yet")
     text = Path(metrics.__file__).read_text()
     asked = {name for expression in expressions() for name in re.findall(r"\bendocurate_[a-z_]+", expression)}
     assert len(asked) > 5
@@ -726,10 +914,22 @@ def test_alerts_on_what_is_paid_for_hold_for_the_cluster_that_stands_too():
             assert re.fullmatch(components, name), (alert, name)
 
 
+FEW = (10**5, 10**6)  # frames at which turns of decoders count
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_readme_has_every_line_of_both_tables():
+    told = (CLUSTER / "README.md").read_text()
+    assert fleet.table(TIMES) in told
+    assert fleet.table(fleet.faster(TIMES, "ProposePatches", fleet.FASTER)) in told
+
+
 def test_the_readme_has_the_tables_that_the_command_draws():
     told = (CLUSTER / "README.md").read_text()
     assert fleet.sizes(TIMES) in told
-    _, _, *lines = fleet.table(TIMES, (1, 4), (10**5,)).splitlines()  # the whole table takes ten seconds
-    _, _, *others = fleet.table(fleet.faster(TIMES, "ProposePatches", fleet.FASTER), (4, 1000), (10**5,)).splitlines()
-    assert all(line in told for line in (*lines, *others))
+    parts = fleet.table(TIMES, frame_counts=FEW), fleet.table(fleet.faster(TIMES, "ProposePatches", fleet.FASTER), (64, 256, 1000), FEW)
+    lines = [line for part in parts for line in part.splitlines()]
+    assert len(lines) == 18 + 4
+    assert [line for line in lines if line not in told] == []
     assert fleets.nodes(fleets.widest(TIMES.services, 4), 4, 1) == fleet.nodes(TIMES, "small")

@@ -1,9 +1,12 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import Config, EndocurateConfig
+from engine.config import Config
 from engine.knobs import amend, build, flat, of_now
+from engine.methods import EndocurateConfig
 from jobs.__main__ import parse
 from jobs.recipes import EVALUATIONS, RECIPES, TRAININGS, tiny
 
@@ -54,6 +57,34 @@ def test_a_wrong_knob_is_refused_with_knob_value_and_rule(change, sentence):
 @pytest.mark.parametrize(("word", "value"), [("videos.uri=2024", "2024"), ("videos.uri=*.mp4", "*.mp4"), ("pretrain.precision=no", "no")])
 def test_a_word_is_taken_as_it_is_written(word, value):
     assert flat(amend(Config(), [word]))[word.partition("=")[0]] == value
+
+
+OURS, ACCELERATES = ("float32", "bfloat16", "float16"), ("no", "bf16", "fp16")
+PRECISIONS = {  # of each knob what is stored, as it is hashed into names
+    "patches.precision": OURS[:2], "difficulty.precision": OURS[:2], "evaluate.precision": OURS[:2],
+    "pretrain.precision": ACCELERATES, "probe.train.precision": ACCELERATES,
+}  # fmt: skip
+
+
+def test_every_precision_takes_both_spellings_and_keeps_the_word_of_its_own():
+    assert {knob for knob in flat(Config()) if knob.endswith(".precision")} == set(PRECISIONS)
+    for knob, kept in PRECISIONS.items():
+        for word, *spellings in zip(kept, OURS, ACCELERATES, strict=False):
+            made = [amend(Config(), [f"{knob}={said}"]) for said in spellings]
+            assert [flat(one)[knob] for one in made] == [word, word]
+            assert made[0].fingerprint() == made[1].fingerprint()
+
+
+@pytest.mark.parametrize("knob", PRECISIONS)
+@pytest.mark.parametrize("word", ["half", "fp16", "float16", "bf16 ", ""])
+def test_a_precision_that_is_none_is_refused_with_all_words_that_are_taken(knob, word):
+    kept = PRECISIONS[knob]
+    if word in ("fp16", "float16") and len(kept) == 3:
+        return
+    with pytest.raises(ValueError, match=rf"^{knob}=.*: expected ") as told:
+        amend(Config(), [f"{knob}={word}"])
+    said = str(told.value).partition("expected ")[2]
+    assert set(re.findall(r"\w+", said)) - {"or", "also", "spelt"} == {*OURS[: len(kept)], *ACCELERATES[: len(kept)]}
 
 
 def test_our_method_has_three_knobs_at_most():

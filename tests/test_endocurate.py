@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.appearance import LIMITS
-from engine.config import EndocurateConfig, SelectionConfig
+from engine.config import SelectionConfig
 from engine.geometry import effective_rank
+from engine.methods import EndocurateConfig
 from engine.pool import Held, Pool
 from engine.selection import choose, in_process
 from engine.selection.budgets import budget_of

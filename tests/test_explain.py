@@ -242,9 +242,10 @@ def test_cells_without_a_model_say_why_and_those_of_another_store_name_it(store)
     assert (failed["reason"], failed["model"], failed["data"]["images tested"]) == ("no space", "none: it failed", 0)
     far = explain(store, "far-cell", LATER)
     assert (far["model"]["trained by"]["run"], far["pool"]["store"]) == ("p3", CONFIG.store.uri)
+    same = {"status": "FINISHED", "commit": "c0ffee"}
     assert far["selection"] == {
         "selection": "random-999",
-        "runs": [{"job": "pretrain", "run": "p3", "status": "FINISHED", "commit": "c0ffee"}],
+        "runs": [{"job": "pretrain", "run": "p3", **same}, {"job": "cell", "run": "m3", **same}],
     }
 
 
@@ -290,7 +291,8 @@ def test_a_selection_leads_on_to_its_models_and_cells(store):
     tree = explain(store, "random-111", LATER)
     assert tree["models"] == [KEY, OTHER]
     assert [one["cell"] for one in tree["cells"]] == ["cell-1", "cell-2"]
-    assert ("transfer", "t9") in [(one["job"], one["run"]) for one in tree["runs"]]
+    told = {"choose": ["c1"], "pretrain": ["p8", "p9"], "evaluate": ["e1"], "transfer": ["t9"], "checkpoint": ["k2"], "cell": ["m1"]}
+    assert [(one["job"], one["run"]) for one in tree["runs"]] == [(job, run) for job, runs in told.items() for run in runs]
     as_tree(explain(store, "cell-1", LATER))
 
 

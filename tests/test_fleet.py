@@ -1,5 +1,6 @@
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,66 @@ def test_what_there_is_one_of_and_too_few_videos_end_the_growth():
     told = fleet.forecast(few, made, 10**6, 4, FREE)
     assert told.bottleneck == "too few videos"
     assert told.frames_per_second == pytest.approx(3 / 0.1, rel=1e-2)
+
+
+@pytest.mark.parametrize("run", [1, 3])
+def test_sources_are_served_whole_by_one_actor_each(run):
+    station, rate = Station("decode", 2, 1.0, start_up=0.5, run=run), 2.0
+    assert fleet.sourced(station, 8) == sorted(
+        {1: [1.5, 1.5, 2.5, 2.5, 3.5, 3.5, 4.5, 4.5], 3: [1.5, 2.5, 3.5, 1.5, 2.5, 3.5, 4.5, 5.5]}[run]
+    )
+    assert fleet.sourced(station, 6 * 500)[-1] == pytest.approx(0.5 + 6 * 500 / rate)
+    if run == 1:
+        assert fleet.sourced(station, 8) == list(fleet.simulate([station], [0.0] * 8).leaves)
+
+
+def test_a_source_too_many_for_the_decoders_costs_a_whole_turn_of_theirs():
+    made = fleet.widest(SERVICES, 40)
+    first, *others = fleet.stations(made, 4, 10**6, [])
+    line = [replace(first, run=200), *others]
+    video = 200 * first.seconds
+    even, odd = (fleet.forecast(line, made, 800 * videos, 4, FREE) for videos in (first.actors, first.actors + 1))
+    assert even.bottleneck == "model"
+    assert odd.bottleneck == fleet.TURNS, "there are more videos than decoders"
+    assert odd.cost.hours * 3600 == pytest.approx(2 * video + sum(station.seconds for station in others))
+    assert odd.cost.hours > 1.5 * even.cost.hours
+    long = fleet.forecast(line, made, 800 * first.actors * 1000, 4, FREE)
+    assert long.frames_per_second == pytest.approx(made.frames_per_second, rel=1e-2)
+    whole, part = (fleet.forecast(line, made, 800 * (8 * first.actors + 1), 4, FREE, most=most).cost.hours for most in (10**6, 1))
+    assert part == pytest.approx(whole, rel=1e-2), "the last turn is in what is simulated"
+    assert whole * 3600 > 9 * video
+
+
+def longest(videos, actors):
+    """Videos that the actor with most of them decodes, by giving each to the one that has the fewest."""
+    given = [0] * actors
+    for _ in range(videos):
+        given[given.index(min(given))] += 1
+    return max(given)
+
+
+@pytest.mark.parametrize("videos", [11, 12, 21, 22, 23, 27, 43, 44, 45, 100, 110, 111, 1000])
+def test_as_many_decoders_are_added_as_spare_a_turn_and_no_more(videos):
+    made = fleet.widest(SERVICES, 100)
+    least, many = made.pools[0].actors, fleet.even(made, videos).pools[0].actors
+    assert least == 11
+    assert longest(videos, many) <= 1.05 * videos / least, "hardly longer than if a video could be parted"
+    assert many == least or longest(videos, many - 1) > videos / least, "with one less it is longer"
+
+
+def test_decoders_that_are_added_are_paid_for_and_make_uneven_turns_even():
+    made = fleet.widest(SERVICES, 40)
+    videos = made.pools[0].actors + 1
+    fitting = fleet.even(made, videos)
+    assert fitting.cpus == made.cpus + 1
+    told = []
+    for one in (made, fitting):
+        first, *others = fleet.stations(one, 4, videos, [])
+        told.append(fleet.forecast([replace(first, run=200), *others], one, 800 * videos, 4, Prices(0.05, 2.5)))
+    assert [one.bottleneck for one in told] == [fleet.TURNS, "model"]
+    assert told[1].cost.hours < 0.8 * told[0].cost.hours
+    assert told[1].cost.money < 0.8 * told[0].cost.money
+    assert fleet.even(made, made.pools[0].actors - 1) == made, "videos are fewer than decoders"
 
 
 def test_nodes_hold_all_actors_and_one_processor_beside_them():

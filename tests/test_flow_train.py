@@ -124,6 +124,58 @@ def test_workers_that_die_again_and_again_are_told_in_a_sentence(tmp_path):
         flow.train_on_ray(partial(work, strike=die), flow.Workers(1), str(tmp_path), "dead")
 
 
+KILLED = """1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.7, ID: d444c1) was 6.96GB used
+OOM kill reason: ..."""  # as Ray 2.60 says it
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_worker_that_ray_killed_for_its_memory_is_told_as_such(silent):
+    """As Ray Train 2.60 raises it: what is known stands behind a page of where the worker was; others only say that it fell silent."""
+    from ray.exceptions import ActorDiedError, OutOfMemoryError
+    from ray.train import WorkerGroupError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    where = "A worker health check failed.\nWorker info: " + "metadata=ActorMetadata(hostname='vm'), " * 20
+    others = [RuntimeError("[gloo] Connection closed by peer"), WorkerHealthCheckFailedError(where, ActorDiedError())] * silent
+    failures = dict(enumerate([*others, WorkerHealthCheckFailedError(where, OutOfMemoryError(KILLED))]))
+    said = str(flow.train.cause(WorkerGroupError("...", failures), "big"))
+    assert "the training run big lost a process because its node had no memory left: lower the batch" in said
+    assert said.partition(" checkpoint: ")[2].startswith(
+        "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP"
+    )
+    del failures[len(failures) - 1]
+    if failures:
+        other = str(flow.train.cause(WorkerGroupError("...", failures), "big"))
+        assert "lost its workers too often; the same command" in other
+        assert other.endswith("The actor died unexpectedly before finishing this task.")
+
+
+STARVED = """
+import sys
+from engine import flow
+
+def work(resume, report):
+    raise AssertionError("nothing is trained")
+
+try:
+    flow.train_on_ray(work, flow.Workers(1, max_failures=0), sys.argv[1], "run")
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_whose_own_controller_ray_kills_for_memory_ends_in_that_sentence(tmp_path):
+    """Ray kills for memory as soon as a node has more in use than it is told that it may; here that is almost none."""
+    (tmp_path / "starved.py").write_text(STARVED)
+    least = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100", "RAY_task_oom_retries": "0"}
+    command = [sys.executable, str(tmp_path / "starved.py"), str(tmp_path / "runs")]
+    done = subprocess.run(
+        command, env=os.environ | least | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "the training run run lost a process because its node had no memory left: lower the batch" in done.stdout, done.stderr[-2000:]
+
+
 def die_once(mark, epoch):
     if epoch == 1 and not mark.exists():
         mark.touch()

@@ -1,11 +1,13 @@
 """What a step needs of memory, against what torch really keeps of it."""
 
+import os
 import re
 
 import pytest
 import torch
 
-from engine import footprint, mae, pretrain, simclr
+from engine import footprint, mae, memory, pretrain, simclr
+from engine.flow import cluster
 from engine.models import MAEConfig, SimCLRConfig, TrainConfig
 from jobs.recipes import TRAININGS
 from tests.test_pretrain import CONFIG, Recorder, Stripes
@@ -107,3 +109,26 @@ def test_the_recipes_for_one_gpu_are_not_refused():
     assert footprint.least_bytes(TRAININGS["optidel"]()) < 12e9
     assert footprint.least_bytes(TRAININGS["mae"]()) < 24e9
     assert footprint.least_bytes(TrainConfig(mae=MAEConfig(size="huge", token=14), accumulate=16)) < 80e9
+
+
+@pytest.mark.parametrize(
+    ("file", "told", "there"),
+    [
+        ("memory.max", "3221225472\n", 3 * 2**30),
+        ("memory/memory.limit_in_bytes", "3221225472\n", 3 * 2**30),
+        ("memory.max", "max\n", None),
+        ("memory/memory.limit_in_bytes", "9223372036854771712\n", None),  # how version 1 says that there is no limit
+        ("memory.max", "1180591620717411303424\n", None),  # more than the machine has
+        ("other", "1\n", None),
+    ],
+)
+def test_a_container_has_what_it_may_take_and_not_what_its_host_has(tmp_path, monkeypatch, file, told, there):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(told)
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    expected = there or host
+    assert memory.there_is(tmp_path) == expected
+    monkeypatch.setattr(memory.there_is, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert footprint.device_bytes() == expected
+    assert cluster.object_store_bytes() == min(expected // 10, 2 * 10**9)

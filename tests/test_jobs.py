@@ -1,3 +1,5 @@
+import hashlib
+import io
 import json
 import logging
 import os
@@ -5,17 +7,23 @@ import re
 import signal
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import cv2
+import numpy as np
 import pytest
+import torch
 
-from engine import simulate, tracking
+from engine import difficulty, mae, pictures, simulate, tracking
 from engine.knobs import amend
 from engine.store import PatchStore
 from jobs import choose, evaluate, explain, ingest, pretrain, probe, report, score
 from jobs.__main__ import JOBS, main, parse, sentence
 from jobs.recipes import tiny
 from tests import dicoms
+from tests.browsed import get, serving, told
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -157,6 +165,118 @@ def filled(archive):
 def patch_rows(config):
     columns = ["patch_id", "box", "area", "bytes", "pixels", "difficulty", "embedding"]
     return PatchStore(config.store.uri).patches(columns).sort_by("patch_id")
+
+
+@pytest.fixture(scope="module")
+def shown(filled):
+    """A store that was really filled, and the page on it, started with other knobs than its intake."""
+    store = PatchStore(filled.store.uri)
+    with serving(store, runs=lambda: explain.Runs(filled)) as base:
+        yield store, base
+
+
+def straight(store, row):
+    """Every frame of a patch's video by its pts, decoded by nothing of ours."""
+    uri = next(one["uri"] for one in store.ledger().to_pylist() if one["video_id"] == row["video_id"])
+    with av.open(uri) as container:
+        return {frame.pts: frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)}
+
+
+def small(picture):
+    return cv2.resize(picture, (96, 96), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def apart(picture, frames):
+    """By how much of 255 a picture of any size differs from each of these (by pts, small), but for what is black in it."""
+    there = small(np.where(picture.max(2) > 16, 255, 0).astype(np.uint8)) == 255
+    return {pts: np.abs(frame - small(picture))[there].mean() for pts, frame in frames.items()}
+
+
+def patches_of(store, count):
+    """So many patches, evenly from all, with their frames' rows."""
+    frames = {row["frame_id"]: row for row in store.open("frames").to_table().to_pylist()}
+    rows = store.patches(["patch_id", "video_id", "frame_id", "box", "scorer", "difficulty"]).sort_by("patch_id").to_pylist()
+    return [row | {"frame": frames[row["frame_id"]]} for row in rows[:: len(rows) // count][:count]]
+
+
+def test_the_page_shows_the_frame_that_a_patch_was_cut_from_and_the_seconds_around_it(shown):
+    store, base = shown
+    for row in patches_of(store, 1):
+        every, frame = straight(store, row), row["frame"]
+        top, left, bottom, right = frame["content"]
+        inside = {pts: small(image[top:bottom, left:right]) for pts, image in every.items()}
+        whole = pictures.decode(get(base, "/api/frame", id=row["frame_id"])[2])
+        assert whole.shape[:2] == (bottom - top, right - left)
+        found = apart(whole, inside)
+        assert min(found, key=found.get) == frame["pts"]
+        assert found[frame["pts"]] < 4  # JPEG
+        y0, x0, y1, x1 = row["box"]
+        found = apart(
+            pictures.decode(get(base, "/api/picture", id=row["patch_id"])[2]), {p: small(i[y0:y1, x0:x1]) for p, i in every.items()}
+        )
+        assert min(found, key=found.get) == frame["pts"]
+        assert found[frame["pts"]] < 4
+        page = told(base, "/api/patch", id=row["patch_id"])
+        assert (page["patch"]["box"], page["frame"]["content"]) == (row["box"], frame["content"])
+        assert_plays(get(base, "/api/clip", id=row["frame_id"])[2], inside, frame)
+
+
+def assert_plays(clip, inside, frame):
+    """A clip has the frames around one, each at its own time; those of outside the body are black, and some simulated ones stand still."""
+    base = Fraction(frame["time_base"])
+    first = min(pts for pts in inside if pts * base >= frame["pts"] * base - 2)
+    with av.open(io.BytesIO(clip)) as container:
+        seen = [(one.pts * one.time_base, one.to_ndarray(format="rgb24")) for one in container.decode(video=0)]
+    times = [round((first * base + time - seen[0][0]) / base) for time, _ in seen]  # in ticks of the video
+    assert any(abs(time - frame["pts"]) * base < Fraction(1, 500) for time in times)
+    assert max(times) * base <= frame["pts"] * base + 2
+    shown = [(time, apart(picture, inside)) for time, (_, picture) in zip(times, seen, strict=True) if picture.max() > 60]
+    assert len(shown) > 8
+    for time, found in shown:
+        mine = min(inside, key=lambda pts: abs(pts - time))
+        assert abs(mine - time) * base < Fraction(1, 500)  # a clip counts milliseconds
+        assert found[mine] <= min(found.values()) + 0.25
+
+
+def test_the_page_shows_what_the_scorer_rebuilt_and_the_difficulty_is_its_error(shown):
+    store, base = shown
+    for row in patches_of(store, 3):
+        model, config = scorer_of(store, row["scorer"])
+        side, token, visible = config.side, config.token, config.visible
+        stored = cv2.cvtColor(cv2.imdecode(np.frombuffer(store.image(row["patch_id"]), np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        given = ((pictures.square(stored, side) / 255 - pictures.MEAN) / pictures.STD).astype(np.float32)
+        lots = np.frombuffer(hashlib.shake_256(f"0:0:{row['patch_id']}".encode()).digest(8 * config.tokens), "<u8")
+        order = np.argsort(lots, kind="stable")  # the first are left visible
+        with torch.no_grad():
+            noise = torch.from_numpy(np.argsort(order).astype(np.float32))[None]
+            made = model(torch.from_numpy(given.transpose(2, 0, 1).copy())[None], noise)[1][0].numpy()  # (L, token * token * 3)
+        rebuilt, removed, grid = given.copy(), np.zeros((side, side), bool), side // token
+        for number in order[visible:]:
+            place = slice(number // grid * token, (number // grid + 1) * token), slice(number % grid * token, (number % grid + 1) * token)
+            rebuilt[place], removed[place] = made[number].reshape(token, token, 3), True
+        assert ((rebuilt - given)[removed] ** 2).mean() == pytest.approx(row["difficulty"], rel=1e-4)
+        sheet = pictures.decode(get(base, "/api/rebuilt", id=row["patch_id"])[2])
+        assert sheet.shape == (side, 3 * side, 3)
+        expected = [light(one * pictures.STD + pictures.MEAN) for one in (given, np.where(removed[..., None], 0, given), rebuilt)]
+        for place, part in enumerate(np.split(light(sheet / 255), 3, axis=1)):
+            found = [np.abs(part - one).mean() for one in expected]
+            assert found[place] == min(found)
+            assert found[place] < 4
+
+
+def light(picture):
+    """The brightness (H, W), of 255, which JPEG keeps where it blurs colours."""
+    return np.clip(picture * 255, 0, 255) @ [0.299, 0.587, 0.114]
+
+
+def scorer_of(store, mark):
+    """The model of the store whose mark the patches have, by the settings of their intake."""
+    for path in Path(store.address("scorers")).glob("*.safetensors"):
+        settings = tiny().difficulty.model_copy(update={"draws": 1})
+        model = mae.load(str(path), settings.mae).eval()
+        if difficulty.scorer_id(model, settings) == mark:
+            return model, settings.mae
+    raise AssertionError(mark)
 
 
 def test_bad_files_are_ledger_rows_with_a_reason_and_the_others_go_on(filled):

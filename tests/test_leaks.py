@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from engine import leaks
-from engine.leaks import SIDE, Looks
+from engine.leaks import SIDE, Grids
 
 
 def scene(seed: int, height: int = 160, width: int = 200) -> np.ndarray:
@@ -70,8 +70,8 @@ def test_the_likeness_is_the_correlation_over_what_both_know() -> None:
     values[3] = values[0] + 4 * rng.normal(size=SIDE * SIDE)
     known = (rng.random((5, SIDE * SIDE)) < 0.7).astype(np.float32)
     known[4] = 0
-    looks = Looks(tuple("abcde"), values * known, known)
-    made = leaks.likeness(looks, looks)
+    grids = Grids(tuple("abcde"), values * known, known)
+    made = leaks.likeness(grids, grids)
     for one in range(4):
         for other in range(4):
             both = (known[one] * known[other]) > 0
@@ -80,8 +80,8 @@ def test_the_likeness_is_the_correlation_over_what_both_know() -> None:
 
 
 def test_a_flat_picture_is_like_nothing() -> None:
-    looks = leaks.whole([("flat", np.full((60, 80, 3), 120, np.uint8)), ("other", np.full((60, 80, 3), 90, np.uint8))])
-    assert not leaks.between(looks, looks).found
+    grids = leaks.whole([("flat", np.full((60, 80, 3), 120, np.uint8)), ("other", np.full((60, 80, 3), 90, np.uint8))])
+    assert not leaks.between(grids, grids).found
 
 
 def test_nothing_has_no_twins() -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -210,3 +211,18 @@ def test_a_store_that_is_away_for_a_while_costs_its_holder_no_lease(store, monke
     with locked(store, "commit"):
         home.rename(elsewhere)  # and where it stays away, the end of the block is no error
     elsewhere.rename(home)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_lease_that_could_not_be_given_back_is_as_soon_as_the_store_is_there_again(store, finished):
+    """Else its holder, which lives, would wait for itself until the lease ran out after a minute."""
+    home, elsewhere = Path(store.uri), Path(f"{store.uri}-elsewhere")
+    with suppress(ZeroDivisionError), locked(store, "commit"):
+        home.rename(elsewhere)
+        if not finished:
+            raise ZeroDivisionError
+    elsewhere.rename(home)
+    began = time.monotonic()
+    with locked(store, "commit") as lease:
+        assert lease.inherited is not finished
+    assert time.monotonic() - began < lock.LEASE / 4

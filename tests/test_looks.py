@@ -16,7 +16,8 @@ from scipy import stats
 from engine import datasets, flow, objectives, pictures, pretrain, scores, tracking, transfer
 from engine.entries import NONE
 from engine.knobs import amend
-from engine.monitor import TITLES, Looker, Monitor, mean_ranks
+from engine.monitor import TITLES, Looker, Monitor
+from engine.ranks import mean_ranks
 from engine.trails import FULL_LENGTH, Gap
 from engine.transfer import Readings
 from jobs import looks, training
@@ -254,8 +255,25 @@ def test_target_images_that_are_not_there_or_too_few_are_one_sentence(tmp_path, 
     (tmp_path / "alone/one.jpg").write_bytes(next((targets / "images").iterdir()).read_bytes())
     with pytest.raises(ValueError, match="holds 1 different pictures"):
         _ = looks.Score(config_of(tmp_path, tmp_path / "alone")).targets
-    with pytest.raises(LookupError, match="0 models of this pre-training were kept"):
-        job.kept(config_of(tmp_path, targets), "nothing")
+
+
+def test_a_comparison_by_other_knobs_names_the_trainings_that_kept_models_and_what_they_had(tmp_path, targets, watched):
+    config, ready = config_of(tmp_path, targets), Kept(watched[0], "one").address(1)
+    with pytest.raises(LookupError, match=r"no pre-training of s has these very knobs .*; of no other were models kept: run the job"):
+        job.kept(config, "s-00000000")
+    other = amend(config, ["transfer.patience=99", "pretrain.workers=2"])  # of which the latter names no model
+    for made, key, epochs in ((other, "s-11111111", (0, 1, 2)), (config, "s-22222222", (1,)), (config, "else-33333333", (0, 1))):
+        with tracking.running(made, "pretrain", key, {"selection": "s"}):
+            for epoch in epochs:
+                Kept(made, key).put(epoch, objectives.load(ready, RECIPE))
+    said = r"^no pre-training of s has .*; models were kept of s-11111111 \(3 models, with transfer.patience=99\): give what it was trained"
+    with pytest.raises(LookupError, match=said):
+        job.kept(config, "s-00000000")
+    with pytest.raises(LookupError, match=r"s-11111111 \(3 models, with transfer.uri=.*targets0, transfer.patience=99"):
+        job.kept(amend(config, ["transfer.uri="]), "s-00000000")
+    with pytest.raises(LookupError, match="1 models of this pre-training were kept"):
+        job.kept(config, "s-22222222")
+    assert job.kept(config, "s-11111111") == [0, 1, 2]
 
 
 def test_a_rule_of_patience_pays_for_what_it_waited_and_gets_the_best_that_was_trained_by_then(watched):
@@ -297,6 +315,50 @@ def test_a_rule_over_several_scores_goes_by_their_mean_ranks(watched):
     assert rules[f"{TITLES['ranks']}, patience 2"] == (2, 4)
 
 
+def test_offline_a_score_that_is_lost_for_good_silences_no_other(watched):
+    """Of one that only the first models have, the best of all would be one of these."""
+    config, epochs = amend(watched[0], ["pretrain.epochs=4"]), [0, 1, 2, 3, 4]
+    found = {
+        "robustness": {0: 0.9, 1: 0.3},
+        "rankme": {0: 2.0, 1: 3.0, 2: 5.0, 3: 9.0, 4: 8.0},
+        "lidar": {0: 1.0, 1: 2.0, 2: 3.0, 3: 5.0, 4: 4.0},
+    }
+    rules = job.rules(config, epochs, found)
+    assert rules[f"{TITLES['ranks']}, offline"] == (3, 4)
+    assert rules[f"{TITLES['ranks']}, patience 1"] == (3, 4)
+    assert rules[f"{TITLES['ranks']}, patience 2"] == (3, 4)
+
+
+def test_a_reading_that_is_lost_is_said_once_and_the_best_of_the_others_is_kept_and_exported(tmp_path, targets, watched, caplog):
+    """Two alternate until a third is gone: until then none that may yet be the best is removed."""
+    config = config_of(tmp_path, targets, "transfer.keep=false", "transfer.score=ranks", "transfer.patience=2")
+    lidar, rankme = [1.0, 2.0, 3.0, 9.0, 5.0, 4.0], [1.0, 2.0, 3.0, 8.0, 7.0, 6.0]
+
+    def score(model):
+        epoch = round(float(model.weight.detach()[0, 0]))
+        gaps = {"robustness": "the features of sample 0 are all zero"} if epoch >= 2 else {}
+        return Readings({"lidar": lidar[epoch], "rankme": rankme[epoch], **({} if gaps else {"robustness": 0.5 + epoch})}, gaps)
+
+    models = Kept(config, "lost")
+    kept = []
+    trained = objectives.load(Kept(watched[0], "one").address(1), RECIPE)
+    models.put = lambda epoch, _: Kept.put(models, epoch, trained)  # what is scored is a stand-in, what lies there is a model
+    with tracking.running(config, "pretrain", "lost", {}) as record, caplog.at_level("WARNING"):
+        look = looks.Watched(Looker(config.transfer, score), record, models)
+        for epoch in range(6):
+            encoder = torch.nn.Linear(1, 1, bias=False)
+            torch.nn.init.constant_(encoder.weight, epoch)
+            if look(epoch, encoder):
+                break
+            kept.append(models.epochs)
+    assert epoch == 5
+    assert kept[3:] == [[1, 3], [1, 3]]  # 1 in case the lost one comes back
+    assert models.export()[::2] == (3, 5)
+    assert [one.message for one in caplog.records if "heard no more" in one.message] == [
+        "robustness had a gap at the last 2 looks: it is heard no more, nor at the looks before, unless it comes back"
+    ]
+
+
 def test_a_vote_takes_the_last_model_and_hears_labels_too(watched):
     config, epochs = amend(watched[0], ["pretrain.epochs=4"]), [0, 1, 2, 3, 4]
     found = {
@@ -335,7 +397,8 @@ def test_a_rule_over_all_scores_ends_a_training_where_it_says_so_afterwards(tmp_
     one = pretrained(config)
     epochs = Kept(config, "one").epochs
     found, gaps = job.scored(config, "one", epochs, {})
-    assert not gaps
+    assert {gap.score.partition("/")[0] for gap in gaps} == {"h_score"}  # 78 samples of 192 numbers, as of every model here
+    assert not [reading for reading in found if reading.startswith("h_score")]
     ended = job.watcher(config.transfer, found).stopped
     assert [epoch + 1 for epoch, _ in one["run"].curve("train/stopped")] == ([ended] if ended else [])
     assert max(epochs) == (ended or EPOCHS)
@@ -482,7 +545,8 @@ def test_all_that_was_kept_is_scored_and_measured_once_and_told_in_a_trail(watch
     config = amend(config, [*knobs, "evaluate.test_share=0.5", "transfer.images=8"])
     epochs = job.kept(config, "one")
     found, gaps = job.scored(config, "one", epochs, dict(one["run"].curve("train/loss")))
-    assert (set(found), gaps) == (set(transfer.SCORES) - {"leep"}, [])  # which takes classes of a source that was trained with labels
+    assert set(found) == set(transfer.SCORES) - {"leep", "h_score"}  # classes of a labelled source; fewer samples than features
+    assert [(gap.epoch, gap.score) for gap in gaps] == [(epoch, "h_score") for epoch in epochs]
     assert [found["robustness"][epoch] for epoch in epochs] == pytest.approx(list(scores_of(config).values()))
     performance = [[job.measured(config, "one", epoch, 0, ("s", 0.5))] for epoch in epochs[:2]]
     again = [[job.measured(config, "one", epoch, 0, ("s", 0.5))] for epoch in epochs[:2]]

@@ -184,7 +184,7 @@ def test_the_mean_of_weights_is_that_of_its_formula_over_all_steps(tmp_path):
 
 def test_running_statistics_are_averaged_and_counts_are_taken_as_they_are():
     now = nn.BatchNorm1d(2)
-    average = optimiser.twin(now)
+    average = optimiser.copied(now)
     now.running_mean += 1
     now.num_batches_tracked += 7
     optimiser.follow(average, now, 0.75)
@@ -194,7 +194,7 @@ def test_running_statistics_are_averaged_and_counts_are_taken_as_they_are():
 def test_a_weight_that_a_model_has_at_two_places_is_averaged_once():
     shared = nn.Linear(1, 1, bias=False)
     now = nn.Sequential(shared, nn.Identity(), shared)
-    average = optimiser.twin(now)
+    average = optimiser.copied(now)
     with torch.no_grad():
         shared.weight += 1
     began = average[0].weight.item()
@@ -375,7 +375,7 @@ def test_mixed_precision_stays_near_the_curve_and_the_mean_keeps_its_own_weights
 def test_the_scaler_of_gradients_and_the_account_of_the_epoch_go_with_the_checkpoint(tmp_path):
     def training():
         model = objectives.model(CONTRAST)
-        return checkpoints.Training(CONTRAST, model, optimiser.twin(model), optimiser.adamw(model, CONTRAST), torch.amp.GradScaler("cpu"))
+        return checkpoints.Training(CONTRAST, model, optimiser.copied(model), optimiser.adamw(model, CONTRAST), torch.amp.GradScaler("cpu"))
 
     one, other = training(), training()
     one.scaler.scale(torch.ones(1))

@@ -1,5 +1,6 @@
 """Numbers for Prometheus: frames counted once however rows are cut, and text that its own parser reads."""
 
+import ast
 import re
 import socket
 import subprocess
@@ -15,8 +16,14 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from engine import metrics
-from engine.ledger import written_rows
+from engine.knobs import amend
+from engine.ledger import REPLACED, written_rows
 from engine.metrics import KINDS, Meters, frames_of
+from engine.store import PatchStore
+from engine.store.quarantine import QUARANTINED
+from jobs import ingest, news
+from jobs.health import NAMES, Health
+from jobs.recipes import tiny
 from tests import rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +60,43 @@ def test_its_text_is_what_prometheus_parses_with_names_by_its_conventions():
     assert found["endocurate_latency_seconds_bucket", (("le", "5.0"),)] == 1
     assert found["endocurate_latency_seconds_bucket", (("le", "2.0"),)] == 0
     assert found["endocurate_latency_seconds_bucket", (("le", "+Inf"),)] == found["endocurate_latency_seconds_count", ()] == 2
+
+
+def samples(meters):
+    return {(one.name, *one.labels.values()): one.value for family in parsed(meters.text().decode()) for one in family.samples}
+
+
+def test_counters_are_there_with_nothing_counted_before_anything_is():
+    """What increase() makes of the first count is the difference from the scrape before: there must have been one, with 0."""
+    health = Health(tiny())
+    before = samples(health.meters)
+    told = [("batch", BATCH), ("failed", ""), ("frames", ("DecodeFrames", 3)), *(("waits", one) for one in NAMES)]
+    for word in told:
+        health.hear(*word)
+    health.ended("was ended by signal 9")
+    counted = {name: value for name, value in samples(health.meters).items() if name[0].endswith("_total") and value}
+    assert len(counted) > 10
+    assert {name: before.get(name) for name in counted} == dict.fromkeys(counted, 0.0)
+
+
+BATCH = {"at": "", "videos": 2, "refused": 1, "patches": 9, "frames": 20, "reasons": {"none": 1, "no frames": 1}, "latencies": [1.0]}
+
+
+def test_what_counters_are_told_apart_by_is_all_that_the_code_has():
+    assert set(news.AWAY) == set(NAMES)
+    made = [ingest.steps(amend(tiny(), [f"difficulty.scorer={one}"]), PatchStore("x")) for one in ("mae", "simclr")]
+    named = {step.stage.__name__ for steps in made for step in steps}
+    assert set(news.STAGES) == {*named, "commit"}
+    assert set(news.REASONS) == {"none", QUARANTINED, REPLACED, "empty", "unreadable", *refusals()}
+    assert {name for name, kind in KINDS.items() if kind.kind == "counter" and kind.labels} == {*news.KNOWN, "endocurate_setbacks_total"}
+
+
+def refusals():
+    """The reason of every VideoError that is raised anywhere."""
+    for path in (ROOT / "engine").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "VideoError" and isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value
 
 
 def test_names_follow_the_conventions():

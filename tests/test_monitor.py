@@ -319,14 +319,21 @@ def ranks_by_hand(columns: dict[str, list[float]]) -> list[float]:
     return [sum(one) / len(one) for one in zip(*ranks, strict=True)]
 
 
+def listened(rows: Any, begin: int, end: int) -> dict[str, list[float | None]]:
+    """The rows that have a number at one of the last two looks from `begin` to `end` at which any row has one."""
+    filled = [list(row) + [None] * (end + 1 - len(row)) for row in rows]
+    last = [at for at in range(begin, end + 1) if not all(row[at] is None for row in filled)][-2:]
+    return {name: row for name, row in zip(NAMES, filled, strict=False) if [row[at] for at in last if row[at] is not None]}
+
+
 @settings(deadline=None)
 @given(MANY, st.integers(1, 3), st.integers(0, 3))
 def test_ranks_end_a_run_when_the_best_among_the_looks_so_far_lies_back_as_far_as_patience(rows: Any, patience: int, warmup: int) -> None:
     watching = heard(rows, score="ranks", patience=patience, warmup=warmup)
     length, expected = max(map(len, rows)), None
     for end in range(warmup, length):
-        some = {name: row for name, row in zip(NAMES, rows, strict=False) if any(one is not None for one in row[warmup : end + 1])}
-        looks = [at for at in range(warmup, end + 1) if some and all(at < len(row) and row[at] is not None for row in some.values())]
+        some = listened(rows, warmup, end)
+        looks = [at for at in range(warmup, end + 1) if some and all(row[at] is not None for row in some.values())]
         if not looks:
             continue
         mean = ranks_by_hand({name: [row[at] for at in looks] for name, row in some.items()})
@@ -347,8 +354,7 @@ def test_a_vote_ends_a_run_when_more_than_half_of_the_readings_are_past_their_ow
     watching = heard(rows, score="vote", patience=patience, warmup=warmup)
     expected = None
     for end in range(warmup, max(map(len, rows))):
-        parts = {name: row[warmup : end + 1] for name, row in zip(NAMES, rows, strict=False)}
-        votes = [stale(name, row) >= patience for name, row in parts.items() if any(one is not None for one in row)]
+        votes = [stale(name, row[warmup : end + 1]) >= patience for name, row in listened(rows, warmup, end).items()]
         if expected is None and sum(votes) > len(votes) / 2:
             expected = end
     assert watching.stopped == expected
@@ -377,6 +383,41 @@ def test_a_model_that_is_the_best_in_the_end_was_promising_at_every_look_before(
     for last in range(best, 9):
         assert best in heard([row[: last + 1] for row in rows], score="ranks", patience=99).promising
     assert heard(rows[:1], patience=99).promising == {min(range(1, 9), key=lambda epoch: rows[0][epoch])}  # of one score no other
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.one_of(st.none(), st.integers(0, 3)), min_size=9, max_size=9), min_size=1, max_size=3), st.integers(1, 8))
+def test_so_it_was_where_readings_are_lost_and_come_back(rows: Any, end: int) -> None:
+    """Whatever had been removed as no longer promising is not missed in the end."""
+    whole = heard(rows, score="ranks", patience=99).among(1)
+    if whole and (best := monitor.choose(whole, lower=True).epoch) <= end:
+        assert best in heard([row[: end + 1] for row in rows], score="ranks", patience=99).promising
+
+
+def test_three_readings_that_are_lost_for_good_leave_the_word_to_the_other_three() -> None:
+    """As where the features of one target image are all zero from some epoch on."""
+    gone, rest = ("robustness", "alignment", "uniformity"), ("rankme", "effective_rank", "lidar")
+    watching, said = Monitor(TransferConfig(score="ranks", patience=2)), []
+    for epoch, value in enumerate([1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 7.0]):
+        lost = epoch >= 2
+        scores = dict.fromkeys(rest, value) | ({} if lost else dict.fromkeys(gone, 0.5))
+        said.append(watching.observe(epoch, Readings(scores, dict.fromkeys(gone, "all zero") if lost else {})))
+    assert said == [False] * 6 + [True]
+    assert watching.lost == set(gone)
+    assert watching.verdict().epoch == 4
+    assert watching.promising >= {4}
+    for epoch in (7, 8):
+        watching.observe(epoch, Readings(dict.fromkeys((*gone, *rest), 0.1), {}))
+    assert watching.lost == set()
+    assert sorted(watching.scores) == [0, 1, 7, 8]  # that all have
+    assert watching.stopped == 6  # a verdict of looks is one on these, whatever comes
+
+
+def test_a_vote_does_not_wait_for_a_reading_that_is_lost() -> None:
+    """Two of four are past their patience; the third, which was not, is gone after two looks without it."""
+    rows = [[1, 2, 3, 4, 5], [5, 4, 3, 2, 1], [1, 2, None, None, None], [5, 4, 3, 2, 1]]  # robustness, RankMe; LiDAR, alignment
+    watching = heard(rows, score="vote", patience=1)
+    assert (watching.lost, watching.stopped) == ({"lidar"}, 3)
 
 
 def test_the_best_by_ranks_can_move_back_as_looks_come() -> None:

@@ -124,6 +124,25 @@ def test_too_few_images_and_a_loss_that_is_not_a_number_end_in_a_sentence(tmp_pa
         run(tmp_path / "a", CONFIG.model_copy(update={"base_lr": 1e30, "warmup_epochs": 0}))
 
 
+def test_a_training_that_begins_from_broken_weights_is_told_of_these_and_not_of_its_rate(tmp_path):
+    torch.manual_seed(0)
+    whole = mae.MAE(CONFIG.mae)
+    broken = {"infinite": float("inf"), "no number": float("nan"), "too large": 1e300, "wild": 1e30}
+    for name, value in broken.items():
+        path, state = str(tmp_path / f"{name}.pth"), {key: weight.double() for key, weight in whole.state_dict().items()}
+        state["blocks.0.mlp.fc1.weight"] = torch.full_like(state["blocks.0.mlp.fc1.weight"], value)
+        torch.save({"model": state}, path)
+        config = CONFIG.model_copy(update={"checkpoint": path})
+        if name == "wild":  # numbers all, so only a step shows it
+            said = rf"^the loss is not a number in epoch 0, step 0, .* at the weights that it begins with, checkpoint={path}"
+            with pytest.raises(FloatingPointError, match=said) as told:
+                run(tmp_path / "a", config)
+            assert "base_lr" not in str(told.value)
+        else:
+            with pytest.raises(ValueError, match=r"blocks\.0\.mlp\.fc1\.weight with values that are no finite numbers"):
+                objectives.model(config)
+
+
 def on_ray(config, folder, killed, resume, report):
     """The loop on a worker; the second one is killed amid the second epoch, once, if one is to be."""
     marker = Path(folder) / "killed"

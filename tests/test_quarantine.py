@@ -76,6 +76,19 @@ def test_what_was_begun_outlives_a_kill_and_names_no_source(store):
     assert attempts.begun(store) == {"00000000000000aa": 1}
 
 
+def test_nothing_is_written_in_the_place_of_a_store_that_is_away(store):
+    attempts.begin(store, {"aa": 0})
+    home, elsewhere = Path(store.uri), Path(f"{store.uri}-elsewhere")
+    home.rename(elsewhere)
+    with pytest.raises(LookupError, match="has no table"):
+        attempts.begin(store, {"aa": 1})
+    with pytest.raises(LookupError, match="has no table"):
+        attempts.end(store, ["aa"])
+    assert not home.exists()
+    elsewhere.rename(home)
+    assert attempts.begun(store) == {"aa": 0}
+
+
 def test_upkeep_keeps_what_is_under_way_and_few_versions_of_it(store):
     for number in range(5):
         attempts.begin(store, {"aa": number})

@@ -31,13 +31,24 @@ KNOBS = [
 ]
 
 
+WATCHED = ["transfer.wait=false", "transfer.patience=99", "transfer.images=6", "transfer.keep=true"]
+
+
+def targets(folder):
+    """The knob of a folder with target images, and how a training looks at them that neither waits for a score nor is ended by one."""
+    (folder / "targets").mkdir()
+    for number in range(6):
+        (folder / "targets" / f"{number}.jpg").write_bytes(pictures.encode(rows.picture(100 + number), 95))
+    return [f"transfer.uri={folder}/targets", *WATCHED]
+
+
 def knobs(folder, where):
     return [f"where={where}", f"store.uri={folder}/{where}", *KNOBS]
 
 
-def filled(folder, where):
+def filled(folder, where, watched=()):
     """The configuration of a store with a selection of some pictures."""
-    config = amend(tiny(), knobs(folder, where))
+    config = amend(tiny(), [*knobs(folder, where), *watched])
     store = PatchStore(config.store.uri)
     store.create(rows.WIDTH)
     one = {"selection_id": "s", "method": "random", "budget": 0.5, "retained": 0.4, "seed": 0, "patches_version": 1}
@@ -48,8 +59,8 @@ def filled(folder, where):
     return config
 
 
-def started(folder, where):
-    command = [sys.executable, "-m", "jobs", "pretrain", "tiny", *knobs(folder, where)]
+def started(folder, where, watched=()):
+    command = [sys.executable, "-m", "jobs", "pretrain", "tiny", *knobs(folder, where), *watched]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -67,17 +78,21 @@ def points(config, metric):
     return one["status"], [(point.step, point.value, point.timestamp) for point in history]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)  # two clusters one after the other, and a training beside
-def test_the_whole_job_killed_amid_an_epoch_and_started_again_is_one_run_with_the_curve_of_an_undisturbed_one(tmp_path):
-    config, whole = filled(tmp_path, "ray"), filled(tmp_path, "here")
-    driver = started(tmp_path, "ray")
-    while known(config) <= STEPS or known(config) % STEPS in (0, STEPS - 1):  # amid the second epoch or the third
+def killed_amid_an_epoch(config, driver):
+    """The job and all that it began, once a checkpoint lies amid its second epoch or its third."""
+    while known(config) <= STEPS or known(config) % STEPS in (0, STEPS - 1):
         assert driver.poll() is None, driver.stdout.read()
         time.sleep(0.05)
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     assert driver.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # two clusters one after the other, and a training beside
+def test_the_whole_job_killed_amid_an_epoch_and_started_again_is_one_run_with_the_curve_of_an_undisturbed_one(tmp_path):
+    config, whole = filled(tmp_path, "ray"), filled(tmp_path, "here")
+    killed_amid_an_epoch(config, started(tmp_path, "ray"))
     _, before = points(config, "train/step_loss")
     assert STEPS < len(before) < EPOCHS * STEPS
     again = started(tmp_path, "ray")
@@ -94,3 +109,23 @@ def test_the_whole_job_killed_amid_an_epoch_and_started_again_is_one_run_with_th
         found, expected = ({step: value for step, value, _ in points(one, metric)[1]} for one in (config, whole))
         print(metric, max(abs(found[step] / value - 1) for step, value in expected.items()))
         assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_watched_job_killed_amid_an_epoch_while_scores_were_under_way_has_every_look_once(tmp_path):
+    """Scores come from Ray tasks beside the training, which does not wait for them: none is lost with the job that asked for it."""
+    watched = targets(tmp_path)
+    config, whole = filled(tmp_path, "ray", watched), filled(tmp_path, "here", watched)
+    killed_amid_an_epoch(config, started(tmp_path, "ray", watched))
+    again = started(tmp_path, "ray", watched)
+    said = again.communicate()[0]
+    assert again.returncode == 0, said
+    assert "epoch 1 of 3" not in said  # it went on
+    assert started(tmp_path, "here", watched).wait() == 0
+    status, looks = points(config, "transfer/robustness")
+    assert status == "FINISHED"
+    assert sorted(step for step, _, _ in looks) == list(range(EPOCHS + 1))
+    found, expected = ({step: value for step, value, _ in points(one, "transfer/robustness")[1]} for one in (config, whole))
+    print(max(abs(found[step] - value) for step, value in expected.items()))
+    assert found == pytest.approx(expected, abs=1e-3)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from engine import clusters
-from engine.config import D4Config, DensityConfig, SelectionConfig
+from engine.config import SelectionConfig
+from engine.methods import D4Config, DensityConfig
 from engine.pool import Held, Pool
 from engine.rows import mixed
 from engine.selection import choose

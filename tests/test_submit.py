@@ -74,9 +74,10 @@ def test_a_job_that_failed_says_why_and_is_begun_anew_under_the_next_number(aski
         assert len(set(on_server()) - before) == attempt
 
 
-def test_who_asks_for_a_running_id_follows_it(asking):
+def test_who_asks_for_a_running_id_follows_it_also_where_it_writes_nothing_for_long(asking, monkeypatch):
+    monkeypatch.setattr(submission, "QUIET", 2.0)
     client = submission.server()
-    asked = submission.Request("waits", "sleep 2; echo done; exit 7")
+    asked = submission.Request("waits", "sleep 5; echo done; exit 7")
     assert submission.begin(client, asked)
     assert not submission.begin(client, asked)
     said = []
@@ -311,11 +312,9 @@ class Wire:
         if stop is not None:
             raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
 
-    def get_job_status(self, _):
-        return JobStatus.RUNNING if self.breaks else JobStatus.SUCCEEDED
-
     def get_job_info(self, _):
-        return JobDetails(type=JobType.SUBMISSION, entrypoint="", status=JobStatus.SUCCEEDED, driver_exit_code=0)
+        status = JobStatus.RUNNING if self.breaks else JobStatus.SUCCEEDED
+        return JobDetails(type=JobType.SUBMISSION, entrypoint="", status=status, driver_exit_code=0)
 
 
 def test_each_line_is_told_once_however_often_the_log_breaks_off(monkeypatch):
@@ -588,6 +587,16 @@ def test_without_kubectl_nothing_is_applied_and_a_refusal_is_one_sentence(capsys
         (["history", "store.uri=file:///tmp/store"], "store.uri='file:///tmp/store'"),
         (["history", "store.uri=/data/store"], "store.uri='/data/store'"),
         (["pretrain", "tiny"], "store.uri='store'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=sqlite:////home/me/mlflow.db"], "tracking.uri='sqlite:////home/me/mlflow.db'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=/data/mlruns"], "tracking.uri='/data/mlruns'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=file:///data/mlruns"], "tracking.uri='file:///data/mlruns'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=postgresql://db/mlflow"], "tracking.uri='postgresql://db/mlflow'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=http://localhost:5000"], "tracking.uri='http://localhost:5000'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=http://0.0.0.0:5000"], "tracking.uri='http://0.0.0.0:5000'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=http://[::]:5000"], "tracking.uri='http://[::]:5000'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=http://[::1:5000"], "tracking.uri='http://[::1:5000'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=http://"], "tracking.uri='http://'"),
+        (["benchmark", "paper", "benchmark.estimate=true", "tracking.uri=mlruns"], "tracking.uri='mlruns'"),
     ],
 )
 def test_a_folder_of_this_machine_is_not_given_to_pods(capsys, monkeypatch, words, knob):
@@ -595,10 +604,51 @@ def test_a_folder_of_this_machine_is_not_given_to_pods(capsys, monkeypatch, word
     refused(main, ["submit", "--kubernetes", *words], f"{knob} is nowhere that pods can ", capsys)
 
 
+@pytest.mark.parametrize("words", [["submit"], ["submit", "--kubernetes"], ["submit", "--kubernetes=apply"]])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tracking.uri=http://me:hunter2@mlflow:5000",
+        "tracking.uri=postgresql://me:hunter2@db/mlflow",
+        "tracking.uri=http://me:hunter2/@mlflow:5000",
+        "videos.uri=s3://me:hunter2@bucket/videos",
+        "store.uri=az://me:hunter2@bucket/store",
+        "difficulty.checkpoint=s3://me:hunter2@bucket/scorer",
+    ],
+)
+def test_an_address_with_a_password_is_not_given_away(capsys, monkeypatch, tmp_path, words, address):
+    """Neither on the command line nor in a file whose knobs go along; and no server is asked."""
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    knob, _, value = address.partition("=")
+    section, _, name = knob.partition(".")
+    (tmp_path / "run.yaml").write_text(f"{section}: {{{name}: {value!r}}}")
+    usual = [one for one in ("videos.uri=s3://a/v", "store.uri=s3://a/b") if not one.startswith(knob)]
+    for told in ([*usual, address], [str(tmp_path / "run.yaml"), *usual]):
+        assert main([*words, "ingest", *told]) == 1
+        said = capsys.readouterr()
+        assert f"{knob} holds a user or a password" in said.err
+        assert said.err.count("\n") == 1
+        assert "hunter2" not in said.err + said.out
+
+
+@pytest.mark.parametrize("name", ["sig", "X-Amz-Signature", "X-Goog-Signature", "x-amz-security-token", "token", "sv=1&Password"])
+@pytest.mark.parametrize("knob", ["videos.uri", "tracking.uri", "difficulty.checkpoint"])
+def test_an_address_that_carries_a_signature_is_not_given_away(capsys, monkeypatch, knob, name):
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    usual = [one for one in ("videos.uri=s3://a/v", "store.uri=s3://a/b") if not one.startswith(knob)]
+    for words in (["submit"], ["submit", "--kubernetes"]):
+        assert main([*words, "ingest", *usual, f"{knob}=https://store.example/of/it?{name}=hunter2"]) == 1
+        said = capsys.readouterr()
+        assert f"{knob} holds a signature, a token or a password" in said.err
+        assert said.err.count("\n") == 1
+        assert "hunter2" not in said.err + said.out
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["datasets"],
+        ["ingest", "tracking.uri=https://mlflow.example/ab?design=2", "videos.uri=s3://a/b@c", "store.uri=s3://a/b"],
         ["ingest", "videos.uri=/data/videos", "store.uri=s3://a/b", "difficulty.checkpoint=s3://a/s"],
         ["evaluate", "store.uri=s3://a/b", "evaluate.uri=/data/x"],
         ["benchmark", "small", "benchmark.data=/data", "benchmark.stores=s3://a"],

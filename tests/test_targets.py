@@ -258,7 +258,7 @@ def lonely(folder: Path) -> Path:
         (lambda folder: folder / "nowhere", r"transfer.uri=.*nowhere: there is no such folder"),
         (nothing, r"transfer.uri=.* holds 0 different pictures, expected two target images at least"),
         (one, r"transfer.uri=.* holds 1 different pictures"),
-        (no_picture, r"0.png cannot be decoded, expected a picture"),
+        (no_picture, r"^transfer.uri=.*: .*0.png cannot be decoded, expected a picture"),
         (misfit, r"0.png is 32x32 px, but its mask .*0.png is 8x8 px"),
         (lonely, r"transfer.uri=.*: 1 of 6 have no mask of the same stem"),
     ],

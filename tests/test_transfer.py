@@ -182,7 +182,12 @@ def test_the_h_score_is_the_trace_of_the_covariances() -> None:
 
 def test_only_the_shrunken_h_score_tells_fewer_samples_than_features_apart() -> None:
     (features, labels), (noise, _) = classes(30, 60, apart=5.0), classes(30, 60, apart=0.0)
-    assert probes.h_score(features, labels) == pytest.approx(2) == probes.h_score(noise, labels)
+    for rows in (features, noise, features[:, :29]):  # 30 samples less their mean: 29 numbers of each suffice to name any group of them
+        means = np.stack([rows[labels == label].mean(0) for label in labels])
+        assert np.trace(np.linalg.pinv(np.cov(rows.T)) @ np.cov(means.T)) == pytest.approx(2)  # whatever the labels
+        with pytest.raises(geometry.UnscorableError, match=r"30 samples differ in all 29 directions .* H-score is 2 whatever the labels"):
+            probes.h_score(rows, labels)
+    assert probes.h_score(features[:, :28], labels) < 2 - 1e-3
     assert probes.shrunken_h_score(features, labels) > 2 * probes.shrunken_h_score(noise, labels)
 
 

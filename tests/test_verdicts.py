@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from engine import scores, verdicts
-from engine.scores import Look
+from engine.scores import Lead
 from engine.standings import study
 from tests.test_standings import HOSTILE, board, entry, full_board, iou, page
 
@@ -105,13 +105,13 @@ def test_flips_of_units_of_no_sign_pass_a_level_in_its_share_at_most_whatever_th
 
 
 def noise(rng, seeds, of_seed, of_model, of_cell, of_images):
-    """Looks at six cells between which nothing is but chance: a deviation for each of what its differences may share."""
+    """Leads in six cells between which nothing is but chance: a deviation for each of what its differences may share."""
     seed, model, images = rng.normal(0, of_seed, seeds), rng.normal(0, of_model, (3, seeds)), rng.normal(0, of_images, 2)
     made, again = {}, rng.normal(0, of_images, (2, 1, scores.DRAWS))
     for number, budget in enumerate(BUDGETS):
         for place, name in enumerate(SETS):
             seen = seed + model[number] + images[place] + rng.normal(0, of_cell, seeds)
-            made[budget, name] = Look(seen, seen[:, None] + again[place] + rng.normal(0, of_cell / 2, (seeds, scores.DRAWS)), 60)
+            made[budget, name] = Lead(seen, seen[:, None] + again[place] + rng.normal(0, of_cell / 2, (seeds, scores.DRAWS)), 60)
     return made
 
 

@@ -177,6 +177,27 @@ def test_a_store_that_is_away_when_the_lease_is_looked_at_is_waited_for(folder):
     assert not attempts.begun(watcher.store)
 
 
+def test_what_was_taken_in_as_the_store_went_away_is_not_under_way_for_ever(folder):
+    """Its rows are there, and only the word that it ended could not be written."""
+    watcher = Quick(folder)
+    take, look = watcher.ingest, watcher.inbox.look
+
+    def ingest(batch):
+        take(batch)
+        (folder / "store").rename(folder / "elsewhere")
+
+    def looked():
+        if (folder / "elsewhere").exists():
+            assert attempts.begun(PatchStore(f"{folder}/elsewhere"))
+            (folder / "elsewhere").rename(folder / "store")
+        look()
+
+    watcher.ingest, watcher.inbox.look = ingest, looked
+    watcher.go()
+    assert set(ledger(watcher)) == {"aa", "bb"}
+    assert not attempts.begun(watcher.store)
+
+
 def test_what_fails_together_is_tried_alone_and_only_what_fails_alone_is_set_aside(folder):
     watcher = Quick(folder, poison="aa").go()
     assert watcher.batches == [2, 1, 1, 1, 1]

@@ -50,7 +50,7 @@ class Answers:
     def __init__(self, store: PatchStore, config: Config, runs: Callable[[], Runs], footage: Footage) -> None:
         self.store, self.runs, self.footage = store, runs, footage
         self.write, self.synthesis = config.browse.write, config.synthesis
-        self.looks, self.scorers = Looks(store), Scorers(store, config.difficulty)
+        self.looks, self.scorers = Looks(store), Scorers(store, config.difficulty, runs)
 
     def routes(self) -> list[Route]:
         """What the program listens to: GET for what is read, POST for what changes the store."""
@@ -162,7 +162,7 @@ class Answers:
 
 
 def writing(answers: Answers, work: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """An answer that changes the store; PermissionError where that was not allowed."""
+    """An answer that changes the store; PermissionError where that was not allowed. ValueError for a body that is no JSON object."""
     from starlette.concurrency import run_in_threadpool
 
     @wraps(work)

@@ -69,7 +69,7 @@ def check(asked: Asked) -> None:
 
 
 def span(name: str, text: str) -> tuple[float, float]:
-    """Two numbers with a comma between them; one that is left out has no bound."""
+    """Two numbers with a comma between them; one that is left out has no bound. ValueError for anything else."""
     least, comma, most = text.partition(",")
     try:
         found = float(least or -math.inf), float(most or math.inf)

@@ -27,7 +27,7 @@ from engine.store import PatchStore, quoted
 from engine.text import FindText, Search
 from engine.videos import content_hash
 
-Spot = tuple[int, Fraction]  # pts and its time base
+Instant = tuple[int, Fraction]  # pts and its time base
 CLIP_SIDE, FRAME_SIDE = 480, 1024  # px of the longest side
 AROUND, APART = Fraction(2), Fraction(1, 12)  # seconds before and after, and between two frames of a clip
 BESIDE, RARELY = Fraction(1), Fraction(1, 2)  # the same of the frames that help to find what is burnt into one
@@ -124,12 +124,15 @@ class Footage:
         fs, path = locate(uri)
         if fs.isdir(path):
             return [one for one in stills(fs, path) if one.time_ms == row["time_ms"] and one.image is not None], None
-        spot = int(row["pts"]), Fraction(row["time_base"])
+        instant = int(row["pts"]), Fraction(row["time_base"])
         with fs.open(path, "rb") as file:
-            return list(between(file, spot, around, apart)), glimpses(file)
+            return list(between(file, instant, around, apart)), glimpses(file)
 
     def shown(self, moments: list[Moment], seen: list[Image] | None, row: dict[str, Any], side: int) -> list[tuple[Moment, Image]]:
-        """The moments inside the endoscope's picture, with all hidden that was found in any of them."""
+        """The moments inside the endoscope's picture, with all hidden that was found in any of them.
+
+        LookupError where the picture lies elsewhere than at intake.
+        """
         if not moments:
             return []
         self.finder = self.finder or FindText()
@@ -147,9 +150,9 @@ class Footage:
         return [(moment, blacked(image, covered)) for moment, image in small if covered is not None]
 
 
-def between(file: Any, spot: Spot, around: Fraction, apart: Fraction) -> Iterator[Moment]:
+def between(file: Any, instant: Instant, around: Fraction, apart: Fraction) -> Iterator[Moment]:
     """The moments of an open video file around one, about so many seconds apart, and that one itself."""
-    pts, base = spot
+    pts, base = instant
     first, last = pts - int(around / base), pts + int(around / base)
     with opened(file) as clip:
         step = keyframe_step(clip)
@@ -177,7 +180,7 @@ def is_inside(image: Image, limits: FramesConfig) -> bool:
 
 
 def encoded(shown: list[tuple[Moment, Image]]) -> bytes:
-    """Moments as MP4 with H.264, which every browser plays, each at its own time."""
+    """Moments as MP4 with H.264, which every browser plays, each at its own time. LookupError where there are none."""
     if not shown:
         raise LookupError("its video has no frames at that time any more")
     height, width = (side // 2 * 2 for side in shown[0][1].shape[:2])

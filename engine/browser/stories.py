@@ -117,7 +117,7 @@ def stretches(frames: Sequence[Row]) -> list[Row]:
 
 
 def difference(store: PatchStore, older: str, newer: str) -> Row:
-    """What came, went and stayed from one selection to another, and in which videos."""
+    """What came, went and stayed from one selection to another, and in which videos. LookupError where one is not there."""
     known = {row["selection_id"] for row in selections(store)}
     if lost := sorted({older, newer} - known):
         raise LookupError(f"there is no selection {lost[0][:80]!r}")

@@ -11,16 +11,16 @@ import pyarrow as pa
 from engine import schema, synthesis
 from engine.browser.looks import View
 from engine.config import SynthesisConfig
+from engine.rows import Rows
 from engine.store import PatchStore, tags
 
 METHOD = "browse"  # of selections made here
 RECIPE = "tiny"  # of the training that is proposed: it runs on any machine; whoever has a GPU takes another one
-AT_ONCE = 64  # images whose patches are in memory
 MOST = 100_000  # patches of a selection, for which somebody waits at the page
 
 
 def tagged(store: PatchStore, body: dict[str, Any]) -> dict[str, Any]:
-    """Give tags to patches, or take them: {"patches": [...], "tag": "...", "remove": false}."""
+    """Give tags to patches, or take them: {"patches": [...], "tag": "...", "remove": false}. ValueError for another body."""
     patches, word = body.get("patches"), body.get("tag")
     if not isinstance(word, str) or not isinstance(patches, list) or not all(isinstance(one, str) for one in patches) or not patches:
         raise ValueError('a tag is given as {"patches": [ids], "tag": "word"}')
@@ -50,16 +50,15 @@ def chosen(store: PatchStore, view: View, config: SynthesisConfig) -> dict[str, 
     same |= {"seed": 0, "patches_version": view.sheet.version, "weight": 1.0}
     table = pa.Table.from_pylist([same | row | {"rank": rank} for rank, row in enumerate(held)], schema.SELECTION)
     with store.writing("browse"):
-        images = store.save(table, composed(view, rows, ids, name, config))
+        images = store.save(table, images_of(view, rows, ids, name, config))
     command = f"endocurate pretrain {RECIPE} store.uri={shlex.quote(store.uri)} selection.named={name}"
     return {"selection": name, "patches": len(ids), "images": images, "left": len(view.rows) - len(ids), "command": command}
 
 
-def composed(view: View, rows: np.ndarray, ids: list[str], name: str, config: SynthesisConfig) -> Iterator[pa.Table]:
-    """The training images, some at a time: only their own patches are in memory."""
+def images_of(view: View, rows: Rows, ids: list[str], name: str, config: SynthesisConfig) -> Iterator[pa.Table]:
+    """The training images of the patches that stand in these rows (N,), some at a time."""
     places, order = dict(zip(ids, rows.tolist(), strict=True)), synthesis.ordered(ids, config)
-    size = AT_ONCE * config.patches
-    for start in range(0, len(order), size):
-        some = order[start : start + size]
-        held = view.sheet.take(np.array([places[one] for one in some], np.int64), synthesis.READ.names)
-        yield synthesis.synthesise(pa.Table.from_pylist(held, synthesis.READ), some, name, start // config.patches, config)
+    found = np.array([places[one] for one in order], np.int64)
+    return synthesis.images(
+        order, name, config, lambda part: pa.Table.from_pylist(view.sheet.take(found[part], synthesis.READ.names), synthesis.READ)
+    )

@@ -1,8 +1,18 @@
 """Segmentation data: known sets, folders and COCO files as pairs of an image and its truth, split once and for all without leaks.
 
-`pairs` splits a folder, `chosen` whatever `evaluate.*` names. Inside: pair (what an image and its truth are), masks, pixels, volumes and
-coco (how they are read), folders and layouts (where they lie), published (the known sets and their counts), splits, survey (what every mask
-holds), and sources (what others pre-train on).
+`pairs` splits a folder, `chosen` whatever `evaluate.*` names.
+
+    pair       what an image and its truth are
+    pixels     how pictures are read
+    masks      how masks are
+    volumes    how slices of NIfTI files are
+    coco       how COCO files are
+    folders    where pairs lie in a folder
+    layouts    where they lie in known sets
+    published  the known sets and their counts
+    splits     who is tested on
+    survey     what every mask holds
+    sources    what others pre-train on
 """
 
 import hashlib
@@ -10,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 from engine.datasets import coco, folders, layouts, published, splits
-from engine.datasets.folders import local, matched
+from engine.datasets.folders import local, matched, read_from
 from engine.datasets.pair import IGNORE, Pair, Split, check_sizes, image_of, load, masks_of, truth
 from engine.datasets.pixels import is_picture, picture, scaled
 from engine.datasets.published import SETS
@@ -20,7 +30,8 @@ from engine.models import EvaluateConfig
 
 __all__ = [
     "IGNORE", "SETS", "Pair", "Split", "check", "check_place", "check_sizes", "chosen", "classes", "digest", "every", "fingerprint",
-    "image_of", "is_picture", "listed", "load", "local", "matched", "pairs", "picture", "require_classes", "scaled", "surveyed", "truth",
+    "image_of", "is_picture", "listed", "load", "local", "matched", "pairs", "picture", "read_from", "require_classes", "scaled",
+    "surveyed", "truth",
 ]  # fmt: skip
 
 
@@ -39,7 +50,7 @@ def pairs(uri: str, test_share: float, seed: int, limit: int = 0) -> Split:
 def chosen(config: EvaluateConfig, seed: int) -> Split:
     """What evaluate.* names, in two parts: by evaluate.test_groups, else by the set's own lists, else by content.
 
-    Errors as of `pairs`, and where a known set has not the published counts.
+    Errors as of `pairs`, and where a known set has not the published counts. ValueError where a part has no image.
     """
     found = listed(config.uri, config.dataset, config.pairs)
     check_sizes(found)
@@ -63,7 +74,7 @@ def check_place(config: EvaluateConfig) -> None:
 
 
 def place(uri: str, dataset: str) -> Path:
-    """The folder or COCO file that is named; errors as of `check_place`."""
+    """The folder or COCO file that is named; errors as of `check_place`. FileNotFoundError or ValueError."""
     if dataset == "folder":
         return folders.folder(uri)
     root = local(uri)
@@ -85,7 +96,8 @@ def by_content(found: list[Pair], config: EvaluateConfig, seed: int) -> Split:
 def listed(uri: str, dataset: str = "folder", expected: int = 0) -> list[Pair]:
     """Every pair of a folder, a COCO file or a known set, checked against `expected` and what was published.
 
-    Where `expected` pairs are named a known set may hold fewer of anything than was published, and more of nothing.
+    Where `expected` pairs are named a known set may hold fewer of anything than was published, and more of nothing. ValueError for another
+    number of pairs than expected, or a name that two bear.
     """
     found = every(uri, dataset)
     if twice := [name for name, count in Counter(pair.name for pair in found).items() if count > 1]:

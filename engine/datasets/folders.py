@@ -1,7 +1,8 @@
 """Folders of images and masks, matched by file stem; an index.csv that names groups, and lists that say who trains and who is tested on."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine.datasets.pair import Pair
@@ -21,6 +22,15 @@ def folder(uri: str) -> Path:
         if not part.is_dir():
             raise FileNotFoundError(f"evaluate.uri={uri}: there is no folder {part}; expected one with images/ and masks/")
     return root
+
+
+@contextmanager
+def read_from(knob: str, uri: str) -> Iterator[None]:
+    """What is wrong with a file as a ValueError that begins with the knob that names its folder."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{knob}={uri}: {error}") from error
 
 
 def local(uri: str) -> Path:
@@ -66,7 +76,7 @@ def paired(images: Mapping[str, Path], masks: Mapping[str, Path], where: str, fo
 
 
 def by_stem(part: Path, bare: Callable[[str], str] = str) -> dict[str, Path]:
-    """Every picture of a folder under its stem; other files (indices, hidden ones) are none of ours."""
+    """Every picture of a folder under its stem; other files (indices, hidden ones) are none of ours. ValueError where two have one stem."""
     found: dict[str, Path] = {}
     for path in sorted(part.iterdir()):
         if not is_picture(path):
@@ -79,7 +89,10 @@ def by_stem(part: Path, bare: Callable[[str], str] = str) -> dict[str, Path]:
 
 
 def grouped(pairs: list[Pair], index: Path) -> list[Pair]:
-    """The pairs with the groups of a CSV whose first column names them; where no column of it is one of GROUPS, as they were."""
+    """The pairs with the groups of a CSV whose first column names them; where no column of it is one of GROUPS, as they were.
+
+    ValueError where it tells of some images only.
+    """
     if not index.is_file():
         return pairs
     with index.open(newline="", encoding="utf-8-sig") as lines:

@@ -92,7 +92,10 @@ def colon(root: Path) -> list[Pair]:
 
 
 def clinic_video(root: Path) -> list[Pair]:
-    """CVC-VideoClinicDB ("CVC-12k"): a folder for each video with 1_1.png and 1_1_mask.png. From one public script, not checked."""
+    """CVC-VideoClinicDB ("CVC-12k"): a folder for each video with 1_1.png and 1_1_mask.png. From one public script, not checked.
+
+    FileNotFoundError where nothing lies so.
+    """
     made = []
     for video in sorted(path for path in root.iterdir() if path.is_dir()):
         every = by_stem(video)
@@ -130,6 +133,7 @@ def polypgen_sequences(root: Path) -> list[Pair]:
     """PolypGen2021's positive sequences: sequenceData/positive/seq1/images_seq1 and masks_seq1 (public loaders); a sequence is a group.
 
     Of which centre a sequence is, its folder does not tell: do not train on these and test on a centre of the single frames.
+    FileNotFoundError where nothing lies so.
     """
     top = root / "sequenceData" / "positive"
     found = sorted(top.glob("seq*"))
@@ -143,7 +147,10 @@ def polypgen_sequences(root: Path) -> list[Pair]:
 
 
 def edd(root: Path) -> list[Pair]:
-    """EDD2020: originalImages/x.jpg and masks/x_BE.tif, x_polyp.tif and so on, one for each class that is there (public loaders)."""
+    """EDD2020: originalImages/x.jpg and masks/x_BE.tif, x_polyp.tif and so on, one for each class that is there (public loaders).
+
+    ValueError for masks without an image or a class.
+    """
     images, masks = first(root, [("originalImages", "masks")])
     found = by_stem(masks)
     named = [(number, f"_{name}") for number, name in enumerate(EDD, 1)]
@@ -195,7 +202,8 @@ def idrid(root: Path) -> list[Pair]:
 def acdc(root: Path) -> list[Pair]:
     """ACDC: training/patient001/patient001_frame01.nii.gz with patient001_frame01_gt.nii.gz, testing/ alike (public loaders).
 
-    Two volumes a patient, every slice an image; a patient is a group, and the set's own parts hold.
+    Two volumes a patient, every slice an image; a patient is a group, and the set's own parts hold. FileNotFoundError where nothing lies
+    so.
     """
     root = root / "database" if (root / "database").is_dir() else root
     made = []
@@ -233,7 +241,10 @@ def covid(root: Path) -> list[Pair]:
 
 
 def coco_file(path: Path) -> list[Pair]:
-    """The images of a COCO file, which lie beside it or in images/ beside it; what it says of patient, video or centre is the group."""
+    """The images of a COCO file, which lie beside it or in images/ beside it; what it says of patient, video or centre is the group.
+
+    ValueError where images are missing.
+    """
     told = coco.images(path)
     made = []
     for one in told:

@@ -49,7 +49,7 @@ def mask(path: Path) -> Foreground:
 
 
 def opaque(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """The pixels without their alpha; one channel as (height, width)."""
+    """The pixels without their alpha; one channel as (height, width). ValueError where the alpha says something."""
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if channels == 4 and np.ptp(pixels[..., 3]):
         share = float((pixels[..., 3] == 0).mean())
@@ -58,7 +58,7 @@ def opaque(pixels: np.ndarray, path: Path) -> np.ndarray:
 
 
 def levelled(grey: np.ndarray, path: Path) -> Foreground:
-    """Of a mask (height, width) stored without loss, of any depth."""
+    """Of a mask (height, width) stored without loss, of any depth. ValueError where one level is everywhere and does not say which."""
     values = np.flatnonzero(np.bincount(grey.ravel())) if grey.dtype in (np.uint8, np.uint16) else np.unique(grey)
     white = np.iinfo(grey.dtype).max if np.issubdtype(grey.dtype, np.unsignedinteger) else values[-1]
     if len(values) == 1 and values[0] not in (0, 1, white):
@@ -70,7 +70,7 @@ def levelled(grey: np.ndarray, path: Path) -> Foreground:
 
 
 def coloured(pixels: np.ndarray, path: Path) -> Foreground:
-    """Of a mask (height, width, 3) stored without loss: one colour on black."""
+    """Of a mask (height, width, 3) stored without loss: one colour on black. ValueError for more colours."""
     blue, green, red = np.moveaxis(pixels.astype(np.int64), -1, 0)
     colours, packed = np.unique(red << 32 | green << 16 | blue, return_inverse=True)
     names = ["/".join(str(colour >> shift & 0xFFFF) for shift in (32, 16, 0)) for colour in colours[: SHOWN + 1].tolist()]
@@ -93,7 +93,7 @@ def refuse_tinted(path: Path) -> None:
 
 
 def smeared(grey: np.ndarray, path: Path, lossless: bool) -> Foreground:
-    """Of a mask (height, width) uint8 of more than two levels."""
+    """Of a mask (height, width) uint8 of more than two levels. ValueError where they are no smeared 0 and 255."""
     brightest = int(grey.max())
     if brightest <= FOREGROUND and (lossless or brightest > BETWEEN[0]):
         raise ValueError(f"{path} is nowhere brighter than {brightest} and holds {held(grey)}; masks hold 0 and 255")
@@ -107,14 +107,14 @@ def smeared(grey: np.ndarray, path: Path, lossless: bool) -> Foreground:
 
 
 def flat(grey: np.ndarray, between: np.ndarray) -> np.ndarray:
-    """Where 3x3 pixels that lie between black and white are of one level: no edge is that wide."""
+    """Where 3x3 pixels that lie between black and white are of one level: no edge is that wide. (H, W) bool of grey (H, W) uint8."""
     around = np.ones((3, 3), np.uint8)
     level = cv2.subtract(cv2.dilate(grey, around), cv2.erode(grey, around)) <= LEVEL
     return np.asarray(level & (cv2.erode(between.astype(np.uint8), around) > 0))
 
 
 def held(grey: np.ndarray) -> str:
-    """How many grey levels, and the commonest."""
+    """How many grey levels, and the commonest. `grey`: whole numbers of any shape."""
     counts = np.bincount(grey.ravel())
     levels = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     return f"{len(levels)} grey levels ({some([str(level) for level in (sorted(levels) if len(levels) <= SHOWN else levels)])})"

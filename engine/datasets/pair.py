@@ -86,7 +86,10 @@ def load(pair: Pair, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shrunk(labels: np.ndarray, side: int) -> np.ndarray:
-    """Every pixel is of the class that has most of its area; of two with the same, of the one with the higher number."""
+    """Every pixel is of the class that has most of its area; of two with the same, of the one with the higher number.
+
+    Shape: (H, W) uint8 to (side, side).
+    """
     present = np.unique(labels)[::-1]
     shares = [scaled(np.where(labels == number, np.uint8(255), np.uint8(0)), side) for number in present]
     return np.asarray(present[np.argmax(shares, axis=0)])

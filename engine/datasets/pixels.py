@@ -122,7 +122,7 @@ def picture(path: Path) -> np.ndarray:
 
 
 def decoded(path: Path, colours: int) -> np.ndarray:
-    """What OpenCV makes of a file by its flag `colours`; ValueError as of `picture`."""
+    """What OpenCV makes of a file by its flag `colours`; ValueError as of `picture`. (H, W) or (H, W, C), of the file's own depth."""
     # Turning by EXIF is off: masks carry no such tag, so a turned image would no longer lie under its mask.
     require_whole(path)
     try:

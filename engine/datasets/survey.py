@@ -16,11 +16,11 @@ from engine.datasets.pixels import holed
 
 log = logging.getLogger("jobs.datasets")
 Stamp = tuple[tuple[int, int], ...]
-KEPT = 2**17  # pairs whose look is remembered, a hundred bytes each: every network of a comparison asks for the same ones
+KEPT = 2**17  # pairs whose holding is remembered, a hundred bytes each: every network of a comparison asks for the same ones
 THREADS = min(8, os.cpu_count() or 1)  # decoding leaves Python free
 
 
-class Look(NamedTuple):
+class Holding(NamedTuple):
     """What the truth of one pair holds, or what is wrong with it."""
 
     numbers: frozenset[int] = frozenset()  # that its truth holds
@@ -29,12 +29,12 @@ class Look(NamedTuple):
     fault: str = ""  # a sentence; "": it can be used
 
 
-def look(pair: Pair) -> Look:
+def of_pair(pair: Pair) -> Holding:
     """What the masks of a pair hold; its image is only known to be whole and of their size. Once a process, unless a file changes."""
     try:
-        return looked(pair, tuple(stamp(path) for path in (pair.image, *masks_of(pair))))
+        return remembered(pair, tuple(stamp(path) for path in (pair.image, *masks_of(pair))))
     except OSError as error:
-        return Look(fault=str(error))
+        return Holding(fault=str(error))
 
 
 def stamp(path: Path) -> tuple[int, int]:
@@ -44,18 +44,18 @@ def stamp(path: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=KEPT)
-def looked(pair: Pair, stamps: Stamp) -> Look:
-    """As `look`, remembered by the files' stamps."""
+def remembered(pair: Pair, stamps: Stamp) -> Holding:
+    """As `of_pair`, remembered by the files' stamps."""
     del stamps  # a part of the key
     try:
         if wrong := misfit(pair) or holed(pair.image):
-            return Look(fault=wrong)
+            return Holding(fault=wrong)
         if pair.coding != "binary":
-            return Look(numbered(truth(pair)))
+            return Holding(numbered(truth(pair)))
         found = masks.mask(pair.mask)
-        return Look(numbered(found.drawn), found.level, found.dim)
+        return Holding(numbered(found.drawn), found.level, found.dim)
     except (ValueError, OSError) as error:
-        return Look(fault=str(error))
+        return Holding(fault=str(error))
 
 
 def numbered(labels: np.ndarray) -> frozenset[int]:
@@ -63,10 +63,10 @@ def numbered(labels: np.ndarray) -> frozenset[int]:
     return frozenset(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist())
 
 
-def looks(some: Sequence[Pair]) -> list[Look]:
-    """A Look for each pair, in their order; several are looked into at a time."""
+def of_pairs(some: Sequence[Pair]) -> list[Holding]:
+    """What was found of each pair, in their order; several are looked into at a time."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(look, some))
+        return list(pool.map(of_pair, some))
 
 
 def check(split: Split) -> None:
@@ -76,7 +76,7 @@ def check(split: Split) -> None:
     legal, and a warning.
     """
     every = (*split.train, *split.test)
-    found = looks(every)
+    found = of_pairs(every)
     faults = [fault for pair, one in zip(every, found, strict=True) if (fault := one.fault or strange(pair, one, len(split.classes)))]
     if faults:
         raise ValueError(f"{len(faults)} of {len(every)} pairs cannot be used, {len(every) - len(faults)} can; the first: {faults[0]}")
@@ -86,13 +86,13 @@ def check(split: Split) -> None:
         log.warning("%d of %d masks are foreground everywhere, the first is %s: are they masks?", len(full), len(every), full[0].mask)
 
 
-def strange(pair: Pair, found: Look, classes: int) -> str:
+def strange(pair: Pair, found: Holding, classes: int) -> str:
     """The sentence about a class number that is none; "" where there is none such."""
     beyond = sorted(found.numbers - {IGNORE} - set(range(classes + 1)))
     return f"{pair.mask} holds the class {beyond[0]}, expected 0 to {classes}" if beyond else ""
 
 
-def discord(some: Sequence[Pair], found: Sequence[Look]) -> str:
+def discord(some: Sequence[Pair], found: Sequence[Holding]) -> str:
     """The sentence about binary masks that do not agree on what is foreground; "" where they do.
 
     Two levels of one mask may be any, but masks of 0 and 1 beside masks of 0 and 2 are class numbers. JPEG masks that are dark but not
@@ -119,7 +119,7 @@ def require_classes(split: Split) -> None:
     """ValueError where a class is in none of the masks of a part; what `check` has looked into is not read again."""
     wanted = set(range(1, len(split.classes) + 1))
     for part, some in (("train on", split.train), ("test on", split.test)):
-        missing = wanted - frozenset[int]().union(*(one.numbers for one in looks(some)))
+        missing = wanted - frozenset[int]().union(*(one.numbers for one in of_pairs(some)))
         if missing:
             names = ", ".join(split.classes[number - 1] for number in sorted(missing))
             raise ValueError(f"{names}: in none of the {len(some)} masks to {part}, expected in one at least of every class")
@@ -130,7 +130,7 @@ def surveyed(some: Sequence[Pair], names: Sequence[str]) -> tuple[dict[str, int]
 
     Decodes every image too.
     """
-    counts, found = dict.fromkeys([*names, ""], 0), looks(some)
+    counts, found = dict.fromkeys([*names, ""], 0), of_pairs(some)
     with ThreadPoolExecutor(THREADS) as pool:
         faults = [fault for fault in pool.map(undecodable, some, found) if fault]
     faults += [fault for pair, one in zip(some, found, strict=True) if (fault := strange(pair, one, len(names)))]
@@ -143,7 +143,7 @@ def surveyed(some: Sequence[Pair], names: Sequence[str]) -> tuple[dict[str, int]
     return counts, faults
 
 
-def undecodable(pair: Pair, found: Look) -> str:
+def undecodable(pair: Pair, found: Holding) -> str:
     """What is wrong with a pair, its image decoded too; "" where nothing is."""
     try:
         image_of(pair)

@@ -9,8 +9,13 @@ Every object is a source of its own, those of one study or one folder, too: whic
 patient, study and series would tell, and these are not read; endoscopic stills are shots, not a sequence. The text in a frame is searched
 for as in every frame: Burned In Annotation is not even read.
 
-Inside: `elements` (the tags, and nothing else of an object), `fragments` (where its pixels lie), `inflated` (what was deflated), `clocks`
-(when frames are shown), and of single pictures `pictures`, `colours` (to RGB) and `lossless` (JPEGs that pydicom leaves to others).
+    elements   the tags, and nothing else of an object
+    fragments  where its pixels lie
+    inflated   what was deflated
+    clocks     when frames are shown
+    pictures   single pictures
+    colours    these in RGB
+    lossless   JPEGs that pydicom leaves to others
 """
 
 from typing import Any, NamedTuple
@@ -67,7 +72,7 @@ def is_film(syntax: str) -> bool:
 
 
 def meta(file: Any, start: int) -> tuple[str, int]:
-    """The transfer syntax, "" where none is named, and where the data set begins."""
+    """The transfer syntax, "" where none is named, and where the data set begins. VideoError for an object that breaks off."""
     syntax, coding = "", Coding(False, "<")
     file.seek(start)
     while (found := header(file, coding)) is not None and found.tag >> 16 == 2:

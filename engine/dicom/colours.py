@@ -68,7 +68,7 @@ def palette_of(tags: Tags, shape: Shape) -> Palette | None:
 
 
 def entries_of(about: bytes, data: bytes, shape: Shape, order: str) -> tuple[int, NDArray[np.uint8]]:
-    """Of one colour, as 8 bits (PS3.3 C.7.6.3.1.5)."""
+    """Of one colour, as 8 bits (PS3.3 C.7.6.3.1.5). VideoError where there are none, too few, or segments."""
     if len(about) < 6:
         raise VideoError("unsupported pixels", "The palette has no entries, or is given in segments.")
     count, first, bits = struct.unpack(f"{order}H{'h' if shape.signed else 'H'}H", about[:6])
@@ -91,7 +91,7 @@ def rgb(values: NDArray[Any], shape: Shape, palette: Palette | None) -> Image:
 
 
 def eight_bits(values: NDArray[Any], shape: Shape) -> NDArray[np.uint8]:
-    """Values of any stored depth as 0 to 255; of what is less than 8 bits deep the largest becomes 255."""
+    """Values of any stored depth as 0 to 255; of what is less than 8 bits deep the largest becomes 255. Of any shape, which stays."""
     if shape.stored == 8 and not shape.signed:
         return np.asarray(values, np.uint8)
     whole = values.astype(np.int64) + (shape.signed << shape.stored - 1)

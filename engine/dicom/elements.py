@@ -126,7 +126,10 @@ def value(file: Any, element: Element) -> bytes:
 
 
 def pass_over(file: Any, element: Element, coding: Coding) -> None:
-    """Go behind an element without reading it; one of undefined length ends at its delimiter, with others of the kind inside."""
+    """Go behind an element without reading it; one of undefined length ends at its delimiter, with others of the kind inside.
+
+    VideoError for sequences in each other without end.
+    """
     if element.length != UNDEFINED:
         file.seek(element.start + element.length)
         return

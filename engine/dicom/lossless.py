@@ -39,7 +39,7 @@ def decoded_frame(src: bytes, runner: Any) -> bytes:
 
 
 def samples_of(frame: Any) -> NDArray[Any]:
-    """(H, W) or (H, W, 3) 8- or 16-bit samples as stored: no conversion between colours."""
+    """(H, W) or (H, W, 3) 8- or 16-bit samples as stored: no conversion between colours. ValueError for samples of another form."""
     kind = frame.format.name
     if kind in ("gray", "gray16le"):
         return np.asarray(frame.to_ndarray())

@@ -92,7 +92,7 @@ def refuse(tags: Tags, syntax: str, shape: Shape, extents: Extents) -> None:
 
 
 def decoded(syntax: str, source: Any, index: int, how: dict[str, Any], shape: Shape) -> NDArray[Any] | None:
-    """The samples of a picture, luminance and chrominance turned into RGB."""
+    """The samples of a picture, luminance and chrominance turned into RGB. (H, W) or (H, W, 3); None where they cannot be decoded."""
     about = {
         "rows": shape.rows,
         "columns": shape.columns,

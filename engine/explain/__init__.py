@@ -7,8 +7,11 @@ source in the table drift, a run of MLflow.
 Thresholds are those of the configuration that took the video in. The ledger has its fingerprint, the MLflow run of that ingest the knobs;
 where the run is gone, the tree says so, and only what stands in the tables is told.
 
-Inside: `decisions` (what a frame and a region were asked), `runs` (of MLflow, in short), `scorers` (by what difficulty is), `drift` (what
-was found of a source and day), `results` (models, cells, and what a run was about).
+    decisions  what a frame and a region were asked
+    runs       runs of MLflow, in short
+    scorers    by what difficulty is
+    drift      what was found of a source and day
+    results    models, cells, and what a run was about
 """
 
 import re
@@ -20,7 +23,7 @@ from typing import Any
 from engine.explain import drift, scorers
 from engine.explain.decisions import Tree, gated, regional
 from engine.explain.results import Results
-from engine.explain.runs import Runs, said
+from engine.explain.runs import ABOUT_A_SELECTION, Runs, said
 from engine.schema import video_of
 from engine.store import PatchStore, alike, quoted, trainings
 
@@ -49,7 +52,7 @@ class Explainer:
         self.store, self.runs, self.results = store, runs, Results(store, runs, self.chosen)
 
     def tree(self, asked: str) -> Tree:
-        """The tree of whatever `asked` names."""
+        """The tree of whatever `asked` names. LookupError where nothing, or more than one thing, has that id."""
         if "@" in asked:
             begin, _, rest = asked.partition("@")
             moment, region, box = rest.partition(":")
@@ -75,7 +78,7 @@ class Explainer:
     # -- names --------------------------------------------------------------------------------------------------------------
 
     def one_of(self, asked: str, known: Mapping[str, Sequence[str]]) -> tuple[str, str]:
-        """The kind and the whole of the one id that begins so, or is it."""
+        """The kind and the whole of the one id that begins so, or is it. LookupError for none or several."""
         found = [(kind, name) for kind, names in known.items() for name in names]
         exact = [one for one in found if one[1] == asked]
         if len(found) == 1 or len(exact) == 1:
@@ -229,10 +232,7 @@ class Explainer:
         row = self.store.open("selections").to_table(columns=columns, filter=where, limit=1).to_pylist() if there else []
         told = {name: row[0][name] for name in columns[:-1]} | {"table version": row[0]["patches_version"]} if row else {}
         runs = [
-            said(job, run)
-            for job in ("choose", "pretrain", "evaluate", "transfer")
-            for run in self.runs.get(job, ())
-            if run["tags"].get("selection") == selection_id
+            said(job, run) for job in ABOUT_A_SELECTION for run in self.runs.get(job, ()) if run["tags"].get("selection") == selection_id
         ]
         return {"selection": selection_id, **told, "runs": runs}
 

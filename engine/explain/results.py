@@ -40,7 +40,10 @@ class Results:
     # -- trees --------------------------------------------------------------------------------------------------------------
 
     def file(self, path: str) -> Tree:
-        """A model, one that a pre-training kept, a checkpoint of one under way, or a scorer, by where it lies in the store."""
+        """A model, one that a pre-training kept, a checkpoint of one under way, or a scorer, by where it lies in the store.
+
+        LookupError where there is none.
+        """
         key = trainings.key_of(path)
         if trainings.scorer_of(path):
             return scorers.file(self.store, self.runs, path)

@@ -3,8 +3,15 @@ wait for each other.
 
 The steps say what is done; how many processors each takes is said by the job. The order of rows is not promised: rows carry ids.
 
-Inside: `steps` (what a flow is made of), `here`, `cluster` (the one that is joined, or started), `meters` (what Ray is told of counts),
-`train`, `tasks`, and `submission` (jobs that a cluster's job server runs).
+    steps       what a flow is made of
+    here        a flow in this process
+    cluster     the cluster that is joined, or started, and a flow on it
+    meters      what Ray is told of counts
+    train       a training loop on Ray Train
+    tasks       calls that wait for each other
+    submission  jobs that a cluster's job server runs
+    client      what asks that server, and gives it up
+    question    what is asked amid an event loop
 """
 
 import logging

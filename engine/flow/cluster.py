@@ -5,6 +5,8 @@ import math
 import os
 from typing import Any
 
+from engine import memory
+
 MANY, ASKED = 1000, 10  # of a kind that are looked at; seconds that Ray has for an answer
 SLOTS = 6  # logical processors of a local cluster at least, so that the pools of an ingest fit whatever the machine and the first job
 
@@ -110,12 +112,11 @@ def starved() -> list[str]:
 
 def object_store_bytes() -> int:
     """A tenth of the memory, at most 2 GB: blocks of frames are small and stream."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(memory // 10, 2 * 10**9)
+    return min(memory.there_is() // 10, 2 * 10**9)
 
 
 def check_room(found: dict[str, float], cpus: float, gpus: float) -> None:
-    """RuntimeError where the cluster has fewer processors or GPUs than are needed at once."""
+    """ClusterError, a RuntimeError, where the cluster has fewer processors or GPUs than are needed at once."""
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if found.get(kind, 0.0) < needed:
             raise ClusterError(

@@ -7,18 +7,22 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlsplit
 
 from engine.flow.cluster import SECRET
+from engine.flow.question import beside
 
 log = logging.getLogger("jobs.submit")
 PATIENCE = 10.0  # seconds for the server to take a connection
+ANSWER = 60.0  # seconds for it to answer: of its nodes it tells what it has after 30
+QUIET = 20.0  # seconds without a word in a log after which the server is asked whether it and the job are there
 LOOK = 1.0  # seconds between two looks at a job whose log has ended
 LOST = 60.0  # seconds without an answer after which a server that did answer is given up, and its job with it
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -44,16 +48,14 @@ def server() -> Any:
         socket.create_connection((str(parts.hostname), port), PATIENCE).close()  # Ray's own client would wait for minutes
     except (OSError, ValueError) as error:
         raise OSError(f"no job server answers at {at}: {error}") from error
-    import requests
-    from ray.job_submission import JobSubmissionClient
+    from engine.flow.client import Client
 
+    token = headers()
     try:
-        with let_in():
-            return JobSubmissionClient(at, headers=headers())
-    except PermissionError:
-        raise
-    except (ConnectionError, requests.RequestException, RuntimeError) as error:
-        raise OSError(f"what answers at {at} is no job server of Ray: {' '.join(str(error).split())[:200]}") from error
+        with answered("tell its version"):
+            return Client(at, token, (PATIENCE, ANSWER))
+    except RuntimeError as error:
+        raise OSError(f"what answers at {at} is no job server of Ray: {brief(error)}") from error
 
 
 def asked() -> str:
@@ -63,7 +65,10 @@ def asked() -> str:
 
 def is_named() -> bool:
     """Whether RAY_ADDRESS names a job server; it may also name a cluster to join, or be empty."""
-    parts = urlsplit(asked())
+    try:
+        parts = urlsplit(asked())
+    except ValueError:  # brackets that are no address of IPv6
+        return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
@@ -97,14 +102,38 @@ def headers() -> dict[str, str]:
 
 
 @contextmanager
-def let_in() -> Iterator[None]:
-    """PermissionError, in a sentence, where the server refuses the token or that there is none: Ray's error is no OSError."""
+def answered(what: str) -> Iterator[None]:
+    """An error in one sentence, with the server's address and what it was asked, where it does not do that.
+
+    PermissionError of the token, TimeoutError where it says nothing, ConnectionError where it is gone, RuntimeError where it says that it
+    failed, OSError where the answer is none of Ray's.
+    """
+    import requests
     from ray.exceptions import AuthenticationError
+
+    def asked_to() -> str:
+        return f"the job server at {address()}, asked to {what},"
 
     try:
         yield
-    except AuthenticationError as error:
+    except AuthenticationError as error:  # Ray's, no OSError
         raise PermissionError(refusal(address())) from error
+    except requests.ConnectTimeout as error:
+        raise TimeoutError(f"{asked_to()} took no connection in {PATIENCE:g} s") from error
+    except requests.Timeout as error:
+        raise TimeoutError(f"{asked_to()} says nothing: {ANSWER:g} s were not enough for an answer") from error
+    except (requests.ConnectionError, ConnectionError) as error:
+        raise ConnectionError(f"{asked_to()} does not answer any more: {brief(error)}") from error
+    except (requests.RequestException, AttributeError, KeyError, TypeError, ValueError) as error:  # Ray's client, of a strange answer
+        raise OSError(f"{asked_to()} gives an answer that is none of Ray's: {type(error).__name__}: {brief(error)}") from error
+    except RuntimeError as error:
+        raise RuntimeError(f"{asked_to()} fails: {brief(error)}") from error
+
+
+def brief(error: BaseException) -> str:
+    """What an error says, on one line; of a traceback the end, where the reason stands."""
+    told = " ".join(str(error).split())
+    return told if len(told) <= 200 else f"{told[:60]} ... {told[-135:]}"
 
 
 def refusal(at: str) -> str:
@@ -115,41 +144,70 @@ def refusal(at: str) -> str:
 
 
 def room() -> dict[str, float]:
-    """Processors and GPUs of all nodes that the cluster of RAY_ADDRESS has now; OSError where it does not tell."""
+    """Processors and GPUs of all nodes that the cluster of RAY_ADDRESS has now.
+
+    OSError where it does not tell, of which PermissionError where it refuses the token.
+    """
     import requests
 
     asked = {"detail": "true", "limit": "10000", "filter_keys": "state", "filter_predicates": "=", "filter_values": "ALIVE"}
-    answer = requests.get(f"{address()}/api/v0/nodes", params=asked, headers=headers(), timeout=60)
-    answer.raise_for_status()
+    at, token = f"{address()}/api/v0/nodes", headers()
+    with answered("tell its nodes"):
+        answer = requests.get(at, params=asked, headers=token, timeout=(PATIENCE, ANSWER))
+    if answer.status_code in (401, 403):
+        raise PermissionError(refusal(address()))
     try:
+        answer.raise_for_status()
         nodes = answer.json()["data"]["result"]["result"]
         return {kind: sum(float(node["resources_total"].get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU")}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise OSError(f"the job server at {address()} does not tell what nodes its cluster has: {answer.text[:200]!r}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, requests.HTTPError) as error:
+        told = f"{answer.status_code} {answer.text[:200]!r}"
+        raise OSError(f"the job server at {address()} does not tell what nodes its cluster has: {told}") from error
 
 
 def status(client: Any, name: str) -> str:
-    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; "" where the server knows no such id."""
-    try:
-        with let_in():
-            return str(client.get_job_status(name).value)
-    except RuntimeError as error:  # all that the client raises, whatever the server answered
-        if "status code 404" in str(error):  # not any 404: a 500 comes with a traceback and its numbers of lines
-            return ""
-        raise
+    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; "" where the server knows no such id. OSError and RuntimeError as of `answered`."""
+    return str(found.status.value) if (found := details(client, name)) else ""
+
+
+def details(client: Any, name: str) -> Any:
+    """All that the server knows of a job; None where it knows no such id. OSError and RuntimeError as of `answered`."""
+    with answered(f"tell of {name}"):
+        try:
+            return client.get_job_info(name)
+        except RuntimeError as error:  # all that the client raises, whatever the server answered
+            if "status code 404" not in str(error):  # not any 404: a 500 comes with a traceback and its numbers of lines
+                raise
+            return None
 
 
 def begin(client: Any, request: Request) -> bool:
-    """Have a request run; False where the server has its id already."""
+    """Have a request run; False where the server has its id already. PermissionError where it refuses the token.
+
+    OSError where it does not say whether it took it, RuntimeError where it failed, KeyboardInterrupt: all three say that the job may run.
+    """
+    unsure = f"{request.id} may run: the same command follows it"
     try:
-        with let_in():
-            client.submit_job(
-                entrypoint=request.entrypoint,
-                submission_id=request.id,
-                entrypoint_num_cpus=request.cpus or None,
-                entrypoint_num_gpus=request.gpus or None,
-                metadata=dict(request.metadata),
-            )
+        with answered(f"run {request.id}"):
+            return taken(client, request)
+    except PermissionError:
+        raise
+    except (OSError, RuntimeError) as error:
+        raise type(error)(f"{error}; {unsure}") from error
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(unsure) from error
+
+
+def taken(client: Any, request: Request) -> bool:
+    """Give a request to the server; False where it has its id already. What Ray's client raises else."""
+    try:
+        client.submit_job(
+            entrypoint=request.entrypoint,
+            submission_id=request.id,
+            entrypoint_num_cpus=request.cpus or None,
+            entrypoint_num_gpus=request.gpus or None,
+            metadata=dict(request.metadata),
+        )
     except RuntimeError as error:  # 500 with a traceback, where another asked in the same moment
         if "already exists" not in str(error):
             raise
@@ -163,33 +221,35 @@ def follow(client: Any, name: str, tell: Callable[[str], None]) -> int:
     OSError, in a sentence, where the server is silent for LOST seconds, or came back and does not know the job: its head is gone, or was,
     and every job of it with it. PermissionError where it refuses the token.
     """
-    told = 0
+    told, over = 0, False
     while True:
-        told = asyncio.run(listen(client, name, tell, told))
-        if asked_again(client, name) in OVER:
-            break
+        told, ended = asyncio.run(listen(client, name, tell, told))
+        found = asked_again(client, name)
+        before, over = over, str(found.status.value) in OVER
+        if over and (ended or before):
+            break  # a log that broke off when the job ended is listened to once more
         sleep(LOOK)
-    with let_in():
-        found = client.get_job_info(name)
     if found.driver_exit_code is None:
         log.warning("%s: %s", name, found.message or str(found.status.value))
         return 1
     return int(found.driver_exit_code)
 
 
-def asked_again(client: Any, name: str) -> str:
-    """The status of a job that was there; a server that does not answer is asked for LOST seconds."""
+def asked_again(client: Any, name: str) -> Any:
+    """All that is known of a job that was there; a server that does not answer is asked for LOST seconds.
+
+    OSError where it began anew without the job, or stays away.
+    """
     began, anew = monotonic(), f"the same command follows {name}, or begins it anew from what was committed"
     while True:
         try:
-            found = status(client, name)
+            found = details(client, name)
         except PermissionError:
             raise  # asking again would not help
         except (RuntimeError, OSError) as error:
             if monotonic() - began > LOST:
-                raise OSError(
-                    f"the job server at {address()} does not answer any more; when it does, {anew} where {name} is gone"
-                ) from error
+                gone = f"the job server at {address()} does not answer any more; when it does, {anew} where {name} is gone"
+                raise OSError(f"{gone} ({brief(error)})") from error
             sleep(LOOK)
             continue
         if not found:
@@ -197,17 +257,37 @@ def asked_again(client: Any, name: str) -> str:
         return found
 
 
-async def listen(client: Any, name: str, tell: Callable[[str], None], told: int) -> int:
-    """Tell what a job wrote beyond its first `told` letters, until its log ends or breaks off; how many are told then."""
+async def listen(client: Any, name: str, tell: Callable[[str], None], told: int) -> tuple[int, bool]:
+    """Tell what a job wrote beyond its first `told` letters; how many are told then, and whether its log ended or broke off."""
     import aiohttp
 
-    passed = 0
-    try:
-        async for part in client.tail_job_logs(name):
-            fresh = part[max(told - passed, 0) :]
-            passed += len(part)
-            if fresh:
-                tell(fresh)
-    except (RuntimeError, OSError, aiohttp.ClientError) as error:
-        log.warning("the log of %s broke off: %s", name, " ".join(str(error).split())[:200])
-    return max(told, passed)
+    passed, parts = 0, aiter(client.tail_job_logs(name))
+    while True:
+        try:
+            part = await coming(client, name, parts)
+        except PermissionError:
+            raise
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
+            log.warning("the log of %s broke off: %s", name, " ".join(str(error).split())[:200])
+            return max(told, passed), False
+        if part is None:
+            return max(told, passed), True
+        fresh = part[max(told - passed, 0) :]
+        passed += len(part)
+        if fresh:
+            tell(fresh)  # outside of try: where nobody reads what we write, it is not the log that broke off
+
+
+async def coming(client: Any, name: str, parts: AsyncIterator[str]) -> str | None:
+    """The next part of a log; None at its end. OSError where none comes and the server does not answer either, or the job is over.
+
+    No ping of the log's own connection would do: Ray's job server never reads from it, so it answers none. Its job is asked for instead,
+    every QUIET seconds. Of one that is over the end of the log is waited for as long once more: the server looks for it each second.
+    """
+    part, found = asyncio.ensure_future(anext(parts, None)), "RUNNING"
+    while not (await asyncio.wait([part], timeout=QUIET))[0]:
+        if found in (*OVER, ""):
+            part.cancel()
+            raise OSError(f"it says nothing more, and the job is {found or 'unknown'}")
+        found = await beside(partial(status, client, name))
+    return part.result()

@@ -59,6 +59,7 @@ def train_on_ray(work: Work, workers: Workers, storage: str, name: str, validate
     run, least, gpu = f"{storage}/{name}", workers.least or workers.most, workers.gpu
     beside = (validate.cpus, validate.gpus) if validate else (0.0, 0.0)
     connect(least + 1 + beside[0], (least if gpu else 0) + beside[1])
+    from ray.exceptions import OutOfMemoryError
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, ValidationConfig
     from ray.train.torch import TorchTrainer
 
@@ -79,7 +80,7 @@ def train_on_ray(work: Work, workers: Workers, storage: str, name: str, validate
     forget_failures(run)
     try:
         result = trainer.fit()
-    except TrainingFailedError as error:
+    except (TrainingFailedError, OutOfMemoryError) as error:  # the latter where what was killed is Ray Train's own controller
         raise cause(error, name) from error
     if result.checkpoint is None:
         raise RuntimeError(f"the training run {name} ended without a checkpoint")
@@ -103,17 +104,30 @@ def once() -> Any:
 
 
 def cause(error: Any, name: str) -> BaseException:
-    """What a worker raised itself, rather than what the others say of its silence; RuntimeError, in a sentence, where none did."""
-    failures = getattr(error, "worker_failures", {}).values() or [getattr(error, "controller_failure", error)]
+    """What a worker raised itself, rather than what the others say of its silence; RuntimeError, in a sentence, where none did.
+
+    That says memory where Ray killed one for it.
+    """
+    from ray.exceptions import OutOfMemoryError
+
+    failures = list(getattr(error, "worker_failures", {}).values()) or [getattr(error, "controller_failure", error)]
     first: BaseException = min(failures, key=lambda failure: isinstance(failure, RuntimeError))  # which is how torch tells of silence
     if first is not error and type(first).__module__.partition(".")[0] != "ray":  # whose own errors tell of workers that are gone
         return first
-    told = " ".join(str(first).split())[:300]
-    return RuntimeError(f"the training run {name} lost its workers too often; the same command goes on from the last checkpoint: {told}")
+    deaths = [getattr(failure, "health_check_failure", failure) for failure in failures]  # what it says beside is where a worker was
+    lost, why = "lost its workers too often", getattr(first, "health_check_failure", first)
+    if killed := [death for death in deaths if isinstance(death, OutOfMemoryError)]:
+        why, remedy = killed[0], "lower the batch, take a smaller model or fewer workers on a node, or nodes with more memory"
+        lost = f"lost a process because its node had no memory left: {remedy}"
+    told = " ".join(str(why).split())[:300]
+    return RuntimeError(f"the training run {name} {lost}; the same command goes on from the last checkpoint: {told}")
 
 
 def on_worker(work: Work, due: Callable[[int], bool] | None) -> None:
-    """The work of one worker of Ray Train, from its newest whole checkpoint on; damaged ones are passed over."""
+    """The work of one worker of Ray Train, from its newest whole checkpoint on; damaged ones are passed over.
+
+    ValueError where all are damaged.
+    """
     import ray.train
 
     from engine.weights import DamagedError  # not before: it loads torch, and jobs that train nothing come here too

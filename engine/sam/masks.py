@@ -16,8 +16,8 @@ from segment_anything.utils.amg import MaskData, batched_mask_to_box, calculate_
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.models import Precision
 from engine.packing import packed
+from engine.precision import Precision
 from engine.sam.decoder import Drawn, MaskDecoder, Wanted
 from engine.sam.encoder import Attention
 

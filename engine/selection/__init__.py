@@ -1,9 +1,18 @@
 """Which patches are worth training on: a ranked list of ids that fills a budget, never a copy of pixels.
 
 A method orders the patches of a pool; the budget then cuts the order to whole training images. What a method looks at stands in METHODS.
-Inside: budgets (how much, and where an order is cut), spread (work inside clusters, here or on other processes), clustering (what a choice
-goes by), then the methods: ranking (by what scorers say, or by lot), likeness (SemDeDup, MedDEL), prototypes (SSL prototypes, D4), density,
-hierarchical, coverage (k-centre) and endocurate (ours); and twins, which of what is new looks like what is there.
+
+    budgets       how much, and where an order is cut
+    spread        work inside clusters, here or on other processes
+    clustering    the clusters that a choice goes by
+    ranking       methods by what scorers say, or by lot
+    likeness      SemDeDup, MedDEL
+    prototypes    SSL prototypes, D4
+    density       Density-Based Pruning
+    hierarchical  clusters of clusters, evenly
+    coverage      k-centre
+    endocurate    ours
+    twins         which of what is new looks like what is there
 """
 
 import hashlib

@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 
 from engine import clusters, geometry
 from engine.appearance import LIMITS
-from engine.config import EndocurateConfig, SelectionConfig
+from engine.config import SelectionConfig
+from engine.methods import EndocurateConfig
 from engine.pool import Clustering, Pool
 from engine.rows import Keys, Rows, rising, together
 from engine.selection.budgets import Budget, Order
@@ -171,5 +172,5 @@ def turns(worth: Floats, labels: NDArray[np.int32], videos: NDArray[np.int32], k
 
 
 def paired(labels: NDArray[np.int32], videos: NDArray[np.int32]) -> NDArray[np.int64]:
-    """A number per pair of cluster and video."""
+    """A number per pair of cluster and video. All (N,)."""
     return labels.astype(np.int64) * (int(videos.max(initial=0)) + 1) + videos

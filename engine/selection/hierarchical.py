@@ -37,7 +37,10 @@ def hierarchical(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) 
 
 
 def tree(pool: Pool, config: SelectionConfig) -> list[NDArray[np.int32]]:
-    """Per level the cluster of each thing: of each patch, then of each cluster of the level below."""
+    """Per level the cluster of each thing: of each patch, then of each cluster of the level below.
+
+    Shape: (N,), then (clusters of the level below,).
+    """
     vectors, keys, count = pool.embeddings(), pool.keys(config.seed), cluster_count(pool, config)
     levels = []
     for _ in range(config.hierarchical.levels):
@@ -49,7 +52,10 @@ def tree(pool: Pool, config: SelectionConfig) -> list[NDArray[np.int32]]:
 
 
 def resampled(vectors: Vectors, count: int, keys: Keys, config: SelectionConfig) -> tuple[Block, NDArray[np.int32]]:
-    """k-means, done again and again on the same number of nearest ones of every cluster, which draws the centroids apart."""
+    """k-means, done again and again on the same number of nearest ones of every cluster, which draws the centroids apart.
+
+    Shape: (k, width) centroids and (N,) clusters.
+    """
     centroids = clusters.fit(vectors, count, keys, config.iterations)
     labels, nearness = clusters.assigned(vectors, centroids)
     each = max(1, round(config.hierarchical.sample * len(vectors) / count))
@@ -62,7 +68,7 @@ def resampled(vectors: Vectors, count: int, keys: Keys, config: SelectionConfig)
 
 
 def shared_out(levels: list[NDArray[np.int32]], patches: int, count: int, seed: int) -> Counts:
-    """How many of `count` patches each lowest cluster gives."""
+    """How many of `count` patches each lowest cluster gives. (clusters,)."""
     sizes = [np.ones(patches, np.int64)]
     for labels, count_above in zip(levels, [*map(len, levels[1:]), 0], strict=True):
         sizes.append(np.bincount(labels, sizes[-1], count_above).astype(np.int64))  # the last clusters may be empty

@@ -102,7 +102,7 @@ def searched(
 
 
 def bracket(thresholds: NDArray[np.float32], fits: NDArray[np.bool_], low: float, high: float) -> tuple[float, float]:
-    """The highest threshold that fits, and the next one, which does not."""
+    """The highest threshold that fits, and the next one, which does not. Both (T,)."""
     place = int(np.flatnonzero(fits).max(initial=-1))
     return (float(thresholds[place]) if place >= 0 else low, float(thresholds[place + 1]) if place + 1 < len(fits) else high)
 

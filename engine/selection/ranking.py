@@ -65,7 +65,10 @@ def harder_half(pool: Pool, values: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def scored(pool: Pool, config: SelectionConfig) -> list[NDArray[np.float64]]:
-    """The difficulties by each scorer, the last being the store's own; ValueError where there is no other or one is not a number."""
+    """The difficulties by each scorer, the last being the store's own; ValueError where there is no other or one is not a number.
+
+    Shape: (N,) each.
+    """
     if not pool.earlier:
         raise ValueError(f"selection.method={config.method} compares several scorers and the store has the scores of one only")
     for place, values in enumerate(pool.earlier):

@@ -2,17 +2,30 @@
 
 `PatchStore` is the way in, but for what one job alone needs. Behind it, in reading order:
 
-- every table: `tables` (opened and made), `lock` (one committer at a time), `commits` (what lands once, and in place of what), `writers`
-  (who else is at work), `versions` (which readers open, which may go), `journal` (what was done that is no intake);
-- video: `intake` (exactly once), `attempts` and `quarantine` (watch: what could not be taken in), `tombstones` (what never comes back);
-- patches: `reading` (found by likeness, difficulty, chance, name), `vectors` (embeddings as a stream), `matches` (where those of one table
-  stand in another), `scorers` (what other models say), `rescoring` (one of these in place of the first), `appearances` (what they show,
-  measured anew), `alike` and `drift` (what these jobs found), `tags` (browse: what people say of them), `parts` (in which files a video's
-  are);
-- what is made of them: `selections` with their images, `clusterings` that choices went by, `roundings` of what was compared in them,
-  `neighbours` (patches where others of their cluster are looked for), `results` of the job benchmark, `trainings` (models, checkpoints);
-- asked: `views` (the tables as SQL sees them), `history` (what a version was, and what changed);
-- kept: `upkeep`, by `migrations`, `indices`, `orphans` (files that no version has) and `leftovers` (files beside the tables); `erasure`.
+    tables                  opened and made
+    lock, writers           one committer at a time; who else is at work
+    commits                 what lands once, and in place of what
+    versions                which one readers open, which may go
+    journal                 what was done that is no intake
+    intake                  video, exactly once
+    attempts, quarantine    watch: what is being tried, what could not be taken in
+    tombstones              what never comes back
+    reading                 patches found by likeness, difficulty, chance, name
+    vectors                 embeddings as a stream
+    matches, parts          where rows of one table stand in another; in which files a video's patches are
+    scorers, rescoring      what other models say; one of these in place of the first
+    appearances             what patches show, measured anew
+    alike, drift            what these jobs found
+    tags                    browse: what people say of patches
+    selections              chosen ids, and their images
+    clusterings, roundings  what choices went by, and what was compared in it
+    neighbours              patches where others of their cluster are looked for
+    results, trainings      of the job benchmark; models, checkpoints, scorers
+    views, history          the tables as SQL sees them; what a version was, and what changed
+    upkeep                  all that `maintain` does
+    migrations, indices     an older store brought up to date; of scalars and of vectors
+    orphans, leftovers      files that no version has, files beside the tables
+    erasure                 a video forgotten
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +51,7 @@ from engine.store.selections import ImageReader
 from engine.store.tables import Tables, quoted
 from engine.store.vectors import StoredVectors
 
-__all__ = ["Difference", "ImageReader", "PatchStore", "ReadPixels", "Scorer", "StoredVectors", "WriteRows", "quoted"]
+__all__ = ["Difference", "ImageReader", "PatchStore", "PinnedStore", "ReadPixels", "Scorer", "StoredVectors", "WriteRows", "quoted"]
 
 
 class PatchStore(Tables):
@@ -91,13 +104,13 @@ class PatchStore(Tables):
         return clusterings.keep(self, name, pool, found, version)
 
     def offsets(self, patch_ids: Sequence[str], version: int) -> np.ndarray:
-        """Where the patches stand in a version of the table, for `take`; KeyError for an unknown id."""
+        """Where the patches stand in a version of the table, for `take`; KeyError for an unknown id. (n,)."""
         rows = self.patches(["patch_id"], version=version)["patch_id"].to_pylist()
         found = {patch_id: row for row, patch_id in enumerate(rows)}
         return np.asarray([found[patch_id] for patch_id in patch_ids], np.int64)
 
     def take(self, offsets: np.ndarray, columns: Sequence[str], version: int) -> pa.Table:
-        """Rows of the patch table by their place in a version, in the order asked for."""
+        """Rows of the patch table by their place in a version, in the order asked for. `offsets` (n,)."""
         return self.open("patches", version).take(offsets.tolist(), columns=list(columns))
 
     def reader(self, selection_id: str) -> ImageReader:
@@ -180,6 +193,8 @@ class PatchStore(Tables):
 
     def query(self, asked: str) -> pa.Table:
         """The rows of one SELECT over patches, frames, videos, selections, images and journal; pixels are read only where named.
+
+        Where they were made also over results, alike, drift and tags. The other tables are the engine's own, and SQL does not see them.
 
         ValueError, in one sentence, for SQL that does not parse, names what is not there, or does anything but read.
         """

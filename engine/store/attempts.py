@@ -17,8 +17,9 @@ def begun(tables: Tables) -> dict[str, int]:
 
 
 def begin(tables: Tables, tries: Mapping[str, int]) -> None:
-    """Write down that these are about to be tried, how often alone with this time."""
+    """Write down that these are about to be tried, how often alone with this time; LookupError where there is no store, or it is away."""
     if not tables.is_made(ATTEMPTS):
+        tables.open("videos")  # else a table would be made in the place of a store that is away, and words be lost in it
         tables.make(ATTEMPTS, schema.ATTEMPTS)
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     rows = pa.table({"key": list(tries), "tries": list(tries.values()), "at": [now] * len(tries)}, schema.ATTEMPTS)
@@ -26,6 +27,6 @@ def begin(tables: Tables, tries: Mapping[str, int]) -> None:
 
 
 def end(tables: Tables, keys: Sequence[str]) -> None:
-    """These are not under way any more, and what was counted of them is forgotten."""
-    if keys and tables.is_made(ATTEMPTS):
+    """These are not under way any more, and what was counted of them is forgotten. LookupError where nothing was ever begun."""
+    if keys:
         tables.open(ATTEMPTS).delete(f"key IN ({quoted(keys)})")

@@ -99,7 +99,7 @@ def found_in(dataset: lance.LanceDataset, table: str) -> Clustering | None:
 
 
 def is_sound(numbers: NDArray[np.int32], centroids: Block) -> bool:
-    """Whether every cluster has its centroid."""
+    """Whether every cluster has its centroid. `numbers` (N,), `centroids` (k, width)."""
     count = len(numbers)
     return len(centroids) == count and bool(np.isfinite(centroids).all()) and bool((numbers == np.arange(count)).all())
 

@@ -68,7 +68,7 @@ def replace(tables: Tables, table: str, fragments: list[FragmentMetadata], where
 
 def exchange(tables: Tables, table: str, rows: pa.Table, where: str, lease: Lease) -> None:
     """Put rows in place of those of a filter, in one commit, so that twice is once; OSError where what was written for it is gone."""
-    fragments = fragments_of(tables.address(f"{table}.lance"), rows)
+    fragments = fragments_of(tables.place(table), rows)
     tables.refuse_lost(table, fragments)
     replace(tables, table, fragments, where, lease)
 

@@ -53,7 +53,7 @@ def unfinished(tables: Tables) -> list[str]:
 
 
 def resolved(tables: Tables, name: str) -> str:
-    """The id of a video by itself or its beginning."""
+    """The id of a video by itself or its beginning. LookupError where none, or more than one, is meant."""
     known = tables.ledger()["video_id"].to_pylist()
     if name in known:
         return name
@@ -204,7 +204,7 @@ def purge(tables: Tables, table: str, where: str | None, lease: Lease) -> None:
 
 
 def materialise(dataset: lance.LanceDataset, lease: Lease) -> None:
-    """Rewrite every file that has deleted rows, one at a time: one is in memory."""
+    """Rewrite every file that has deleted rows, one at a time: one is in memory. RuntimeError where Lance left some."""
     while marked := [one.fragment_id for one in dataset.get_fragments() if one.num_deletions]:
         lease.check()
         others = [one.fragment_id for one in dataset.get_fragments() if one.fragment_id != marked[0]]

@@ -85,7 +85,10 @@ def kept(dataset: lance.LanceDataset) -> dict[int, str]:
 
 
 def diff(tables: Tables, older: int | str, newer: int | str) -> Difference:
-    """What changed from one version of the patch table, or one selection, to another."""
+    """What changed from one version of the patch table, or one selection, to another.
+
+    ValueError where one is a selection and the other is not.
+    """
     selections = [is_selection(tables, one) for one in (older, newer)]
     if any(selections) and not all(selections):
         other = (older, newer)[selections.index(False)]
@@ -93,7 +96,7 @@ def diff(tables: Tables, older: int | str, newer: int | str) -> Difference:
     if all(selections):
         patches = sql.select({"older": ranks(tables, str(older)), "newer": ranks(tables, str(newer))}, MOVES)
     else:
-        address = tables.address("patches.lance")
+        address = tables.place("patches")
         numbers = {"older": resolve(tables, older), "newer": resolve(tables, newer)}
         patches = sql.select({name: SQLView(address, version=number) for name, number in numbers.items()}, DIFFERENCE)
     return Difference(patches, sql.select({"patches": patches}, PER_VIDEO))

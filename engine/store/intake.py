@@ -69,7 +69,7 @@ def commit(tables: Tables, written: pa.Table, videos: pa.Table, stamp: dict[str,
         known = earlier.filter(pc.greater(earlier["frames"], 0))["video_id"].to_pylist()
         again = f"video_id IN ({quoted(known)})" if known else ""
         version = replace(tables, "patches", fragments, again, lease)
-        replace(tables, "frames", fragments_of(tables.address("frames.lance"), frames), again, lease)
+        replace(tables, "frames", fragments_of(tables.place("frames"), frames), again, lease)
         rows = at_version(rows, version)
         enter(tables, rows, earlier, lease)
         lease.check()
@@ -95,7 +95,7 @@ def check_files(tables: Tables, written: pa.Table, fragments: Sequence[FragmentM
 def patch_ids(tables: Tables, fragment: FragmentMetadata) -> pa.ChunkedArray:
     """The ids in a fragment, as its file has them; OSError where the file is not there, ValueError where it has another number of rows."""
     try:
-        file = LanceFileReader(f"{tables.address('patches.lance')}/data/{fragment.files[0].path}", columns=["patch_id"])
+        file = LanceFileReader(f"{tables.place('patches')}/data/{fragment.files[0].path}", columns=["patch_id"])
         ids = file.read_all().to_table()["patch_id"]
     except (OSError, ValueError) as error:
         raise OSError(f"a file that a worker wrote cannot be read, nothing was committed: {first_line(error)}") from error
@@ -154,7 +154,7 @@ class WriteRows:
     """
 
     def __init__(self, uri: str, batch_of: Mapping[str, int] | None = None) -> None:
-        self.address, self.batch_of = f"{uri.rstrip('/')}/patches.lance", batch_of or {}
+        self.address, self.batch_of = Tables(uri).place("patches"), batch_of or {}
         self.columns = lance.dataset(self.address).schema
 
     def __call__(self, scored: pa.Table) -> Iterator[pa.Table]:

@@ -24,6 +24,7 @@ from engine.store.tables import Tables, quoted
 
 LEASE = 60.0  # seconds; far more than a renewal takes on a slow object store
 WAIT = 0.2  # seconds between two tries
+PAUSE = 1.0  # seconds between two tries to give a lease back to a store that is away
 KEPT = 100  # versions of the table of locks before old ones are swept
 OUTDATED = timedelta(minutes=10)  # whoever reads an older version of it is long done
 ABANDONED = 0.0  # the time in a lease whose holder says itself that it did not finish
@@ -66,12 +67,16 @@ def locked(tables: Tables, name: str, patience: float = 3600.0, beat: Callable[[
     finally:
         released.set()
         renewing.join()
-        with suppress(OSError, LookupError):  # a lease that cannot be given back, as in a store that is away, runs out
-            release(tables, name, owner) if finished else put(tables, row(name, owner, ABANDONED), owner)
+        how = release if finished else abandon
+        if not is_given_back(how, tables, name, owner):  # the store is away
+            threading.Thread(target=insist, args=(how, tables, name, owner), daemon=True).start()
 
 
 def acquire(tables: Tables, name: str, owner: str, patience: float, beat: Callable[[], None]) -> bool:
-    """Wait for the lock; gives True where it was taken over from a holder that did not finish."""
+    """Wait for the lock; gives True where it was taken over from a holder that did not finish.
+
+    TimeoutError where it is held for longer than is waited.
+    """
     seen, since, deadline = None, 0.0, time.monotonic() + patience
     while time.monotonic() < deadline:
         held = holding(tables, name)
@@ -146,6 +151,29 @@ def renew(tables: Tables, name: str, owner: str, released: threading.Event) -> N
     while not released.wait(LEASE / 4):
         with suppress(OSError, LookupError):  # there is time for two more tries; when they fail too, `check` tells of it
             put(tables, row(name, owner, time.time() + LEASE), owner)
+
+
+def is_given_back(how: Callable[[Tables, str, str], None], tables: Tables, name: str, owner: str) -> bool:
+    """Whether a lease could be released, or abandoned."""
+    with suppress(OSError, LookupError):
+        how(tables, name, owner)
+        return True
+    return False
+
+
+def insist(how: Callable[[Tables, str, str], None], tables: Tables, name: str, owner: str) -> None:
+    """Give a lease back as soon as the store is there again; in a thread, until it would have run out.
+
+    Else everybody would wait for a holder that lives and does not hold it any more, itself too.
+    """
+    until = time.monotonic() + LEASE
+    while time.monotonic() < until and not is_given_back(how, tables, name, owner):
+        time.sleep(PAUSE)
+
+
+def abandon(tables: Tables, name: str, owner: str) -> None:
+    """Say in a lease that its holder did not finish."""
+    put(tables, row(name, owner, ABANDONED), owner)
 
 
 def release(tables: Tables, name: str, owner: str) -> None:

@@ -44,7 +44,7 @@ def lockable(tables: Tables) -> None:
     """See to it that this engine can lock the store, and that no job of an older one still can: leases have looked the same ever since."""
     if not tables.has("locks"):
         lease = lock.row("commit", NOBODY, 0.0).cast(schema.LOCKS.with_metadata(stamp()))
-        lance.write_dataset(lease, tables.address("locks.lance"), enable_stable_row_ids=True)
+        lance.write_dataset(lease, tables.place("locks"), enable_stable_row_ids=True)
     elif schema_version(tables.lance("locks")) < schema.VERSION:
         tables.lance("locks").update_schema_metadata(stamp())
 

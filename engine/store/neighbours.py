@@ -91,7 +91,7 @@ def parted(clusters: NDArray[np.int32], labels: NDArray[np.int32]) -> list[NDArr
 
 
 def whole(dataset: lance.LanceDataset, addresses: NDArray[np.uint64]) -> pa.Table:
-    """The rows at addresses, file by file; a file with deleted rows counts only those that are left."""
+    """The rows at addresses, file by file; a file with deleted rows counts only those that are left. `addresses` (n,)."""
     made, files = [dataset.schema.empty_table().select(WHOLE)], addresses >> np.uint64(32)
     for number in np.unique(files).tolist():
         wanted = addresses[files == number]
@@ -133,7 +133,7 @@ def fill(tables: Tables, name: str, width: int, version: int, blocks: Iterable[p
     gone = forgotten(tables)
     if not tables.is_made(NEIGHBOURS):
         tables.make(NEIGHBOURS, columns(width))
-    address, mark = tables.address(f"{NEIGHBOURS}.lance"), dict.fromkeys(columns(width).names) | {"label": MARK, "clustering": name}
+    address, mark = tables.place(NEIGHBOURS), dict.fromkeys(columns(width).names) | {"label": MARK, "clustering": name}
     fragments = fragments_of(address, pa.Table.from_pylist([mark], columns(width)))
     for block in blocks:
         fragments += fragments_of(address, block)
@@ -154,6 +154,6 @@ def add(tables: Tables, name: str, added: pa.Table, lease: Lease) -> bool:
     """Add rows, but for those of forgotten videos; to be called under the lock. False where the table lies by another clustering now."""
     if clustering(tables) != name:
         return False
-    fragments: list[FragmentMetadata] = fragments_of(tables.address(f"{NEIGHBOURS}.lance"), without(added, forgotten(tables)))
+    fragments: list[FragmentMetadata] = fragments_of(tables.place(NEIGHBOURS), without(added, forgotten(tables)))
     replace(tables, NEIGHBOURS, fragments, "", lease)
     return True

@@ -22,7 +22,7 @@ def collect(tables: Tables, table: str, before: datetime | None = None) -> dict[
     loose = [row for row in dataset.all_files().read_all().to_pylist() if row["path"] not in referred and row["path"].startswith(KEPT_IN)]
     lost = [row for row in loose if before is None or row["last_modified"] < before]
     for row in lost:
-        fs.rm(f"{tables.address(f'{table}.lance')}/{row['path']}")
+        fs.rm(f"{tables.place(table)}/{row['path']}")
     return deed("files without a version removed", table, len(lost), sum(row["size_bytes"] for row in lost))
 
 

@@ -9,7 +9,7 @@ from engine import schema
 from engine.listing import key_of, name_of
 from engine.store import attempts, intake, journal
 from engine.store.commits import committing
-from engine.store.tables import Tables, quoted
+from engine.store.tables import ATTEMPTS, Tables, quoted
 
 QUARANTINED = "quarantined"  # the reason in the ledger
 SOURCE = ["video_id", *schema.SOURCE.names]
@@ -44,7 +44,8 @@ def requeue(tables: Tables, name: str, commit: str) -> pa.Table:
             ids = ", ".join(sorted(rows["video_id"].to_pylist())[:4]) or "none"
             raise LookupError(f"{len(chosen)} of the {len(rows)} quarantined videos of {tables.uri} begin with {name!r}: {ids}")
         ids = chosen["video_id"].to_pylist()
-        attempts.end(tables, [name_of(key_of(row)) for row in chosen.to_pylist()])  # first: the count begins anew
+        if tables.is_made(ATTEMPTS):
+            attempts.end(tables, [name_of(key_of(row)) for row in chosen.to_pylist()])  # first: the count begins anew
         if ids:
             lease.check()
             tables.open("videos").delete(f"reason = '{QUARANTINED}' AND video_id IN ({quoted(ids)})", conflict_retries=0)

@@ -73,7 +73,7 @@ def checked(vector: Sequence[float], dataset: lance.LanceDataset) -> np.ndarray:
 
 
 def is_direction(vector: np.ndarray) -> bool:
-    """Whether a vector can be compared by its angle: finite, and not all zeros."""
+    """Whether a vector can be compared by its angle: finite, and not all zeros. `vector` (width,)."""
     return bool(np.isfinite(vector).all() and vector.any())
 
 
@@ -106,7 +106,7 @@ def sample(tables: Tables, k: int, seed: int, where: str = "") -> pa.Table:
 
 
 def opened(tables: Tables, where: str) -> tuple[lance.LanceDataset, str]:
-    """The complete patch table, and `where` in brackets, once it is sure that it is a filter of it."""
+    """The complete patch table, and `where` in brackets, once it is sure that it is a filter of it. ValueError where it is not."""
     dataset = tables.open("patches", tables.complete_version())
     if not where:
         return dataset, ""

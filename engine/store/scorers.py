@@ -126,7 +126,7 @@ def covered(tables: Tables, name: str, dataset: lance.LanceDataset, version: int
 
 
 def places(tables: Tables, dataset: lance.LanceDataset, version: int) -> Rows:
-    """For every patch of a version the row of its score (N,), -1 where there is none."""
+    """For every patch of a version the row of its score (N,), -1 where there is none. ValueError where a patch is there twice."""
     for seed in SEEDS:
         ours, theirs = (keys(one, seed) for one in (tables.open("patches", version), dataset))
         if is_distinct(ours) and is_distinct(theirs):
@@ -145,7 +145,7 @@ class ReadPixels:
     """Read patches by their places in a version of the patch table, a row of them at a time."""
 
     def __init__(self, uri: str, version: int) -> None:
-        self.patches = lance.dataset(f"{uri.rstrip('/')}/patches.lance", version=version)
+        self.patches = lance.dataset(Tables(uri).place("patches"), version=version)
 
     def __call__(self, places: pa.Table) -> Iterator[pa.Table]:
         for some in places["places"].to_pylist():

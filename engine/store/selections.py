@@ -28,8 +28,8 @@ def save(tables: Tables, selection: pa.Table, images: Iterable[pa.Table]) -> int
     mine = f"selection_id = {quoted([selection['selection_id'][0].as_py()])}"
     checked = (schema.check(batch, schema.IMAGE, "images") for batch in images)
     large = gathered(checked, attrgetter("nbytes"), FILE)
-    made = [one for rows in large for one in fragments_of(tables.address("images.lance"), rows)]
-    chosen = fragments_of(tables.address("selections.lance"), schema.check(selection, schema.SELECTION, "selections"))
+    made = [one for rows in large for one in fragments_of(tables.place("images"), rows)]
+    chosen = fragments_of(tables.place("selections"), schema.check(selection, schema.SELECTION, "selections"))
     with committing(tables) as lease:
         refuse_forgotten(tables, selection, made)
         tables.refuse_lost("images", made)
@@ -121,9 +121,9 @@ class ImageReader:
         return [found[place] for place in np.argsort(order).tolist()]
 
     def open(self) -> tuple[lance.LanceDataset, np.ndarray]:
-        """The table, and for every position the row it stands in."""
+        """The table, and for every position the row it stands in. (N,)."""
         if self.opened is None:
-            dataset = lance.dataset(f"{self.uri.rstrip('/')}/images.lance", version=self.version)
+            dataset = lance.dataset(Tables(self.uri).place("images"), version=self.version)
             table = dataset.to_table(columns=["selection_id", "position"])
             mine = np.flatnonzero(pc.equal(table["selection_id"], self.selection_id).to_numpy())
             if not len(mine):

@@ -63,6 +63,10 @@ class Tables:
         """Where something of the store lies: a table, a checkpoint, the report."""
         return f"{self.uri.rstrip('/')}/{name}"
 
+    def place(self, table: str) -> str:
+        """Where a table lies, whether it is there or not."""
+        return self.address(f"{table}.lance")
+
     def holds(self, name: str) -> bool:
         """Whether something of that name lies in the store; OSError, in one sentence, where the store is out of reach."""
         with reaching(self.uri) as files:
@@ -95,7 +99,10 @@ class Tables:
         return ["patches", *TABLES, *self.scores(), *self.clusterings(), *self.roundings(), *filter(self.is_made, MADE_LATER)]
 
     def open(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
-        """A table as Lance sees it, the newest version unless told; LookupError says which job makes it."""
+        """A table as Lance sees it, the newest version unless told; LookupError says which job makes it.
+
+        ValueError for one of another schema version.
+        """
         if not self.has(table):
             maker = MAKERS.get("".join(table.partition("-")[:2]), "ingest")
             raise LookupError(f"the store {self.uri} has no table {table} yet: run the job {maker} first")
@@ -109,7 +116,7 @@ class Tables:
     def lance(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
         """The same without a look at the schema's version; OSError, in one sentence, for a table that is damaged."""
         try:
-            return lance.dataset(self.address(f"{table}.lance"), version=version)
+            return lance.dataset(self.place(table), version=version)
         except (ValueError, OSError) as error:
             at = "" if version is None else f" at version {version}"
             raise OSError(f"the table {table} of {self.uri} cannot be opened{at}: {first_line(error)}") from error
@@ -135,7 +142,7 @@ class Tables:
     def is_made(self, table: str) -> bool:
         """Whether a table has a version: a run that died while it made one leaves a folder without."""
         with reaching(self.uri) as files:
-            versions = self.address(f"{table}.lance/_versions")
+            versions = f"{self.place(table)}/_versions"
             return bool(files.exists(versions) and files.ls(versions))
 
     def make(self, table: str, columns: pa.Schema) -> None:
@@ -145,7 +152,7 @@ class Tables:
         """
         empty = lance.LanceOperation.Overwrite(columns.with_metadata({**(columns.metadata or {}), **stamp()}), [])
         try:
-            lance.LanceDataset.commit(self.address(f"{table}.lance"), empty, max_retries=0, enable_stable_row_ids=True)
+            lance.LanceDataset.commit(self.place(table), empty, max_retries=0, enable_stable_row_ids=True)
         except OSError:
             if not self.is_made(table):
                 raise

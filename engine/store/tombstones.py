@@ -26,7 +26,7 @@ def spared(tables: Tables, fragments: Sequence[FragmentMetadata], gone: set[str]
     """Patches that workers wrote and nobody committed yet, written anew without those of the videos `gone`, whose files are removed."""
     kept: list[FragmentMetadata] = []
     for fragment in fragments:
-        address = tables.address("patches.lance")
+        address = tables.place("patches")
         file = f"{address}/data/{fragment.files[0].path}"
         rows = LanceFileReader(file).read_all().to_table()
         left = without(rows, gone)

@@ -7,7 +7,7 @@ def del_index(miou: float, retained: float, alpha: float = 1.0) -> float:
     """DEL = mIoU * exp(-alpha * R): segmentation quality, discounted by the share R of the pre-training data it took.
 
     mIoU from 0 to 1, R above 0 and up to 1, alpha above 0. Source: MedDEL (arXiv 2401.17542), README, section "NormDEL";
-    alpha = 1 is not printed there but follows from both values of its figure 1 to the last digit.
+    alpha = 1 is not printed there but follows from both values of its figure 1 to the last digit. ValueError for what is no fraction.
     """
     if not 0 <= miou <= 1:
         raise ValueError(f"miou={miou} must be a fraction from 0 to 1{hint(miou)}")

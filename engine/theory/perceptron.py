@@ -68,14 +68,17 @@ class Student:
 
 
 def window(start: float, kept: float) -> Window:
-    """The share `kept` whose hardness, as a quantile from 0 to 1, lies between start and start + kept."""
+    """The share `kept` whose hardness, as a quantile from 0 to 1, lies between start and start + kept. ValueError where it is none."""
     if not (0 < kept <= 1 and 0 <= start <= 1 - kept + 1e-9):
         raise ValueError(f"start={start} and kept={kept} must be a quantile and a share above 0 that end at 1 or before")
     return Window(float(-ndtri(min(start + kept, 1) / 2)), float(-ndtri(start / 2)))
 
 
 def start_of(keep: str, kept: float) -> float:
-    """The quantile of hardness at which "hard", "medium" or "easy" begins; medium leaves as many easier ones as harder."""
+    """The quantile of hardness at which "hard", "medium" or "easy" begins; medium leaves as many easier ones as harder.
+
+    ValueError for another word.
+    """
     starts = {"hard": 1 - kept, "medium": (1 - kept) / 2, "easy": 0.0}
     if keep not in starts:
         raise ValueError(f"keep={keep!r} is none of {', '.join(starts)}, random")
@@ -164,7 +167,7 @@ class Problem:
 
 
 def largest(problem: Problem) -> Margin:
-    """The margin of the student, by Newton's method."""
+    """The margin of the student, by Newton's method. FloatingPointError where it is not found."""
     at = begun(problem)
     for _ in range(STEPS):
         _, slope, bend = problem.worth(at)
@@ -176,7 +179,10 @@ def largest(problem: Problem) -> Margin:
 
 
 def begun(problem: Problem) -> Margin:
-    """Some student with a margin: with so little noise beside the teacher, which separates whatever it labelled, that there is one."""
+    """Some student with a margin: with so little noise beside the teacher, which separates whatever it labelled, that there is one.
+
+    FloatingPointError where there is none all the same.
+    """
     for doubled in range(STEPS):
         if found := problem.margin(2.0**doubled * problem.teacher, 1.0):
             return found
@@ -191,7 +197,7 @@ def uphill(slope: Floats, bend: Floats) -> Floats:
 
 
 def larger(problem: Problem, at: Margin, step: Floats) -> Margin:
-    """After as much of the step as makes kappa no smaller, but for rounding."""
+    """After as much of the step as makes kappa no smaller, but for rounding. FloatingPointError where no step does."""
     least = problem.worth(at)[0] - ROUNDING
     for share in 0.5 ** np.arange(50):
         weights = np.sinh(np.arcsinh(at.weights) + share * step)
@@ -202,7 +208,10 @@ def larger(problem: Problem, at: Margin, step: Floats) -> Margin:
 
 
 def root(share: Floats, along: Floats, guess: float) -> float:
-    """The k with sum(share psi_2(k - along)) = 1: the square root of that sum is convex and rises, so Newton's method falls onto it."""
+    """The k with sum(share psi_2(k - along)) = 1: the square root of that sum is convex and rises, so Newton's method falls onto it.
+
+    FloatingPointError where it does not.
+    """
     k = guess
     for _ in range(STEPS):
         size = math.sqrt(float(share @ psi_2(k - along)))

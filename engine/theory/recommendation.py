@@ -52,7 +52,10 @@ class Advice:
 
 
 def recommended(examples: int, dimensions: float, degrees: float = DEGREES) -> Advice:
-    """The advice for a pool of so many different `examples`; of the nearest angle and rung that were solved."""
+    """The advice for a pool of so many different `examples`; of the nearest angle and rung that were solved.
+
+    ValueError for less than one example or dimension.
+    """
     if not (examples > 0 and dimensions >= 1):
         raise ValueError(f"examples={examples} and dimensions={dimensions} must be above 0, and 1 at least")
     place = min(max(round(RUNGS * math.log10(examples / dimensions)), 0), SIZES - 1)

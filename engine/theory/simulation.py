@@ -105,7 +105,7 @@ def widest(examples: Floats) -> Floats:
 
 
 def shortest(examples: Floats) -> Floats:
-    """The same with all constraints at once."""
+    """The same with all constraints at once. ValueError where nothing separates them."""
     count, dimensions = examples.shape
     found, _, flag, _ = daqp.solve(
         np.eye(dimensions),

@@ -1,7 +1,10 @@
 """One MLflow run per job: what went in, how it went, what came out; the run of a restarted job is the same run.
 
 The only home of mlflow. The default is a sqlite file beside the store; a server is an address. One that is away when a job begins is
-refused; one that is lost later is not waited for: see `run`, and `faults` for what goes wrong.
+refused; one that is lost later is not waited for.
+
+    run     a run: written to, also while the server is lost
+    faults  what goes wrong with a server
 """
 
 import hashlib

@@ -160,7 +160,7 @@ class Post:
         return gone
 
     def reached(self, deliver: Callable[[], None]) -> bool:
-        """Send what waits, then deliver; False where the server is lost."""
+        """Send what waits, then deliver; False where the server is lost. A FileNotFoundError inside counts as lost."""
         began = time.monotonic()
         try:
             if is_missing(self.run.uri):

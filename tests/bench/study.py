@@ -13,6 +13,7 @@ stores, so that difficulties compare. What came of it, and its picture, are kept
 
     python -m tests.bench.study results STORE small     # docs/benchmark.csv, -together.csv and .png of the newest rows of a matrix
     python -m tests.bench.study results STORE simclr    # docs/benchmark-simclr.csv of the newest rows of study_simclr.yaml
+    python -m tests.bench.study results STORE simulated    # -simulated.csv and -simulated-together.csv: study_simulated.yaml
     python -m tests.bench.study picture                 # the picture anew, by the file
 """
 
@@ -33,7 +34,7 @@ from engine.store import PatchStore
 from jobs import studies
 
 DOCS = Path(__file__).parents[2] / "docs"
-TABLE, TOGETHER, PICTURE = DOCS / "benchmark.csv", DOCS / "benchmark-together.csv", DOCS / "benchmark.png"
+TABLE, PICTURE = DOCS / "benchmark.csv", DOCS / "benchmark.png"
 CENTRES = ("C1", "C2", "C3", "C4")
 CLIPS = ("colonoscopy_polyp1.mp4", "gi_endoscopy_albuspeter_test.avi")
 
@@ -137,9 +138,10 @@ def kept() -> list[dict[str, str]]:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["results"]:
         _, _, uri, name = sys.argv
-        write(TABLE if name == "small" else DOCS / f"benchmark-{name}.csv", list(results_of(uri, name)))
+        stem = TABLE.stem if name == "small" else f"{TABLE.stem}-{name}"
+        write(DOCS / f"{stem}.csv", list(results_of(uri, name)))
         if found := list(together_of(uri, name)):
-            write(TOGETHER, found)
+            write(DOCS / f"{stem}-together.csv", found)
     if sys.argv[1] in ("results", "picture"):
         picture(kept(), PICTURE)
     elif len(sys.argv) == 3:

@@ -29,6 +29,7 @@ COUNT, SIDES = int(50_000 * rows.SCALE), (240, 280)  # images of about 20 kB
 BATCH, BATCHES, DECODED, FEW = 256, 24, 6, 2  # images; batches a turn, with decoding, and where one takes a second
 ROUNDS = 7
 TRAINED = min(COUNT, 512)  # images of an epoch of training
+LEAST = 0.95  # of the images a second from memory that a training from the store must have: the promise
 VIT = MAEConfig(size="tiny", side=128, token=16, decoder_width=96, decoder_depth=2, decoder_heads=3)  # that of the recipe tiny
 GROUP = 100  # rows of a row group, as image sets in Parquet have them: one is read for each image
 
@@ -205,3 +206,4 @@ def test_training_from_the_store_and_from_memory(places):
     for name, speeds in found.items():
         print(f"{name:8}{statistics.median(speeds):10,.0f} images/s, {min(speeds):,.0f} to {max(speeds):,.0f}")
     print(f"training from the store against from memory: {statistics.median(ratios):.3f} (median of {ROUNDS}), {min(ratios):.3f} least")
+    assert statistics.median(ratios) >= LEAST

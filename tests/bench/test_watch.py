@@ -24,6 +24,7 @@ from engine.knobs import amend
 from engine.listing import key_of
 from engine.pool import Pool
 from engine.store import PatchStore, WriteRows
+from engine.store.lock import locked
 from jobs import after, ingest, judging, probe, rescore
 from jobs import alike as neighbour
 from jobs import watcher as watching
@@ -38,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WIDTH = probe.width(tiny())
 PER_VIDEO = 100  # patches: little, so that the ledger is long
 TURNS = 7
+CLIP_S = 4.0  # seconds: four frames looked at, of which most are kept; a real video has thousands, beside which what follows is less
 STORES = {"10": 10, "1,000": 1000, "50,000": 50_000, "1,000,000": int(1_000_000 * rows.SCALE)}  # patches
 
 
@@ -114,9 +116,10 @@ class Taking(Watcher):
         for number in range(len(batch) + 1):
             template(self.made + number, mark_of(self.config))  # which is no work of a watcher
         self.inbox.waiting = {one.row["uri"]: one for one in batch}
-        began, used = time.perf_counter(), time.process_time()
-        self.take_in(batch)
-        took = time.perf_counter() - began, time.process_time() - used
+        with locked(self.store, "watch") as lease:  # its own, as a watcher holds one
+            began, used = time.perf_counter(), time.process_time()
+            self.take_in(batch, lease)
+            took = time.perf_counter() - began, time.process_time() - used
         assert not self.inbox.waiting
         assert not self.after.aside.is_busy  # the rows are by the scorer of now, and nothing is trained
         return took
@@ -185,8 +188,8 @@ def filled_store(uri, patches, mark):
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize(
     ("bare", "alone"),
-    [(True, True), (True, False), (False, True)],
-    ids=["bookkeeping alone", "and what follows", "decoding, and nothing follows"],
+    [(True, True), (True, False), (False, True), (False, False)],
+    ids=["bookkeeping alone", "and what follows", "decoding, and nothing follows", "decoding, and what follows"],
 )
 def test_ten_new_videos_into_stores_of_several_sizes(tmp_path, bare, alone, monkeypatch):
     """Selections are left out: rows without pixels make no images."""
@@ -220,7 +223,7 @@ def clips_or_bytes(inbox, bare):
     """Sources enough for all turns; where nothing is decoded, files that are told apart and no more."""
     count = 10 * (TURNS + 1) * len(STORES)
     if not bare:
-        small_clips(inbox, count, seconds=0.4)
+        small_clips(inbox, count, seconds=CLIP_S)
         return videos.find(str(inbox))
     inbox.mkdir()
     for number in range(count):

@@ -88,14 +88,14 @@ class Page {
     const { patch, frame } = this.told;
     await Promise.all([
       this.picture(this.frame, "frame", frame.frame_id, image => [this.stage(image), h("figcaption", {}, "Only what the store would keep: cut to the endoscope's picture, burnt-in text hidden. Boxes are those of its patches.")]),
-      this.picture(this.rebuilt, "rebuilt", patch.patch_id, image => [image, h("figcaption", {}, "What it was given, what was left of that unmasked, and what it made of it: the first of the masks that the score is a mean of.")]),
+      this.picture(this.rebuilt, "rebuilt", patch.patch_id, image => [h("div", { class: "three" }, SQUARES.map(([shown, told], at) => square(image.src, at, shown, told))), h("figcaption", {}, "Under the first of the masks that the score is a mean of.")]),
     ]);
   }
 
   async picture(place, what, id, shown) {
     try {
       const url = this.url(await bytes(what, { id }), "image/jpeg");
-      place.replaceChildren(...shown(h("img", { src: url, class: what === "rebuilt" ? "whole" : "", alt: what === "frame" ? "the frame, with the boxes of its patches" : "the patch, masked and rebuilt" })));
+      place.replaceChildren(...shown(h("img", { src: url, alt: what === "frame" ? "the frame, with the boxes of its patches" : "" })));
     } catch (error) { place.replaceChildren(h("p", { class: "missing" }, error.message)); }
   }
 
@@ -140,6 +140,20 @@ class Page {
   }
 
   close() { this.urls.forEach(URL.revokeObjectURL); this.urls = []; }
+}
+
+// What the scorer's picture shows side by side: a caption, and what is told who does not see it.
+const SQUARES = [
+  ["What it was given", "the patch as the scorer was given it"],
+  ["Left unmasked", "what was left of the patch unmasked"],
+  ["What it rebuilt", "what the scorer rebuilt in the masked places, the rest as it was"],
+];
+
+// One of the squares of that picture, with its caption.
+function square(src, at, shown, told) {
+  const image = h("img", { src, alt: told });
+  image.style.objectPosition = `${50 * at}% 0`;
+  return h("figure", {}, image, h("figcaption", {}, shown));
 }
 
 const isBare = () => localStorage.getItem("mask") === "hidden";
