@@ -104,6 +104,15 @@ def test_runs_of_a_bucket_go_to_the_working_folder_and_a_server_is_taken_at_its_
     assert tracking.address(amend(tiny(), ["tracking.uri=http://mlflow:5000"])) == "http://mlflow:5000"
 
 
+def test_a_sqlite_file_may_be_named_from_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = amend(tiny(), ["store.uri=store", "tracking.uri=sqlite:///here/runs.db"])
+    with tracking.running(here, "evaluate", "k", {}) as run:
+        run.keep("examples/0.jpg", b"picture")
+    assert run.kept("examples/0.jpg") == b"picture"
+    assert any((tmp_path / "here" / "artifacts").rglob("0.jpg"))
+
+
 DIES = """
 import os, signal, sys
 from sqlalchemy import Engine, event

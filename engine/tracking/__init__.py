@@ -185,7 +185,7 @@ def experiment_of(client: Any, config: Config) -> str:
     name, uri = config.tracking.experiment, address(config)
     if found := client.get_experiment_by_name(name):
         return str(found.experiment_id)
-    beside = Path(uri.removeprefix("sqlite:///")).parent / "artifacts" if uri.startswith("sqlite:") else None
+    beside = Path(uri.removeprefix("sqlite:///")).resolve().parent / "artifacts" if uri.startswith("sqlite:") else None
     if beside:
         beside.mkdir(parents=True, exist_ok=True)
     try:
