@@ -5,13 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 import engine
 from docs import knobs
-from engine import settings, store
+from engine import settings, store, transfer
 from engine.config import Config
 from engine.knobs import flat
 from engine.metrics import KINDS
+from engine.selection import METHODS
 from engine.store.tables import CLUSTERS, ENDURING, MADE_LATER, ROUNDED, SCORES, TABLES
 from jobs.__main__ import JOBS as COMMANDS
 
@@ -247,3 +249,10 @@ def test_what_is_left_names_jobs_and_files_that_are_there_and_says_a_thing_once(
     assert {"drift", "selections", "export"} <= set(jobs) <= set(COMMANDS)
     assert [path for path in re.findall(r"`((?:engine|jobs|tests|docs|notebooks)/[\w./]+)`", page) if not (ROOT / path).exists()] == []
     assert [page.count(word) for word in ("`nearest`", "NVML", "fp16")] == [1, 1, 1]
+
+
+def test_the_papers_to_cite_are_those_of_every_method_and_score():
+    references = yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"]
+    told = {word.strip(",") for one in references for word in one.get("notes", "").lower().replace("-", "_").split()}
+    of_no_paper = {"random", "easy", "endocurate", "knn", "linear_probe", "effective_rank", "loss"}  # ours, or everybody's
+    assert (set(METHODS) | set(transfer.SCORES)) - of_no_paper <= told
