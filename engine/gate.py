@@ -20,6 +20,9 @@ MUCOSA_SATURATION = 100  # of 255; medians: a hand 93, Kvasir-SEG 157 (first per
 DARKEST = 30  # of 255 in the brightest channel; darker pixels have no colour that could be told
 BLOWN = 240  # of the middle channel: red alone is at its limit in much well-lit mucosa, red and green together show nothing
 
+NO_REGION = "no region"  # the reason of a frame that passed, and in which the proposer found nothing
+PASSED = (None, NO_REGION)  # reasons of frames that are kept
+
 
 class Question(NamedTuple):
     """One thing that every frame is asked: whether a number of its quality is within a knob."""

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine import schema
+from engine.gate import PASSED
 
 REPLACED = "replaced"  # the reason of a video of which nothing is kept, since what was read and what its file holds are not the same
 
@@ -99,4 +100,4 @@ def ledger_rows(videos: pa.Table, written: pa.Table, frames: pa.Table, stamp: di
 
 def kept(frames: pa.Table) -> int:
     """Frames that passed the gate: those without a reason, and those in which no region was found."""
-    return sum(reason in (None, "no region") for reason in frames["reason"].to_pylist())
+    return sum(reason in PASSED for reason in frames["reason"].to_pylist())

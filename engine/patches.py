@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from engine import outlines, pictures, sam, schema
 from engine.config import PatchesConfig
+from engine.gate import NO_REGION
 from engine.proposals import SMALLEST, Proposals, Propose, colour_regions, random_crops
 
 BLACK = 16  # of 255 in every channel: border, text that was hidden, or lumen too dark to show anything
@@ -59,7 +60,7 @@ class ProposePatches:
         proposals = self.propose(image, frame["frame_id"])
         boxes = squares(proposals.boxes, self.config.margin, *image.shape[:2])
         chosen, detail = survivors(image, proposals, boxes, self.config)
-        verdict = {} if len(chosen) else {"reason": "no region", "detail": detail}
+        verdict = {} if len(chosen) else {"reason": NO_REGION, "detail": detail}
         expected = {"expected": len(chosen) + self.config.whole_frames}
         for index in chosen:
             pixels = cut(image, boxes[index], self.config.max_side)

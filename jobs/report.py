@@ -13,6 +13,7 @@ from engine import files, report, tracking
 from engine.charts import amount, share
 from engine.config import Config
 from engine.followed import Followed
+from engine.gate import PASSED
 from engine.outcomes import Picture
 from engine.report import Curve, Findings
 from engine.store import PatchStore, drift
@@ -124,7 +125,7 @@ def title(method: str, rows: pa.Table) -> str:
 
 def reasons(table: pa.Table) -> dict[str, int]:
     """Why rows were lost; a frame without a region was kept by the gate."""
-    return dict(Counter(reason for reason in table["reason"].to_pylist() if reason and reason != "no region").most_common())
+    return dict(Counter(reason for reason in table["reason"].to_pylist() if reason not in PASSED).most_common())
 
 
 def values(patches: pa.Table, rows: pa.Table) -> np.ndarray:

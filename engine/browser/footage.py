@@ -75,7 +75,7 @@ class Footage:
         rows = self.store.open("frames").to_table(filter=where).to_pylist()
         if not rows:
             raise LookupError(f"the store has no frame {frame_id[:120]!r}")
-        if rows[0]["reason"] not in (None, "no region"):
+        if rows[0]["reason"] not in gate.PASSED:
             raise LookupError(f"the frame was rejected ({rows[0]['reason']}), and pictures of such frames are not shown")
         return dict(rows[0])
 

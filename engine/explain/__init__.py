@@ -24,6 +24,7 @@ from engine.explain import drift, scorers
 from engine.explain.decisions import Tree, gated, regional
 from engine.explain.results import Results
 from engine.explain.runs import ABOUT_A_SELECTION, Runs, said
+from engine.gate import NO_REGION
 from engine.schema import video_of
 from engine.store import PatchStore, alike, quoted, trainings
 
@@ -160,7 +161,7 @@ class Explainer:
 
     def frame(self, row: Tree, knobs: Mapping[str, str]) -> Tree:
         """A sampled frame and every question the gate asked about it."""
-        verdict = "kept" if row["reason"] is None else "kept, without a region" if row["reason"] == "no region" else "dropped"
+        verdict = "kept" if row["reason"] is None else "kept, without a region" if row["reason"] == NO_REGION else "dropped"
         told = {name: row[name] for name in ("time_ms", "pts", "time_base", "content")}
         tree = {"frame": row["frame_id"], "verdict": verdict, "reason": row["reason"], "detail": row["detail"], **told}
         return tree | {"decisions": gated(row, knobs)}
