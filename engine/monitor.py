@@ -27,17 +27,13 @@ WAITING = 2  # copies of the weights at most in memory: where scores take longer
 class Look(Protocol):
     """What a training loop asks whether to go on: `look(epoch, encoder)` looks at the encoder after so many epochs; True: stop.
 
-    It is asked before the first epoch, too, and after a resume at the end of an epoch once more, as its look may have been under way.
+    It is asked before the first epoch, too, and always when the checkpoint of that encoder was made; so a resume asks for it once more.
     """
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool: ...
 
-    def state_dict(self, again: int | None) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on as if it had not been cut off.
-
-        `again`: the look that a resume asks for once more, by its epochs, as the checkpoint is of that model; None: it is of one amid an
-        epoch, whose resume asks for none of before.
-        """
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on as if it had not been cut off, with all looks so far: no resume asks for one of these."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` told."""
@@ -251,9 +247,9 @@ class Looker:
         self.fold(0)
         return self.monitor.stopped is not None
 
-    def state_dict(self, again: int | None) -> dict[str, Any]:
-        """The monitor's state; waits for all looks but that which a resume makes again (see Look): of no other are there weights then."""
-        self.fold(int(again in self.under_way))
+    def state_dict(self) -> dict[str, Any]:
+        """The monitor's state; waits for all looks, of which there would be no weights after a resume."""
+        self.fold(0)
         return self.monitor.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -67,7 +67,7 @@ class Trail:
     scores: list[float | None]  # None: not scored
     performance: list[list[float]]  # [checkpoint][seed]
     choices: list[Choice]
-    stopped: int | None  # epoch at which the monitor ended the training; None: it ran to its end
+    stopped: int | None  # epoch at which the monitor ended the training; None: it never said so
     untrained: bool | None  # the watched score says: no pre-training is best; None: the untrained encoder was not scored
     readings: dict[str, list[float | None]] = field(default_factory=dict)  # every score, by level where several are looked at
     gaps: list[Gap] = field(default_factory=list)  # among them
@@ -102,17 +102,30 @@ class Trail:
         return self.epochs[-1] if self.length is None else self.length
 
     @property
+    def last(self) -> int:
+        """Epochs until which the training is known."""
+        return self.stopped or self.epochs[-1]
+
+    @property
+    def ending(self) -> str:
+        """How the training ended, in a sentence."""
+        if self.stopped is not None:
+            return f"The monitor ended the training at epoch {self.stopped}{f' of {self.length}' if self.length else ''}."
+        return "No end of the training is on record." if self.last < self.full else "The training ran to its end."
+
+    @property
     def cut_off(self) -> str:
-        """That the training ended before its full length, and what can therefore not be known; "" where it did not."""
-        ended, full = self.stopped or self.epochs[-1], self.full
+        """That the training is not known to its full length, and what can therefore not be; "" where it is."""
+        ended, full = self.last, self.full
         if self.length is None or ended >= full:
             return ""
+        how = f"was ended by its own monitor after {ended} of {full} epochs, and what came later nobody knows"
+        how = how if self.stopped else f"left models until epoch {ended} of {full}, and no word of its end"
         left_out = f"Rules that had not ended by epoch {ended} are left out: {len(self.unended)}. " if self.unended else ""
         return (
-            f"The training was ended by its own monitor after {ended} of {full} epochs, and what came later nobody knows. TIS and regret "
-            f"are held against the best of what was trained; GPU-hours saved are those of {full} epochs at what one took of these {ended}, "
-            f"less what the rule took, its looks too. {left_out}To compare rules, train to the end: transfer.patience above the number of "
-            "looks."
+            f"The training {how}. TIS and regret are held against the best of what was trained; GPU-hours saved are those of {full} epochs "
+            f"at what one took of these {ended}, less what the rule took, its looks too. {left_out}To compare rules, train to the end: "
+            "transfer.patience above the number of looks."
         )
 
     @property

@@ -91,23 +91,25 @@ class Wait:
 class Tasks:
     """A Look whose scores come from tasks that Ray Train runs beside the training, one for every look that is due; see flow.Validate.
 
-    The untrained encoder, of which there is no checkpoint, is scored at once. With `wait` a look is for the score of the one before, for
-    which is waited only so long: of a task that was killed, as for its memory, nothing ever comes, and Ray Train (2.60) does not say so.
+    The untrained encoder, of which there is no checkpoint, is scored at once. With `wait` a look waits for its score as a Looker does, so
+    that both end a training alike, but only so long: of a task that was killed, as for its memory, nothing ever comes, and Ray Train (2.60)
+    does not say so. What an earlier start scored of models that are yet to be trained once more is not heard before they are.
     """
 
     def __init__(self, config: Config, run: str, steps: int, wait: Wait | None = None) -> None:
         self.monitor, self.score = Monitor(config.transfer, config.pretrain.epochs), Score(config)
         self.run, self.steps, self.wait = run, steps, wait or Wait()
+        self.trained = 0  # epochs
         self.late = set[int]()  # epochs whose scores are waited for no longer
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool:
+        self.trained = epoch
         if epoch == 0 and self.monitor.due(0):
             began = time.perf_counter()
             return self.monitor.observe(0, self.score(encoder), time.perf_counter() - began)
-        last = max((earlier for earlier in range(1, epoch) if self.monitor.due(earlier)), default=0)
         self.fold()
-        if self.monitor.config.wait and last:
-            self.await_score(last)
+        if self.monitor.config.wait and self.monitor.due(epoch):
+            self.await_score(epoch)
         return self.monitor.stopped is not None
 
     def await_score(self, epoch: int) -> None:
@@ -134,8 +136,8 @@ class Tasks:
                 self.monitor.observe(step // self.steps, Readings(found["scores"], found["gaps"]), found[SECONDS])
 
     def due(self, step: int) -> bool:
-        """Whether there is a look at the checkpoint after so many steps of the optimiser; an earlier start may have scored others, too."""
-        return due(self.score.config, self.steps, step)
+        """Whether there was a look at the checkpoint after so many steps of the optimiser; an earlier start may have scored others, too."""
+        return due(self.score.config, self.steps, step) and step <= self.trained * self.steps
 
     def missed(self, why: str) -> Readings:
         """A look without a score."""
@@ -148,12 +150,13 @@ class Tasks:
 
     def close(self, trained: int) -> None:
         """Take in the last scores, when no task is left; a look until `trained` epochs that has none is a gap."""
+        self.trained = trained
         self.fold()
         for epoch in range(1, trained + 1):
             if self.monitor.due(epoch) and epoch not in self.monitor.seconds:
                 self.monitor.observe(epoch, self.missed("no score of it ever came"))
 
-    def state_dict(self, again: int | None) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What the monitor heard so far, for a checkpoint: a task that was cut off is begun anew by Ray Train."""
         return self.monitor.state_dict()
 
@@ -212,9 +215,9 @@ class Watched:
         elif monitor.seconds:
             log.warning("%s", failed(monitor))
 
-    def state_dict(self, again: int | None) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What the look needs to go on; the best model is made safe first, since a resume may ask for it."""
-        state = self.look.state_dict(again)
+        state = self.look.state_dict()
         self.kept.secure_best(self.look.monitor)
         return state
 

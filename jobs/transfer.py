@@ -156,7 +156,7 @@ def trail_of(
     (found, gaps), how, tags = seen, config.evaluate, trained["tags"]
     watching = watcher(config.transfer, found)
     watched = watching.scores
-    stopped = next((epoch + 1 for epoch, _ in trained["run"].curve("train/stopped")), None)
+    stopped = max((epoch + 1 for epoch, _ in trained["run"].curve("train/stopped")), default=None)
     hours = {epoch + 1: value for epoch, value in trained["run"].curve("train/gpu_hours")}
     looked = dict(trained["run"].curve("transfer/gpu_hours"))
     made, length = rules(config, epochs, found), config.pretrain.epochs

@@ -57,20 +57,21 @@ class KilledError(Exception):
 def train(
     config: Config, curve: Sequence[Any], state: tuple[int, dict] | None = None, kill: int = -1, most: int = 3
 ) -> list[tuple[int, dict]]:
-    """Go on after the checkpoint `state` as the loop does, with one every epoch; its checkpoints, or KilledError with them."""
+    """Go on after the checkpoint `state` as the loop does, with one before every look; its checkpoints, or KilledError with them."""
     watched = looks.Watched(
         Looker(config.transfer, lambda model: look(curve[epoch_of(model)])), SimpleNamespace(log=lambda *_, **__: None), Kept(config, "k")
     )
-    begin, found = state or (0, watched.state_dict(0))
+    begin, found = state or (0, watched.state_dict())
     if state:
         watched.load_state_dict(found)
     saved = [(begin, found)]
     for epoch in range(begin, len(curve)):
+        if epoch > begin:
+            saved.append((epoch, watched.state_dict()))
         watched(epoch, model_of(config, epoch))
         assert len(watched.kept.epochs) <= most + WAITING
         if epoch == kill:
             raise KilledError(saved)
-        saved.append((epoch, watched.state_dict(epoch)))
     watched.drain()
     return saved
 
