@@ -41,7 +41,16 @@ class Look(Protocol):
 
 def title(config: TransferConfig) -> str:
     """What is watched, in words."""
-    name = TITLES.get(config.score) or SCORES[config.score].title
+    return at_levels(TITLES.get(config.score) or SCORES[config.score].title, config)
+
+
+def judged(config: TransferConfig) -> str:
+    """By what one model is better than another, in words: a vote only says when to end, so of that the mean rank of all that have a say."""
+    return at_levels("mean rank of all scores", config) if config.score == "vote" else title(config)
+
+
+def at_levels(name: str, config: TransferConfig) -> str:
+    """A name with the levels of the encoder, where they are named."""
     return name + f" at level{'s' * (len(config.levels) > 1)} {', '.join(map(str, config.levels))}" * bool(config.levels)
 
 
@@ -171,8 +180,13 @@ class Monitor:
                 yield epoch
 
     def verdict(self) -> Verdict:
-        """The best of all looks, those during the warm-up too."""
-        return choose(self.scores, self.lower)
+        """The untrained encoder where it is the best of all looks, else the best of the trained models, those of the warm-up too.
+
+        By ranks the latter is that among the trained models alone, as the one that others get: the untrained encoder between them could
+        make another the best. ValueError where none was scored.
+        """
+        best = choose(self.scores, self.lower)
+        return best if best.epoch == 0 else choose(self.among(1), self.lower)._replace(untrained=best.untrained)
 
     @property
     def promising(self) -> set[int]:

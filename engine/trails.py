@@ -72,6 +72,7 @@ class Trail:
     readings: dict[str, list[float | None]] = field(default_factory=dict)  # every score, by level where several are looked at
     gaps: list[Gap] = field(default_factory=list)  # among them
     length: int | None = None  # epochs of the recipe; None: a trail of before it was told
+    judged: str = ""  # by what a model is best, as a vote says only when to end; "": a trail of before it was told, or by `score`
     unended: list[str] = field(default_factory=list)  # rules of which nobody knows what they come to, as the training was cut off
 
     def __post_init__(self) -> None:
@@ -250,9 +251,9 @@ def said(trail: Trail) -> list[str]:
     told = ([trail.cut_off] if trail.cut_off else []) + ([kept(trail, full)] if full else [])
     told += [kept(trail, one, full) for one in early] or [f"No rule by {trail.score} ended before epoch {trail.full}."]
     if trail.untrained:
-        told += [f"By {trail.score}, no pre-training is best.", *([kept(trail, none, full)] if none else [])]
+        told += [f"By {trail.judged or trail.score}, no pre-training is best.", *([kept(trail, none, full)] if none else [])]
     if trail.untrained is None and trail.scored:
-        told.append(f"The untrained encoder was not scored, so {trail.score} could not say that no pre-training is best.")
+        told.append(f"The untrained encoder was not scored, so {trail.judged or trail.score} could not say that no pre-training is best.")
     return told
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from engine import files, objectives
 from engine.config import Config
-from engine.monitor import Monitor, choose, title
+from engine.monitor import Monitor, choose, judged, title
 from engine.store import PatchStore, trainings
 
 
@@ -89,7 +89,8 @@ class Kept:
         if monitor.seconds and not monitor.scores:
             return Export(last, f"the last of {last} epochs, because {failed(monitor)}", last)
         if how.score == "vote":
-            return Export(last, f"the last of {last} epochs, because the {title(how)} says when to end and not which model is best", last)
+            why = f"the last of {last} epochs, because the {title(how)} says when to end and not which model is best"
+            return Export(last, why + guarded(monitor), last)
         if not there:
             return Export(last, f"the last of {last} epochs: of none that was looked at there is a model left", last)
         epoch, best = (choose(some, monitor.lower).epoch for some in (there, scores))
@@ -99,13 +100,20 @@ class Kept:
         why = f"of {looks} in {trained} its {title(how)}, {scores[epoch]:.4g}, is the best ({sense} is better)"
         if epoch != best:
             why += f" but for {scores[best]:.4g} after {best}, of which no model is left"
-        if monitor.verdict().untrained:
-            among = " among all looks" * monitor.several
-            why += (
-                f"; the untrained encoder has {monitor.scores[0]:.4g}{among}, so by this score no pre-training is best: this is the best "
-                "that was trained, and the job evaluate measures an untrained one beside it"
-            )
-        return Export(epoch, why, last)
+        return Export(epoch, why + guarded(monitor), last)
+
+
+def guarded(monitor: Monitor) -> str:
+    """What more is said of an exported model where no pre-training is best; "" where it is not, or nothing was scored."""
+    if not monitor.scores or not monitor.verdict().untrained:
+        return ""
+    among, which, by = " among all looks" * monitor.several, "best", "this score"
+    if monitor.config.score == "vote":
+        which, by = "last", f"the {judged(monitor.config)}"
+    return (
+        f"; the untrained encoder has {monitor.scores[0]:.4g}{among}, so by {by} no pre-training is best: this is the {which} "
+        "that was trained, and the job evaluate measures an untrained one beside it"
+    )
 
 
 def failed(monitor: Monitor) -> str:

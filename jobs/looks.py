@@ -12,7 +12,7 @@ from torch import nn
 
 from engine import cards, checkpoints, devices, flow, objectives, targets, tracking
 from engine.config import Config
-from engine.monitor import Looker, Monitor, title
+from engine.monitor import Looker, Monitor, Verdict, judged, title
 from engine.ranks import LOST
 from engine.targets import Targets
 from engine.transfer import Readings
@@ -203,17 +203,25 @@ class Watched:
         self.lost = lost
 
     def drain(self) -> None:
-        """Wait for the scores that are under way, and say which model is best by all of them, or that there is none."""
+        """Wait for the scores that are under way, and say what they come to, or that there is none."""
         self.look.drain()
         self.tell()
         monitor = self.look.monitor
         if monitor.scores:
-            best, named = monitor.verdict(), title(monitor.config)
-            self.record.log({cards.BEST: best.epoch}, step=len(monitor.seconds))
-            untrained = UNTRAINED * bool(best.untrained)
-            log.info("by its %s %.4g the model after %d epochs is best%s", named, best.score, best.epoch, untrained)
+            self.say_best(monitor.verdict())
         elif monitor.seconds:
             log.warning("%s", failed(monitor))
+
+    def say_best(self, best: Verdict) -> None:
+        """Say which model is best by all looks; where a vote ended the training, which names none, only whether the untrained one is."""
+        how = self.look.monitor.config
+        if how.score != "vote":
+            self.record.log({cards.BEST: best.epoch}, step=len(self.look.monitor.seconds))
+            untrained = UNTRAINED * bool(best.untrained)
+            log.info("by its %s %.4g the model after %d epochs is best%s", title(how), best.score, best.epoch, untrained)
+        elif best.untrained is not None:
+            told = f"is best{UNTRAINED}" if best.untrained else "is not the best"
+            log.info("the %s names no model; by the %s the untrained encoder %s", title(how), judged(how), told)
 
     def state_dict(self) -> dict[str, Any]:
         """What the look needs to go on; the best model is made safe first, since a resume may ask for it."""
