@@ -289,7 +289,7 @@ def throughput(config: TrainConfig, side: int) -> float:
 
     The first epoch does not count, because in it everything is met for the first time; of the others the median.
     """
-    share, told = config.batch // config.workers, list[dict[str, Any]]()
+    share, told = config.batch // config.workers, list[dict[str, float]]()
     epochs, steps = TRIED
     shorter = {"epochs": epochs, "warmup_epochs": 0, "batch": share, "workers": 1, "least_workers": 0}
     shorter |= {"checkpoint_every": epochs, "checkpoint_steps": 0, "picture_steps": 0}

@@ -28,15 +28,16 @@ class Export(NamedTuple):
 class Kept:
     """Files of models in the folder of a pre-training in the store, by epochs: with transfer.keep all, else those that may yet be the best.
 
-    These are the best so far, the best at the last two checkpoints, from which a training that is killed goes on, and those whose score
-    is not there yet. Where several readings are heard, the best are all those that none surpasses in every reading that they have: ranks
-    change with each look, and readings are lost and come back, so any of them may win. Beside them lies what all looks came to.
+    These are the best so far, the best at the last checkpoint, and those whose score is not there yet. A training that is killed goes on
+    from that checkpoint or from the one before and trains later models anew; what is known at the last one is of models until the other, so
+    its best are what both need. Where several readings are heard, the best are all those that none surpasses in every reading that they
+    have: ranks change with each look, and readings are lost and come back, so any of them may win. Beside them lies what all looks came to.
     """
 
     def __init__(self, config: Config, key: str) -> None:
         self.config, self.key, self.store = config, key, PatchStore(config.store.uri)
         self.looks = f"{self.store.address(trainings.folder(key))}/looks.json"
-        self.secure: tuple[set[int], set[int]] = (set(), set())
+        self.secure = set[int]()
 
     def address(self, epoch: int) -> str:
         """Where the model after so many epochs lies."""
@@ -53,14 +54,14 @@ class Kept:
         return trainings.epochs(self.store, self.key)
 
     def secure_best(self, monitor: Monitor) -> None:
-        """Keep what may be best by what a monitor knows at a checkpoint, until the next but one."""
-        self.secure = (self.secure[1], monitor.promising)
+        """Keep what may be best by what a monitor knows at a checkpoint, until the next."""
+        self.secure = monitor.promising
 
     def note(self, trained: int, monitor: Monitor) -> None:
         """Write down what is known after so many epochs, and remove the models that it shows to be surpassed."""
         told = {"score": self.config.transfer.score, "trained": trained, **monitor.state_dict()}
         files.put(json.dumps(told, indent=1).encode(), self.looks)
-        stay = monitor.promising.union(*self.secure)
+        stay = monitor.promising | self.secure
         self.remove(epoch for epoch in self.epochs if epoch in monitor.seconds and epoch not in stay)
 
     def noted(self) -> dict[str, Any]:

@@ -90,7 +90,8 @@ CURVES = st.lists(st.integers(0, 9).map(lambda tenths: tenths / 10), min_size=2,
 
 
 @settings(deadline=None, max_examples=15)
-@example([0.9, 0.1, 0.5, 0.0], [0.6, 0.7], 3, 1, True)  # the best of the checkpoint was surpassed by an epoch that was lost
+@example([0.9, 0.1, 0.5, 0.0], [0.6, 0.7], 3, 1, True)
+@example([0.9, 0.1, 0.5, 0.0], [0.6, 0.7], 3, 2, True)  # the best until the checkpoint before was surpassed by an epoch that was lost
 @given(CURVES, CURVES, st.integers(0, 6), st.integers(1, 2), st.booleans())
 def test_others_get_the_best_that_was_trained_though_it_was_killed(
     curve: list[float], other: list[float], kill: int, back: int, wait: bool
