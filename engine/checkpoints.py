@@ -63,7 +63,7 @@ def save(training: Training, progress: Progress, folder: Path) -> None:
     if training.scaler is not None:
         state["scaler"] = training.scaler.state_dict()
     if training.look is not None:
-        state["look"] = training.look.state_dict(None if progress.step else progress.epoch)
+        state["look"] = training.look.state_dict()
     torch.save(state, folder / STATE)
     (folder / SUMS).write_text("".join(f"{line(folder / name)}\n" for name in (WEIGHTS, STATE)))
 

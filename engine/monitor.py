@@ -27,17 +27,13 @@ WAITING = 2  # copies of the weights at most in memory: where scores take longer
 class Look(Protocol):
     """What a training loop asks whether to go on: `look(epoch, encoder)` looks at the encoder after so many epochs; True: stop.
 
-    It is asked before the first epoch, too, and after a resume at the end of an epoch once more, as its look may have been under way.
+    It is asked before the first epoch, too, and always when the checkpoint of that encoder was made; so a resume asks for it once more.
     """
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool: ...
 
-    def state_dict(self, again: int | None) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on as if it had not been cut off.
-
-        `again`: the look that a resume asks for once more, by its epochs, as the checkpoint is of that model; None: it is of one amid an
-        epoch, whose resume asks for none of before.
-        """
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on as if it had not been cut off, with all looks so far: no resume asks for one of these."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` told."""
@@ -45,7 +41,16 @@ class Look(Protocol):
 
 def title(config: TransferConfig) -> str:
     """What is watched, in words."""
-    name = TITLES.get(config.score) or SCORES[config.score].title
+    return at_levels(TITLES.get(config.score) or SCORES[config.score].title, config)
+
+
+def judged(config: TransferConfig) -> str:
+    """By what one model is better than another, in words: a vote only says when to end, so of that the mean rank of all that have a say."""
+    return at_levels("mean rank of all scores", config) if config.score == "vote" else title(config)
+
+
+def at_levels(name: str, config: TransferConfig) -> str:
+    """A name with the levels of the encoder, where they are named."""
     return name + f" at level{'s' * (len(config.levels) > 1)} {', '.join(map(str, config.levels))}" * bool(config.levels)
 
 
@@ -175,8 +180,13 @@ class Monitor:
                 yield epoch
 
     def verdict(self) -> Verdict:
-        """The best of all looks, those during the warm-up too."""
-        return choose(self.scores, self.lower)
+        """The untrained encoder where it is the best of all looks, else the best of the trained models, those of the warm-up too.
+
+        By ranks the latter is that among the trained models alone, as the one that others get: the untrained encoder between them could
+        make another the best. ValueError where none was scored.
+        """
+        best = choose(self.scores, self.lower)
+        return best if best.epoch == 0 else choose(self.among(1), self.lower)._replace(untrained=best.untrained)
 
     @property
     def promising(self) -> set[int]:
@@ -251,9 +261,9 @@ class Looker:
         self.fold(0)
         return self.monitor.stopped is not None
 
-    def state_dict(self, again: int | None) -> dict[str, Any]:
-        """The monitor's state; waits for all looks but that which a resume makes again (see Look): of no other are there weights then."""
-        self.fold(int(again in self.under_way))
+    def state_dict(self) -> dict[str, Any]:
+        """The monitor's state; waits for all looks, of which there would be no weights after a resume."""
+        self.fold(0)
         return self.monitor.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

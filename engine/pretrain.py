@@ -76,6 +76,7 @@ class Loop:
         self.share = loader.Share(count, config.batch, config.seed, *place, config.workers)
         self.steps = math.ceil(count / config.batch)  # of an epoch, whether or not all workers get an image of the last
         self.untold = list[tuple[int, float, int]]()  # of each step since the last report: its number, sum of losses and images here
+        self.saved = -1  # steps done at the last checkpoint
 
     @property
     def progress(self) -> Progress:
@@ -101,12 +102,11 @@ class Loop:
             fault = error
         if self.summed(torch.tensor(float(fault is not None))):
             raise fault or DamagedError("a checkpoint could not be read by another worker")
+        self.saved = self.done
 
     def run(self) -> None:
         """Train until all epochs are done or a look says stop, with checkpoints and pictures when they are due."""
-        if self.progress.step == 0:  # the look before the first step; after a resume one that was cut off
-            self.progress.stopped = self.looked(self.progress.epoch) or self.progress.stopped
-        while self.progress.epoch < self.config.epochs and not self.progress.stopped:
+        while not self.enough() and self.progress.epoch < self.config.epochs:
             began, before = time.perf_counter(), self.progress.images
             self.model.train()
             for batch in loader.load(self.read, self.see, self.share, self.progress.epoch, self.progress.step):
@@ -115,9 +115,18 @@ class Loop:
                 if not self.epoch_is_over and (saves or shows):
                     self.hand_in({"epoch": self.progress.epoch, "step": self.done}, self.totals() if saves else None, shows)
             seen = self.summed(torch.tensor(self.progress.images - before, dtype=torch.float64)).item()
-            images_per_s = seen / (time.perf_counter() - began)
-            self.progress.stopped = self.looked(self.progress.epoch + 1)
-            self.end_epoch(images_per_s)
+            self.end_epoch(seen / (time.perf_counter() - began))
+
+    def enough(self) -> bool:
+        """Whether a look between two epochs said stop, which is then reported, with a checkpoint where there is none yet.
+
+        It comes after the epoch's checkpoint, which on Ray is what is scored, and after a resume once more, as it may have been cut off.
+        """
+        if self.progress.step == 0 and self.looked() and not self.progress.stopped:
+            self.progress.stopped = True
+            metrics = {"epoch": self.progress.epoch - 1, "step": self.done, "stopped": 1.0}
+            self.hand_in(metrics, None if self.saved == self.done else self.totals(), self.config.picture_steps > 0)
+        return self.progress.stopped
 
     def due(self, every: int) -> bool:
         """Whether what comes every so many steps, 0 being never, comes now."""
@@ -196,12 +205,12 @@ class Loop:
         total: Tensor = self.accelerator.reduce(numbers.to(self.accelerator.device), reduction="sum")
         return total
 
-    def looked(self, epochs: int) -> bool:
-        """Whether the first worker's look after so many epochs says that it is enough, which all follow."""
+    def looked(self) -> bool:
+        """Whether the first worker's look at the model between two epochs says that it is enough, which all follow."""
         look, enough = self.training.look, False
         self.account()
         if look and self.accelerator.is_main_process:
-            enough = look(epochs, self.training.exported.eval())
+            enough = look(self.progress.epoch, self.training.exported.eval())
             self.training.exported.train()
         all_said = bool(self.summed(torch.tensor(float(enough))))
         self.account(looked=True)
@@ -213,8 +222,8 @@ class Loop:
         images_per_s is of all workers together, over the epoch but for its end: what it waits for is in it, a look and the last checkpoint
         are not; there is none of an epoch of which a resume found nothing left. gpu_hours are workers times the time that they were held
         since the loop was made, over all epochs: with loading, checkpoints, pictures, reports and waits; look_hours those in which all
-        waited for a look, which are none of these. In neither are what Ray takes to start workers, the last report, and what killed workers
-        had done since the last checkpoint. Without a GPU a worker's processors stand for one.
+        waited for a look before this epoch or an earlier one, which are none of these. In neither are what Ray takes to start workers, the
+        last report and look, and what killed workers had done since the last checkpoint. Without a GPU a worker's processors stand for one.
         """
         config, total, epoch = self.config, self.totals(), self.progress.epoch
         rate = optimiser.rate(config, self.done / self.steps)
@@ -223,21 +232,19 @@ class Loop:
         metrics |= {"gpu_hours": total.seconds / 3600} | ({"look_hours": total.looking / 3600} if self.training.look else {})
         metrics |= {"energy_kwh": total.joules / 3.6e6} if math.isfinite(total.joules) else {}
         metrics |= {"memory_gb": peak} if (peak := devices.peak_gb()) else {}
-        metrics |= {"stopped": 1.0} if total.stopped else {}
         begun: dict[str, Any] = {"epoch": epoch + 1, "step": 0, "loss": 0.0, "images": 0, "samples": total.samples + total.images}
         total = replace(total, **begun)
         self.training.progress = replace(self.progress, **begun)
-        ended = total.stopped or epoch + 1 == config.epochs
+        ended = epoch + 1 == config.epochs
         saves = ended or (epoch + 1) % config.checkpoint_every == 0 or self.due(config.checkpoint_steps)
         self.hand_in(metrics, total if saves else None, self.due(config.picture_steps) or (ended and config.picture_steps > 0))
 
     def hand_in(self, metrics: dict[str, float], saved: Progress | None, shown: bool) -> None:
         """Report; on the first worker with a checkpoint and a sheet where due. FloatingPointError where weights are no numbers."""
         if saved and not all(weight.isfinite().all() for weight in self.training.exported.parameters()):
-            raise FloatingPointError(
-                f"the weights are no numbers after {int(metrics['step'])} steps: lower base_lr={self.config.base_lr}, "
-                "or bound the gradient by clip"
-            )
+            found = f"the weights are no numbers after {self.done} steps"
+            raise FloatingPointError(f"{found}: lower base_lr={self.config.base_lr}, or bound the gradient by clip")
+        self.saved = self.done if saved else self.saved
         with tempfile.TemporaryDirectory() as folder:
             first = self.accelerator.is_main_process
             if first and saved:
@@ -282,15 +289,12 @@ def throughput(config: TrainConfig, side: int) -> float:
 
     The first epoch does not count, because in it everything is met for the first time; of the others the median.
     """
-    share, speeds = config.batch // config.workers, list[float]()
+    share, told = config.batch // config.workers, list[dict[str, float]]()
     epochs, steps = TRIED
     shorter = {"epochs": epochs, "warmup_epochs": 0, "batch": share, "workers": 1, "least_workers": 0}
     shorter |= {"checkpoint_every": epochs, "checkpoint_steps": 0, "picture_steps": 0}
     coarse = np.random.default_rng(config.seed).integers(0, 256, (max(1, side // 16), max(1, side // 16), 3), np.uint8)
     jpeg = pictures.encode(np.asarray(cv2.resize(coarse, (side, side)), np.uint8), 95)  # about as many bytes as of tissue
-
-    def note(metrics: dict[str, float], _: Path | None) -> None:
-        speeds.append(metrics["images_per_s"])
-
-    fit(lambda positions: [jpeg] * len(positions), share * steps, config.model_copy(update=shorter), resume=None, report=note)
-    return median(speeds[1:])
+    made = config.model_copy(update=shorter)
+    fit(lambda positions: [jpeg] * len(positions), share * steps, made, resume=None, report=lambda one, _: told.append(one))
+    return median(one["images_per_s"] for one in told[1:])

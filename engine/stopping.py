@@ -63,7 +63,7 @@ def regret(performance: Sequence[float], chosen: int) -> float:
 def performances(performance: Sequence[float], chosen: int) -> np.ndarray:
     """Performances (L,), checked; ValueError where one is no number from 0, or `chosen` none of their indices."""
     measured = np.asarray(performance, np.float64)
-    if not isinstance(chosen, int | np.integer) or not 0 <= chosen < len(measured):
+    if isinstance(chosen, bool) or not isinstance(chosen, int | np.integer) or not 0 <= chosen < len(measured):
         raise ValueError(f"chosen={chosen} is none of {len(measured)} checkpoints, expected an index from 0")
     if not (np.isfinite(measured).all() and (measured >= 0).all()):
         raise ValueError(f"performance={list(performance)} must be numbers from 0, such as Dice")

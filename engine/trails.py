@@ -67,11 +67,12 @@ class Trail:
     scores: list[float | None]  # None: not scored
     performance: list[list[float]]  # [checkpoint][seed]
     choices: list[Choice]
-    stopped: int | None  # epoch at which the monitor ended the training; None: it ran to its end
+    stopped: int | None  # epoch at which the monitor ended the training; None: it never said so
     untrained: bool | None  # the watched score says: no pre-training is best; None: the untrained encoder was not scored
     readings: dict[str, list[float | None]] = field(default_factory=dict)  # every score, by level where several are looked at
     gaps: list[Gap] = field(default_factory=list)  # among them
     length: int | None = None  # epochs of the recipe; None: a trail of before it was told
+    judged: str = ""  # by what a model is best, as a vote says only when to end; "": a trail of before it was told, or by `score`
     unended: list[str] = field(default_factory=list)  # rules of which nobody knows what they come to, as the training was cut off
 
     def __post_init__(self) -> None:
@@ -102,17 +103,30 @@ class Trail:
         return self.epochs[-1] if self.length is None else self.length
 
     @property
+    def last(self) -> int:
+        """Epochs until which the training is known."""
+        return self.stopped or self.epochs[-1]
+
+    @property
+    def ending(self) -> str:
+        """How the training ended, in a sentence."""
+        if self.stopped is not None:
+            return f"The monitor ended the training at epoch {self.stopped}{f' of {self.length}' if self.length else ''}."
+        return "No end of the training is on record." if self.last < self.full else "The training ran to its end."
+
+    @property
     def cut_off(self) -> str:
-        """That the training ended before its full length, and what can therefore not be known; "" where it did not."""
-        ended, full = self.stopped or self.epochs[-1], self.full
+        """That the training is not known to its full length, and what can therefore not be; "" where it is."""
+        ended, full = self.last, self.full
         if self.length is None or ended >= full:
             return ""
+        how = f"was ended by its own monitor after {ended} of {full} epochs, and what came later nobody knows"
+        how = how if self.stopped else f"left models until epoch {ended} of {full}, and no word of its end"
         left_out = f"Rules that had not ended by epoch {ended} are left out: {len(self.unended)}. " if self.unended else ""
         return (
-            f"The training was ended by its own monitor after {ended} of {full} epochs, and what came later nobody knows. TIS and regret "
-            f"are held against the best of what was trained; GPU-hours saved are those of {full} epochs at what one took of these {ended}, "
-            f"less what the rule took, its looks too. {left_out}To compare rules, train to the end: transfer.patience above the number of "
-            "looks."
+            f"The training {how}. TIS and regret are held against the best of what was trained; GPU-hours saved are those of {full} epochs "
+            f"at what one took of these {ended}, less what the rule took, its looks too. {left_out}To compare rules, train to the end: "
+            "transfer.patience above the number of looks."
         )
 
     @property
@@ -237,9 +251,9 @@ def said(trail: Trail) -> list[str]:
     told = ([trail.cut_off] if trail.cut_off else []) + ([kept(trail, full)] if full else [])
     told += [kept(trail, one, full) for one in early] or [f"No rule by {trail.score} ended before epoch {trail.full}."]
     if trail.untrained:
-        told += [f"By {trail.score}, no pre-training is best.", *([kept(trail, none, full)] if none else [])]
+        told += [f"By {trail.judged or trail.score}, no pre-training is best.", *([kept(trail, none, full)] if none else [])]
     if trail.untrained is None and trail.scored:
-        told.append(f"The untrained encoder was not scored, so {trail.score} could not say that no pre-training is best.")
+        told.append(f"The untrained encoder was not scored, so {trail.judged or trail.score} could not say that no pre-training is best.")
     return told
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from engine import files, objectives
 from engine.config import Config
-from engine.monitor import Monitor, choose, title
+from engine.monitor import Monitor, choose, judged, title
 from engine.store import PatchStore, trainings
 
 
@@ -28,15 +28,16 @@ class Export(NamedTuple):
 class Kept:
     """Files of models in the folder of a pre-training in the store, by epochs: with transfer.keep all, else those that may yet be the best.
 
-    These are the best so far, the best at the last two checkpoints, from which a training that is killed goes on, and those whose score
-    is not there yet. Where several readings are heard, the best are all those that none surpasses in every reading that they have: ranks
-    change with each look, and readings are lost and come back, so any of them may win. Beside them lies what all looks came to.
+    These are the best so far, the best at the last checkpoint, and those whose score is not there yet. A training that is killed goes on
+    from that checkpoint or from the one before and trains later models anew; what is known at the last one is of models until the other, so
+    its best are what both need. Where several readings are heard, the best are all those that none surpasses in every reading that they
+    have: ranks change with each look, and readings are lost and come back, so any of them may win. Beside them lies what all looks came to.
     """
 
     def __init__(self, config: Config, key: str) -> None:
         self.config, self.key, self.store = config, key, PatchStore(config.store.uri)
         self.looks = f"{self.store.address(trainings.folder(key))}/looks.json"
-        self.secure: tuple[set[int], set[int]] = (set(), set())
+        self.secure = set[int]()
 
     def address(self, epoch: int) -> str:
         """Where the model after so many epochs lies."""
@@ -53,14 +54,14 @@ class Kept:
         return trainings.epochs(self.store, self.key)
 
     def secure_best(self, monitor: Monitor) -> None:
-        """Keep what may be best by what a monitor knows at a checkpoint, until the next but one."""
-        self.secure = (self.secure[1], monitor.promising)
+        """Keep what may be best by what a monitor knows at a checkpoint, until the next."""
+        self.secure = monitor.promising
 
     def note(self, trained: int, monitor: Monitor) -> None:
         """Write down what is known after so many epochs, and remove the models that it shows to be surpassed."""
         told = {"score": self.config.transfer.score, "trained": trained, **monitor.state_dict()}
         files.put(json.dumps(told, indent=1).encode(), self.looks)
-        stay = monitor.promising.union(*self.secure)
+        stay = monitor.promising | self.secure
         self.remove(epoch for epoch in self.epochs if epoch in monitor.seconds and epoch not in stay)
 
     def noted(self) -> dict[str, Any]:
@@ -89,7 +90,8 @@ class Kept:
         if monitor.seconds and not monitor.scores:
             return Export(last, f"the last of {last} epochs, because {failed(monitor)}", last)
         if how.score == "vote":
-            return Export(last, f"the last of {last} epochs, because the {title(how)} says when to end and not which model is best", last)
+            why = f"the last of {last} epochs, because the {title(how)} says when to end and not which model is best"
+            return Export(last, why + guarded(monitor), last)
         if not there:
             return Export(last, f"the last of {last} epochs: of none that was looked at there is a model left", last)
         epoch, best = (choose(some, monitor.lower).epoch for some in (there, scores))
@@ -99,13 +101,20 @@ class Kept:
         why = f"of {looks} in {trained} its {title(how)}, {scores[epoch]:.4g}, is the best ({sense} is better)"
         if epoch != best:
             why += f" but for {scores[best]:.4g} after {best}, of which no model is left"
-        if monitor.verdict().untrained:
-            among = " among all looks" * monitor.several
-            why += (
-                f"; the untrained encoder has {monitor.scores[0]:.4g}{among}, so by this score no pre-training is best: this is the best "
-                "that was trained, and the job evaluate measures an untrained one beside it"
-            )
-        return Export(epoch, why, last)
+        return Export(epoch, why + guarded(monitor), last)
+
+
+def guarded(monitor: Monitor) -> str:
+    """What more is said of an exported model where no pre-training is best; "" where it is not, or nothing was scored."""
+    if not monitor.scores or not monitor.verdict().untrained:
+        return ""
+    among, which, by = " among all looks" * monitor.several, "best", "this score"
+    if monitor.config.score == "vote":
+        which, by = "last", f"the {judged(monitor.config)}"
+    return (
+        f"; the untrained encoder has {monitor.scores[0]:.4g}{among}, so by {by} no pre-training is best: this is the {which} "
+        "that was trained, and the job evaluate measures an untrained one beside it"
+    )
 
 
 def failed(monitor: Monitor) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 
 from engine import cards, checkpoints, devices, flow, objectives, targets, tracking
 from engine.config import Config
-from engine.monitor import Looker, Monitor, title
+from engine.monitor import Looker, Monitor, Verdict, judged, title
 from engine.ranks import LOST
 from engine.targets import Targets
 from engine.transfer import Readings
@@ -91,23 +91,25 @@ class Wait:
 class Tasks:
     """A Look whose scores come from tasks that Ray Train runs beside the training, one for every look that is due; see flow.Validate.
 
-    The untrained encoder, of which there is no checkpoint, is scored at once. With `wait` a look is for the score of the one before, for
-    which is waited only so long: of a task that was killed, as for its memory, nothing ever comes, and Ray Train (2.60) does not say so.
+    The untrained encoder, of which there is no checkpoint, is scored at once. With `wait` a look waits for its score as a Looker does, so
+    that both end a training alike, but only so long: of a task that was killed, as for its memory, nothing ever comes, and Ray Train (2.60)
+    does not say so. What an earlier start scored of models that are yet to be trained once more is not heard before they are.
     """
 
     def __init__(self, config: Config, run: str, steps: int, wait: Wait | None = None) -> None:
         self.monitor, self.score = Monitor(config.transfer, config.pretrain.epochs), Score(config)
         self.run, self.steps, self.wait = run, steps, wait or Wait()
+        self.trained = 0  # epochs
         self.late = set[int]()  # epochs whose scores are waited for no longer
 
     def __call__(self, epoch: int, encoder: nn.Module) -> bool:
+        self.trained = epoch
         if epoch == 0 and self.monitor.due(0):
             began = time.perf_counter()
             return self.monitor.observe(0, self.score(encoder), time.perf_counter() - began)
-        last = max((earlier for earlier in range(1, epoch) if self.monitor.due(earlier)), default=0)
         self.fold()
-        if self.monitor.config.wait and last:
-            self.await_score(last)
+        if self.monitor.config.wait and self.monitor.due(epoch):
+            self.await_score(epoch)
         return self.monitor.stopped is not None
 
     def await_score(self, epoch: int) -> None:
@@ -134,8 +136,8 @@ class Tasks:
                 self.monitor.observe(step // self.steps, Readings(found["scores"], found["gaps"]), found[SECONDS])
 
     def due(self, step: int) -> bool:
-        """Whether there is a look at the checkpoint after so many steps of the optimiser; an earlier start may have scored others, too."""
-        return due(self.score.config, self.steps, step)
+        """Whether there was a look at the checkpoint after so many steps of the optimiser; an earlier start may have scored others, too."""
+        return due(self.score.config, self.steps, step) and step <= self.trained * self.steps
 
     def missed(self, why: str) -> Readings:
         """A look without a score."""
@@ -148,12 +150,13 @@ class Tasks:
 
     def close(self, trained: int) -> None:
         """Take in the last scores, when no task is left; a look until `trained` epochs that has none is a gap."""
+        self.trained = trained
         self.fold()
         for epoch in range(1, trained + 1):
             if self.monitor.due(epoch) and epoch not in self.monitor.seconds:
                 self.monitor.observe(epoch, self.missed("no score of it ever came"))
 
-    def state_dict(self, again: int | None) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What the monitor heard so far, for a checkpoint: a task that was cut off is begun anew by Ray Train."""
         return self.monitor.state_dict()
 
@@ -200,21 +203,29 @@ class Watched:
         self.lost = lost
 
     def drain(self) -> None:
-        """Wait for the scores that are under way, and say which model is best by all of them, or that there is none."""
+        """Wait for the scores that are under way, and say what they come to, or that there is none."""
         self.look.drain()
         self.tell()
         monitor = self.look.monitor
         if monitor.scores:
-            best, named = monitor.verdict(), title(monitor.config)
-            self.record.log({cards.BEST: best.epoch}, step=len(monitor.seconds))
-            untrained = UNTRAINED * bool(best.untrained)
-            log.info("by its %s %.4g the model after %d epochs is best%s", named, best.score, best.epoch, untrained)
+            self.say_best(monitor.verdict())
         elif monitor.seconds:
             log.warning("%s", failed(monitor))
 
-    def state_dict(self, again: int | None) -> dict[str, Any]:
+    def say_best(self, best: Verdict) -> None:
+        """Say which model is best by all looks; where a vote ended the training, which names none, only whether the untrained one is."""
+        how = self.look.monitor.config
+        if how.score != "vote":
+            self.record.log({cards.BEST: best.epoch}, step=len(self.look.monitor.seconds))
+            untrained = UNTRAINED * bool(best.untrained)
+            log.info("by its %s %.4g the model after %d epochs is best%s", title(how), best.score, best.epoch, untrained)
+        elif best.untrained is not None:
+            told = f"is best{UNTRAINED}" if best.untrained else "is not the best"
+            log.info("the %s names no model; by the %s the untrained encoder %s", title(how), judged(how), told)
+
+    def state_dict(self) -> dict[str, Any]:
         """What the look needs to go on; the best model is made safe first, since a resume may ask for it."""
-        state = self.look.state_dict(again)
+        state = self.look.state_dict()
         self.kept.secure_best(self.look.monitor)
         return state
 

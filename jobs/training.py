@@ -142,12 +142,12 @@ def show(record: tracking.Run, metrics: dict[str, float], folder: Path | None) -
 
 
 def tell(record: tracking.Run, epochs: int, metrics: dict[str, float]) -> None:
-    """Write the numbers of an epoch to MLflow and say how far the training is; of what is amid an epoch nothing."""
-    if "loss" not in metrics:
-        return
-    epoch = int(metrics["epoch"])
-    record.log({f"train/{key}": value for key, value in metrics.items() if key not in ("epoch", "step")}, step=epoch)
-    print(f"epoch {epoch + 1} of {epochs}: loss {metrics['loss']:.4f}", flush=True)
+    """Write the numbers of an epoch, or that the training was ended, to MLflow and say so; of what is amid an epoch nothing."""
+    epoch, told = int(metrics["epoch"]), {f"train/{key}": value for key, value in metrics.items() if key not in ("epoch", "step")}
+    if told:
+        record.log(told, step=epoch)
+        how = "ended by its looks" if "stopped" in metrics else f"loss {metrics['loss']:.4f}"
+        print(f"epoch {epoch + 1} of {epochs}: {how}", flush=True)
 
 
 @dataclass(frozen=True)

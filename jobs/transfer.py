@@ -9,7 +9,7 @@ from engine import cards, datasets, leaks, objectives, stopping, targets, tracki
 from engine.config import Config
 from engine.entries import NONE
 from engine.knobs import flat, of_now
-from engine.monitor import TITLES, Monitor, choose, title
+from engine.monitor import TITLES, Monitor, choose, judged, title
 from engine.ranks import mean_ranks, within
 from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
@@ -156,7 +156,7 @@ def trail_of(
     (found, gaps), how, tags = seen, config.evaluate, trained["tags"]
     watching = watcher(config.transfer, found)
     watched = watching.scores
-    stopped = next((epoch + 1 for epoch, _ in trained["run"].curve("train/stopped")), None)
+    stopped = max((epoch + 1 for epoch, _ in trained["run"].curve("train/stopped")), default=None)
     hours = {epoch + 1: value for epoch, value in trained["run"].curve("train/gpu_hours")}
     looked = dict(trained["run"].curve("transfer/gpu_hours"))
     made, length = rules(config, epochs, found), config.pretrain.epochs
@@ -169,6 +169,7 @@ def trail_of(
     return Trail(
         name=f"{objectives.title(config.pretrain)} on {tags['selection']}, {tags['images']} images",
         score=title(config.transfer),
+        judged=judged(config.transfer),
         lower=watching.lower,
         measure="Dice",
         setting=f"{len(split.train)} images trained, {len(split.test)} tested, fine-tuned {'but for the encoder ' * how.frozen}"
@@ -237,9 +238,13 @@ def watcher(how: TransferConfig, found: Scores) -> Monitor:
 
 
 def best(scores: Scores, end: int, begin: int = 0) -> int:
-    """The epoch of the model that several scores together say is best of those from `begin` to `end`; `end` where there is none."""
+    """The epoch of the model that several scores together say is best of those from `begin` to `end`; `end` where there is none.
+
+    With the untrained encoder among them it is that, or the best of the others without it, as of Monitor.verdict.
+    """
     ranks = mean_ranks(within(scores, begin, end))
-    return choose(ranks, lower=True).epoch if ranks else end
+    found = choose(ranks, lower=True).epoch if ranks else end
+    return best(scores, end, 1) if begin == 0 < found else found
 
 
 def looking(rule: str) -> bool:

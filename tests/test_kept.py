@@ -55,22 +55,27 @@ class KilledError(Exception):
 
 
 def train(
-    config: Config, curve: Sequence[Any], state: tuple[int, dict] | None = None, kill: int = -1, most: int = 3
+    config: Config,
+    curve: Sequence[Any],
+    state: tuple[int, dict] | None = None,
+    kill: int = -1,
+    most: int = 3,
+    logged: dict[str, float] | None = None,
 ) -> list[tuple[int, dict]]:
-    """Go on after the checkpoint `state` as the loop does, with one every epoch; its checkpoints, or KilledError with them."""
-    watched = looks.Watched(
-        Looker(config.transfer, lambda model: look(curve[epoch_of(model)])), SimpleNamespace(log=lambda *_, **__: None), Kept(config, "k")
-    )
-    begin, found = state or (0, watched.state_dict(0))
+    """Go on after the checkpoint `state` as the loop does, with one before every look; its checkpoints, or KilledError with them."""
+    record = SimpleNamespace(log=lambda told, step: (logged if logged is not None else {}).update(told))
+    watched = looks.Watched(Looker(config.transfer, lambda model: look(curve[epoch_of(model)])), record, Kept(config, "k"))
+    begin, found = state or (0, watched.state_dict())
     if state:
         watched.load_state_dict(found)
     saved = [(begin, found)]
     for epoch in range(begin, len(curve)):
+        if epoch > begin:
+            saved.append((epoch, watched.state_dict()))
         watched(epoch, model_of(config, epoch))
         assert len(watched.kept.epochs) <= most + WAITING
         if epoch == kill:
             raise KilledError(saved)
-        saved.append((epoch, watched.state_dict(epoch)))
     watched.drain()
     return saved
 
@@ -85,7 +90,8 @@ CURVES = st.lists(st.integers(0, 9).map(lambda tenths: tenths / 10), min_size=2,
 
 
 @settings(deadline=None, max_examples=15)
-@example([0.9, 0.1, 0.5, 0.0], [0.6, 0.7], 3, 1, True)  # the best of the checkpoint was surpassed by an epoch that was lost
+@example([0.9, 0.1, 0.5, 0.0], [0.6, 0.7], 3, 1, True)
+@example([0.9, 0.1, 0.5, 0.0], [0.6, 0.7], 3, 2, True)  # the best until the checkpoint before was surpassed by an epoch that was lost
 @given(CURVES, CURVES, st.integers(0, 6), st.integers(1, 2), st.booleans())
 def test_others_get_the_best_that_was_trained_though_it_was_killed(
     curve: list[float], other: list[float], kill: int, back: int, wait: bool
@@ -232,3 +238,27 @@ def test_a_vote_says_when_and_others_get_the_last(tmp_path) -> None:
         "the last of 2 epochs, because the vote of all scores says when to end and not which model is best",
         2,
     )
+
+
+def test_a_vote_names_no_best_model_and_says_by_which_rank_the_untrained_one_is(tmp_path, caplog) -> None:
+    worse, better = [(0.1, 9, 9), (0.1, 9, 9), (0.5, 2, 2)], [(0.9, 1, 1), (0.1, 9, 9), (0.5, 2, 2)]
+    said = []
+    with caplog.at_level("INFO", "jobs.looks"):
+        for curve in (worse, better):
+            config, logged = config_of(f"{tmp_path}/{len(said)}", "transfer.score=vote", "transfer.levels=-1,-2"), dict[str, float]()
+            train(config, curve, logged=logged)
+            assert "transfer/best_look_epochs" not in logged
+            said.append((caplog.messages[-1], exported(config, curve).why))
+    begun = "the vote of all scores at levels -1, -2 names no model; by the mean rank of all scores at levels -1, -2 the untrained encoder "
+    assert [log for log, _ in said] == [f"{begun}is best: no pre-training at all", f"{begun}is not the best"]
+    told = "; the untrained encoder has 1.5 among all looks, so by the mean rank of all scores at levels -1, -2 no pre-training is best"
+    assert told in said[0][1]
+    assert "this is the last that was trained, and the job evaluate measures an untrained one beside it" in said[0][1]
+    assert "untrained" not in said[1][1]
+
+
+def test_the_trained_model_that_is_best_by_ranks_is_one_in_the_log_and_as_exported(tmp_path) -> None:
+    """Each of two trained models is the better by one score; with the untrained one between them by another the later would be best."""
+    config, curve, logged = config_of(tmp_path, "transfer.score=ranks"), [(0.2, 1), (0.3, 3), (0.1, 2)], dict[str, float]()
+    train(config, curve, logged=logged)
+    assert exported(config, curve).epoch == logged["transfer/best_look_epochs"] == 1

@@ -61,11 +61,11 @@ def config_of(folder, targets, *knobs):
     return made.model_copy(update={"pretrain": RECIPE})
 
 
-def pretrained(config, recipe=RECIPE, run=""):
+def pretrained(config, recipe=RECIPE, run="", read=None):
     """The run of a watched pre-training on ten stripes, in which only the looks may end it."""
     steps = -(-10 // recipe.batch)
     with tracking.running(config, "pretrain", "one", {"selection": "s", "images": 10}) as record:
-        loop = partial(pretrain.fit, Stripes(), 10, recipe)
+        loop = partial(pretrain.fit, read or Stripes(), 10, recipe)
         work = partial(training.fit, loop, recipe.epochs, record, watch=partial(looks.watch, config, "one", record, steps, run))
         training.carry_out(
             config, recipe, work, "one", flow.Validate(looks.Score(config).of, partial(looks.due, config, steps)) if run else None
@@ -127,7 +127,7 @@ def test_a_task_beside_a_training_on_ray_looks_at_the_last_epoch_too(tmp_path, t
     beside = looks.Tasks(config, f"{tmp_path}/run", steps=2)
     for step in range(1, 2 * EPOCHS + 1):
         flow.train.keep_scores(lambda _: {"scores": {"robustness": 0.5}, "gaps": {}, "seconds": 1.0}, tmp_path, f"{tmp_path}/run", step)
-    beside.drain()
+    beside.close(EPOCHS)
     assert list(beside.monitor.seconds) == [4, EPOCHS]
 
 
@@ -148,14 +148,14 @@ def test_a_look_whose_score_failed_before_a_second_start_is_a_gap_with_the_reaso
     left(beside, 2, half)
     left(beside, 4, lambda _: 1 / 0)
     with pytest.raises(RuntimeError, match=r"the checkpoint of step 4 could not be scored: ZeroDivisionError"):
-        beside(3, torch.nn.Linear(1, 1))
+        beside(2, torch.nn.Linear(1, 1))
     flow.train.forget_failures(beside.run)
-    assert not beside(3, torch.nn.Linear(1, 1))
+    assert not beside(2, torch.nn.Linear(1, 1))
     assert beside.monitor.heard == {"robustness": {1: 0.5}}
     assert list(beside.monitor.gaps) == [2]
     assert "its scoring failed before this start: ZeroDivisionError" in beside.monitor.gaps[2]["robustness"]
     left(beside, 4, half)  # as where all went on from a checkpoint before that one
-    assert not beside(3, torch.nn.Linear(1, 1))
+    assert not beside(2, torch.nn.Linear(1, 1))
     assert beside.monitor.heard == {"robustness": {1: 0.5, 2: 0.5}}
     assert not beside.monitor.gaps
 
@@ -166,12 +166,12 @@ def test_a_score_that_never_comes_is_waited_for_with_a_word_and_not_without_end(
     config = config_of(tmp_path, targets, "transfer.every=2")
     beside = looks.Tasks(config, f"{tmp_path}/run", 2, looks.Wait(asked=0.05, told=0.3, most=1.0))
     began = time.monotonic()
-    assert not beside(3, torch.nn.Linear(1, 1))
+    assert not beside(2, torch.nn.Linear(1, 1))
     assert 1.0 <= time.monotonic() - began < 10
     assert "the score of the model after 2 epochs is waited for, 1 s at most; so far 0.3" in caplog.text
     assert "no score of the model after 2 epochs in 1 s: the training goes on; one that comes later still counts" in caplog.text
     began = time.monotonic()
-    assert not beside(4, torch.nn.Linear(1, 1))  # not again for the same one
+    assert not beside(2, torch.nn.Linear(1, 1))  # not again for the same one
     assert time.monotonic() - began < 1
     left(beside, 8, half)
     beside.close(5)

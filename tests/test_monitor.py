@@ -222,11 +222,11 @@ def test_no_more_copies_of_the_weights_wait_than_memory_is_meant_for() -> None:
 def test_a_run_that_is_resumed_from_a_checkpoint_comes_to_the_same_verdict(at: int, wait: bool) -> None:
     config = TransferConfig(patience=3, wait=wait)
     before = Looker(config, weight)
-    trained(before, CURVE[: at + 1])
-    state = json.loads(json.dumps(before.state_dict(at)))
+    trained(before, CURVE[:at])
+    state = json.loads(json.dumps(before.state_dict()))
     after = Looker(config, weight)
     after.load_state_dict(state)
-    trained(after, CURVE[:7], first=at)  # asked once more at the step of the checkpoint
+    trained(after, CURVE[:7], first=at)  # asked at the step of the checkpoint, as before it was cut off
     after.drain()
     assert after.monitor.stopped == 5
     assert after.monitor.verdict() == Verdict(2, 0.5, False)

@@ -26,7 +26,7 @@ class Stripes:
 
 class Recorder:
     def __init__(self, folder):
-        self.folder, self.metrics, self.of_steps = Path(folder), [], {}
+        self.folder, self.metrics, self.stops, self.of_steps = Path(folder), [], [], {}
 
     @property
     def losses(self):
@@ -37,6 +37,8 @@ class Recorder:
         self.of_steps |= metrics["losses"]
         if "loss" in metrics:
             self.metrics.append(metrics)
+        if "stopped" in metrics:
+            self.stops.append(metrics)
         if not made:
             return
         target = self.folder / f"step-{metrics['step']}"
@@ -166,7 +168,7 @@ class Enough:
     def __call__(self, epoch, model):
         return epoch >= 3
 
-    def state_dict(self, again):
+    def state_dict(self):
         return {}
 
     def load_state_dict(self, state):

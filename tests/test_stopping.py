@@ -201,6 +201,7 @@ def test_tis_and_regret_of_a_known_case() -> None:
     ("wrong", "told"),
     [
         (lambda: stopping.tis([0.5], 1), r"chosen=1 is none of 1 checkpoints"),
+        (lambda: stopping.tis([0.5, 0.6], True), r"chosen=True is none of 2 checkpoints, expected an index from 0"),
         (lambda: stopping.tis([0.5, 0.6], 1.0), r"chosen=1\.0 is none of 2 checkpoints, expected an index from 0"),  # type: ignore[arg-type]
         (lambda: stopping.regret([0.5, math.nan], 0), r"must be numbers from 0, such as Dice"),
     ],

@@ -216,6 +216,14 @@ def test_nothing_of_that_is_said_of_a_training_of_full_length():
     assert trail(stopped=4).cut_off == ""  # of a trail of an earlier version, which does not say how long its recipe was
 
 
+def test_of_a_training_without_a_word_of_its_end_the_page_claims_none():
+    page = words(trail(length=13))
+    assert "The training left models until epoch 10 of 13, and no word of its end. TIS and regret are held against" in page
+    assert "No end of the training is on record." in page
+    assert "ran to its end" not in page
+    assert "monitor" not in trails.said(trail(length=13))[0]
+
+
 def test_only_rules_that_ended_early_are_spoken_of():
     offline = choice("robustness, offline", 4, 10.0)
     assert trails.said(trail(choices=[NONE, offline])) == ["No rule by robustness ended before epoch 10."]
