@@ -284,8 +284,8 @@ class Config(Section):
     def looks_while_it_trains(self) -> Self:
         watch, last = self.transfer, self.pretrain.epochs
         end = None if watch.looks else last  # a list of which nothing is within is a mistake, though the last epoch is looked at
-        seen = [epoch for epoch in range(watch.warmup, last + 1) if watch.due(epoch, end)]
-        if watch.uri and not seen:
+        seen = [epoch for epoch in range(1, last + 1) if watch.due(epoch, end)]
+        if watch.uri and not any(epoch >= watch.warmup for epoch in seen):
             raise ValueError(f"none of the looks of transfer.* is within pretrain.epochs={last} and past transfer.warmup={watch.warmup}")
         kept = self.pretrain.checkpoint_every
         without = [epoch for epoch in seen if epoch % kept and epoch != last]

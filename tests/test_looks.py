@@ -527,6 +527,8 @@ def test_looks_that_never_come_are_refused(tmp_path, targets):
     knobs = [f"transfer.uri={targets}", "transfer.every=2", "pretrain.checkpoint_every=4"]
     with pytest.raises(ValueError, match=r"pretrain\.checkpoint_every=4 leaves no checkpoint of epoch 2"):
         amend(tiny(), [*knobs, "where=ray"])
+    with pytest.raises(ValueError, match=r"leaves no checkpoint of epoch 2"):  # one that counts for no end is made, too
+        amend(tiny(), [*knobs, "where=ray", "transfer.warmup=4"])
     amend(tiny(), [*knobs, "where=here"])
     amend(tiny(), [*knobs, "transfer.every=4", "where=ray"])  # the last of ten, which has a look, has a checkpoint always
 
