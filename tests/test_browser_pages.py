@@ -143,6 +143,27 @@ def test_filters_narrow_the_grid_by_mouse_and_by_words(tab):
     tab.says("40 of 40")
 
 
+def test_the_order_is_turned_to_and_fro_and_says_which_it_is(tab, store):
+    every = [number(one) for one in sorted(store.patches(["difficulty"])["difficulty"].to_pylist())]
+    turned = tab.page.locator("button[title='turn the order round']")
+    tab.open("patches", ".cell img")
+    for word in ("highest", "lowest", "highest", "lowest"):
+        playwright.expect(turned).to_have_attribute("aria-label", f"{word} first; turn round")
+        playwright.expect(tab.page.locator("#cell-0 b")).to_have_text(every[-1 if word == "highest" else 0])
+        turned.click()
+    tab.open(f"patches?selection=random-111&video={A}", ".cell img")
+    first = tab.page.get_attribute("#cell-0", "aria-label")
+    for word in ("highest", "lowest"):
+        turned.click()
+        playwright.expect(turned).to_have_attribute("aria-label", f"{word} first; turn round")
+    playwright.expect(tab.page.locator("#cell-0")).to_have_attribute("aria-label", first)
+
+
+def number(value):
+    """As the page writes it."""
+    return f"{value:.4g}"
+
+
 def test_the_keyboard_goes_through_grid_patch_help_filters_and_sql(tab):
     tab.open("patches", ".cell img")
     tab.page.focus("#grid")

@@ -57,7 +57,11 @@ class Page {
     const sorts = [...(ordered(asked) ? [["", `as in the ${ordered(asked)}`]] : this.table === "frames" ? [["", "as taken in"]] : []), ...numbers.map(name => [name, TITLES[name]])];
     const order = h("select", { "aria-label": "sort by", onchange: event => this.filters.change({ sort: event.target.value }) }, sorts.map(([value, text]) => h("option", { value }, text)));
     order.value = asked.sort ?? "";
-    const turned = h("button", { type: "button", "aria-label": asked.down ? "highest first; turn round" : "lowest first; turn round", title: "turn the order round", onclick: () => this.filters.change({ sort: asked.sort ?? "", down: asked.down ? "0" : "1" }) }, asked.down === "1" ? "↓" : "↑");
+    const isDown = asked.down === "1";
+    const turned = h("button", {
+      type: "button", title: "turn the order round", "aria-label": isDown ? "highest first; turn round" : "lowest first; turn round",
+      onclick: () => this.filters.change({ sort: asked.sort ?? "", down: isDown ? "" : "1" }),
+    }, isDown ? "↓" : "↑");
     this.bar.replaceChildren(
       h("h1", { class: "unseen" }, this.table === "patches" ? "Patches" : "Frames"),
       h("button", { type: "button", "aria-controls": "filters", onclick: () => this.toggle() }, "Filters"),
