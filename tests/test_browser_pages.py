@@ -1,6 +1,7 @@
 """Every page of the browser in Chromium, on a store as an ingest leaves it."""
 
 import shutil
+import zipfile
 from itertools import pairwise
 
 import cv2
@@ -9,15 +10,17 @@ import pyarrow as pa
 import pytest
 
 from engine import outlines, pictures
+from engine.browser.looks import KEPT
 from engine.store import WriteRows
 from jobs import named
 from jobs.__main__ import parse
 from jobs.recipes import tiny
 from tests import rows
-from tests.browsed import A, choose, filled, serving, take_in
+from tests.browsed import A, choose, filled, serving, take_in, told
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not on PATH")]
+playwright.expect.set_options(timeout=30_000)
 PAGES = {
     "patches": ".cell img",
     "frames": ".cell.line",
@@ -74,6 +77,9 @@ class Tab:
     def open(self, page, until):
         self.page.goto(f"{self.base}/#/{page}")
         self.page.wait_for_selector(until)
+
+    def at_patch(self, patch_id):
+        playwright.expect(self.page.locator("p.id.quiet")).to_have_text(patch_id)
 
     def count(self):
         return self.page.inner_text(".count")
@@ -199,6 +205,49 @@ def test_the_keyboard_goes_through_grid_patch_help_filters_and_sql(tab):
     tab.press("Control+Enter")
     tab.page.click("text=Show as patches")
     tab.says("8 of 40")
+
+
+def test_before_after_and_back_go_along_the_list_that_a_patch_was_opened_from(tab, store):
+    asked, hardest = "SELECT patch_id FROM patches ORDER BY difficulty DESC, patch_id LIMIT 3", store.hardest(3)["patch_id"].to_pylist()
+    tab.open("patches?sort=time_ms", ".cell img")
+    tab.open(f"sql?q={asked}", "td a")
+    left = tab.page.evaluate("location.hash")
+    tab.page.click("td a >> nth=0")
+    tab.at_patch(hardest[0])
+    tab.page.click("button:has-text('After')")
+    tab.at_patch(hardest[1])
+    assert tab.page.is_enabled("button:has-text('After')")
+    tab.press("ArrowRight")
+    tab.at_patch(hardest[2])
+    assert tab.page.is_disabled("button:has-text('After')")
+    tab.page.click("text=← Back")
+    tab.page.wait_for_selector("td a")
+    assert tab.page.evaluate("location.hash") == left
+    tab.open("compare", "[aria-label='only left'] .thumbs a >> nth=2")
+    ranked = [link.get_attribute("href") for link in tab.page.query_selector_all("[aria-label='only left'] .thumbs a")]
+    tab.page.click("[aria-label='only left'] .thumbs a >> nth=1")
+    tab.page.wait_for_selector(".patch")
+    tab.press("ArrowRight")
+    tab.page.wait_for_url(f"**/{ranked[2]}")
+    tab.page.wait_for_selector(".patch")
+    tab.press("Escape")
+    tab.page.wait_for_url("**/#/compare*")
+
+
+def test_a_patch_or_video_that_is_opened_by_its_address_has_no_neighbours_and_leads_to_the_grid(tab, store):
+    tab.open(f"patch?id={store.hardest(1)['patch_id'][0].as_py()}", ".patch")
+    assert tab.page.is_disabled("button:has-text('Before')")
+    assert tab.page.is_disabled("button:has-text('After')")
+    tab.page.click("text=Its video")
+    tab.page.wait_for_selector(".timeline")
+    tab.press("Escape")
+    tab.page.wait_for_selector(".patch")
+    tab.press("Escape")
+    tab.page.wait_for_selector(".cell img")
+    with Tab(tab.context.browser, tab.base) as other:
+        other.open(f"video?id={A}", ".timeline")
+        other.press("Escape")
+        other.page.wait_for_selector(".cell img")
 
 
 def test_what_is_left_while_it_is_read_does_not_come_back_over_what_was_asked_for_then(tab):
@@ -384,6 +433,44 @@ def test_a_view_that_becomes_a_selection_says_the_command_that_trains_on_it(tab,
     assert named.made(store, config.selection.named)["budget"] == 24
     tab.press("Escape")
     tab.page.wait_for_selector("dialog .command", state="detached")
+
+
+def ask_for_many(base):
+    """As many views as somebody else asks for, so that none of before is held any more."""
+    for number in range(KEPT + 1):
+        told(base, "/api/view", difficulty=f"0,{number + 1}")
+
+
+def test_what_others_ask_for_takes_nothing_from_an_open_page(tab, store):
+    tab.open(f"patches?video={A}", ".cell img")
+    wanted = tab.page.get_attribute("#cell-1", "aria-label")
+    ask_for_many(tab.base)
+    with tab.page.expect_download() as taken:
+        tab.page.select_option("[aria-label='take this view along']", "folder")
+    with zipfile.ZipFile(taken.value.path()) as archive:
+        assert len([name for name in archive.namelist() if name.endswith(".jpg")]) == 24
+    ask_for_many(tab.base)
+    tab.page.select_option("[aria-label='take this view along']", "selection")
+    tab.page.wait_for_selector("dialog[open] .command")
+    tab.press("Escape")
+    tab.page.click("#cell-0")
+    tab.page.wait_for_selector(".patch")
+    ask_for_many(tab.base)
+    tab.page.click("button:has-text('After')")
+    difficulty, where = wanted.removeprefix("difficulty ").split(", ")
+    playwright.expect(tab.page.locator("h1")).to_have_text(f"Difficulty {difficulty}")
+    assert where in tab.page.inner_text(".card .quiet >> nth=0")
+
+
+def test_a_view_that_cannot_be_made_again_is_said_and_shown_anew(chromium, tmp_path):
+    store = filled(tmp_path)
+    with serving(store) as base, Tab(chromium, base) as tab:
+        tab.open("patches", ".cell img")
+        take_in(store, "c3" + "0" * 30, 2)
+        ask_for_many(base)
+        tab.page.select_option("[aria-label='take this view along']", "folder")
+        tab.page.wait_for_selector("#said:has-text('The store has changed since this was shown')")
+        tab.says("48 of 48")
 
 
 def test_a_store_that_grows_while_it_is_open_says_so_and_shows_it_when_asked(chromium, tmp_path):

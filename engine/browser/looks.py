@@ -19,7 +19,7 @@ KEPT = 12  # views at a time, 8 MB each of a million rows
 ALIKE = 500  # patches that "more like this" finds
 BINS = 48
 SQL_SECONDS = 20.0  # that a question may take
-GONE = "the table has changed since this was asked: ask again"
+GONE = "this view is not held any more: it is to be asked for again"
 
 
 class GoneError(LookupError):

@@ -1,19 +1,21 @@
 // Two selections side by side: what only one of them holds, what both do, and where they differ.
 import { ask, count, failed, h, link, number, short } from "./dom.js";
-import { part } from "./grid.js";
+import { follow } from "./trail.js";
+import { view } from "./views.js";
 
 const SHOWN = 48;
 
 export async function show(main, words, state) {
   const all = state.overview.selections.map(one => one.selection_id); // the newest first
-  const page = new Page(main, state.overview.selections, { older: words.older ?? all[1] ?? "", newer: words.newer ?? all[0] ?? "" });
+  const page = new Page(main, state, { older: words.older ?? all[1] ?? "", newer: words.newer ?? all[0] ?? "" });
   if (all.length > 1) await page.load();
   return page;
 }
 
 class Page {
-  constructor(main, selections, words) {
-    Object.assign(this, { words, urls: [] });
+  constructor(main, state, words) {
+    Object.assign(this, { words, state, urls: [] });
+    const { selections } = state.overview;
     const choice = which => {
       const made = h("select", { "aria-label": which === "older" ? "left selection" : "right selection", onchange: event => { location.hash = link("compare", { ...this.words, [which]: event.target.value }); } },
         selections.map(one => h("option", { value: one.selection_id }, `${one.method}, ${count(one.patches)} patches (${one.selection_id})`)));
@@ -43,14 +45,15 @@ class Page {
   }
 
   async fill(thumbs, words) {
-    const { view, rows } = await ask("view", words);
-    const found = await part(view, 0, Math.min(SHOWN, Math.max(1, rows)));
-    this.urls.push(...found.urls);
-    thumbs.replaceChildren(...found.rows.map((row, at) => h("a", { href: link("patch", { id: row.patch_id }) }, h("img", { src: found.urls[at], alt: `difficulty ${number(row.difficulty)}` }))));
+    const side = await view(words), { rows, urls } = await side.part(0, Math.min(SHOWN, Math.max(1, side.rows)));
+    this.urls.push(...urls);
+    thumbs.replaceChildren(...rows.map((row, at) => h("a", {
+      href: link("patch", { id: row.patch_id }), onclick: () => follow(side, at, row.patch_id),
+    }, h("img", { src: urls[at], alt: `difficulty ${number(row.difficulty)}` }))));
   }
 
   pressed(event) {
-    if (event.key === "Escape") { location.hash = "#/patches"; return true; }
+    if (event.key === "Escape") { location.hash = link("patches", this.state.words); return true; }
     return false;
   }
 

@@ -29,7 +29,7 @@ export function drawn(canvas, draw) {
   return { again, close: () => { watch.disconnect(); scheme.removeEventListener("change", again); } };
 }
 
-class Refused extends Error {
+export class Refused extends Error {
   constructor(message, status) { super(message); this.status = status; }
 }
 

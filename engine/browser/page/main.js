@@ -3,8 +3,7 @@ import { ask, count, failed, h, isTyping, link } from "./dom.js";
 
 const PAGES = { patches: "patches", frames: "patches", patch: "patch", video: "video", map: "plane", compare: "compare", sql: "sql" };
 const EVERY = 5000; // ms between two looks at whether the store has grown
-const state = { overview: null, page: null, turn: 0, words: {} };
-const LEAVING = { pressed: event => event.key === "Escape" && Boolean(location.hash = link("patches", state.words)) }; // for as long as a page is read
+const state = { overview: null, page: null, turn: 0, words: {}, back: { patch: "#/patches", video: "#/patches" } };
 state.renew = async () => { state.overview = await ask("overview"); };
 
 // What a page draws on, until another one is asked for: an answer that comes late would stand under the wrong address.
@@ -16,10 +15,26 @@ class Place {
   querySelectorAll(what) { return this.host.querySelectorAll(what); }
 }
 
+// The page that an address asks for, and its words.
+function read(hash) {
+  const [, name = "patches", query = ""] = /^#\/(\w*)\??(.*)$/.exec(hash) ?? [];
+  return { page: Object.hasOwn(PAGES, name) ? name : "patches", words: Object.fromEntries(new URLSearchParams(query)) };
+}
+
+// Back from a video leads to the patch or the list that it was opened from, back from a patch to the list.
+function leave(hash) {
+  const { page } = read(hash);
+  if (page !== "video") state.back.video = hash;
+  if (page !== "video" && page !== "patch") state.back.patch = hash;
+}
+
+// Stands for a page for as long as that is read.
+function leaving(page) {
+  return { pressed: event => event.key === "Escape" && Boolean(location.hash = state.back[page] ?? link("patches", state.words)) };
+}
+
 async function open() {
-  const [, name = "patches", query = ""] = /^#\/(\w*)\??(.*)$/.exec(location.hash) ?? [];
-  const page = Object.hasOwn(PAGES, name) ? name : "patches", main = document.getElementById("main"), turn = ++state.turn;
-  const words = Object.fromEntries(new URLSearchParams(query));
+  const { page, words } = read(location.hash), main = document.getElementById("main"), turn = ++state.turn;
   if (page === "patches" || page === "map") state.words = words; // the grid and the map show the same patches
   for (const anchor of document.querySelectorAll("nav a")) {
     const target = /^#\/(\w+)/.exec(anchor.hash)[1];
@@ -32,7 +47,7 @@ async function open() {
     const { show } = await import(`/page/${PAGES[page]}.js`);
     if (turn !== state.turn) return;
     state.page?.close?.();
-    state.page = page === "patches" ? null : LEAVING;
+    state.page = page === "patches" ? null : leaving(page);
     document.title = `${page} – endocurate`;
     const made = await show(new Place(main, () => turn === state.turn), words, state, page);
     if (turn === state.turn) state.page = made;
@@ -64,7 +79,7 @@ async function look() {
   } catch (error) { place.replaceChildren(h("span", { class: "alarm" }, error.status ? error.message : "the server does not answer")); }
 }
 
-addEventListener("hashchange", open);
+addEventListener("hashchange", event => { leave(new URL(event.oldURL).hash || "#/patches"); open(); });
 addEventListener("keydown", pressed);
 document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
 document.querySelector(".skip").addEventListener("click", event => { event.preventDefault(); (document.getElementById("grid") ?? document.getElementById("main")).focus(); });

@@ -1,7 +1,6 @@
 // One patch: its picture, the frame it is from with its box, the seconds around it, what the scorer rebuilds, and why it is there.
 import { address, ask, bytes, clock, failed, h, link, number, post, short } from "./dom.js";
-import { part } from "./grid.js";
-import { kept } from "./patches.js";
+import { further, leads } from "./trail.js";
 
 export async function show(main, { id = "" }, state) {
   const told = await ask("patch", { id });
@@ -19,7 +18,7 @@ class Page {
     this.clip = h("figure", {}, h("button", { type: "button", onclick: () => this.play() }, "Play the seconds around it"));
     this.rebuilt = h("figure", {}, h("p", { class: "missing" }, "Asking the scorer …"));
     this.main.replaceChildren(h("div", { class: "page" },
-      h("div", { class: "row" }, h("a", { class: "button", href: link("patches", kept.words) }, "← Back"), this.step(-1, "Before"), this.step(1, "After"),
+      h("div", { class: "row" }, h("a", { class: "button", href: this.state.back.patch }, "← Back"), this.step(-1, "Before"), this.step(1, "After"),
         h("a", { class: "button", href: link("patches", { like: patch.patch_id }) }, "More like this"), h("a", { class: "button", href: link("video", { id: patch.video_id, at: patch.time_ms }) }, "Its video")),
       h("div", { class: "patch" },
         h("div", {}, h("section", { class: "card", "aria-label": "frame" }, h("h2", {}, "In its frame"), this.frame, this.clip), h("section", { class: "card", "aria-label": "rebuilt" }, h("h2", {}, "As the scorer sees it"), this.rebuilt)),
@@ -31,7 +30,7 @@ class Page {
   }
 
   step(by, name) {
-    const index = kept.at + by, isThere = kept.view && index >= 0 && index < kept.rows;
+    const isThere = leads(by, this.told.patch.patch_id);
     return h("button", { type: "button", disabled: !isThere, onclick: () => this.go(by) }, by < 0 ? `‹ ${name}` : `${name} ›`);
   }
 
@@ -57,13 +56,9 @@ class Page {
   }
 
   async go(by) {
-    const index = kept.at + by;
-    if (!kept.view || index < 0 || index >= kept.rows) return;
     try {
-      const { rows, urls } = await part(kept.view, index, 1);
-      urls.forEach(URL.revokeObjectURL);
-      kept.at = index;
-      location.replace(link("patch", { id: rows[0].patch_id }));
+      const id = await further(by, this.told.patch.patch_id);
+      if (id !== null) location.replace(link("patch", { id }));
     } catch (error) { failed(error); }
   }
 
@@ -134,7 +129,7 @@ class Page {
   pressed(event) {
     const steps = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 };
     if (event.key in steps && !event.target.closest("video")) { this.go(steps[event.key]); return true; }
-    if (event.key === "Escape") { location.hash = link("patches", kept.words); return true; }
+    if (event.key === "Escape") { location.hash = this.state.back.patch; return true; }
     if (event.key === "m" && this.shade) { this.turn(); return true; }
     return false;
   }

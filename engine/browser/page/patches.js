@@ -1,11 +1,13 @@
 // The grid of patches, and the list of frames with what the gate said of each.
-import { address, ask, clock, count, failed, h, link, number, post, say, short } from "./dom.js";
+import { address, clock, count, failed, h, link, number, post, say, short } from "./dom.js";
 import { chips, Filters } from "./filters.js";
-import { Grid, part } from "./grid.js";
+import { Grid } from "./grid.js";
 import { TITLES } from "./histogram.js";
+import { follow } from "./trail.js";
+import { GONE, view } from "./views.js";
 
 const TAGGED = 200; // patches at a time
-export const kept = { words: {}, view: "", rows: 0, at: 0 }; // the last grid, so that a patch's page knows its neighbours
+const held = {}; // of each table the view that was shown last, and where in it somebody was
 
 export async function show(main, words, state, table = "patches") {
   const asked = table === "frames" ? { table, ...words } : words;
@@ -42,10 +44,9 @@ class Page {
     this.words = words;
     const asked = this.table === "patches" && !words.sort && !ordered(words) ? { ...words, sort: "difficulty", down: "1" } : words;
     this.filters.set(words);
-    const found = await ask("view", asked);
-    const isSame = kept.view === found.view;
-    if (this.table === "patches") Object.assign(kept, { words, view: found.view, rows: found.rows, at: isSame ? kept.at : 0 });
-    this.grid.show(found.view, found.rows, isSame ? kept.at : 0);
+    const made = await view(asked), last = held[this.table], found = last?.key === made.key ? last : made;
+    held[this.table] = this.view = found;
+    this.grid.show(found);
     this.tell(found, asked);
     this.grid.host.querySelector(".missing")?.remove();
     if (!found.rows) this.grid.host.append(h("p", { class: "missing" }, found.of ? "Nothing fits all filters." : "The store holds none yet."));
@@ -80,18 +81,21 @@ class Page {
   async take(how, found) {
     try {
       if (how === "selection") {
-        const made = await post("select", { view: found.view });
+        const made = await found.use(key => post("select", { view: key }));
         await this.state.renew();
         tellMade(made);
       } else if (how === "tag") await this.tag(found);
-      else if (how) h("a", { href: address("export", { view: found.view, layout: how }), download: "" }).click();
-    } catch (error) { failed(error); }
+      else if (how) h("a", { href: address("export", { view: await found.held(), layout: how }), download: "" }).click();
+    } catch (error) {
+      failed(error);
+      if (error.status === GONE) await this.load(this.words).catch(failed);
+    }
   }
 
   async tag(found) {
     const word = prompt(`A tag for the first ${count(Math.min(found.rows, TAGGED))} patches of this view:`);
     if (!word) return;
-    const { rows, urls } = await part(found.view, 0, Math.min(found.rows, TAGGED));
+    const { rows, urls } = await found.part(0, Math.min(found.rows, TAGGED));
     urls.forEach(URL.revokeObjectURL);
     await post("tag", { tag: word, patches: rows.map(row => row.patch_id) });
     await this.state.renew();
@@ -108,12 +112,15 @@ class Page {
   open(index) {
     const row = this.grid.row(index);
     if (!row) return;
-    if (this.table === "patches") { kept.at = index; location.hash = link("patch", { id: row.patch_id }); }
+    if (this.table === "patches") {
+      follow(this.view, index, row.patch_id);
+      location.hash = link("patch", { id: row.patch_id });
+    }
     else if (row.patches) location.hash = link("patches", { video: row.video_id, time_ms: `${row.time_ms},${row.time_ms}` });
     else location.hash = link("video", { id: row.video_id, at: row.time_ms });
   }
 
-  moved(index) { if (this.table === "patches") kept.at = index; }
+  moved(index) { this.view.at = index; }
 
   pressed(event) {
     if (event.key === "f") { this.toggle(); return true; }

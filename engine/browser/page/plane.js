@@ -1,12 +1,13 @@
 // A map of the embeddings: each dot a patch, near ones alike as far as two directions tell.
 import { address, ask, clock, count, drawn, h, link, number, short } from "./dom.js";
-import { kept } from "./patches.js";
+import { follow } from "./trail.js";
+import { view } from "./views.js";
 
 const FAITHFUL = 0.8; // of the variance: what lies near is then near in most directions; our choice
 
 export async function show(main, words) {
-  const { rows, view } = await ask("view", words);
-  return new Page(main, words, rows ? await ask("map", { view }) : { points: [], share: 0, of: 0 });
+  const { rows, key } = await view(words);
+  return new Page(main, words, rows ? await ask("map", { view: key }) : { points: [], share: 0, of: 0 });
 }
 
 class Page {
@@ -83,13 +84,13 @@ class Page {
 
   open() {
     if (this.at < 0) return;
-    Object.assign(kept, { view: "", rows: 0, words: this.words });
+    follow(null);
     location.hash = link("patch", { id: this.data.points[this.at][4] });
   }
 
   pressed(event) {
     if (event.key.startsWith("Arrow") && document.activeElement === document.body) { this.canvas.focus(); this.step(event); return true; }
-    if (event.key === "Escape") { location.hash = "#/patches"; return true; }
+    if (event.key === "Escape") { location.hash = link("patches", this.words); return true; }
     return false;
   }
 

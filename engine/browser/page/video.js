@@ -4,13 +4,13 @@ import { tree } from "./patch.js";
 
 const INKS = ["#b3541e", "#7a5aa6", "#3f6fb5", "#a8324a", "#5d7a2e", "#8a6d1d", "#3b7f86", "#6b6b6b"];
 
-export async function show(main, { id = "", at = "" }) {
-  return new Page(main, await ask("video", { id }), Number(at));
+export async function show(main, { id = "", at = "" }, state) {
+  return new Page(main, await ask("video", { id }), Number(at), state);
 }
 
 class Page {
-  constructor(main, told, at) {
-    Object.assign(this, { told, reasons: [...new Set(told.stretches.map(one => one.reason))] });
+  constructor(main, told, at, state) {
+    Object.assign(this, { told, state, reasons: [...new Set(told.stretches.map(one => one.reason))] });
     this.at = Math.max(0, told.frames.findIndex(frame => frame.time_ms >= at));
     this.canvas = h("canvas", { class: "timeline", tabIndex: 0, role: "slider", "aria-label": "moment of the video", "aria-valuemin": 0, "aria-valuemax": Math.max(0, told.frames.length - 1) });
     this.drawing = drawn(this.canvas, (pen, width, height, colour) => this.draw(pen, width, height, colour));
@@ -117,7 +117,7 @@ class Page {
   }
 
   pressed(event) {
-    if (event.key === "Escape") { history.back(); return true; }
+    if (event.key === "Escape") { location.hash = this.state.back.video; return true; }
     if (["ArrowLeft", "ArrowRight", "Enter"].includes(event.key) && document.activeElement === document.body && this.told.frames.length) { this.canvas.focus(); this.step(event); return true; }
     return false;
   }
