@@ -76,6 +76,8 @@ class Tab:
 
     def open(self, page, until):
         self.page.goto(f"{self.base}/#/{page}")
+        self.page.evaluate("new Promise(then => setTimeout(then))")  # the address has changed, and the page knows
+        self.page.wait_for_selector("#main[aria-busy=false]")
         self.page.wait_for_selector(until)
 
     def at_patch(self, patch_id):
@@ -147,6 +149,56 @@ def test_filters_narrow_the_grid_by_mouse_and_by_words(tab):
     tab.says_no_more(f"{shown} of")
     tab.page.click("text=Clear all")
     tab.says("40 of 40")
+
+
+def test_a_range_the_wrong_way_round_is_said_beside_its_fields_and_asks_for_nothing(tab):
+    tab.open(f"patches?video={A}", ".cell img")
+    least, most = (tab.page.locator(f"input[aria-label='{which} difficulty']") for which in ("least", "most"))
+    least.fill("5")
+    tab.press("Tab")
+    tab.says("0 of 40")
+    most.fill("1")
+    tab.press("Enter")
+    tab.page.wait_for_selector("text=the least is above the most")
+    assert (least.get_attribute("aria-invalid"), most.get_attribute("aria-invalid")) == ("true", "true")
+    assert "difficulty=5%2C&" in tab.page.url + "&"
+    least.fill("0.1")
+    tab.press("Enter")
+    tab.page.wait_for_url("**difficulty=0.1%2C1*")
+    assert f"video={A}" in tab.page.url
+    assert not tab.page.is_visible("text=the least is above the most")
+
+
+def test_what_is_typed_or_pressed_leaves_the_filters_and_the_focus_where_they_were(tab):
+    focused = "document.activeElement.getAttribute('aria-label')"
+    tab.open("patches", ".cell img")
+    tab.page.click("summary:has-text('glare')")
+    tab.page.fill("input[aria-label='least difficulty']", "0.1")
+    tab.press("Tab")
+    tab.page.wait_for_url("**difficulty=0.1*")
+    tab.says_no_more("40 of 40")
+    assert tab.page.evaluate(focused) == "most difficulty"
+    assert tab.page.is_visible("input[aria-label='least glare']")
+    turned = tab.page.locator("button[title='turn the order round']")
+    for word in ("lowest", "highest"):
+        turned.focus()
+        tab.press("Enter")
+        playwright.expect(turned).to_have_attribute("aria-label", f"{word} first; turn round")
+        assert tab.page.evaluate(focused) == f"{word} first; turn round"
+
+
+def test_on_a_phone_the_filters_stay_open_for_a_range_until_done(chromium, base):
+    with Tab(chromium, base, 390) as tab:
+        tab.open("patches", ".cell img")
+        tab.page.click("button:has-text('Filters')")
+        for which, value in (("least", "0.1"), ("most", "0.9")):
+            tab.page.fill(f"input[aria-label='{which} difficulty']", value)
+            tab.press("Tab")
+            tab.page.wait_for_url(f"**{value}*")
+        tab.says_no_more("40 of 40")
+        assert tab.page.is_visible("#filters")
+        tab.page.click("text=Done")
+        assert not tab.page.is_visible("#filters")
 
 
 def test_the_order_is_turned_to_and_fro_and_says_which_it_is(tab, store):

@@ -74,6 +74,7 @@ export function failed(error) {
 const round = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 }), whole = new Intl.NumberFormat("en");
 export const number = value => value === null || value === undefined ? "–" : (Number.isInteger(value) ? whole : round).format(value);
 export const count = value => whole.format(value);
+export const many = (value, one, all = `${one}s`) => `${count(value)} ${value === 1 ? one : all}`;
 export function clock(ms) {
   if (ms === null || ms === undefined) return "–";
   const tenths = Math.round(ms / 100), minutes = Math.floor(tenths / 600), seconds = (tenths % 600 / 10).toFixed(1); // rounded first: 59.96 s are 1:00.0

@@ -13,7 +13,8 @@ export class Histogram {
     const field = which => h("input", { type: "number", step: "any", "aria-label": `${which} ${TITLES[name]}${name === "time_ms" ? " in seconds" : ""}`, placeholder: which, onchange: () => this.typed() });
     [this.least, this.most] = [field("least"), field("most")];
     this.told = h("small");
-    this.host = h("details", { ontoggle: () => this.host.open && this.load() }, h("summary", {}, TITLES[name]), this.canvas, this.told, h("div", { class: "two" }, this.least, this.most));
+    this.turned = h("small", { class: "alarm", role: "alert", hidden: true }, "the least is above the most");
+    this.host = h("details", { ontoggle: () => this.host.open && this.load() }, h("summary", {}, TITLES[name]), this.canvas, this.told, h("div", { class: "two" }, this.least, this.most), this.turned);
     this.drawing = drawn(this.canvas, (pen, width, height, colour) => this.draw(pen, width, height, colour));
     this.canvas.addEventListener("pointerdown", event => this.begin(event));
     this.canvas.addEventListener("pointermove", event => this.drag(event));
@@ -27,6 +28,7 @@ export class Histogram {
     const [least = "", most = ""] = (words[this.name] ?? "").split(",");
     this.least.value = least === "" ? "" : Number(least) / this.unit;
     this.most.value = most === "" ? "" : Number(most) / this.unit;
+    this.turnRound(false);
     if (words[this.name]) this.host.open = true;
     if (this.host.open) this.load();
     this.drawing.again();
@@ -94,7 +96,14 @@ export class Histogram {
 
   typed() {
     const [least, most] = [this.least, this.most].map(field => field.value === "" ? "" : Number(field.value) * this.unit);
-    this.changed(this.name, least === "" && most === "" ? "" : `${least},${most}`);
+    const isTurned = least !== "" && most !== "" && least > most; // as while both are about to be changed
+    this.turnRound(isTurned);
+    if (!isTurned) this.changed(this.name, least === "" && most === "" ? "" : `${least},${most}`);
+  }
+
+  turnRound(isTurned) {
+    this.turned.hidden = !isTurned;
+    for (const field of [this.least, this.most]) field.setAttribute("aria-invalid", isTurned);
   }
 
   close() { this.drawing.close(); }
