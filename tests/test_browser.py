@@ -22,7 +22,7 @@ from pycocotools.coco import COCO
 from pycocotools.mask import decode, toBbox
 
 from engine import pictures, rebuild
-from engine.browser import plane, server
+from engine.browser import plane, server, stories
 from engine.browser.exports import harmless
 from engine.browser.thumbs import small
 from engine.store import PatchStore, tags, tombstones
@@ -87,6 +87,23 @@ def ids(found):
 
 
 # -- views ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_is_sorted_by_numbers_of_its_table_only(base):
+    for word in ("rank", "likeness", "asked", "sharpness"):
+        status, _, body = get(base, "/api/view", sort=word)
+        assert (status, f"patches cannot be sorted by '{word}'" in json.loads(body)["error"]) == (400, True)
+
+
+def test_selections_are_listed_the_one_that_was_written_last_first(tmp_path):
+    store = filled(tmp_path)
+    for name in ("optidel-333", "zeta-444", "alpha-555", "optidel-333"):
+        choose(store, name, store.sample(4, 0)["patch_id"].to_pylist())
+    with serving(store) as base:
+        found = told(base, "/api/overview")["selections"]
+    assert [one["selection_id"] for one in found] == ["optidel-333", "alpha-555", "zeta-444", "optidel-222", "random-111"]
+    assert [one["patches"] for one in found] == [4, 4, 4, 8, 8]
+    assert found[0]["patches_version"] == store.complete_version()
 
 
 def test_a_view_in_parts_is_the_table_in_the_order_asked_for_with_the_pictures_that_are_stored(store, base):
@@ -214,7 +231,18 @@ def test_a_video_tells_its_moments_and_what_was_rejected(store, base):
     found = told(base, "/api/video", id=A[:8])
     hardest = {t: max(r["difficulty"] for r in table(store) if r["video_id"] == A and r["time_ms"] == t) for t in range(0, 6000, 1000)}
     assert {frame["time_ms"]: frame["max"] for frame in found["frames"] if frame["patches"]} == pytest.approx(hardest, abs=1e-6)
-    assert [(one["reason"], one["from"], one["frames"]) for one in found["stretches"]] == [("dark", 6000, 1)]
+    assert [(one["reason"], one["from"], one["to"], one["frames"]) for one in found["stretches"]] == [("dark", 6000, 7000, 1)]
+    assert found["until"] == 7000  # moments are a second apart
+    everything = [row["difficulty"] for row in table(store)]
+    assert found["scale"] == pytest.approx(np.quantile(everything, [0.01, 0.99]).tolist(), abs=1e-5)
+
+
+def test_a_stretch_lasts_until_the_next_moment_and_the_last_one_as_long_as_moments_lie_apart():
+    reasons = ["dark", "dark", None, "glare", "dark", "dark"]
+    frames = [{"time_ms": 2000 * place, "reason": reason, "detail": str(place)} for place, reason in enumerate(reasons)]
+    found = [(one["reason"], one["from"], one["to"], one["frames"], one["detail"]) for one in stories.stretches(frames)]
+    assert found == [("dark", 0, 4000, 2, "0"), ("glare", 6000, 8000, 1, "3"), ("dark", 8000, 12000, 2, "4")]
+    assert [one["to"] for one in stories.stretches(frames[:1])] == [stories.LONE]
 
 
 def test_sql_sees_no_addresses_writes_nothing_and_ends_in_time(store, base):
@@ -238,6 +266,11 @@ def test_an_answer_to_sql_is_by_position_the_first_rows_of_any_number_and_long_c
     assert many["more"] is True
     status, _, body = get(base, "/api/sql", q="SELECT CASE WHEN range = 700 THEN error('boom') END AS n FROM range(900)")
     assert (status, "boom" in json.loads(body)["error"]) == (400, True)
+
+
+def test_what_is_no_number_is_told_as_what_it_is(base):
+    asked = "SELECT 'inf'::DOUBLE AS a, '-inf'::FLOAT AS b, 'nan'::DOUBLE AS c, NULL AS d, '' AS e"
+    assert told(base, "/api/sql", q=asked)["rows"] == [["inf", "-inf", "nan", None, ""]]
 
 
 def test_whole_numbers_that_javascript_cannot_hold_are_told_with_all_their_digits(base):

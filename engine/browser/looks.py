@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.browser.asking import LISTED, NUMBERS, Asked
+from engine.browser.asking import NUMBERS, Asked
 from engine.browser.sheets import NAMES, Flags, Sheet
 from engine.rows import Rows
 from engine.store import PatchStore, tags
@@ -214,7 +214,7 @@ def flagged(sheet: Sheet, rows: Rows) -> Flags:
 
 def ordered(sheet: Sheet, asked: Asked, rows: Rows) -> Rows:
     """The rows by a number, those without one last and equal ones as they were; or as their list brought them."""
-    if not asked.sort or asked.sort in LISTED:
+    if not asked.sort:
         return rows[::-1] if asked.down else rows
     values = sheet.number(asked.sort)[rows]
     return rows[np.argsort(-values if asked.down else values, kind="stable")]

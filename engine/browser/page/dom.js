@@ -13,6 +13,13 @@ export function h(tag, properties = {}, ...children) {
   return made;
 }
 
+// A patch of colour in a legend.
+export function swatch(colour) {
+  const made = h("i");
+  made.style.background = colour;
+  return made;
+}
+
 // A canvas drawn anew whenever its size or the colours change; returns what ends that.
 export function drawn(canvas, draw) {
   const again = () => {
