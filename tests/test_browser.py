@@ -13,6 +13,7 @@ import urllib.request
 import zipfile
 import zlib
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,9 +23,11 @@ from pycocotools.coco import COCO
 from pycocotools.mask import decode, toBbox
 
 from engine import pictures, rebuild
-from engine.browser import plane, server, stories
+from engine.browser import asking, plane, server, stories, writes
 from engine.browser.exports import harmless
+from engine.browser.looks import Looks
 from engine.browser.thumbs import small
+from engine.config import SynthesisConfig
 from engine.store import PatchStore, tags, tombstones
 from jobs import browse
 from jobs.__main__ import main, parse, spelled_out
@@ -89,10 +92,27 @@ def ids(found):
 # -- views ------------------------------------------------------------------------------------------------------------------------
 
 
+def test_a_page_asks_for_several_views_and_twelve_are_held(base):
+    first = told(base, "/api/view")["view"]
+    for number in range(1, 12):
+        told(base, "/api/view", difficulty=f"0,{number}")
+    assert get(base, "/api/rows", view=first, first=0, count=1)[0] == 200
+
+
 def test_a_view_is_sorted_by_numbers_of_its_table_only(base):
     for word in ("rank", "likeness", "asked", "sharpness"):
         status, _, body = get(base, "/api/view", sort=word)
         assert (status, f"patches cannot be sorted by '{word}'" in json.loads(body)["error"]) == (400, True)
+
+
+def test_videos_are_listed_with_how_many_patches_they_have(base):
+    assert told(base, "/api/overview")["videos"] == [[A, 24], [B, 16]]
+
+
+def test_a_view_that_nobody_would_wait_for_becomes_no_selection(store):
+    view = Looks(store).view(asking.read({}))
+    with pytest.raises(ValueError, match="a selection takes 4 to 100000 patches, the view has 100004 patches"):
+        writes.chosen(store, replace(view, rows=np.zeros(100_004, np.int64)), SynthesisConfig())
 
 
 def test_selections_are_listed_the_one_that_was_written_last_first(tmp_path):
@@ -136,6 +156,8 @@ def test_a_selection_comes_in_its_ranks_and_two_are_told_apart(store, base):
     counts = told(base, "/api/difference", older="random-111", newer="optidel-222")
     both = set(ranked["random-111"]) & set(ranked["optidel-222"])
     assert (counts["stayed"], counts["went"], counts["came"]) == (len(both), 8 - len(both), 8 - len(both))
+    apart = [abs(ranked["random-111"].index(name) - ranked["optidel-222"].index(name)) for name in both]
+    assert counts["moved"] == np.median(apart)
 
 
 def of(store, name):
@@ -179,6 +201,9 @@ def test_a_histogram_counts_every_row_once_and_leaves_its_own_brush_aside(store,
     assert sum(found["all"]) == len(every)
     assert sum(found["some"]) == sum(row["video_id"] == A for row in every)
     assert get(base, "/api/histogram", number="nothing")[0] == 400
+    values = np.array([row["difficulty"] for row in every], np.float32)
+    ends = [found["edges"][0], found["edges"][-1], found["most"]]
+    assert ends == pytest.approx([values.min(), np.quantile(values, 0.999), values.max()], abs=1e-5)
 
 
 def test_large_pictures_are_sent_small_and_small_ones_as_they_are(store):

@@ -1,8 +1,8 @@
 """Every page of the browser in Chromium, on a store as an ingest leaves it."""
 
+import itertools
 import shutil
 import zipfile
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -60,8 +60,8 @@ def base(store):
 class Tab:
     """A page that notes what it asked for and what went wrong."""
 
-    def __init__(self, browser, base, width=1200, height=800, scheme="light"):
-        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    def __init__(self, browser, base, width=1200, height=800, scheme="light", **more):
+        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **more)
         self.page, self.base, self.asked, self.wrong = self.context.new_page(), base, [], []
         self.page.set_default_timeout(30_000)
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -440,7 +440,7 @@ def test_the_squares_of_the_scorer_stand_apart_each_with_its_caption(chromium, b
             assert len({figure.query_selector("img").get_attribute("alt") for figure in figures} - {""}) == 3
             places = [figure.query_selector("img").bounding_box() for figure in figures]
             assert all(place["width"] == pytest.approx(place["height"], abs=1) and place["width"] > 60 for place in places)
-            assert all(left["x"] + left["width"] + 6 <= right["x"] for left, right in pairwise(places))
+            assert all(left["x"] + left["width"] + 6 <= right["x"] for left, right in itertools.pairwise(places))
             tab.page.screenshot(path=tmp_path / f"{width}.png", full_page=True)
             for number, (figure, colour) in enumerate(zip(figures, colours, strict=True)):
                 shot = figure.query_selector("img").screenshot(path=tmp_path / f"{width}-{number}.png")
@@ -523,6 +523,103 @@ def test_a_view_that_cannot_be_made_again_is_said_and_shown_anew(chromium, tmp_p
         tab.page.select_option("[aria-label='take this view along']", "folder")
         tab.page.wait_for_selector("#said:has-text('The store has changed since this was shown')")
         tab.says("48 of 48")
+
+
+def test_what_was_written_is_offered_and_the_focus_stays(chromium, tmp_path):
+    store = filled(tmp_path)
+    with serving(store, write=True) as base, Tab(chromium, base) as tab:
+        tab.open(f"patches?video={A}", ".cell img")
+        assert tab.page.locator("select[data-word=tag]").count() == 0
+        tab.page.once("dialog", lambda asked: asked.accept("odd"))
+        tab.page.select_option("[aria-label='take this view along']", "tag")
+        tab.page.select_option("select[data-word=tag]", "odd")
+        tab.page.wait_for_url("**tag=odd*")
+        tab.says("24 of 40")
+        tab.page.select_option("[aria-label='take this view along']", "selection")
+        tab.page.wait_for_selector("dialog[open] .command")
+        name = tab.page.inner_text("dialog[open] .command").split("selection.named=")[1]
+        tab.press("Escape")
+        tab.page.select_option("select[data-word=selection]", name)
+        tab.page.wait_for_url(f"**selection={name}*")
+        tab.open(f"patch?id={store.hardest(1)['patch_id'][0].as_py()}", ".patch")
+        tab.page.fill("[aria-label='a new tag']", "polyp")
+        tab.press("Enter")
+        tab.page.wait_for_selector("a.button:has-text('polyp')")
+        assert tab.page.evaluate("document.activeElement.getAttribute('aria-label')") == "a new tag"
+
+
+def test_the_list_of_frames_and_the_sql_that_was_typed_are_there_again(tab):
+    tab.open("frames", ".cell.line b")
+    tab.page.focus("#grid")
+    tab.press(*["ArrowDown"] * 5, "Enter")
+    tab.page.wait_for_url("**/#/patches?video=*")
+    tab.page.go_back()
+    tab.page.wait_for_selector(".cell.line b")
+    assert tab.page.get_attribute("#grid", "aria-activedescendant") == "cell-5"
+    tab.press("/")
+    tab.page.fill("textarea", "SELECT 1::DOUBLE AS x, NULL AS y")
+    tab.page.click("nav a:has-text('Patches')")
+    tab.page.wait_for_selector(".cell img")
+    tab.press("/")
+    tab.page.wait_for_selector("textarea:focus")
+    assert tab.page.input_value("textarea") == "SELECT 1::DOUBLE AS x, NULL AS y"
+    tab.press("Control+Enter")
+    tab.page.wait_for_selector("td")
+    assert tab.page.locator("td").all_inner_texts() == ["1", "NULL"]
+    assert tab.page.inner_text(".card p[role=status]") == "1 row"
+
+
+def test_a_finger_chooses_a_dot_or_a_moment_before_it_opens_it_and_nothing_in_the_void(chromium, base, store):
+    with Tab(chromium, base, 390, 844, has_touch=True, is_mobile=True) as tab:
+        tab.open("map", ".map canvas")
+        box = tab.page.locator(".map canvas").bounding_box()
+        dots = placed(told(base, "/api/map", view=told(base, "/api/view")["view"])["points"], box)
+        everywhere = itertools.product(range(5, int(box["width"]), 20), range(5, int(box["height"]), 20))
+        void = max(everywhere, key=lambda at: apart(dots, at))
+        assert apart(dots, void) > 30
+        tab.page.touchscreen.tap(box["x"] + void[0], box["y"] + void[1])
+        tab.page.wait_for_timeout(300)
+        assert "#/map" in tab.page.url
+        assert tab.page.is_visible("text=Point at a dot")
+        x, y = dots[0]
+        tab.page.touchscreen.tap(box["x"] + x, box["y"] + y)
+        tab.page.wait_for_selector("text=More like this")
+        assert "#/map" in tab.page.url
+        tab.page.touchscreen.tap(box["x"] + x, box["y"] + y)
+        tab.page.wait_for_selector(".patch")
+        tab.open(f"video?id={A}", ".timeline")
+        box = tab.page.locator(".timeline").bounding_box()
+        at = box["x"] + box["width"] * 3.5 / 7, box["y"] + 60  # seven moments, a second each
+        tab.page.touchscreen.tap(*at)
+        tab.page.wait_for_selector("p[role=status]:has-text('3.0 s: ')")
+        assert "#/video" in tab.page.url
+        tab.page.touchscreen.tap(*at)
+        tab.page.wait_for_url("**time_ms=3000*")
+
+
+def placed(points, box):
+    """Where the map has its dots, in px of the canvas: 18 px from its edges on, up being up."""
+    return [(18 + (x + 1) / 2 * (box["width"] - 36), 18 + (1 - y) / 2 * (box["height"] - 36)) for x, y, *_ in points]
+
+
+def apart(dots, at):
+    """How far the nearest dot is, in px."""
+    return min(np.hypot(x - at[0], y - at[1]) for x, y in dots)
+
+
+def test_a_patch_stands_still_while_its_frame_is_read(tab, store):
+    one, held = store.hardest(1)["patch_id"][0].as_py(), []
+    frame = pictures.encode(np.full((96, 128, 3), 120, np.uint8), 90)
+    tab.page.route("**/api/frame?*", lambda route: held.append(route))
+    tab.open(f"patch?id={one}", ".patch")
+    tops = "[...document.querySelectorAll('.patch > div > :first-child')].map(one => Math.round(one.getBoundingClientRect().top))"
+    before = tab.page.evaluate(tops)
+    assert before[0] == before[1]
+    while not held:
+        tab.page.wait_for_timeout(50)
+    held[0].fulfill(body=frame, content_type="image/jpeg")
+    tab.page.wait_for_selector(".stage .box.this")
+    assert tab.page.evaluate(tops) == before
 
 
 def test_a_store_that_grows_while_it_is_open_says_so_and_shows_it_when_asked(chromium, tmp_path):
