@@ -1,22 +1,30 @@
 """Every page of the browser in Chromium, on a store as an ingest leaves it."""
 
 import itertools
+import json
+import re
 import shutil
 import zipfile
+from urllib.parse import parse_qs, quote, urlsplit
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine import outlines, pictures
+from engine import outlines, pictures, simulate
+from engine.browser.answers import Answers
+from engine.browser.footage import Footage
 from engine.browser.looks import KEPT
-from engine.store import WriteRows
-from jobs import named
+from engine.browser.server import program
+from engine.knobs import amend
+from engine.store import PatchStore, WriteRows
+from jobs import ingest, named
 from jobs.__main__ import parse
 from jobs.recipes import tiny
 from tests import rows
-from tests.browsed import A, choose, filled, serving, take_in, told
+from tests.browsed import A, choose, filled, get, listening, parts, serving, take_in, told
+from tests.test_jobs import SMALL
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not on PATH")]
@@ -95,6 +103,23 @@ class Tab:
     def press(self, *keys):
         for key in keys:
             self.page.keyboard.press(key)
+
+
+def placed(points, box):
+    """Where the map has its dots, in px of the canvas: 18 px from its edges on, up being up."""
+    return [(18 + (x + 1) / 2 * (box["width"] - 36), 18 + (1 - y) / 2 * (box["height"] - 36)) for x, y, *_ in points]
+
+
+def apart(dots, at):
+    """How far the nearest dot is, in px."""
+    return min(np.hypot(x - at[0], y - at[1]) for x, y in dots)
+
+
+def drawn(tab, canvas, places):
+    """The colours and opacities (N, 4) of a canvas at places (x, y), in px of the page."""
+    script = """([name, places]) => { const pen = document.querySelector(name).getContext("2d");
+        return places.map(([x, y]) => [...pen.getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data]); }"""
+    return np.array(tab.page.evaluate(script, [canvas, [[float(x), float(y)] for x, y in places]]))
 
 
 @pytest.fixture
@@ -569,6 +594,175 @@ def test_the_list_of_frames_and_the_sql_that_was_typed_are_there_again(tab):
     assert tab.page.inner_text(".card p[role=status]") == "1 row"
 
 
+ACCENT = [11, 110, 105, 255]  # --accent, in light
+
+
+def test_a_timeline_has_the_hardest_patch_of_every_moment_where_it_belongs_and_what_was_rejected(tab):
+    found = told(tab.base, "/api/video", id=A)
+    tab.open(f"video?id={A}", ".timeline")
+    box = tab.page.locator(".timeline").bounding_box()
+    highest = max([found["scale"][1], *(frame["max"] or 0 for frame in found["frames"])])
+    kept = [frame for frame in found["frames"] if frame["patches"]][1:]  # at the first one stands the mark of what is chosen
+    x = [box["width"] * frame["time_ms"] / 7000 for frame in kept]  # seven moments, a second each
+    y = [8 + (box["height"] - 26 - 8) * (1 - frame["max"] / highest) for frame in kept]
+    assert np.abs(drawn(tab, ".timeline", zip(x, y, strict=True)) - ACCENT).max() < 3
+    above = drawn(tab, ".timeline", [(box["width"] * time / 7, 3) for time in (0.5, 2.5, 5.9, 6.1, 6.9)])[:, 3] > 0
+    assert above.tolist() == [False, False, False, True, True]
+    tab.page.focus(".timeline")
+    for key, said in [("End", "6.0 s: dark"), ("Home", "0.0 s: 4 patches"), ("ArrowRight", "1.0 s: 4 patches")]:
+        tab.press(key)
+        tab.page.wait_for_selector(f"p[role=status]:has-text('{said}')")
+    tab.press("Enter")
+    tab.page.wait_for_url(f"**video={A}&time_ms=1000%2C1000")
+
+
+def test_a_histogram_has_a_bar_for_every_count_and_within_it_one_for_what_is_asked_for(tab):
+    found = told(tab.base, "/api/histogram", number="difficulty", video=A)
+    tab.open(f"patches?video={A}", ".cell img")
+    tab.page.wait_for_function("document.querySelector('details small').textContent")
+    tab.page.wait_for_timeout(100)
+    box, highest = tab.page.locator("canvas.chart").first.bounding_box(), max(found["all"])
+    middles = [(place + 0.5) * box["width"] / len(found["all"]) for place in range(len(found["all"]))]
+    feet = drawn(tab, "canvas.chart", [(x, box["height"] - 1) for x in middles])
+    assert (feet[:, 3] > 0).tolist() == [held > 0 for held in found["all"]]
+    assert [np.abs(one - ACCENT).max() < 3 for one in feet] == [held > 0 for held in found["some"]]
+    tops = [
+        (x, box["height"] - np.sqrt(held / highest) * (box["height"] - 2)) for x, held in zip(middles, found["all"], strict=True) if held
+    ]
+    assert (drawn(tab, "canvas.chart", [(x, y + 2) for x, y in tops])[:, 3] > 0).all()
+    assert (drawn(tab, "canvas.chart", [(x, y - 2) for x, y in tops if y > 3])[:, 3] == 0).all()
+
+
+def test_a_map_has_a_dot_where_each_patch_lies_and_keys_go_from_dot_to_dot(tab):
+    points = told(tab.base, "/api/map", view=told(tab.base, "/api/view")["view"])["points"]
+    tab.open("map", ".map canvas")
+    box = tab.page.locator(".map canvas").bounding_box()
+    dots = placed(points, box)
+    assert (drawn(tab, ".map canvas", dots)[:, 3] == 255).all()
+    everywhere = itertools.product(range(2, int(box["width"]), 9), range(2, int(box["height"]), 9))
+    void = [at for at in everywhere if apart(dots, at) > 8]
+    assert (drawn(tab, ".map canvas", void)[:, 3] == 0).all()
+    tab.page.select_option(".map select", "video")
+    assert tab.page.locator(".map .key a").all_inner_texts() == ["a1000000…", "b2000000…"]
+    tab.page.focus(".map canvas")
+    tab.press("ArrowRight")
+    alike = tab.page.locator("a:has-text('More like this')")
+    first = alike.get_attribute("href")
+    tab.press("ArrowLeft")
+    playwright.expect(alike).not_to_have_attribute("href", first)
+    tab.press("Enter")
+    tab.page.wait_for_selector(".patch")
+    name = tab.page.inner_text("p.id.quiet")
+    assert name in [point[4] for point in points]
+    tab.page.click("a:has-text('More like this')")
+    tab.page.wait_for_url("**/#/patches?like=*")
+    tab.page.click("#cell-0")
+    tab.at_patch(name)
+
+
+def test_a_million_rows_are_gone_through_by_keys_wheel_and_bar(tab, store):
+    jpeg, many = store.image(store.hardest(1)["patch_id"][0].as_py()), 1_000_000
+
+    def rows(route):
+        first, count = (int(parse_qs(urlsplit(route.request.url).query)[name][0]) for name in ("first", "count"))
+        told = [{"patch_id": f"p{n}", "video_id": A, "time_ms": n, "difficulty": n} for n in range(first, min(first + count, many))]
+        head = json.dumps({"rows": told, "sizes": [len(jpeg)] * len(told)}).encode()
+        route.fulfill(body=len(head).to_bytes(4, "little") + head + jpeg * len(told), content_type="application/octet-stream")
+
+    tab.page.route("**/api/view?*", lambda route: route.fulfill(json={"view": "v", "rows": many, "of": many, "version": 1}))
+    tab.page.route("**/api/rows?*", rows)
+    tab.open("patches", ".cell img")
+    tab.page.focus("#grid")
+    high = tab.page.evaluate("document.querySelector('.cell').getBoundingClientRect().height")
+    columns = first(tab)[1]
+    page = int(tab.page.evaluate("document.querySelector('#grid').clientHeight") // high) * columns
+    for key, at in [
+        ("End", many - 1),
+        ("ArrowUp", many - 1 - columns),
+        ("Home", 0),
+        ("PageDown", page),
+        ("PageDown", 2 * page),
+        ("PageUp", page),
+    ]:
+        tab.press(key)
+        assert tab.page.get_attribute("#grid", "aria-activedescendant") == f"cell-{at}", key
+        playwright.expect(tab.page.locator(f"#cell-{at} b")).to_have_text(f"{at:,}")
+        playwright.expect(tab.page.locator(f"#cell-{at}")).to_be_in_viewport(ratio=0.9)
+    tab.page.evaluate("document.querySelector('#grid').scrollTop = document.querySelector('#grid').scrollHeight / 2")
+    tab.page.wait_for_timeout(400)
+    middle = first(tab)[0]
+    assert middle == pytest.approx(many / 2, rel=0.001)
+    box = tab.page.locator("#grid").bounding_box()
+    tab.page.mouse.move(box["x"] + 300, box["y"] + 300)
+    tab.page.mouse.wheel(0, 6 * high)
+    tab.page.wait_for_timeout(400)
+    assert first(tab)[0] == middle + 6 * columns
+
+
+def test_a_download_holds_what_the_view_shows_in_every_layout(tab, store):
+    view = told(tab.base, "/api/view", sort="time_ms")["view"]
+    ordered = [row["patch_id"] for row in parts(get(tab.base, "/api/rows", view=view, first=0, count=40)[2])[0]]
+    tab.open("patches?sort=time_ms", ".cell img")
+    for layout, about in (("folder", "patches.csv"), ("coco", "labels.json"), ("fiftyone", "samples.json")):
+        with tab.page.expect_download() as taken:
+            tab.page.select_option("[aria-label='take this view along']", layout)
+        with zipfile.ZipFile(taken.value.path()) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".jpg")]
+            assert about in archive.namelist()
+            assert len(names) == 40
+            assert [archive.read(name) for name in names] == [store.image(one) for one in ordered]
+    tab.page.select_option("[aria-label='sort by']", "difficulty")
+    tab.page.wait_for_url("**sort=difficulty*")
+    playwright.expect(tab.page.locator("#cell-0")).not_to_have_attribute("aria-label", re.compile(r", 0\.0 s of a1"))
+
+
+def test_two_selections_are_told_apart_in_numbers_and_by_video(tab):
+    found = told(tab.base, "/api/difference", older="random-111", newer="optidel-222")
+    tab.open("compare?older=random-111&newer=optidel-222", ".thumbs img")
+    for title, word in (("only left", "went"), ("in both", "stayed"), ("only right", "came")):
+        card = tab.page.locator(f"section[aria-label='{title}']")
+        assert card.locator(".big").inner_text() == str(found[word])
+        playwright.expect(card.locator("img")).to_have_count(found[word])
+    cells = [[cell.inner_text() for cell in row.query_selector_all("td")] for row in tab.page.query_selector_all("tbody tr")]
+    assert cells == [[f"{one['video_id'][:8]}…", str(one["went"]), str(one["came"])] for one in found["videos"]]
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory):
+    """A store that the job ingest filled, and the configuration that it had."""
+    folder = tmp_path_factory.mktemp("ingested")
+    simulate.write_clips(folder / "videos", folder / "truth", 1, seconds=3.0, size=(240, 280))
+    config = amend(tiny(), [*SMALL, f"videos.uri={folder}/videos", f"store.uri={folder}/store"])
+    ingest.run(config)
+    return config
+
+
+def test_of_a_really_ingested_patch_the_frame_the_seconds_and_the_reconstruction_are_shown(chromium, ingested):
+    store = PatchStore(ingested.store.uri)
+    row = store.patches(["patch_id", "frame_id", "box"]).sort_by("patch_id").to_pylist()[1]
+    frame = store.open("frames").to_table(filter=f"frame_id = '{row['frame_id']}'").to_pylist()[0]
+    footage = Footage(store, lambda video_id: ingested.frames, lambda image, part: [])  # to look for text takes longer than all else
+    with listening(program(Answers(store, ingested, dict, footage))) as base, Tab(chromium, base) as tab:
+        tab.open(f"patch?id={quote(row['patch_id'])}", ".stage .box.this")
+        (top, left, bottom, right), (y0, x0, y1, x1) = frame["content"], row["box"]
+        image, box = (tab.page.locator(f"[aria-label=frame] .stage {part}").bounding_box() for part in ("img >> nth=0", ".box.this"))
+        across, down = image["width"] / (right - left), image["height"] / (bottom - top)
+        expected = [image["x"] + across * (x0 - left), image["y"] + down * (y0 - top), across * (x1 - x0), down * (y1 - y0)]
+        assert [box[name] for name in ("x", "y", "width", "height")] == pytest.approx(expected, abs=1.5)
+        tab.page.wait_for_function("document.querySelectorAll('.three img').length == 3")
+        assert tab.page.evaluate("[...document.querySelectorAll('.three img')].every(one => one.naturalWidth == 3 * one.naturalHeight)")
+        assert [line for line in tab.wrong if line] == []
+        tab.page.evaluate("document.querySelectorAll('.box').forEach(one => one.style.visibility = 'hidden')")
+        shot = cv2.imdecode(np.frombuffer(tab.page.screenshot(clip=box), np.uint8), cv2.IMREAD_COLOR)
+        stored = cv2.imdecode(np.frombuffer(store.image(row["patch_id"]), np.uint8), cv2.IMREAD_COLOR)
+        small = [cv2.resize(one, (16, 16), interpolation=cv2.INTER_AREA).astype(int) for one in (shot, stored)]
+        assert np.abs(small[0] - small[1]).mean() < 10  # what lies in the box is the patch
+        tab.page.click("text=Play the seconds around it")
+        tab.page.wait_for_function("document.querySelector('video')?.readyState >= 2")
+        assert 1.5 < tab.page.evaluate("document.querySelector('video').duration") <= 4.1
+        assert tab.page.is_visible("figure:has(video) .box.this")
+
+
 def test_a_finger_chooses_a_dot_or_a_moment_before_it_opens_it_and_nothing_in_the_void(chromium, base, store):
     with Tab(chromium, base, 390, 844, has_touch=True, is_mobile=True) as tab:
         tab.open("map", ".map canvas")
@@ -595,16 +789,6 @@ def test_a_finger_chooses_a_dot_or_a_moment_before_it_opens_it_and_nothing_in_th
         assert "#/video" in tab.page.url
         tab.page.touchscreen.tap(*at)
         tab.page.wait_for_url("**time_ms=3000*")
-
-
-def placed(points, box):
-    """Where the map has its dots, in px of the canvas: 18 px from its edges on, up being up."""
-    return [(18 + (x + 1) / 2 * (box["width"] - 36), 18 + (1 - y) / 2 * (box["height"] - 36)) for x, y, *_ in points]
-
-
-def apart(dots, at):
-    """How far the nearest dot is, in px."""
-    return min(np.hypot(x - at[0], y - at[1]) for x, y in dots)
 
 
 def test_a_patch_stands_still_while_its_frame_is_read(tab, store):

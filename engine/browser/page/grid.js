@@ -117,7 +117,8 @@ export class Grid {
       }
       cell.setAttribute("aria-selected", index === this.at);
       const y = this.last + Math.floor(index / this.columns) * this.high - this.top;
-      Object.assign(cell.style, { transform: `translate(${(index % this.columns) * this.wide}px, ${y}px)`, width: `${this.wide}px`, height: `${this.high}px` });
+      const transform = `translate(${(index % this.columns) * this.wide}px, ${y}px)`;
+      Object.assign(cell.style, { transform, width: `${this.wide}px`, height: `${this.high}px` });
     }
     if (this.cells.has(this.at)) this.host.setAttribute("aria-activedescendant", `cell-${this.at}`);
     else this.host.removeAttribute("aria-activedescendant");
@@ -187,7 +188,10 @@ export class Grid {
   pressed(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const page = Math.max(1, Math.floor(this.host.clientHeight / this.high)) * this.columns;
-    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns, PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity };
+    const steps = {
+      ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns, PageUp: -page, PageDown: page,
+      Home: -Infinity, End: Infinity,
+    };
     if (event.key === "Enter" && this.total) { event.preventDefault(); this.open(this.at); return; }
     if (!(event.key in steps)) return;
     event.preventDefault();

@@ -1,5 +1,5 @@
 // Where a patch was opened from: what stands before it there, and what after it.
-export const trail = { list: null, id: "" }; // the patch at `list.at`
+const trail = { list: null, id: "" }; // the patch at `list.at`
 
 // Go along a list from one of its patches on; of a patch that stands in none there is nothing before and nothing after.
 export function follow(list, at = 0, id = "") {
