@@ -530,7 +530,7 @@ def test_what_others_ask_for_takes_nothing_from_an_open_page(tab, store):
     tab.page.select_option("[aria-label='take this view along']", "selection")
     tab.page.wait_for_selector("dialog[open] .command")
     tab.press("Escape")
-    tab.page.click("#cell-0")
+    tab.page.click("#cell-0 img")
     tab.page.wait_for_selector(".patch")
     ask_for_many(tab.base)
     tab.page.click("button:has-text('After')")
@@ -619,7 +619,7 @@ def test_a_timeline_has_the_hardest_patch_of_every_moment_where_it_belongs_and_w
 def test_a_histogram_has_a_bar_for_every_count_and_within_it_one_for_what_is_asked_for(tab):
     found = told(tab.base, "/api/histogram", number="difficulty", video=A)
     tab.open(f"patches?video={A}", ".cell img")
-    tab.page.wait_for_function("document.querySelector('details small').textContent")
+    playwright.expect(tab.page.locator("details small").first).not_to_be_empty()
     tab.page.wait_for_timeout(100)
     box, highest = tab.page.locator("canvas.chart").first.bounding_box(), max(found["all"])
     middles = [(place + 0.5) * box["width"] / len(found["all"]) for place in range(len(found["all"]))]
@@ -656,7 +656,7 @@ def test_a_map_has_a_dot_where_each_patch_lies_and_keys_go_from_dot_to_dot(tab):
     assert name in [point[4] for point in points]
     tab.page.click("a:has-text('More like this')")
     tab.page.wait_for_url("**/#/patches?like=*")
-    tab.page.click("#cell-0")
+    tab.page.click("#cell-0 img")
     tab.at_patch(name)
 
 
@@ -749,7 +749,7 @@ def test_of_a_really_ingested_patch_the_frame_the_seconds_and_the_reconstruction
         across, down = image["width"] / (right - left), image["height"] / (bottom - top)
         expected = [image["x"] + across * (x0 - left), image["y"] + down * (y0 - top), across * (x1 - x0), down * (y1 - y0)]
         assert [box[name] for name in ("x", "y", "width", "height")] == pytest.approx(expected, abs=1.5)
-        tab.page.wait_for_function("document.querySelectorAll('.three img').length == 3")
+        playwright.expect(tab.page.locator(".three img")).to_have_count(3)
         assert tab.page.evaluate("[...document.querySelectorAll('.three img')].every(one => one.naturalWidth == 3 * one.naturalHeight)")
         assert [line for line in tab.wrong if line] == []
         tab.page.evaluate("document.querySelectorAll('.box').forEach(one => one.style.visibility = 'hidden')")
@@ -758,8 +758,9 @@ def test_of_a_really_ingested_patch_the_frame_the_seconds_and_the_reconstruction
         small = [cv2.resize(one, (16, 16), interpolation=cv2.INTER_AREA).astype(int) for one in (shot, stored)]
         assert np.abs(small[0] - small[1]).mean() < 10  # what lies in the box is the patch
         tab.page.click("text=Play the seconds around it")
-        tab.page.wait_for_function("document.querySelector('video')?.readyState >= 2")
-        assert 1.5 < tab.page.evaluate("document.querySelector('video').duration") <= 4.1
+        film = tab.page.locator("video")
+        assert film.evaluate("one => one.readyState > 1 || new Promise(then => one.addEventListener('loadeddata', () => then(true)))")
+        assert 1.5 < film.evaluate("one => one.duration") <= 4.1
         assert tab.page.is_visible("figure:has(video) .box.this")
 
 

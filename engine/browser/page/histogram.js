@@ -39,8 +39,11 @@ export class Histogram {
   }
 
   async load() {
+    const { words } = this;
     try {
-      this.data = await ask("histogram", { ...this.words, number: this.name });
+      const data = await ask("histogram", { ...words, number: this.name });
+      if (words !== this.words) return; // something else was asked for meanwhile
+      this.data = data;
       this.told.textContent = this.span();
       this.drawing.again();
     } catch (error) { failed(error); }

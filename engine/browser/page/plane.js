@@ -37,7 +37,7 @@ class Page {
     main.replaceChildren(h("div", { class: "map" },
       h("div", {}, data.points.length ? this.canvas : h("p", { class: "missing" }, "There are too few patches for a map.")),
       h("aside", { "aria-label": "about the map" }, h("h1", {}, "Map"), h("p", { class: "quiet" }, this.what()),
-        h("label", {}, "colour by", this.inks()), this.legend, h("h3", {}, "The dot"), this.shown)));
+        h("label", {}, "colour by", this.inks()), this.legend, h("section", { class: "dot" }, h("h3", {}, "The dot"), this.shown))));
   }
 
   what() {

@@ -81,16 +81,16 @@ class Page {
   // Round difficulties on the left, round times below.
   drawScale(pen, { x, y, width, height, highest, colour }) {
     const { frames, until } = this.told, start = frames[0].time_ms;
-    const step = rounded(highest / 3);
+    const step = rounded(highest / 5);
     pen.textAlign = "left";
     for (let value = step; value <= highest; value += step) {
-      pen.fillStyle = colour("line");
+      pen.fillStyle = colour("rest");
       pen.fillRect(0, y(value), width, 1);
       pen.fillStyle = colour("quiet");
       pen.fillText(number(value), 4, y(value) + 13);
     }
     pen.fillStyle = colour("quiet");
-    const most = Math.max(2, Math.min(8, Math.floor(width / 110)));
+    const most = Math.max(2, Math.min(8, Math.floor(width / 64)));
     const apart = 1000 * (SECONDS.find(one => (until - start) / (1000 * one) <= most) ?? SECONDS.at(-1));
     for (let time = Math.ceil(start / apart) * apart; time <= until; time += apart) {
       pen.textAlign = x(time) < 30 ? "left" : x(time) > width - 30 ? "right" : "center";
