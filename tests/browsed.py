@@ -76,18 +76,25 @@ def serving(store, token="", write=False, config=None, runs=None, host=""):
     config = config or Config()
     config = config.model_copy(update={"browse": config.browse.model_copy(update={"write": write})})
     answers = Answers(store, config, runs or dict, Footage(store, lambda video_id: config.frames))
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(program(answers, token, host), log_level="critical", access_log=False, lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    with listening(program(answers, token, host)) as base:
+        yield base
+
+
+@contextmanager
+def listening(served):
+    """The address at which a program answers."""
+    held = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(served, log_level="critical", access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [held]}, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(10)
-        listening.close()
+        held.close()
 
 
 def get(base, path, headers=None, **words):

@@ -181,9 +181,18 @@ for stage in {stages}:
     assert done.returncode == 0, done.stderr
 
 
+PAGE = sorted(path for path in (ROOT / "engine").rglob("*") if path.suffix in (".js", ".css"))
+
+
 def test_files_fit_in_the_head():
-    long = {path.name: lines for path in [*ENGINE, *JOBS] if (lines := len(path.read_text().splitlines())) > 300}
+    long = {path.name: lines for path in [*ENGINE, *JOBS, *PAGE] if (lines := len(path.read_text().splitlines())) > 300}
     assert not long
+
+
+def test_lines_that_no_linter_reads_fit_on_a_screen_too():
+    assert len(PAGE) > 10
+    wide = [f"{path.name}:{number}" for path in PAGE for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 140]
+    assert not wide
 
 
 def test_nothing_is_kept_in_a_drawer_or_named_like_the_standard_library():

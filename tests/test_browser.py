@@ -13,6 +13,7 @@ import urllib.request
 import zipfile
 import zlib
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,9 +23,11 @@ from pycocotools.coco import COCO
 from pycocotools.mask import decode, toBbox
 
 from engine import pictures, rebuild
-from engine.browser import plane, server
+from engine.browser import asking, plane, server, stories, writes
 from engine.browser.exports import harmless
+from engine.browser.looks import Looks
 from engine.browser.thumbs import small
+from engine.config import SynthesisConfig
 from engine.store import PatchStore, tags, tombstones
 from jobs import browse
 from jobs.__main__ import main, parse, spelled_out
@@ -89,6 +92,40 @@ def ids(found):
 # -- views ------------------------------------------------------------------------------------------------------------------------
 
 
+def test_a_page_asks_for_several_views_and_twelve_are_held(base):
+    first = told(base, "/api/view")["view"]
+    for number in range(1, 12):
+        told(base, "/api/view", difficulty=f"0,{number}")
+    assert get(base, "/api/rows", view=first, first=0, count=1)[0] == 200
+
+
+def test_a_view_is_sorted_by_numbers_of_its_table_only(base):
+    for word in ("rank", "likeness", "asked", "sharpness"):
+        status, _, body = get(base, "/api/view", sort=word)
+        assert (status, f"patches cannot be sorted by '{word}'" in json.loads(body)["error"]) == (400, True)
+
+
+def test_videos_are_listed_with_how_many_patches_they_have(base):
+    assert told(base, "/api/overview")["videos"] == [[A, 24], [B, 16]]
+
+
+def test_a_view_that_nobody_would_wait_for_becomes_no_selection(store):
+    view = Looks(store).view(asking.read({}))
+    with pytest.raises(ValueError, match="a selection takes 4 to 100000 patches, the view has 100004 patches"):
+        writes.chosen(store, replace(view, rows=np.zeros(100_004, np.int64)), SynthesisConfig())
+
+
+def test_selections_are_listed_the_one_that_was_written_last_first(tmp_path):
+    store = filled(tmp_path)
+    for name in ("optidel-333", "zeta-444", "alpha-555", "optidel-333"):
+        choose(store, name, store.sample(4, 0)["patch_id"].to_pylist())
+    with serving(store) as base:
+        found = told(base, "/api/overview")["selections"]
+    assert [one["selection_id"] for one in found] == ["optidel-333", "alpha-555", "zeta-444", "optidel-222", "random-111"]
+    assert [one["patches"] for one in found] == [4, 4, 4, 8, 8]
+    assert found[0]["patches_version"] == store.complete_version()
+
+
 def test_a_view_in_parts_is_the_table_in_the_order_asked_for_with_the_pictures_that_are_stored(store, base):
     expected = sorted(table(store), key=lambda row: -row["difficulty"])
     found = listed(base, sort="difficulty", down="1")
@@ -119,6 +156,8 @@ def test_a_selection_comes_in_its_ranks_and_two_are_told_apart(store, base):
     counts = told(base, "/api/difference", older="random-111", newer="optidel-222")
     both = set(ranked["random-111"]) & set(ranked["optidel-222"])
     assert (counts["stayed"], counts["went"], counts["came"]) == (len(both), 8 - len(both), 8 - len(both))
+    apart = [abs(ranked["random-111"].index(name) - ranked["optidel-222"].index(name)) for name in both]
+    assert counts["moved"] == np.median(apart)
 
 
 def of(store, name):
@@ -162,6 +201,9 @@ def test_a_histogram_counts_every_row_once_and_leaves_its_own_brush_aside(store,
     assert sum(found["all"]) == len(every)
     assert sum(found["some"]) == sum(row["video_id"] == A for row in every)
     assert get(base, "/api/histogram", number="nothing")[0] == 400
+    values = np.array([row["difficulty"] for row in every], np.float32)
+    ends = [found["edges"][0], found["edges"][-1], found["most"]]
+    assert ends == pytest.approx([values.min(), np.quantile(values, 0.999), values.max()], abs=1e-5)
 
 
 def test_large_pictures_are_sent_small_and_small_ones_as_they_are(store):
@@ -214,7 +256,18 @@ def test_a_video_tells_its_moments_and_what_was_rejected(store, base):
     found = told(base, "/api/video", id=A[:8])
     hardest = {t: max(r["difficulty"] for r in table(store) if r["video_id"] == A and r["time_ms"] == t) for t in range(0, 6000, 1000)}
     assert {frame["time_ms"]: frame["max"] for frame in found["frames"] if frame["patches"]} == pytest.approx(hardest, abs=1e-6)
-    assert [(one["reason"], one["from"], one["frames"]) for one in found["stretches"]] == [("dark", 6000, 1)]
+    assert [(one["reason"], one["from"], one["to"], one["frames"]) for one in found["stretches"]] == [("dark", 6000, 7000, 1)]
+    assert found["until"] == 7000  # moments are a second apart
+    everything = [row["difficulty"] for row in table(store)]
+    assert found["scale"] == pytest.approx(np.quantile(everything, [0.01, 0.99]).tolist(), abs=1e-5)
+
+
+def test_a_stretch_lasts_until_the_next_moment_and_the_last_one_as_long_as_moments_lie_apart():
+    reasons = ["dark", "dark", None, "glare", "dark", "dark"]
+    frames = [{"time_ms": 2000 * place, "reason": reason, "detail": str(place)} for place, reason in enumerate(reasons)]
+    found = [(one["reason"], one["from"], one["to"], one["frames"], one["detail"]) for one in stories.stretches(frames)]
+    assert found == [("dark", 0, 4000, 2, "0"), ("glare", 6000, 8000, 1, "3"), ("dark", 8000, 12000, 2, "4")]
+    assert [one["to"] for one in stories.stretches(frames[:1])] == [stories.LONE]
 
 
 def test_sql_sees_no_addresses_writes_nothing_and_ends_in_time(store, base):
@@ -238,6 +291,11 @@ def test_an_answer_to_sql_is_by_position_the_first_rows_of_any_number_and_long_c
     assert many["more"] is True
     status, _, body = get(base, "/api/sql", q="SELECT CASE WHEN range = 700 THEN error('boom') END AS n FROM range(900)")
     assert (status, "boom" in json.loads(body)["error"]) == (400, True)
+
+
+def test_what_is_no_number_is_told_as_what_it_is(base):
+    asked = "SELECT 'inf'::DOUBLE AS a, '-inf'::FLOAT AS b, 'nan'::DOUBLE AS c, NULL AS d, '' AS e"
+    assert told(base, "/api/sql", q=asked)["rows"] == [["inf", "-inf", "nan", None, ""]]
 
 
 def test_whole_numbers_that_javascript_cannot_hold_are_told_with_all_their_digits(base):

@@ -1,6 +1,7 @@
 """What stands at which address: each answer is one call of what knows it. Ids are words of a query, since they may hold anything."""
 
 import json
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -39,7 +40,12 @@ def whole(request: Request, name: str) -> int:
 
 
 def cell(value: Any) -> Any:
-    """A value of an answer to SQL, as short as a page shows it; lists and structs as the text of their JSON, which keeps all digits."""
+    """A value of an answer to SQL, as short as a page shows it.
+
+    Lists and structs are the text of their JSON, which keeps all digits; inf and nan are words, null is what is not there.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     held = json.dumps(thumbs.plain(value, int), ensure_ascii=False) if isinstance(value, dict | list) else thumbs.plain(value)
     return f"{held[:CELL]}… ({len(held):,} letters)" if isinstance(held, str) and len(held) > CELL else held
 

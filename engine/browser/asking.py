@@ -8,7 +8,6 @@ NUMBERS = {
     "patches": ("difficulty", "time_ms", "variance", "black", "glare", "foreign", "area", "bytes"),
     "frames": ("time_ms", "sharpness", "brightness", "glare", "tissue", "change", "patches"),
 }
-LISTED = ("rank", "likeness", "asked")  # orders that a selection, a patch that others are like, or a SELECT brings along
 LONGEST = 20_000  # letters of anything that is asked
 CHANGES = ("", "came", "went", "stayed")
 
@@ -28,7 +27,7 @@ class Asked:
     tag: str = ""
     like: str = ""  # a patch
     sql: str = ""  # a SELECT that gives patch_id
-    sort: str = ""  # a number of the table, or as its list is ordered
+    sort: str = ""  # a number of the table; without one rows come as their list brings them, or as in the table
     down: bool = False
 
     def without(self, name: str) -> "Asked":
@@ -59,7 +58,7 @@ def read(params: Mapping[str, str]) -> Asked:
 
 def check(asked: Asked) -> None:
     """ValueError, in one sentence, where the words contradict each other or do not fit the table."""
-    if asked.sort and asked.sort not in (*NUMBERS[asked.table], *LISTED):
+    if asked.sort and asked.sort not in NUMBERS[asked.table]:
         raise ValueError(f"{asked.table} cannot be sorted by {asked.sort[:40]!r}; they can by {', '.join(NUMBERS[asked.table])}")
     if asked.change not in CHANGES or bool(asked.change) != bool(asked.against and asked.selection):
         raise ValueError("two selections are compared as selection=A against=B change=came, went or stayed")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.browser.asking import LISTED, NUMBERS, Asked
+from engine.browser.asking import NUMBERS, Asked
 from engine.browser.sheets import NAMES, Flags, Sheet
 from engine.rows import Rows
 from engine.store import PatchStore, tags
@@ -19,7 +19,7 @@ KEPT = 12  # views at a time, 8 MB each of a million rows
 ALIKE = 500  # patches that "more like this" finds
 BINS = 48
 SQL_SECONDS = 20.0  # that a question may take
-GONE = "the table has changed since this was asked: ask again"
+GONE = "this view is not held any more: it is to be asked for again"
 
 
 class GoneError(LookupError):
@@ -214,7 +214,7 @@ def flagged(sheet: Sheet, rows: Rows) -> Flags:
 
 def ordered(sheet: Sheet, asked: Asked, rows: Rows) -> Rows:
     """The rows by a number, those without one last and equal ones as they were; or as their list brought them."""
-    if not asked.sort or asked.sort in LISTED:
+    if not asked.sort:
         return rows[::-1] if asked.down else rows
     values = sheet.number(asked.sort)[rows]
     return rows[np.argsort(-values if asked.down else values, kind="stable")]

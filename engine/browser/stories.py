@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.browser import sheets
@@ -19,9 +20,8 @@ from engine.store.tables import TAGS
 Row = dict[str, Any]
 PATIENCE = 60.0  # seconds for a question over a whole table
 REASONS = "SELECT reason, count(*)::BIGINT AS frames FROM frames GROUP BY reason ORDER BY frames DESC, reason"
-SELECTIONS = """SELECT selection_id, any_value(method) AS method, any_value(budget) AS budget, any_value(unit) AS unit,
-count(*)::BIGINT AS patches, any_value(patches_version)::BIGINT AS version
-FROM selections GROUP BY selection_id ORDER BY version DESC, selection_id"""
+SELECTION = ["selection_id", "method", "budget", "unit", "patches_version"]  # what all rows of one have in common
+LONE = 1000  # ms that a video's only moment is drawn as
 NAMED = 2000  # videos that are listed; more are found by the beginning of their ids
 SHOWN = ["patch_id", "video_id", "frame_id", "time_ms", "box", "difficulty", "proposer", "height", "width"]
 OF_A_FRAME = ["frame_id", "time_ms", "reason", "detail", "patches", "sharpness", "brightness", "glare", "tissue", "change"]
@@ -51,10 +51,20 @@ def beside(store: PatchStore) -> list[int]:
 
 
 def selections(store: PatchStore) -> list[Row]:
-    """The selections of the store, the newest first."""
+    """The selections of the store, the one that was written last first, which is what `newest` of the store goes by."""
     if not store.has("selections"):
         return []
-    return list(store.shown(SELECTIONS, PATIENCE).to_pylist())
+    rows = store.open("selections").scanner(columns=SELECTION, with_row_id=True).to_batches()
+    parts = [counted(pa.Table.from_batches([batch]).append_column("patches", pa.array(np.ones(len(batch), np.int64)))) for batch in rows]
+    if not parts:
+        return []
+    return list(counted(pa.concat_tables(parts)).sort_by([("_rowid", "descending")]).drop_columns("_rowid").to_pylist())
+
+
+def counted(rows: pa.Table) -> pa.Table:
+    """Of each selection its last row and how many patches it has; `rows` may be such counts of parts of them."""
+    made = rows.group_by(SELECTION).aggregate([("_rowid", "max"), ("patches", "sum")])
+    return made.rename_columns([name.removesuffix("_max").removesuffix("_sum") for name in made.column_names])
 
 
 def clusters(looks: Looks, name: str) -> list[int]:
@@ -99,20 +109,24 @@ def video(store: PatchStore, begin: str, runs: Callable[[], Runs]) -> Row:
     by_frame = {row["frame_id"]: (row["difficulty_mean"], row["difficulty_max"]) for row in scores.to_pylist()}
     rows = [row | dict(zip(("mean", "max"), by_frame.get(row["frame_id"], (None, None)), strict=True)) for row in frames.to_pylist()]
     everywhere = pc.quantile(store.patches(["difficulty"])["difficulty"], q=[0.01, 0.99]).to_pylist()
-    told = {"video": video_id, "frames": rows, "stretches": stretches(rows), "scale": everywhere, "story": explainer.video(video_id)}
-    return plain(told)  # type: ignore[no-any-return]
+    told = {"video": video_id, "frames": rows, "until": until(rows), "stretches": stretches(rows)}
+    return plain(told | {"scale": everywhere, "story": explainer.video(video_id)})  # type: ignore[no-any-return]
+
+
+def until(frames: Sequence[Row]) -> float:
+    """Up to which ms the last of the sampled moments counts: as long as they lie apart, LONE where there is but one."""
+    times = [frame["time_ms"] for frame in frames]
+    return times[-1] + ((times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else LONE) if times else 0.0
 
 
 def stretches(frames: Sequence[Row]) -> list[Row]:
     """Sampled moments in a row that were rejected for one reason, each from its first to the next moment; those without a region count."""
-    found, ends = [], [*(frame["time_ms"] for frame in frames[1:]), None]
+    found, ends = [], [*(frame["time_ms"] for frame in frames[1:]), until(frames)]
     for reason, held in groupby(zip(frames, ends, strict=True), key=lambda one: one[0]["reason"]):
         rows = list(held)
         if reason is not None:
-            start, last, end = rows[0][0]["time_ms"], rows[-1][0]["time_ms"], rows[-1][1]
-            found.append(
-                {"reason": reason, "from": start, "to": last if end is None else end, "frames": len(rows), "detail": rows[0][0]["detail"]}
-            )
+            first, end = rows[0][0], rows[-1][1]
+            found.append({"reason": reason, "from": first["time_ms"], "to": end, "frames": len(rows), "detail": first["detail"]})
     return found
 
 

@@ -1,58 +1,83 @@
 // Two selections side by side: what only one of them holds, what both do, and where they differ.
-import { ask, count, failed, h, link, number, short } from "./dom.js";
-import { part } from "./grid.js";
+import { ask, count, failed, h, link, many, number, short } from "./dom.js";
+import { follow } from "./trail.js";
+import { view } from "./views.js";
 
-const SHOWN = 48;
+const SHOWN = 48; // pictures of a side
+const LISTED = 300; // videos
 
 export async function show(main, words, state) {
   const all = state.overview.selections.map(one => one.selection_id); // the newest first
-  const page = new Page(main, state.overview.selections, { older: words.older ?? all[1] ?? "", newer: words.newer ?? all[0] ?? "" });
+  const page = new Page(main, state, { older: words.older ?? all[1] ?? "", newer: words.newer ?? all[0] ?? "" });
   if (all.length > 1) await page.load();
   return page;
 }
 
 class Page {
-  constructor(main, selections, words) {
-    Object.assign(this, { words, urls: [] });
-    const choice = which => {
-      const made = h("select", { "aria-label": which === "older" ? "left selection" : "right selection", onchange: event => { location.hash = link("compare", { ...this.words, [which]: event.target.value }); } },
-        selections.map(one => h("option", { value: one.selection_id }, `${one.method}, ${count(one.patches)} patches (${one.selection_id})`)));
-      made.value = words[which];
-      return h("div", { class: "grow" }, made);
-    };
+  constructor(main, state, words) {
+    Object.assign(this, { words, state, urls: [] });
+    const { selections } = state.overview;
     this.body = h("div", {});
-    const both = () => [h("div", { class: "row" }, choice("older"), h("span", { class: "quiet" }, "against"), choice("newer")), this.body];
+    const both = () => h("div", { class: "row" },
+      this.choice("older", "left selection"), h("span", { class: "quiet" }, "against"), this.choice("newer", "right selection"));
     const none = () => h("p", { class: "missing" }, "There are fewer than two selections: run the job choose with two methods.");
-    main.replaceChildren(h("div", { class: "page" }, h("h1", {}, "Two selections"), selections.length > 1 ? both() : none()));
+    main.replaceChildren(h("div", { class: "page" }, h("h1", {}, "Two selections"), selections.length > 1 ? [both(), this.body] : none()));
+  }
+
+  choice(which, label) {
+    const told = one => `${one.method}, ${many(one.patches, "patch", "patches")} (${one.selection_id})`;
+    const options = this.state.overview.selections.map(one => h("option", { value: one.selection_id }, told(one)));
+    const chosen = event => { location.hash = link("compare", { ...this.words, [which]: event.target.value }); };
+    const made = h("select", { "aria-label": label, onchange: chosen }, options);
+    made.value = this.words[which];
+    return h("div", { class: "grow" }, made);
   }
 
   async load() {
     const { older, newer } = this.words, found = await ask("difference", { older, newer });
-    const sides = [["went", "only left", found.went], ["stayed", "in both", found.stayed], ["came", "only right", found.came]];
-    const all = found.came + found.went + found.stayed;
-    this.body.replaceChildren(h("p", { class: "quiet" }, all ? `${(100 * found.stayed / all).toFixed(1)} % of all that either holds is in both${found.moved === null ? "" : `; half of it stands ${number(found.moved)} ranks or more away in the other`}.` : ""),
-      h("div", { class: "sides" }, sides.map(([change, title, many]) => this.side(change, title, many))),
-      found.videos.length > 0 && h("section", { class: "card" }, h("h2", {}, "Where they differ"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "video"), h("th", { scope: "col", class: "n" }, "only left"), h("th", { scope: "col", class: "n" }, "only right"))),
-        h("tbody", {}, found.videos.slice(0, 300).map(one => h("tr", {}, h("td", {}, h("a", { href: link("video", { id: one.video_id }) }, short(one.video_id))), h("td", { class: "n" }, count(one.went)), h("td", { class: "n" }, count(one.came)))))))));
+    this.body.replaceChildren(h("p", { class: "quiet" }, shared(found)),
+      h("div", { class: "sides" },
+        this.side("went", "only left", found.went), this.side("stayed", "in both", found.stayed),
+        this.side("came", "only right", found.came)),
+      found.videos.length ? byVideo(found.videos) : "");
   }
 
-  side(change, title, many) {
+  side(change, title, held) {
     const words = { selection: this.words.newer, against: this.words.older, change }, thumbs = h("div", { class: "thumbs" });
-    if (many) this.fill(thumbs, words).catch(failed);
-    return h("section", { class: "card", "aria-label": title }, h("div", { class: "big" }, count(many)), h("p", { class: "quiet" }, title), thumbs, many > 0 && h("p", {}, h("a", { href: link("patches", words) }, "All of them")));
+    if (held) this.fill(thumbs, words).catch(failed);
+    const all = held > 0 && h("p", {}, h("a", { href: link("patches", words) }, "All of them"));
+    return h("section", { class: "card", "aria-label": title },
+      h("div", { class: "big" }, count(held)), h("p", { class: "quiet" }, title), thumbs, all);
   }
 
   async fill(thumbs, words) {
-    const { view, rows } = await ask("view", words);
-    const found = await part(view, 0, Math.min(SHOWN, Math.max(1, rows)));
-    this.urls.push(...found.urls);
-    thumbs.replaceChildren(...found.rows.map((row, at) => h("a", { href: link("patch", { id: row.patch_id }) }, h("img", { src: found.urls[at], alt: `difficulty ${number(row.difficulty)}` }))));
+    const side = await view(words), { rows, urls } = await side.part(0, Math.min(SHOWN, Math.max(1, side.rows)));
+    this.urls.push(...urls);
+    thumbs.replaceChildren(...rows.map((row, at) => h("a", {
+      href: link("patch", { id: row.patch_id }), onclick: () => follow(side, at, row.patch_id),
+    }, h("img", { src: urls[at], alt: `difficulty ${number(row.difficulty)}` }))));
   }
 
   pressed(event) {
-    if (event.key === "Escape") { location.hash = "#/patches"; return true; }
+    if (event.key === "Escape") { location.hash = link("patches", this.state.words); return true; }
     return false;
   }
 
   close() { this.urls.forEach(URL.revokeObjectURL); }
+}
+
+function shared({ came, went, stayed, moved }) {
+  const all = came + went + stayed;
+  if (!all) return "";
+  const far = moved === null ? "" : `; half of it stands ${many(moved, "rank")} or more away in the other`;
+  return `${(100 * stayed / all).toFixed(1)} % of all that either holds is in both${far}.`;
+}
+
+function byVideo(videos) {
+  const names = [["video", ""], ["only left", "n"], ["only right", "n"]];
+  const heads = names.map(([name, kind]) => h("th", { scope: "col", class: kind }, name));
+  const row = one => h("tr", {}, h("td", {}, h("a", { href: link("video", { id: one.video_id }) }, short(one.video_id))),
+    h("td", { class: "n" }, count(one.went)), h("td", { class: "n" }, count(one.came)));
+  return h("section", { class: "card" }, h("h2", {}, "Where they differ"), h("div", { class: "scroll" }, h("table", {},
+    h("thead", {}, h("tr", {}, heads)), h("tbody", {}, videos.slice(0, LISTED).map(row)))));
 }

@@ -13,6 +13,13 @@ export function h(tag, properties = {}, ...children) {
   return made;
 }
 
+// A patch of colour in a legend.
+export function swatch(colour) {
+  const made = h("i");
+  made.style.background = colour;
+  return made;
+}
+
 // A canvas drawn anew whenever its size or the colours change; returns what ends that.
 export function drawn(canvas, draw) {
   const again = () => {
@@ -29,7 +36,7 @@ export function drawn(canvas, draw) {
   return { again, close: () => { watch.disconnect(); scheme.removeEventListener("change", again); } };
 }
 
-class Refused extends Error {
+export class Refused extends Error {
   constructor(message, status) { super(message); this.status = status; }
 }
 
@@ -42,8 +49,7 @@ async function checked(answer) {
 }
 
 export function address(name, words = {}) {
-  const query = new URLSearchParams(Object.entries(words).filter(([, value]) => value !== "" && value !== undefined && value !== null));
-  return `/api/${name}?${query}`;
+  return `/api/${name}?${said(words)}`;
 }
 
 export async function ask(name, words, signal) {
@@ -55,7 +61,8 @@ export async function bytes(name, words, signal) {
 }
 
 export async function post(name, body) {
-  return (await checked(await fetch(`/api/${name}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }))).json();
+  const sent = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  return (await checked(await fetch(`/api/${name}`, sent))).json();
 }
 
 let hiding;
@@ -74,11 +81,14 @@ export function failed(error) {
 const round = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 }), whole = new Intl.NumberFormat("en");
 export const number = value => value === null || value === undefined ? "–" : (Number.isInteger(value) ? whole : round).format(value);
 export const count = value => whole.format(value);
+export const many = (value, one, all = `${one}s`) => `${count(value)} ${value === 1 ? one : all}`;
 export function clock(ms) {
   if (ms === null || ms === undefined) return "–";
-  const tenths = Math.round(ms / 100), minutes = Math.floor(tenths / 600), seconds = (tenths % 600 / 10).toFixed(1); // rounded first: 59.96 s are 1:00.0
+  const tenths = Math.round(ms / 100); // rounded first: 59.96 s are 1:00.0
+  const minutes = Math.floor(tenths / 600), seconds = (tenths % 600 / 10).toFixed(1);
   return minutes ? `${minutes}:${seconds.padStart(4, "0")}` : `${seconds} s`;
 }
 export const short = id => id.length > 10 ? `${id.slice(0, 8)}…` : id;
-export const link = (page, words = {}) => `#/${page}?${new URLSearchParams(Object.entries(words).filter(([, value]) => value !== "" && value !== undefined))}`;
-export const isTyping = event => event.target.closest?.("input, textarea, select, [contenteditable]") !== null && event.target.closest !== undefined;
+export const link = (page, words = {}) => `#/${page}?${said(words)}`;
+const said = words => new URLSearchParams(Object.entries(words).filter(([, value]) => !["", undefined, null].includes(value)));
+export const isTyping = ({ target }) => Boolean(target.closest?.("input, textarea, select, [contenteditable]"));

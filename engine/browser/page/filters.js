@@ -1,17 +1,34 @@
 // What the rows are told apart by: choices, histograms to brush, and an order. Every change is a new address.
-import { count, h, link, short } from "./dom.js";
+import { count, h, link, many, short } from "./dom.js";
 import { Histogram, TITLES } from "./histogram.js";
 
+const UNCHARTED = ["area", "bytes"]; // of patches: they are there to sort by
+const LISTED = 3000; // clusters that a list to choose from may have
+const ALONE = { selection: ["against", "change"], change: ["selection", "against"] }; // what means nothing without it
+
 export class Filters {
-  constructor(table, overview, words, go) {
-    Object.assign(this, { table, overview, go, words });
-    this.charts = overview.numbers[table].filter(name => !(table === "patches" && ["area", "bytes"].includes(name))).map(name => new Histogram(name, (what, range) => this.change({ [what]: range })));
+  constructor(table, overview, go, done) {
+    Object.assign(this, { table, go });
+    const numbers = overview.numbers[table].filter(name => table !== "patches" || !UNCHARTED.includes(name));
+    this.charts = numbers.map(name => new Histogram(name, (what, range) => this.change({ [what]: range })));
     this.charts[0].host.open = true;
-    const fields = table === "patches" ? [this.video(), this.choice("selection", "selection", this.selections()), this.cluster(), this.choice("tag", "tag", Object.entries(overview.tags).map(([name, many]) => [name, `${name} (${count(many)})`]))] : [this.choice("reason", "verdict", this.reasons()), this.video()];
-    this.host = h("aside", { class: "filters", "aria-label": "Filters", id: "filters" },
-      h("div", { class: "row" }, h("h2", { class: "grow" }, "Filters"), h("button", { type: "button", class: "only-phone", onclick: () => this.done?.() }, "Done")),
-      fields.filter(Boolean), this.charts.map(chart => chart.host), table === "frames" && this.refused(), h("button", { type: "button", onclick: () => go({}) }, "Clear all"));
-    this.set(words);
+    this.head = h("div", { class: "row" }, h("h2", { class: "grow" }, "Filters"),
+      h("button", { type: "button", class: "only-phone", onclick: done }, "Done"));
+    this.host = h("aside", { class: "filters", "aria-label": "Filters", id: "filters" });
+    this.offer(overview);
+  }
+
+  // Offer what there is to choose from, which is only drawn anew where that has changed.
+  offer(overview) {
+    if (overview === this.overview) return;
+    this.overview = overview;
+    const fields = this.table === "patches"
+      ? [this.video(), this.choice("selection", this.selections()), this.cluster(), this.choice("tag", this.tags())]
+      : [this.choice("reason", this.reasons(), "verdict"), this.video()];
+    const clear = h("button", { type: "button", onclick: () => this.go({}) }, "Clear all");
+    const parts = [this.head, ...fields, ...this.charts.map(chart => chart.host), this.table === "frames" && this.refused(), clear];
+    this.host.replaceChildren(...parts.filter(Boolean));
+    if (this.words) this.set(this.words);
   }
 
   set(words) {
@@ -22,50 +39,78 @@ export class Filters {
 
   change(words) {
     const next = { ...this.words, ...words };
-    for (const name of Object.keys(words)) if (words[name] === "") delete next[name];
+    for (const name of Object.keys(words)) {
+      if (words[name] === "") delete next[name];
+      for (const other of ALONE[name] ?? []) if (!(other in words)) delete next[other];
+    }
     this.go(next);
   }
 
-  choice(word, title, options) {
+  choice(word, options, title = word) {
     if (!options.length) return null;
-    return h("label", {}, title, h("select", { "data-word": word, onchange: event => this.change({ [word]: event.target.value, ...(word === "selection" ? { against: "", change: "" } : {}) }) },
-      h("option", { value: "" }, "any"), options.map(([value, text]) => h("option", { value }, text))));
+    const chosen = event => this.change({ [word]: event.target.value });
+    return h("label", {}, title, h("select", { "data-word": word, onchange: chosen }, h("option", { value: "" }, "any"), options));
   }
 
   selections() {
-    return this.overview.selections.map(one => [one.selection_id, `${one.method}, ${count(one.patches)} patches (${one.selection_id})`]);
+    const told = one => `${one.method}, ${many(one.patches, "patch", "patches")} (${one.selection_id})`;
+    return this.overview.selections.map(one => option(one.selection_id, told(one)));
   }
 
+  tags() { return Object.entries(this.overview.tags).map(([name, held]) => option(name, `${name} (${count(held)})`)); }
+
   reasons() {
-    return this.overview.reasons.map(one => [one.reason ?? "kept", `${one.reason ?? "kept"} (${count(one.frames)})`]);
+    return this.overview.reasons.map(({ reason, frames }) => option(reason ?? "kept", `${reason ?? "kept"} (${count(frames)})`));
   }
 
   cluster() {
-    const options = Object.entries(this.overview.clusters).flatMap(([name, sizes]) => sizes.map((size, at) => [`${name}/${at}`, `${name} ${at} (${count(size)})`]));
-    return options.length > 3000 ? h("label", {}, "cluster, as name/number", h("input", { "data-word": "cluster", onchange: event => this.change({ cluster: event.target.value.trim() }) })) : this.choice("cluster", "cluster", options);
+    const { clusters } = this.overview, all = Object.values(clusters).flat().length;
+    if (all > LISTED) {
+      const typed = event => this.change({ cluster: event.target.value.trim() });
+      return h("label", {}, "cluster, as name/number", h("input", { "data-word": "cluster", onchange: typed }));
+    }
+    return this.choice("cluster", Object.entries(clusters).filter(([, sizes]) => sizes.length).map(([name, sizes]) =>
+      h("optgroup", { label: `${name}: ${meaning(name)}` },
+        sizes.map((size, at) => option(`${name}/${at}`, `${name} ${at} (${many(size, "patch", "patches")})`)))));
   }
 
   video() {
-    const names = h("datalist", { id: "videos" }, this.overview.videos.map(([name, many]) => h("option", { value: name }, `${count(many)} patches`)));
-    return h("label", {}, "video, or the beginning of its id", h("input", { "data-word": "video", list: "videos", placeholder: this.overview.videos.length ? `e.g. ${short(this.overview.videos[0][0])}` : "", autocomplete: "off", onchange: event => this.change({ video: event.target.value.trim().replace("…", "") }) }), names);
+    const { videos } = this.overview;
+    const names = h("datalist", { id: "videos" }, videos.map(([name, held]) => option(name, many(held, "patch", "patches"))));
+    const typed = event => this.change({ video: event.target.value.trim().replace("…", "") });
+    return h("label", {}, "video, or the beginning of its id", h("input", {
+      "data-word": "video", list: "videos", autocomplete: "off", onchange: typed,
+      placeholder: videos.length ? `e.g. ${short(videos[0][0])}` : "",
+    }), names);
   }
 
   refused() { // videos of which nothing was looked at have no frames to be listed
     const { refused } = this.overview;
-    return refused.length > 0 && h("details", { class: "refused" }, h("summary", {}, `refused videos (${count(refused.length)})`), refused.map(one => h("p", {}, h("a", { class: "id", href: link("video", { id: one.video_id }) }, short(one.video_id)), ` ${one.reason}${one.detail ? `: ${one.detail}` : ""}`)));
+    if (!refused.length) return null;
+    return h("details", { class: "refused" }, h("summary", {}, `refused videos (${count(refused.length)})`), refused.map(one => h("p", {},
+      h("a", { class: "id", href: link("video", { id: one.video_id }) }, short(one.video_id)),
+      ` ${one.reason}${one.detail ? `: ${one.detail}` : ""}`)));
   }
 
   focus() { this.host.querySelector("input, select, summary")?.focus(); }
   close() { for (const chart of this.charts) chart.close(); }
 }
 
-export function chips(words, remove) {
-  const told = Object.entries(words).filter(([name]) => !["sort", "down", "against"].includes(name)).map(([name, value]) => {
-    const shown = name === "time_ms" ? seconds(value) : value;
-    const compared = name === "change" ? `${value} from ${words.against}` : `${TITLES[name] ?? name} ${name === "sql" ? "question" : shown.replace(/^(.{34}).+$/, "$1…")}`;
-    return h("button", { type: "button", class: "chip", title: `remove: ${name} ${shown}`, "aria-label": `remove the filter ${name} ${shown}`, onclick: () => remove(name) }, compared, " ✕");
+const option = (value, text) => h("option", { value }, text);
+
+// What a clustering is there for, by its name, which tells whether it is of `choose`'s measures or of its methods.
+const meaning = name => name === "kinds" ? "what choose measures a selection's coverage by" : "what methods that compare patches chose by";
+
+// The filters that are set, each as a button that takes it away.
+export function chips(words, change) {
+  const told = Object.entries(words).filter(([name]) => !["sort", "down", "against", "table"].includes(name));
+  return told.map(([name, value]) => {
+    const shown = name === "time_ms" ? seconds(value) : value, short = name === "sql" ? "question" : shown.replace(/^(.{34}).+$/, "$1…");
+    return h("button", {
+      type: "button", class: "chip", title: `remove: ${name} ${shown}`, "aria-label": `remove the filter ${name} ${shown}`,
+      onclick: () => change({ [name]: "" }),
+    }, name === "change" ? `${value} from ${words.against}` : `${TITLES[name] ?? name} ${short}`, " ✕");
   });
-  return told;
 }
 
 function seconds(range) {

@@ -1,6 +1,7 @@
 // A grid of any number of rows of which only those in sight exist. A browser draws nothing taller than some millions of pixels,
 // so beyond MOST the bar stands for more than it is long: small moves are exact, large ones go by its share.
-import { bytes, failed, h } from "./dom.js";
+import { failed, h } from "./dom.js";
+import { GONE } from "./views.js";
 
 const MOST = 8_000_000, CHUNK = 60, HELD = 40, SETTLED = 140, AGAIN = 500, RAREST = 60_000;
 
@@ -11,7 +12,7 @@ export class Grid {
     this.host = h("div", { class: "grid", tabIndex: 0, role: "listbox", "aria-label": label, id: "grid" }, this.space);
     this.cells = new Map();
     this.chunks = new Map();
-    this.view = "";
+    this.view = null;
     this.total = 0;
     this.at = 0;
     this.top = this.last = this.first = this.share = 0; // `first` is the row at the upper edge, of which a `share` is above it
@@ -22,9 +23,9 @@ export class Grid {
     this.watch.observe(this.host);
   }
 
-  show(view, total, at = 0) {
+  show(view) {
     this.forget();
-    Object.assign(this, { view, total, at: Math.min(at, Math.max(0, total - 1)), failures: 0, until: 0 });
+    Object.assign(this, { view, total: view.rows, at: Math.min(view.at, Math.max(0, view.rows - 1)), failures: 0, until: 0 });
     this.resized();
     this.reveal();
     if (this.columns) this.edge();
@@ -116,7 +117,8 @@ export class Grid {
       }
       cell.setAttribute("aria-selected", index === this.at);
       const y = this.last + Math.floor(index / this.columns) * this.high - this.top;
-      Object.assign(cell.style, { transform: `translate(${(index % this.columns) * this.wide}px, ${y}px)`, width: `${this.wide}px`, height: `${this.high}px` });
+      const transform = `translate(${(index % this.columns) * this.wide}px, ${y}px)`;
+      Object.assign(cell.style, { transform, width: `${this.wide}px`, height: `${this.high}px` });
     }
     if (this.cells.has(this.at)) this.host.setAttribute("aria-activedescendant", `cell-${this.at}`);
     else this.host.removeAttribute("aria-activedescendant");
@@ -148,7 +150,7 @@ export class Grid {
     const chunk = { stop: new AbortController() };
     this.chunks.set(number, chunk);
     try {
-      const found = await part(this.view, number * CHUNK, CHUNK, chunk.stop.signal);
+      const found = await this.view.part(number * CHUNK, CHUNK, chunk.stop.signal);
       if (this.chunks.get(number) !== chunk) return this.drop({ stop: chunk.stop, urls: found.urls });
       Object.assign(chunk, found);
       this.failures = 0;
@@ -157,7 +159,7 @@ export class Grid {
     } catch (error) {
       if (this.chunks.get(number) !== chunk) return; // let go of meanwhile
       this.chunks.delete(number);
-      if (error.status === 410) this.stale();
+      if (error.status === GONE) this.stale();
       else this.later(error);
     }
   }
@@ -186,7 +188,10 @@ export class Grid {
   pressed(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const page = Math.max(1, Math.floor(this.host.clientHeight / this.high)) * this.columns;
-    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns, PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity };
+    const steps = {
+      ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns, PageUp: -page, PageDown: page,
+      Home: -Infinity, End: Infinity,
+    };
     if (event.key === "Enter" && this.total) { event.preventDefault(); this.open(this.at); return; }
     if (!(event.key in steps)) return;
     event.preventDefault();
@@ -196,13 +201,4 @@ export class Grid {
     this.reveal();
     this.moved?.(this.at);
   }
-}
-
-export async function part(view, first, many, signal) {
-  const buffer = await bytes("rows", { view, first, count: many }, signal);
-  const length = new DataView(buffer).getUint32(0, true);
-  const { rows, sizes } = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  let place = 4 + length;
-  const urls = sizes.map(size => URL.createObjectURL(new Blob([new Uint8Array(buffer, (place += size) - size, size)], { type: "image/jpeg" })));
-  return { rows, urls };
 }

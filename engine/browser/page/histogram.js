@@ -2,18 +2,23 @@
 import { ask, clock, drawn, failed, h, number } from "./dom.js";
 
 export const TITLES = {
-  difficulty: "difficulty", time_ms: "time", variance: "contrast (variance)", black: "black (hidden)", glare: "glare", foreign: "foreign (no mucosa)",
-  area: "area", bytes: "bytes", sharpness: "sharpness", brightness: "brightness", tissue: "tissue", change: "change", patches: "patches",
+  difficulty: "difficulty", time_ms: "time", variance: "contrast (variance)", black: "black (hidden)", glare: "glare",
+  foreign: "foreign (no mucosa)", area: "area", bytes: "bytes", sharpness: "sharpness", brightness: "brightness",
+  tissue: "tissue", change: "change", patches: "patches",
 };
 
 export class Histogram {
   constructor(name, changed) {
     Object.assign(this, { name, changed, data: { edges: [], all: [], some: [] } });
     this.canvas = h("canvas", { class: "chart", role: "img", "aria-label": `histogram of ${TITLES[name]}` });
-    const field = which => h("input", { type: "number", step: "any", "aria-label": `${which} ${TITLES[name]}${name === "time_ms" ? " in seconds" : ""}`, placeholder: which, onchange: () => this.typed() });
-    [this.least, this.most] = [field("least"), field("most")];
+    [this.least, this.most] = ["least", "most"].map(which => h("input", {
+      type: "number", step: "any", placeholder: which, onchange: () => this.typed(),
+      "aria-label": `${which} ${TITLES[name]}${name === "time_ms" ? " in seconds" : ""}`,
+    }));
     this.told = h("small");
-    this.host = h("details", { ontoggle: () => this.host.open && this.load() }, h("summary", {}, TITLES[name]), this.canvas, this.told, h("div", { class: "two" }, this.least, this.most));
+    this.turned = h("small", { class: "alarm", role: "alert", hidden: true }, "the least is above the most");
+    this.host = h("details", { ontoggle: () => this.host.open && this.load() },
+      h("summary", {}, TITLES[name]), this.canvas, this.told, h("div", { class: "two" }, this.least, this.most), this.turned);
     this.drawing = drawn(this.canvas, (pen, width, height, colour) => this.draw(pen, width, height, colour));
     this.canvas.addEventListener("pointerdown", event => this.begin(event));
     this.canvas.addEventListener("pointermove", event => this.drag(event));
@@ -27,18 +32,27 @@ export class Histogram {
     const [least = "", most = ""] = (words[this.name] ?? "").split(",");
     this.least.value = least === "" ? "" : Number(least) / this.unit;
     this.most.value = most === "" ? "" : Number(most) / this.unit;
+    this.turnRound(false);
     if (words[this.name]) this.host.open = true;
     if (this.host.open) this.load();
     this.drawing.again();
   }
 
   async load() {
+    const { words } = this;
     try {
-      this.data = await ask("histogram", { ...this.words, number: this.name });
-      const { edges } = this.data, show = this.name === "time_ms" ? clock : number;
-      this.told.textContent = edges.length ? `${show(edges[0])} to ${show(edges.at(-1))}${this.data.most > edges.at(-1) ? ", the last bar holds all above" : ""}` : "no row has this number";
+      const data = await ask("histogram", { ...words, number: this.name });
+      if (words !== this.words) return; // something else was asked for meanwhile
+      this.data = data;
+      this.told.textContent = this.span();
       this.drawing.again();
     } catch (error) { failed(error); }
+  }
+
+  span() {
+    const { edges, most } = this.data, show = this.name === "time_ms" ? clock : number;
+    if (!edges.length) return "no row has this number";
+    return `${show(edges[0])} to ${show(edges.at(-1))}${most > edges.at(-1) ? ", the last bar holds all above" : ""}`;
   }
 
   range() {
@@ -51,7 +65,8 @@ export class Histogram {
     for (const [counts, ink] of [[all, "rest"], [some, "accent"]]) {
       pen.fillStyle = colour(ink);
       counts.forEach((count, at) => {
-        const tall = count && Math.max(1.5, Math.sqrt(count / highest) * (height - 2)); // roots, so that a bar of one is seen beside one of a million
+        // Roots, so that a bar of one is seen beside one of a million.
+        const tall = count && Math.max(1.5, Math.sqrt(count / highest) * (height - 2));
         pen.fillRect(at * wide + 0.5, height - tall, Math.max(1, wide - 1), tall);
       });
     }
@@ -94,7 +109,14 @@ export class Histogram {
 
   typed() {
     const [least, most] = [this.least, this.most].map(field => field.value === "" ? "" : Number(field.value) * this.unit);
-    this.changed(this.name, least === "" && most === "" ? "" : `${least},${most}`);
+    const isTurned = least !== "" && most !== "" && least > most; // as while both are about to be changed
+    this.turnRound(isTurned);
+    if (!isTurned) this.changed(this.name, least === "" && most === "" ? "" : `${least},${most}`);
+  }
+
+  turnRound(isTurned) {
+    this.turned.hidden = !isTurned;
+    for (const field of [this.least, this.most]) field.setAttribute("aria-invalid", isTurned);
   }
 
   close() { this.drawing.close(); }

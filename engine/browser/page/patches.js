@@ -1,36 +1,53 @@
 // The grid of patches, and the list of frames with what the gate said of each.
-import { address, ask, clock, count, failed, h, link, number, post, say, short } from "./dom.js";
+import { clock, count, failed, h, link, many, number, short } from "./dom.js";
 import { chips, Filters } from "./filters.js";
-import { Grid, part } from "./grid.js";
+import { Grid } from "./grid.js";
 import { TITLES } from "./histogram.js";
+import { Taking } from "./take.js";
+import { follow } from "./trail.js";
+import { view } from "./views.js";
 
-const TAGGED = 200; // patches at a time
-export const kept = { words: {}, view: "", rows: 0, at: 0 }; // the last grid, so that a patch's page knows its neighbours
+const held = {}; // of each table the view that was shown last, and where in it somebody was
+const INTO_THE_GRID = ["ArrowDown", "ArrowRight", "ArrowUp", "ArrowLeft", "Enter"];
 
 export async function show(main, words, state, table = "patches") {
-  const asked = table === "frames" ? { table, ...words } : words;
   const page = new Page(main, table, state);
-  await page.load(asked);
+  await page.again(words);
   return page;
 }
 
 class Page {
   constructor(main, table, state) {
-    Object.assign(this, { main, table, state });
-    this.filters = new Filters(table, state.overview, {}, words => this.go(words));
-    this.filters.done = () => this.browse.classList.remove("open");
+    Object.assign(this, { main, table, state, turn: 0 });
+    this.filters = new Filters(table, state.overview, words => this.go(words), () => this.browse.classList.remove("open"));
     this.grid = new Grid({
-      label: table === "patches" ? "patches" : "frames",
+      label: table,
       cell: table === "patches" ? picture : line,
       size: width => table === "patches" ? { wide: width < 500 ? 116 : 168 } : { wide: width, high: width < 500 ? 64 : 44 },
       open: index => this.open(index),
-      moved: index => this.moved(index),
+      moved: index => { this.view.at = index; },
       stale: () => this.load(this.words).catch(failed),
     });
-    this.bar = h("div", { class: "bar" });
-    this.browse = h("div", { class: "browse" }, this.filters.host, this.bar, this.grid.host);
+    this.taking = new Taking(state, {
+      written: async () => { await state.renew(); this.filters.offer(state.overview); },
+      stale: () => this.load(this.words).catch(failed),
+    });
+    this.browse = h("div", { class: "browse" }, this.filters.host, this.bar(), this.grid.host);
     if (matchMedia("(min-width: 761px)").matches && localStorage.getItem("filters") === "closed") this.browse.classList.add("closed");
     main.replaceChildren(this.browse);
+  }
+
+  // Its parts stay, so that whoever has pressed one of them can press it again.
+  bar() {
+    this.count = h("span", { class: "count", role: "status" });
+    this.chips = h("span", { class: "chips" });
+    this.order = h("select", { "aria-label": "sort by", onchange: () => this.filters.change({ sort: this.order.value }) });
+    this.turned = h("button", { type: "button", title: "turn the order round", onclick: () => this.turnRound() });
+    return h("div", { class: "bar" },
+      h("h1", { class: "unseen" }, this.table === "patches" ? "Patches" : "Frames"),
+      h("button", { type: "button", "aria-controls": "filters", onclick: () => this.toggle() }, "Filters"),
+      this.count, this.chips,
+      h("span", { class: "push row" }, h("small", {}, "sort"), this.order, this.turned, this.table === "patches" && this.taking.host));
   }
 
   go(words) {
@@ -38,61 +55,48 @@ class Page {
     location.hash = link(this.table, rest);
   }
 
+  // What is asked for now, on the same page.
+  async again(words) {
+    this.filters.offer(this.state.overview);
+    await this.load(this.table === "frames" ? { table: "frames", ...words } : words);
+  }
+
   async load(words) {
+    const turn = ++this.turn;
     this.words = words;
-    const asked = this.table === "patches" && !words.sort && !ordered(words) ? { ...words, sort: "difficulty", down: "1" } : words;
+    this.asked = this.table === "patches" && !words.sort && !ordered(words) ? { ...words, sort: "difficulty", down: "1" } : words;
     this.filters.set(words);
-    const found = await ask("view", asked);
-    const isSame = kept.view === found.view;
-    if (this.table === "patches") Object.assign(kept, { words, view: found.view, rows: found.rows, at: isSame ? kept.at : 0 });
-    this.grid.show(found.view, found.rows, isSame ? kept.at : 0);
-    this.tell(found, asked);
+    const made = await view(this.asked);
+    if (turn !== this.turn) return; // something else was asked for meanwhile
+    const last = held[this.table];
+    held[this.table] = this.view = last?.key === made.key ? last : made;
+    this.tell(made);
+    this.grid.show(this.view);
     this.grid.host.querySelector(".missing")?.remove();
-    if (!found.rows) this.grid.host.append(h("p", { class: "missing" }, found.of ? "Nothing fits all filters." : "The store holds none yet."));
+    const nothing = made.of ? "Nothing fits all filters." : "The store holds none yet.";
+    if (!made.rows) this.grid.host.append(h("p", { class: "missing" }, nothing));
     if (document.activeElement === document.body) this.grid.host.focus({ preventScroll: true });
   }
 
-  tell(found, asked) {
-    const numbers = this.state.overview.numbers[this.table];
-    const sorts = [...(ordered(asked) ? [["", `as in the ${ordered(asked)}`]] : this.table === "frames" ? [["", "as taken in"]] : []), ...numbers.map(name => [name, TITLES[name]])];
-    const order = h("select", { "aria-label": "sort by", onchange: event => this.filters.change({ sort: event.target.value }) }, sorts.map(([value, text]) => h("option", { value }, text)));
-    order.value = asked.sort ?? "";
-    const turned = h("button", { type: "button", "aria-label": asked.down ? "highest first; turn round" : "lowest first; turn round", title: "turn the order round", onclick: () => this.filters.change({ sort: asked.sort ?? "", down: asked.down ? "0" : "1" }) }, asked.down === "1" ? "↓" : "↑");
-    this.bar.replaceChildren(
-      h("h1", { class: "unseen" }, this.table === "patches" ? "Patches" : "Frames"),
-      h("button", { type: "button", "aria-controls": "filters", onclick: () => this.toggle() }, "Filters"),
-      h("span", { class: "count", role: "status" }, `${count(found.rows)} of ${count(found.of)}`, h("small", {}, ` ${this.table}`)),
-      ...chips(withoutTable(this.words), name => this.filters.change({ [name]: "", ...(name === "change" ? { against: "", selection: "" } : {}), ...(name === "selection" ? { against: "", change: "" } : {}) })),
-      h("span", { class: "push row" }, h("small", {}, "sort"), order, turned, this.table === "patches" && this.taken(found)));
+  tell(found) {
+    this.count.replaceChildren(`${count(found.rows)} of ${count(found.of)}`, h("small", {}, ` ${this.table}`));
+    this.chips.replaceChildren(...chips(this.words, words => this.filters.change(words)));
+    this.order.replaceChildren(...this.orders().map(([value, text]) => h("option", { value }, text)));
+    this.order.value = this.asked.sort ?? "";
+    this.turned.textContent = this.isDown ? "↓" : "↑";
+    this.turned.setAttribute("aria-label", `${this.isDown ? "highest" : "lowest"} first; turn round`);
+    this.taking.of(found);
   }
 
-  taken(found) {
-    const choose = h("select", { "aria-label": "take this view along", onchange: event => { this.take(event.target.value, found); event.target.value = ""; } },
-      h("option", { value: "" }, "Take along …"), h("option", { value: "folder" }, "folder (zip)"), h("option", { value: "coco" }, "COCO (zip)"), h("option", { value: "fiftyone" }, "FiftyOne (zip)"),
-      this.state.overview.write && h("option", { value: "selection" }, "as a selection"), this.state.overview.write && h("option", { value: "tag" }, found.rows > TAGGED ? `tag the first ${TAGGED} …` : "tag what is shown …"));
-    return choose;
+  get isDown() { return this.asked.down === "1"; }
+
+  orders() {
+    const list = ordered(this.asked), numbers = this.state.overview.numbers[this.table].map(name => [name, TITLES[name]]);
+    if (list) return [["", `as in the ${list}`], ...numbers];
+    return this.table === "frames" ? [["", "as taken in"], ...numbers] : numbers;
   }
 
-  async take(how, found) {
-    try {
-      if (how === "selection") {
-        const made = await post("select", { view: found.view });
-        await this.state.renew();
-        tellMade(made);
-      } else if (how === "tag") await this.tag(found);
-      else if (how) h("a", { href: address("export", { view: found.view, layout: how }), download: "" }).click();
-    } catch (error) { failed(error); }
-  }
-
-  async tag(found) {
-    const word = prompt(`A tag for the first ${count(Math.min(found.rows, TAGGED))} patches of this view:`);
-    if (!word) return;
-    const { rows, urls } = await part(found.view, 0, Math.min(found.rows, TAGGED));
-    urls.forEach(URL.revokeObjectURL);
-    await post("tag", { tag: word, patches: rows.map(row => row.patch_id) });
-    await this.state.renew();
-    say(`${rows.length} patches have the tag ${word}.`);
-  }
+  turnRound() { this.filters.change({ sort: this.asked.sort ?? "", down: this.isDown ? "" : "1" }); }
 
   toggle() {
     if (matchMedia("(max-width: 760px)").matches) this.browse.classList.toggle("open");
@@ -104,44 +108,49 @@ class Page {
   open(index) {
     const row = this.grid.row(index);
     if (!row) return;
-    if (this.table === "patches") { kept.at = index; location.hash = link("patch", { id: row.patch_id }); }
-    else if (row.patches) location.hash = link("patches", { video: row.video_id, time_ms: `${row.time_ms},${row.time_ms}` });
+    this.view.at = index;
+    if (this.table === "patches") {
+      follow(this.view, index, row.patch_id);
+      location.hash = link("patch", { id: row.patch_id });
+    } else if (row.patches) location.hash = link("patches", { video: row.video_id, time_ms: `${row.time_ms},${row.time_ms}` });
     else location.hash = link("video", { id: row.video_id, at: row.time_ms });
   }
 
-  moved(index) { if (this.table === "patches") kept.at = index; }
-
   pressed(event) {
-    if (event.key === "f") { this.toggle(); return true; }
-    if (event.key === "Escape" && this.browse.classList.contains("open")) { this.toggle(); return true; }
-    if (["ArrowDown", "ArrowRight", "ArrowUp", "ArrowLeft", "Enter"].includes(event.key) && document.activeElement === document.body) { this.grid.host.focus(); this.grid.pressed(event); return true; }
-    return false;
+    if (event.key === "f" || (event.key === "Escape" && this.browse.classList.contains("open"))) {
+      this.toggle();
+      return true;
+    }
+    if (!INTO_THE_GRID.includes(event.key) || document.activeElement !== document.body) return false;
+    this.grid.host.focus();
+    this.grid.pressed(event);
+    return true;
   }
 
-  close() { this.grid.close(); this.filters.close(); }
-}
-
-function tellMade(made) {
-  const told = h("dialog", { "aria-labelledby": "made-title", onclose: () => told.remove() }, h("h2", { id: "made-title" }, "The selection is made"),
-    h("p", {}, `${made.selection} has ${count(made.patches)} patches and ${count(made.images)} training images${made.left ? `; ${made.left} at the end make no whole image` : ""}.`),
-    h("p", {}, "A training on it:"), h("p", { class: "id command" }, made.command),
-    h("p", { class: "quiet" }, "The recipe tiny needs no GPU; with one put one_gpu in its place, or cluster, or the YAML file that the store was made with."),
-    h("p", { class: "quiet" }, "selection.named is taken by choose, evaluate, transfer and export too."), h("form", { method: "dialog" }, h("button", { class: "main" }, "Close")));
-  document.body.append(told);
-  told.showModal();
+  close() {
+    this.turn++;
+    this.grid.close();
+    this.filters.close();
+  }
 }
 
 const ordered = words => ["like", "sql", "selection", "tag"].find(name => words[name]);
-const withoutTable = ({ table, ...words }) => words;
 
 function picture(row) {
   if (!row) return h("div", { class: "cell" }, h("div", { class: "shot" }));
   const told = `difficulty ${number(row.difficulty)}`, where = `${clock(row.time_ms)} of ${short(row.video_id)}`;
-  return h("div", { class: "cell", "aria-label": `${told}, ${where}` }, h("div", { class: "shot" }, h("img", { src: row.url, alt: "", draggable: false })), h("b", {}, number(row.difficulty)), h("span", {}, where));
+  return h("div", { class: "cell", "aria-label": `${told}, ${where}` },
+    h("div", { class: "shot" }, h("img", { src: row.url, alt: "", draggable: false })),
+    h("b", {}, number(row.difficulty)), h("span", {}, where));
 }
 
 function line(row) {
   if (!row) return h("div", { class: "cell line" });
-  return h("div", { class: "cell line" }, h("b", { class: row.reason && row.reason !== "no region" ? "alarm" : "" }, row.reason ?? "kept"), h("span", { class: "where" }, h("span", {}, clock(row.time_ms)), h("span", { class: "id" }, short(row.video_id))),
-    h("span", { class: "why" }, row.detail ?? `${count(row.patches)} patches`), h("span", { class: "far" }, `sharpness ${number(row.sharpness)}, brightness ${number(row.brightness)}, tissue ${number(row.tissue)}`));
+  const isRejected = row.reason && row.reason !== "no region";
+  const measured = `sharpness ${number(row.sharpness)}, brightness ${number(row.brightness)}, tissue ${number(row.tissue)}`;
+  return h("div", { class: "cell line" },
+    h("b", { class: isRejected ? "alarm" : "" }, row.reason ?? "kept"),
+    h("span", { class: "where" }, h("span", {}, clock(row.time_ms)), h("span", { class: "id" }, short(row.video_id))),
+    h("span", { class: "why" }, row.detail ?? many(row.patches, "patch", "patches")),
+    h("span", { class: "far" }, measured));
 }

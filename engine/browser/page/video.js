@@ -1,88 +1,138 @@
 // A video's timeline: the difficulty of its patches over time, what was rejected and why.
-import { ask, clock, count, drawn, h, link, number, say } from "./dom.js";
-import { tree } from "./patch.js";
+import { ask, clock, count, drawn, h, link, many, number, say, swatch } from "./dom.js";
+import { tree } from "./tree.js";
 
 const INKS = ["#b3541e", "#7a5aa6", "#3f6fb5", "#a8324a", "#5d7a2e", "#8a6d1d", "#3b7f86", "#6b6b6b"];
+const CURVES = [["mean", "quiet", 1.5], ["max", "accent", 2]]; // what is drawn, its colour, how thick in px
+const FOOT = 26, HEAD = 8; // px below the curves and above them
+const DOTTED = 400; // moments up to which each is a dot
+const LISTED = 500; // stretches
+const SECONDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200]; // between two marks
 
-export async function show(main, { id = "", at = "" }) {
-  return new Page(main, await ask("video", { id }), Number(at));
+export async function show(main, { id = "", at = "" }, state) {
+  return new Page(main, await ask("video", { id }), Number(at), state);
 }
 
 class Page {
-  constructor(main, told, at) {
-    Object.assign(this, { told, reasons: [...new Set(told.stretches.map(one => one.reason))] });
+  constructor(main, told, at, state) {
+    Object.assign(this, { told, state, reasons: [...new Set(told.stretches.map(one => one.reason))], pointed: -1 });
     this.at = Math.max(0, told.frames.findIndex(frame => frame.time_ms >= at));
-    this.canvas = h("canvas", { class: "timeline", tabIndex: 0, role: "slider", "aria-label": "moment of the video", "aria-valuemin": 0, "aria-valuemax": Math.max(0, told.frames.length - 1) });
+    this.canvas = h("canvas", {
+      class: "timeline", tabIndex: 0, role: "slider", "aria-label": "moment of the video",
+      "aria-valuemin": 0, "aria-valuemax": Math.max(0, told.frames.length - 1),
+    });
     this.drawing = drawn(this.canvas, (pen, width, height, colour) => this.draw(pen, width, height, colour));
-    this.canvas.addEventListener("pointermove", event => this.point(event));
-    this.canvas.addEventListener("click", event => { this.point(event); this.open(); });
+    this.canvas.addEventListener("pointermove", event => event.pointerType !== "touch" && this.choose(this.under(event)));
+    this.canvas.addEventListener("click", event => this.click(event));
     this.canvas.addEventListener("keydown", event => this.step(event));
     this.said = h("p", { role: "status" });
-    const kept = told.frames.filter(frame => frame.patches).length;
-    main.replaceChildren(h("div", { class: "page" },
-      h("div", { class: "row" }, h("a", { class: "button", href: link("patches", { video: told.video }) }, "Its patches"), h("a", { class: "button", href: link("frames", { video: told.video }) }, "Its frames")),
-      h("section", { class: "card" }, h("h1", { class: "id" }, told.video), h("p", { class: "quiet" }, `${count(told.frames.length)} moments looked at, ${count(kept)} gave patches`), told.frames.length ? [this.canvas, this.key(), this.said, h("button", { type: "button", onclick: () => this.open() }, "Open this moment")] : h("p", { class: "missing" }, "Nothing was sampled.")),
-      h("section", { class: "card" }, h("h2", {}, "What was rejected"), told.stretches.length ? this.table() : h("p", { class: "quiet" }, "Nothing was.")),
+    const rejected = told.stretches.length ? this.table() : h("p", { class: "quiet" }, "Nothing was.");
+    main.replaceChildren(h("div", { class: "page" }, this.links(), this.timeline(),
+      h("section", { class: "card" }, h("h2", {}, "What was rejected"), rejected),
       h("section", { class: "card tree" }, h("h2", {}, "How it was taken in"), tree(told.story))));
     this.tell();
+  }
+
+  links() {
+    const { video } = this.told;
+    return h("div", { class: "row" }, h("a", { class: "button", href: link("patches", { video }) }, "Its patches"),
+      h("a", { class: "button", href: link("frames", { video }) }, "Its frames"));
+  }
+
+  timeline() {
+    const { video, frames } = this.told, kept = frames.filter(frame => frame.patches).length;
+    const opens = h("button", { type: "button", onclick: () => this.open() }, "Open this moment");
+    return h("section", { class: "card" }, h("h1", { class: "id" }, video),
+      h("p", { class: "quiet" }, `${many(frames.length, "moment")} looked at, ${count(kept)} gave patches`),
+      frames.length ? [this.canvas, this.key(), this.said, opens] : h("p", { class: "missing" }, "Nothing was sampled."));
   }
 
   ink(reason) { return INKS[this.reasons.indexOf(reason) % INKS.length]; }
 
   key() {
-    const swatch = colour => { const made = h("i"); made.style.background = colour; return made; };
-    return h("div", { class: "key" }, h("span", {}, swatch("var(--accent)"), "hardest patch of the moment"), h("span", {}, swatch("var(--quiet)"), "mean of its patches"), this.reasons.map(reason => h("span", {}, swatch(this.ink(reason)), reason)));
-  }
-
-  get ends() {
-    const { frames } = this.told, last = frames.at(-1).time_ms;
-    return [frames[0].time_ms, frames.length > 1 ? last + (last - frames[0].time_ms) / (frames.length - 1) : last + 1000];
+    return h("div", { class: "key" }, h("span", {}, swatch("var(--accent)"), "difficulty of the hardest patch of a moment"),
+      h("span", {}, swatch("var(--quiet)"), "mean of its patches"),
+      this.reasons.map(reason => h("span", {}, swatch(this.ink(reason)), reason)));
   }
 
   draw(pen, width, height, colour) {
-    const { frames, stretches, scale } = this.told, [start, end] = this.ends, foot = 26, tall = height - foot - 10;
-    const x = ms => (ms - start) / (end - start) * width, highest = Math.max(scale[1] ?? 0, ...frames.map(frame => frame.max ?? 0)) || 1;
-    const y = value => 6 + tall * (1 - value / highest);
-    const step = (end - start) / frames.length; // the last stretch lasts as long as moments are apart
-    for (const { from, to, reason } of stretches) {
-      const [left, wide] = [x(from), Math.max(2, x(Math.max(to, from + (to === frames.at(-1).time_ms ? step : 0))) - x(from))];
-      pen.fillStyle = this.ink(reason);
-      pen.globalAlpha = 0.2;
-      pen.fillRect(left, 0, wide, height - foot);
-      pen.globalAlpha = 1;
-      pen.fillRect(left, height - foot - 5, wide, 5);
-    }
-    for (const [what, ink, wide] of [["mean", "quiet", 1.5], ["max", "accent", 2]]) {
-      pen.strokeStyle = pen.fillStyle = colour(ink);
-      pen.lineWidth = wide;
-      pen.beginPath();
-      let isOn = false;
-      for (const frame of frames) {
-        if (frame[what] === null) { isOn = false; continue; }
-        const [left, top] = [x(frame.time_ms), y(frame[what])];
-        if (isOn) pen.lineTo(left, top); else pen.moveTo(left, top);
-        if (frames.length < 400) pen.fillRect(left - 2, top - 2, 4, 4);
-        isOn = true;
-      }
-      pen.stroke();
-    }
-    pen.fillStyle = colour("quiet");
+    const { frames, until, scale } = this.told, start = frames[0].time_ms, floor = height - FOOT;
+    const highest = Math.max(scale[1] ?? 0, ...frames.map(frame => frame.max ?? 0)) || 1;
+    const x = ms => (ms - start) / (until - start) * width, y = value => HEAD + (floor - HEAD) * (1 - value / highest);
     pen.font = "12px system-ui, sans-serif";
-    const ticks = Math.max(2, Math.min(8, Math.floor(width / 110)));
-    for (let tick = 0; tick <= ticks; tick++) {
-      pen.textAlign = tick === 0 ? "left" : tick === ticks ? "right" : "center";
-      pen.fillText(clock(start + (end - start) * tick / ticks), width * tick / ticks + (tick === 0 ? 4 : tick === ticks ? -4 : 0), height - 9);
-    }
+    this.drawStretches(pen, x, floor);
+    this.drawScale(pen, { x, y, width, height, highest, colour });
+    for (const [what, ink, wide] of CURVES) this.drawCurve(pen, what, { x, y, ink: colour(ink), wide });
     pen.fillStyle = colour("ink");
-    pen.fillRect(x(frames[this.at].time_ms) - 0.75, 0, 1.5, height - foot);
+    pen.fillRect(x(frames[this.at].time_ms) - 0.75, 0, 1.5, floor);
   }
 
-  point(event) {
-    const { left, width } = this.canvas.getBoundingClientRect(), [start, end] = this.ends, wanted = start + (event.clientX - left) / width * (end - start);
+  drawStretches(pen, x, floor) {
+    for (const { from, to, reason } of this.told.stretches) {
+      const [left, wide] = [x(from), Math.max(2, x(to) - x(from))];
+      pen.fillStyle = this.ink(reason);
+      pen.globalAlpha = 0.2;
+      pen.fillRect(left, 0, wide, floor);
+      pen.globalAlpha = 1;
+      pen.fillRect(left, floor - 5, wide, 5);
+    }
+  }
+
+  // Round difficulties on the left, round times below.
+  drawScale(pen, { x, y, width, height, highest, colour }) {
+    const { frames, until } = this.told, start = frames[0].time_ms;
+    const step = rounded(highest / 5);
+    pen.textAlign = "left";
+    for (let value = step; value <= highest; value += step) {
+      pen.fillStyle = colour("rest");
+      pen.fillRect(0, y(value), width, 1);
+      pen.fillStyle = colour("quiet");
+      pen.fillText(number(value), 4, y(value) + 13);
+    }
+    pen.fillStyle = colour("quiet");
+    const most = Math.max(2, Math.min(8, Math.floor(width / 64)));
+    const apart = 1000 * (SECONDS.find(one => (until - start) / (1000 * one) <= most) ?? SECONDS.at(-1));
+    for (let time = Math.ceil(start / apart) * apart; time <= until; time += apart) {
+      pen.textAlign = x(time) < 30 ? "left" : x(time) > width - 30 ? "right" : "center";
+      pen.fillText(clock(time), Math.min(Math.max(4, x(time)), width - 4), height - 9);
+      pen.fillRect(x(time), height - FOOT, 1, 5);
+    }
+  }
+
+  drawCurve(pen, what, { x, y, ink, wide }) {
     const { frames } = this.told;
-    let at = frames.findIndex(frame => frame.time_ms > wanted);
-    at = at === -1 ? frames.length - 1 : Math.max(0, at - 1);
-    if (at !== this.at) { this.at = at; this.tell(); }
+    pen.strokeStyle = pen.fillStyle = ink;
+    pen.lineWidth = wide;
+    pen.beginPath();
+    let isOn = false;
+    for (const frame of frames) {
+      if (frame[what] === null) { isOn = false; continue; }
+      const [left, top] = [x(frame.time_ms), y(frame[what])];
+      if (isOn) pen.lineTo(left, top); else pen.moveTo(left, top);
+      if (frames.length < DOTTED) pen.fillRect(left - 2, top - 2, 4, 4);
+      isOn = true;
+    }
+    pen.stroke();
+  }
+
+  // The moment that is pointed at.
+  under(event) {
+    const { left, width } = this.canvas.getBoundingClientRect(), { frames, until } = this.told, start = frames[0].time_ms;
+    const wanted = start + (event.clientX - left) / width * (until - start), after = frames.findIndex(frame => frame.time_ms > wanted);
+    return after === -1 ? frames.length - 1 : Math.max(0, after - 1);
+  }
+
+  click(event) { // a mouse has chosen the moment by coming; a finger chooses first, and sees what it is
+    const at = this.under(event);
+    if (at === this.pointed) this.open();
+    else this.choose(at);
+  }
+
+  choose(at) {
+    this.pointed = at;
+    if (at === this.at) return;
+    this.at = at;
+    this.tell();
   }
 
   step(event) {
@@ -97,8 +147,9 @@ class Page {
   tell() {
     const frame = this.told.frames[this.at];
     if (!frame) return;
-    const told = frame.reason ? `${frame.reason}${frame.detail ? `: ${frame.detail}` : ""}` : `${count(frame.patches)} patches, the hardest ${number(frame.max)}, their mean ${number(frame.mean)}`;
-    this.said.textContent = `${clock(frame.time_ms)}: ${told}`;
+    const rejected = `${frame.reason}${frame.detail ? `: ${frame.detail}` : ""}`;
+    const gave = `${many(frame.patches, "patch", "patches")}, the hardest ${number(frame.max)}, their mean ${number(frame.mean)}`;
+    this.said.textContent = `${clock(frame.time_ms)}: ${frame.reason ? rejected : gave}`;
     this.canvas.setAttribute("aria-valuenow", this.at);
     this.canvas.setAttribute("aria-valuetext", this.said.textContent);
     this.drawing.again();
@@ -107,21 +158,34 @@ class Page {
   open() {
     const frame = this.told.frames[this.at];
     if (frame?.patches) location.hash = link("patches", { video: this.told.video, time_ms: `${frame.time_ms},${frame.time_ms}` });
-    else if (frame) say(frame.reason ? `This moment was rejected (${frame.reason}): no patch of it is kept.` : "No patch of this moment is kept.");
+    else if (frame?.reason) say(`This moment was rejected (${frame.reason}): no patch of it is kept.`);
+    else if (frame) say("No patch of this moment is kept.");
   }
 
   table() {
-    return h("div", { class: "scroll" }, h("table", { class: "stretches" }, h("thead", {}, h("tr", {}, ["why", "from", "to", "moments", "the first of them"].map(name => h("th", { scope: "col" }, name)))),
-      h("tbody", {}, this.told.stretches.slice(0, 500).map(one => h("tr", {}, h("td", {}, one.reason), h("td", {}, clock(one.from)), h("td", {}, clock(one.to)), h("td", {}, count(one.frames)), h("td", {}, one.detail ?? ""))))),
-      this.told.stretches.length > 500 && h("p", { class: "quiet" }, `and ${count(this.told.stretches.length - 500)} more`));
+    const { stretches } = this.told, heads = ["why", "from", "to", "moments", "the first of them"];
+    const cells = one => [one.reason, clock(one.from), clock(one.to), count(one.frames), one.detail ?? ""];
+    const row = one => h("tr", {}, cells(one).map(cell => h("td", {}, cell)));
+    return h("div", { class: "scroll" }, h("table", { class: "stretches" },
+      h("thead", {}, h("tr", {}, heads.map(name => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, stretches.slice(0, LISTED).map(row))),
+      stretches.length > LISTED && h("p", { class: "quiet" }, `and ${count(stretches.length - LISTED)} more`));
   }
 
   pressed(event) {
-    if (event.key === "Escape") { history.back(); return true; }
-    if (["ArrowLeft", "ArrowRight", "Enter"].includes(event.key) && document.activeElement === document.body && this.told.frames.length) { this.canvas.focus(); this.step(event); return true; }
-    return false;
+    if (event.key === "Escape") { location.hash = this.state.back.video; return true; }
+    const isStep = ["ArrowLeft", "ArrowRight", "Enter"].includes(event.key) && this.told.frames.length > 0;
+    if (!isStep || document.activeElement !== document.body) return false;
+    this.canvas.focus();
+    this.step(event);
+    return true;
   }
 
   close() { this.drawing.close(); }
 }
 
+// The next of 1, 2 and 5 times a power of ten.
+function rounded(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return power * [1, 2, 5, 10].find(one => one * power >= value * (1 - 1e-9));
+}
