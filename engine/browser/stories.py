@@ -96,7 +96,7 @@ def patch(store: PatchStore, patch_id: str, runs: Callable[[], Runs]) -> Row:
 
 
 def video(store: PatchStore, begin: str, runs: Callable[[], Runs]) -> Row:
-    """A video's frames with the difficulty of their patches, and the stretches that were rejected; LookupError for no or many videos."""
+    """A video's frames with the difficulty of their patches, and the stretches without a patch; LookupError for no or many videos."""
     explainer = Explainer(store, runs())
     video_id = explainer.one_of(begin, {"video": explainer.videos(begin)})[1]
     mine = f"video_id = {quoted([video_id])}"
@@ -120,7 +120,7 @@ def until(frames: Sequence[Row]) -> float:
 
 
 def stretches(frames: Sequence[Row]) -> list[Row]:
-    """Sampled moments in a row that were rejected for one reason, each from its first to the next moment; those without a region count."""
+    """Sampled moments in a row that gave no patch for one reason, each from its first to the next moment."""
     found, ends = [], [*(frame["time_ms"] for frame in frames[1:]), until(frames)]
     for reason, held in groupby(zip(frames, ends, strict=True), key=lambda one: one[0]["reason"]):
         rows = list(held)

@@ -91,4 +91,9 @@ export function clock(ms) {
 export const short = id => id.length > 10 ? `${id.slice(0, 8)}…` : id;
 export const link = (page, words = {}) => `#/${page}?${said(words)}`;
 const said = words => new URLSearchParams(Object.entries(words).filter(([, value]) => !["", undefined, null].includes(value)));
+
+const NO_REGION = "no region"; // the one reason of a frame that the gate kept
+export const isRejected = reason => Boolean(reason) && reason !== NO_REGION;
+export const verdict = reason => reason === NO_REGION ? "kept, without a region" : reason ?? "kept";
+
 export const isTyping = ({ target }) => Boolean(target.closest?.("input, textarea, select, [contenteditable]"));

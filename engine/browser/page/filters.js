@@ -1,5 +1,5 @@
 // What the rows are told apart by: choices, histograms to brush, and an order. Every change is a new address.
-import { count, h, link, many, short } from "./dom.js";
+import { count, h, link, many, short, verdict } from "./dom.js";
 import { Histogram, TITLES } from "./histogram.js";
 
 const UNCHARTED = ["area", "bytes"]; // of patches: they are there to sort by
@@ -60,7 +60,7 @@ export class Filters {
   tags() { return Object.entries(this.overview.tags).map(([name, held]) => option(name, `${name} (${count(held)})`)); }
 
   reasons() {
-    return this.overview.reasons.map(({ reason, frames }) => option(reason ?? "kept", `${reason ?? "kept"} (${count(frames)})`));
+    return this.overview.reasons.map(({ reason, frames }) => option(reason ?? "kept", `${verdict(reason)} (${count(frames)})`));
   }
 
   cluster() {

@@ -1,5 +1,5 @@
 // The grid of patches, and the list of frames with what the gate said of each.
-import { clock, count, failed, h, link, many, number, short } from "./dom.js";
+import { clock, count, failed, h, isRejected, link, many, number, short, verdict } from "./dom.js";
 import { chips, Filters } from "./filters.js";
 import { Grid } from "./grid.js";
 import { TITLES } from "./histogram.js";
@@ -146,10 +146,9 @@ function picture(row) {
 
 function line(row) {
   if (!row) return h("div", { class: "cell line" });
-  const isRejected = row.reason && row.reason !== "no region";
   const measured = `sharpness ${number(row.sharpness)}, brightness ${number(row.brightness)}, tissue ${number(row.tissue)}`;
   return h("div", { class: "cell line" },
-    h("b", { class: isRejected ? "alarm" : "" }, row.reason ?? "kept"),
+    h("b", { class: isRejected(row.reason) ? "alarm" : "" }, verdict(row.reason)),
     h("span", { class: "where" }, h("span", {}, clock(row.time_ms)), h("span", { class: "id" }, short(row.video_id))),
     h("span", { class: "why" }, row.detail ?? many(row.patches, "patch", "patches")),
     h("span", { class: "far" }, measured));

@@ -1,5 +1,5 @@
-// A video's timeline: the difficulty of its patches over time, what was rejected and why.
-import { ask, clock, count, drawn, h, link, many, number, say, swatch } from "./dom.js";
+// A video's timeline: the difficulty of its patches over time, what gave no patch and why.
+import { ask, clock, count, drawn, h, isRejected, link, many, number, say, swatch, verdict } from "./dom.js";
 import { tree } from "./tree.js";
 
 const INKS = ["#b3541e", "#7a5aa6", "#3f6fb5", "#a8324a", "#5d7a2e", "#8a6d1d", "#3b7f86", "#6b6b6b"];
@@ -26,9 +26,9 @@ class Page {
     this.canvas.addEventListener("click", event => this.click(event));
     this.canvas.addEventListener("keydown", event => this.step(event));
     this.said = h("p", { role: "status" });
-    const rejected = told.stretches.length ? this.table() : h("p", { class: "quiet" }, "Nothing was.");
+    const rejected = told.stretches.length ? this.table() : h("p", { class: "quiet" }, "Nothing: every moment gave some.");
     main.replaceChildren(h("div", { class: "page" }, this.links(), this.timeline(),
-      h("section", { class: "card" }, h("h2", {}, "What was rejected"), rejected),
+      h("section", { class: "card" }, h("h2", {}, "What gave no patch"), rejected),
       h("section", { class: "card tree" }, h("h2", {}, "How it was taken in"), tree(told.story))));
     this.tell();
   }
@@ -52,7 +52,7 @@ class Page {
   key() {
     return h("div", { class: "key" }, h("span", {}, swatch("var(--accent)"), "difficulty of the hardest patch of a moment"),
       h("span", {}, swatch("var(--quiet)"), "mean of its patches"),
-      this.reasons.map(reason => h("span", {}, swatch(this.ink(reason)), reason)));
+      this.reasons.map(reason => h("span", {}, swatch(this.ink(reason)), verdict(reason))));
   }
 
   draw(pen, width, height, colour) {
@@ -147,7 +147,7 @@ class Page {
   tell() {
     const frame = this.told.frames[this.at];
     if (!frame) return;
-    const rejected = `${frame.reason}${frame.detail ? `: ${frame.detail}` : ""}`;
+    const rejected = `${verdict(frame.reason)}${frame.detail ? `: ${frame.detail}` : ""}`;
     const gave = `${many(frame.patches, "patch", "patches")}, the hardest ${number(frame.max)}, their mean ${number(frame.mean)}`;
     this.said.textContent = `${clock(frame.time_ms)}: ${frame.reason ? rejected : gave}`;
     this.canvas.setAttribute("aria-valuenow", this.at);
@@ -158,13 +158,15 @@ class Page {
   open() {
     const frame = this.told.frames[this.at];
     if (frame?.patches) location.hash = link("patches", { video: this.told.video, time_ms: `${frame.time_ms},${frame.time_ms}` });
-    else if (frame?.reason) say(`This moment was rejected (${frame.reason}): no patch of it is kept.`);
+    else if (frame?.reason) {
+      say(`This moment was ${isRejected(frame.reason) ? `rejected (${frame.reason})` : verdict(frame.reason)}: it gave no patch.`);
+    }
     else if (frame) say("No patch of this moment is kept.");
   }
 
   table() {
     const { stretches } = this.told, heads = ["why", "from", "to", "moments", "the first of them"];
-    const cells = one => [one.reason, clock(one.from), clock(one.to), count(one.frames), one.detail ?? ""];
+    const cells = one => [verdict(one.reason), clock(one.from), clock(one.to), count(one.frames), one.detail ?? ""];
     const row = one => h("tr", {}, cells(one).map(cell => h("td", {}, cell)));
     return h("div", { class: "scroll" }, h("table", { class: "stretches" },
       h("thead", {}, h("tr", {}, heads.map(name => h("th", { scope: "col" }, name)))),
