@@ -103,9 +103,9 @@ class Monitor:
     no target: a voter that always says go on. So did the accuracy on ImageNet, which is what the release has of its kind, in all setups:
     with it among the levels patience 1, 2, 3 takes 52, 169, 219 epochs instead of 28, 106, 178, for a regret of .392, .238, .173 where
     lengths mixed to as many have .337, .230, .192. A loss that rises is seen in MLflow, one that is no number ends the training. Whether
-    the encoder will be frozen changes no score of it, so it could only move the patience: by how much nothing of our own has shown yet,
-    and what the released scores say of it (foresight) is in epochs of ImageNet. Where there are masks the linear probe, which is a
-    frozen use, has a vote.
+    the encoder will be frozen changes no score of it, so it could only move the patience: by how much nothing of our own has shown (on the
+    one training that was measured both ways, LOG, the untrained encoder was best either way), and what the released scores say of it
+    (foresight) is in epochs of ImageNet. Where there are masks the linear probe, which is a frozen use, has a vote.
     """
 
     def __init__(self, config: TransferConfig, last: int | None = None) -> None:
