@@ -267,7 +267,7 @@ def test_a_training_that_finds_that_it_is_enough_only_when_it_goes_on_reports_it
     model, recorder = run(tmp_path / "b", recipe, resume=tmp_path / "a" / "step-6", look=StopAt(2))
     assert recorder.losses == []
     assert [(told["epoch"], told["step"]) for told in recorder.stops] == [(1, 6)]
-    assert not list((tmp_path / "b").iterdir())
+    assert [path.name for path in (tmp_path / "b" / "step-6").iterdir()] == [pretrain.SHEET]
     assert same(model, objectives.load(str(tmp_path / "a/step-6/model.safetensors"), recipe))
 
 

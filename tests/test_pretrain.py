@@ -42,7 +42,7 @@ class Recorder:
         if not made:
             return
         target = self.folder / f"step-{metrics['step']}"
-        target.mkdir()
+        target.mkdir(exist_ok=True)  # a look that ends the training is told of at the step of the epoch before it
         for file in made.iterdir():
             (target / file.name).write_bytes(file.read_bytes())
 
