@@ -19,7 +19,7 @@ from engine.files import locate
 from engine.flow import Step
 from engine.inbox import Inbox, Known, Waiting, batch_of
 from engine.listing import key_of
-from engine.store import PatchStore, intake, quarantine
+from engine.store import PatchStore, intake, quarantine, writers
 from engine.store.lock import Lease
 from jobs import ingest, spelling, standing
 from jobs.absence import Absence, await_cluster, lacking, reach
@@ -47,7 +47,7 @@ class Watcher:
             flow.run_on_ray if config.where == "ray" else flow.Workbench(lambda stage, frames: line.tell("frames", (stage, frames)))
         )
         self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known(), beat=line.beat)
-        self.tries = UnderWay(store)
+        self.tries = UnderWay(store, writers.mark(config.videos.uri))
         self.aside: set[int] = set()  # keys of what is set aside
         self.is_fresh = False  # whether it looked since the last batch
         self.outage, self.closed = Absence(config, line), Absence(config, line)  # of what is written to, and of the inbox
@@ -106,7 +106,7 @@ class Watcher:
                 self.inbox.known.drop(key)
                 self.tries.pop(key, None)
             self.aside = aside
-            self.tries.end(self.inbox.gone(self.tries))  # a process died with it, and it is there no more
+            self.tries.end(self.inbox.gone(self.tries.own()))  # a process died with it, and it is there no more
         self.tell_versions()  # others change tables, too
         self.tell_backlog("looked")
 

@@ -44,8 +44,8 @@ class Line:
 class Quick(Watcher):
     """A watcher that decodes nothing, meets what `meets` says, one a batch, before it takes in the rest, and always fails at `poison`."""
 
-    def __init__(self, folder, meets=(), poison=""):
-        config = amend(tiny(), [*KNOBS, "watch.once=true", f"videos.uri={folder}/inbox", f"store.uri={folder}/store"])
+    def __init__(self, folder, meets=(), poison="", inbox="inbox"):
+        config = amend(tiny(), [*KNOBS, "watch.once=true", f"videos.uri={folder}/{inbox}", f"store.uri={folder}/store"])
         super().__init__(config, PatchStore(config.store.uri), [], Line(), Past(), SimpleNamespace())
         self.meets, self.poison, self.batches, self.counts = list(meets), poison, [], []
 
@@ -233,6 +233,29 @@ def test_what_was_under_way_and_is_there_no_more_is_forgotten_where_all_that_is_
     assert len(attempts.begun(watcher.store)) == len(watcher.tries) == (1 if most == 10 else 2)
     watcher.go()
     assert ledger(watcher) == {"bb": None, "cc": None}
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_what_was_under_way_in_another_inbox_is_left_to_those_who_watch_it(folder, older):
+    """Also where an engine wrote it that did not tell the inbox; called back, or found and taken in, it is forgotten in any case."""
+    for _ in range(2):
+        with suppress(ZeroDivisionError):
+            Quick(folder, [ZeroDivisionError]).go()
+    store = PatchStore(f"{folder}/store")
+    if older:
+        names = {name.partition("@")[0]: tries for name, tries in attempts.begun(store).items()}
+        attempts.end(store, list(attempts.begun(store)))
+        attempts.begin(store, names)
+    before = attempts.begun(store)
+    (folder / "other").mkdir()
+    (folder / "other" / "cc.mp4").write_bytes(b"cc")
+    other = Quick(folder, inbox="other").go()
+    assert (attempts.begun(store), sorted(before.values())) == (before, [0, 1])
+    assert other.batches == [1]
+    mine = Quick(folder).go()
+    assert mine.batches == [1, 1]
+    assert not attempts.begun(store)
+    assert ledger(mine) == {"aa": None, "bb": None, "cc": None}
 
 
 def test_what_is_abandoned_by_will_does_not_count(folder):
