@@ -121,11 +121,29 @@ def test_who_waits_for_a_lock_gives_signs_of_life(store):
     assert 1 <= len(beats) <= 4
 
 
-def test_of_two_watchers_of_one_inbox_the_second_says_so_waits_and_takes_over_and_one_of_another_does_not(store):
+@pytest.mark.parametrize(
+    "spelled",
+    ["{0}/", "{0}/.", "{0}/../inbox", "file://{0}", "{0}-link", "inbox"],
+    ids=["slash", "dot", "up and down", "address", "link", "relative"],
+)
+def test_an_inbox_is_the_same_however_it_is_spelled(tmp_path, monkeypatch, spelled):
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox-link").symlink_to(tmp_path / "inbox")
+    monkeypatch.chdir(tmp_path)
+    assert writers.mark(spelled.format(tmp_path / "inbox")) == writers.mark(str(tmp_path / "inbox"))
+
+
+def test_inboxes_that_differ_are_told_apart():
+    assert writers.mark("s3://bucket/in/") == writers.mark("s3://bucket/in")
+    assert len({writers.mark(one) for one in ("s3://bucket/in", "s3://bucket/in2", "/bucket/in", "/bucket")}) == 4
+
+
+@pytest.mark.parametrize("spelled", ["s3://in", "s3://in/"])
+def test_of_two_watchers_of_one_inbox_the_second_says_so_waits_and_takes_over_and_one_of_another_does_not(store, spelled):
     told, inside = [], []
 
     def second():
-        with writers.watching(store, "s3://in", lambda: told.append("occupied"), lambda: told.append("alive")):
+        with writers.watching(store, spelled, lambda: told.append("occupied"), lambda: told.append("alive")):
             inside.append(time.monotonic())
 
     with writers.watching(store, "s3://in", lambda: pytest.fail("nobody else was there")):
