@@ -30,6 +30,10 @@ OUTDATED = timedelta(minutes=10)  # whoever reads an older version of it is long
 ABANDONED = 0.0  # the time in a lease whose holder says itself that it did not finish
 
 
+class LostError(RuntimeError):
+    """Another job took over a lock from one that stood still."""
+
+
 @dataclass(frozen=True)
 class Lease:
     """A lock that is held; `inherited` where the holder before did not finish, so that what it left can be swept."""
@@ -40,10 +44,10 @@ class Lease:
     inherited: bool
 
     def check(self) -> None:
-        """RuntimeError, in one sentence, where the lock was lost to another job: nothing may be written any more."""
+        """LostError, in one sentence, where the lock was lost to another job: nothing may be written any more."""
         held = holding(self.tables, self.name)
         if held is None or held["owner"] != self.owner:
-            raise RuntimeError(
+            raise LostError(
                 f"another job took over the lock {self.name!r} of the store {self.tables.uri} because this one stood still for "
                 f"{LEASE:g} s: what this one had not finished is swept away, so run it again"
             )
