@@ -589,6 +589,14 @@ def test_upkeep_is_due_so_long_after_the_last_whoever_did_it(tmp_path):
     assert 900 < due_in(made) <= 1000
 
 
+def test_upkeep_by_a_machine_whose_clock_is_ahead_puts_off_the_next_no_longer_than_its_time(tmp_path):
+    made = amend(settings(tmp_path), ["watch.upkeep_s=1000"])
+    store = PatchStore(made.store.uri)
+    store.create(rows.WIDTH)
+    take_in(store, [1], "2999-01-01")
+    assert due_in(made) == 1000
+
+
 @pytest.mark.parametrize(
     ("took", "deaths", "seconds"),
     [(None, 0, 3600), (0.1, 0, 600), (30, 0, 600), (60, 0, 1200), (600, 0, 12000), (0.1, 1, 3600), (600, 1, 12000)],
