@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from lance.commit import CommitConflictError
 
 from engine.store import PatchStore, lock, writers
 from engine.store.lock import locked
@@ -166,6 +167,34 @@ def test_of_many_who_find_a_dead_lease_one_inherits_it(store):
     racing = [python(INHERITING, store.uri) for _ in range(4)]
     assert sorted(process.wait() for process in racing) == [0, 0, 0, 7]
     assert not leases(store)
+
+
+@pytest.mark.parametrize(
+    "error", [CommitConflictError("preempted"), OSError("Too many concurrent writers. Attempted 6 times, but failed on retry_timeout")]
+)
+def test_who_is_crowded_out_of_the_table_of_locks_waits_as_for_one_that_is_held(store, monkeypatch, error):
+    """24 threads on one table met it; here Lance gives up once at each of the two ways to a lease."""
+    left = [error]
+    for name in ("insert", "put"):
+        monkeypatch.setattr(lock, name, crowded(left, getattr(lock, name)))
+    with lock.locked(store, "commit") as lease:
+        assert not lease.inherited
+    left.append(error)
+    store.open("locks").insert(lock.row("commit", f"{lock.machine()}/4194304/abc", time.time() + 60))
+    with lock.locked(store, "commit") as lease:
+        assert lease.inherited
+    left.append(OSError(5, "Input/output error"))
+    with pytest.raises(OSError, match="Input/output"), lock.locked(store, "commit"):
+        pass
+
+
+def crowded(errors, write):
+    def written(*given):
+        if errors:
+            raise errors.pop()
+        return write(*given)
+
+    return written
 
 
 def test_a_process_number_of_another_container_or_of_another_start_of_the_machine_says_nothing(store):
