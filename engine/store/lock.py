@@ -1,8 +1,8 @@
 """One committer at a time, whoever runs where: a lease in a Lance table, taken by an insert that only one of many can make.
 
 The lease is renewed while its holder lives. Whoever sees one stand still for LEASE seconds, or finds that its holder was a process of
-this machine and is gone, takes it over. No two clocks are compared. A holder that was only paused does not know that it lost the lock:
-it has to ask, by `check`, before it writes.
+this machine and is gone, takes it over. No two clocks are compared for that, only for a look at who writes (`is_dead`). A holder that was
+only paused does not know that it lost the lock: it has to ask, by `check`, before it writes.
 """
 
 import os
