@@ -30,7 +30,7 @@ KINDS = {
     "endocurate_patches_total": Kind("counter", "Patches that were committed."),
     "endocurate_batches_total": Kind("counter", "Batches that were committed."),
     "endocurate_latency_seconds": Kind("histogram", "From the first look that saw a source to its rows.", (), LATENCIES),
-    "endocurate_backlog_sources": Kind("gauge", "Sources in the inbox that are not taken in."),
+    "endocurate_backlog_sources": Kind("gauge", "Sources in the inbox that are not taken in; 100,000 at most."),
     "endocurate_quarantined_sources": Kind("gauge", "Sources that are set aside."),
     "endocurate_failed_tries_total": Kind("counter", "Batches that failed while store and server answered."),
     "endocurate_outages_total": Kind("counter", "Times that something was found away, by what.", ("reason",)),

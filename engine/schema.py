@@ -236,7 +236,7 @@ JOURNAL = pa.schema(
 # What the job watch is about to take in, written before it tries: what is there after a death was under way. It names no source.
 ATTEMPTS = pa.schema(
     [
-        pa.field("key", pa.string(), False, metadata={"lance-schema:unenforced-primary-key": "true"}),  # see listing.key_of, 16 hex digits
+        pa.field("key", pa.string(), False, metadata={"lance-schema:unenforced-primary-key": "true"}),  # see attempts.of
         pa.field("tries", pa.int64(), False),  # alone, since it was last taken in or abandoned by will; 0: with others
         text("at", nullable=False),  # UTC, ISO 8601: of the last try
     ]

@@ -140,14 +140,14 @@ def reused(pool: Pool, chosen: Selection) -> dict[str, float]:
 
 def moved(config: Config, store: PatchStore, chosen: Selection, version: int) -> dict[str, float]:
     """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none."""
-    for one in (one for one in named.choices(config, "selection") if int(one["tags"]["patches_version"]) < version):
-        tags = one["tags"]
-        if named.is_there(store, tags["selection"]):
-            entered = store.diff(tags["selection"], chosen.selection_id).patches["change"].to_pylist().count("came")
-            left = int(one["metrics"]["choose/patches"]) + entered - len(chosen.patch_ids)  # with those that were forgotten since
-            log.info("since %s of version %s %d choices entered and %d left", tags["selection"], tags["patches_version"], entered, left)
-            return {"choose/entered": entered, "choose/left": left}
-    return {}
+    one = next(named.held(config, store, "selection", before=version), None)
+    if one is None:
+        return {}
+    tags = one["tags"]
+    entered = store.diff(tags["selection"], chosen.selection_id).patches["change"].to_pylist().count("came")
+    left = int(one["metrics"]["choose/patches"]) + entered - len(chosen.patch_ids)  # with those that were forgotten since
+    log.info("since %s of version %s %d choices entered and %d left", tags["selection"], tags["patches_version"], entered, left)
+    return {"choose/entered": entered, "choose/left": left}
 
 
 def spread(config: Config) -> selection.Run:

@@ -40,11 +40,38 @@ def choices(config: Config, *sections: str, where: str = "") -> Iterator[dict[st
 
 
 def newest(config: Config) -> dict[str, Any] | None:
-    """The newest run of the job choose by the knobs selection.* and synthesis.* of `config` whose selection the store holds."""
+    """The newest run of the job choose by the knobs selection.* and synthesis.* of `config` whose selection the store holds.
+
+    Of selection.named there is but one.
+    """
     store = PatchStore(config.store.uri)
     if not store.has("selections"):
         return None
-    return next((one for one in choices(config, "selection", "synthesis") if is_there(store, one["tags"]["selection"])), None)
+    if config.selection.named:
+        return next((one for one in choices(config, "selection", "synthesis") if is_there(store, one["tags"]["selection"])), None)
+    return next(held(config, store, "selection", "synthesis"), None)
+
+
+def held(config: Config, store: PatchStore, *sections: str, before: int | None = None) -> Iterator[dict[str, Any]]:
+    """The choices whose selections the store holds, from that of the newest version of the patches, or of one `before` it.
+
+    Runs know when they began by the clock of whoever made them, and that may be ahead.
+    """
+    for version in versions(store):
+        if before is None or version < before:
+            found = choices(config, *sections, where=of_version(version))
+            yield from (one for one in found if is_there(store, one["tags"]["selection"]))
+
+
+def versions(store: PatchStore) -> list[int]:
+    """The versions of the patch table that selections of the store were chosen from, the newest first."""
+    found = store.open("selections").to_table(columns=["patches_version"])["patches_version"]
+    return sorted(found.unique().to_pylist(), reverse=True)
+
+
+def of_version(version: int) -> str:
+    """MLflow's filter of the runs that say they are of a version of the patch table."""
+    return f"tags.patches_version = '{version}'"
 
 
 def training_set(config: Config) -> str:

@@ -21,7 +21,7 @@ from jobs.news import measure
 from jobs.shortage import nodes_awaited
 from jobs.spelling import names_below
 from jobs.troubles import BUGS, away
-from jobs.watcher import TICK, Watcher
+from jobs.watcher import TICK, TakenOverError, Watcher
 
 log = logging.getLogger("jobs.watch")
 Answer = TypeVar("Answer")
@@ -45,11 +45,28 @@ def serve(config: Config, past: Past, connection: Connection) -> None:
 
 
 def keep_watch(ready: Ready, line: Line, past: Past) -> None:
-    """Watch until told to end, under the lease of the inbox; what runs beside is ended with it."""
-    config, store, work = ready
-    if config.where == "ray":  # whose endpoint hears the news
+    """Watch until told to end; where another watcher took the inbox over, stand by until that one is gone."""
+    if ready[0].where == "ray":  # whose endpoint hears the news
         line.also.append(partial(measure, flow.RayMeters()))
     line.tell("ready")
+    while not is_watched(ready, line, past):
+        log.warning("another watcher took over this inbox, while this one stood still", extra={"event": "taken over"})
+        line.busy = False
+        line.tell("idle")
+
+
+def is_watched(ready: Ready, line: Line, past: Past) -> bool:
+    """Watch until told to end, under the lease of the inbox; False where it was lost. What runs beside is ended with it."""
+    try:
+        watch(ready, line, past)
+    except TakenOverError:
+        return False
+    return True
+
+
+def watch(ready: Ready, line: Line, past: Past) -> None:
+    """The same; TakenOverError where the lease was lost."""
+    config, store, work = ready
     told = {"patches_version_in": store.complete_version()}
     with writers.watching(store, config.videos.uri, partial(occupied, line), line.beat) as lease, ExitStack() as stack:
         record = patiently(config, line, lambda: stack.enter_context(tracking.running(config, "watch", config.fingerprint(), told)))

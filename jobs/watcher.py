@@ -19,8 +19,8 @@ from engine.files import locate
 from engine.flow import Step
 from engine.inbox import Inbox, Known, Waiting, batch_of
 from engine.listing import key_of
-from engine.store import PatchStore, intake, quarantine
-from engine.store.lock import Lease
+from engine.store import PatchStore, intake, quarantine, writers
+from engine.store.lock import Lease, LostError
 from jobs import ingest, spelling, standing
 from jobs.absence import Absence, await_cluster, lacking, reach
 from jobs.after import After
@@ -38,6 +38,10 @@ PAUSE = 1.0  # seconds at most between two questions whether a batch is due
 Follow = Callable[[pa.Table], None]  # what is done with the ledger rows of a batch once they are committed
 
 
+class TakenOverError(Exception):
+    """Another watcher took over the inbox, while this one stood still."""
+
+
 class Watcher:
     """One inbox, taken into one store."""
 
@@ -47,7 +51,7 @@ class Watcher:
             flow.run_on_ray if config.where == "ray" else flow.Workbench(lambda stage, frames: line.tell("frames", (stage, frames)))
         )
         self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known(), beat=line.beat)
-        self.tries = UnderWay(store)
+        self.tries = UnderWay(store, writers.mark(config.videos.uri))
         self.aside: set[int] = set()  # keys of what is set aside
         self.is_fresh = False  # whether it looked since the last batch
         self.outage, self.closed = Absence(config, line), Absence(config, line)  # of what is written to, and of the inbox
@@ -60,7 +64,7 @@ class Watcher:
         self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow, self.tell_standing]
 
     def run(self, lease: Lease) -> None:
-        """Go on until told to stop, or until nothing is left where watch.once says so."""
+        """Go on until told to stop, or until nothing is left where watch.once says so. TakenOverError where another has the inbox."""
         with beating(self.line.beat):  # of a million rows it takes a minute
             self.recall()
             self.upkeep.plan()
@@ -68,6 +72,8 @@ class Watcher:
         self.line.tell("watching")
         while not self.line.stopping:
             if monotonic() >= max(self.next_look, self.closed.until):
+                with suppress(*away(LookupError)):  # where the store is away the next batch says so
+                    self.hold(lease)
                 self.look()
             self.see_beside()
             if self.outage.lasts or self.closed.tries:
@@ -80,6 +86,15 @@ class Watcher:
                 return
             else:
                 self.rest()
+
+    def hold(self, lease: Lease) -> None:
+        """TakenOverError where the inbox is another's by now."""
+        try:
+            lease.check()
+        except LostError as error:
+            for absence in (self.outage, self.closed):
+                absence.told_back()  # it is the other one's by now
+            raise TakenOverError from error
 
     def recall(self) -> None:
         """What the ledger knows, and what was under way when the process before this one ended."""
@@ -106,7 +121,7 @@ class Watcher:
                 self.inbox.known.drop(key)
                 self.tries.pop(key, None)
             self.aside = aside
-            self.tries.end(self.inbox.gone(self.tries))  # a process died with it, and it is there no more
+            self.tries.end(self.inbox.gone(self.tries.own()))  # a process died with it, and it is there no more
         self.tell_versions()  # others change tables, too
         self.tell_backlog("looked")
 
@@ -145,7 +160,7 @@ class Watcher:
         with self.line.at_work():
             try:
                 reach(self.store)
-                lease.check()
+                self.hold(lease)
                 await_cluster(self.config, self.work, self.line)
                 self.tries.begin(tries)
                 self.set_aside(batch[0]) if hopeless else self.ingest(batch)

@@ -31,8 +31,16 @@ def target(config: Config) -> Config:
 
 def pair(config: Config) -> tuple[str, str] | None:
     """The selection that the newest model was trained on, and the one of now; None where there is no model or no selection."""
-    made, trained = named.newest(target(config)), next(tracking.newest(config, "pretrain"), None)
+    made, trained = named.newest(target(config)), model(config)
     return (str(trained["tags"]["selection"]), str(made["tags"]["selection"])) if made and trained else None
+
+
+def model(config: Config) -> dict[str, Any] | None:
+    """The run of the newest model: by the version of the patches, and only of one version by the clock of whoever trained it."""
+    store = PatchStore(config.store.uri)
+    wanted = [*map(named.of_version, named.versions(store) if store.has("selections") else []), ""]  # "": trained on what is gone since
+    found = (next(tracking.newest(config, "pretrain", where), None) for where in wanted)
+    return next((one for one in found if one), None)
 
 
 def run(config: Config) -> None:

@@ -4,9 +4,11 @@ import hashlib
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -390,6 +392,34 @@ def test_the_gain_is_that_of_its_formula_and_a_model_of_the_same_selection_leave
     assert not worth.is_due(allowed)
 
 
+def made_ahead(config, version):
+    """All runs that are of an older version of the patches, a day later: by the clock of a machine that is ahead."""
+    with closing(sqlite3.connect(f"{config.store.uri}/mlflow.db")) as runs, runs:
+        older = "SELECT run_uuid FROM tags WHERE key = 'patches_version' AND CAST(value AS INTEGER) < ?"
+        moved = runs.execute(f"UPDATE runs SET start_time = start_time + 86400000 WHERE run_uuid IN ({older})", [version]).rowcount
+    assert moved >= 3
+
+
+def test_a_clock_that_was_ahead_makes_no_older_selection_or_model_the_newest(followed, caplog):
+    store, mine = PatchStore(followed.store.uri), selections.each(followed)
+    version, now = store.complete_version(), [named.newest(one)["tags"]["selection"] for one in mine]
+    before = [one["tags"] for one in tracking.runs(followed, "choose")]
+    for made in (before[0], before[-1]):
+        with tracking.running(followed, "pretrain", made["selection"], {name: made[name] for name in ("selection", "patches_version")}):
+            pass
+    made_ahead(followed, version)
+    assert [named.newest(one)["tags"]["selection"] for one in mine] == now
+    assert [selections.made_from(one) for one in mine] == [version] * 3
+    selections.run(followed)
+    assert len(tracking.runs(followed, "choose")) == len(before)
+    assert worth.pair(followed) == (before[-1]["selection"], now[0])
+    take_in(store, range(33, 36), DAYS[1])
+    with caplog.at_level(logging.INFO):
+        selections.run(followed)
+    assert [selections.made_from(one) for one in mine] == [store.complete_version()] * 3
+    assert caplog.text.count(f"of version {version} ") == 3
+
+
 def test_a_training_is_submitted_once_for_a_selection_and_gone_on_with_after_a_death(followed, monkeypatch):
     store, calls = PatchStore(followed.store.uri), []
     allowed = amend(followed, ["watch.retrain=true", "watch.gain=0"])
@@ -557,6 +587,14 @@ def test_upkeep_is_due_so_long_after_the_last_whoever_did_it(tmp_path):
     assert due_in(made) == 0  # months ago
     store.maintain(UpkeepConfig())
     assert 900 < due_in(made) <= 1000
+
+
+def test_upkeep_by_a_machine_whose_clock_is_ahead_puts_off_the_next_no_longer_than_its_time(tmp_path):
+    made = amend(settings(tmp_path), ["watch.upkeep_s=1000"])
+    store = PatchStore(made.store.uri)
+    store.create(rows.WIDTH)
+    take_in(store, [1], "2999-01-01")
+    assert due_in(made) == 1000
 
 
 @pytest.mark.parametrize(

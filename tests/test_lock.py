@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from lance.commit import CommitConflictError
 
 from engine.store import PatchStore, lock, writers
 from engine.store.lock import locked
@@ -121,11 +122,29 @@ def test_who_waits_for_a_lock_gives_signs_of_life(store):
     assert 1 <= len(beats) <= 4
 
 
-def test_of_two_watchers_of_one_inbox_the_second_says_so_waits_and_takes_over_and_one_of_another_does_not(store):
+@pytest.mark.parametrize(
+    "spelled",
+    ["{0}/", "{0}/.", "{0}/../inbox", "file://{0}", "{0}-link", "inbox"],
+    ids=["slash", "dot", "up and down", "address", "link", "relative"],
+)
+def test_an_inbox_is_the_same_however_it_is_spelled(tmp_path, monkeypatch, spelled):
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox-link").symlink_to(tmp_path / "inbox")
+    monkeypatch.chdir(tmp_path)
+    assert writers.mark(spelled.format(tmp_path / "inbox")) == writers.mark(str(tmp_path / "inbox"))
+
+
+def test_inboxes_that_differ_are_told_apart():
+    assert writers.mark("s3://bucket/in/") == writers.mark("s3://bucket/in")
+    assert len({writers.mark(one) for one in ("s3://bucket/in", "s3://bucket/in2", "/bucket/in", "/bucket")}) == 4
+
+
+@pytest.mark.parametrize("spelled", ["s3://in", "s3://in/"])
+def test_of_two_watchers_of_one_inbox_the_second_says_so_waits_and_takes_over_and_one_of_another_does_not(store, spelled):
     told, inside = [], []
 
     def second():
-        with writers.watching(store, "s3://in", lambda: told.append("occupied"), lambda: told.append("alive")):
+        with writers.watching(store, spelled, lambda: told.append("occupied"), lambda: told.append("alive")):
             inside.append(time.monotonic())
 
     with writers.watching(store, "s3://in", lambda: pytest.fail("nobody else was there")):
@@ -148,6 +167,34 @@ def test_of_many_who_find_a_dead_lease_one_inherits_it(store):
     racing = [python(INHERITING, store.uri) for _ in range(4)]
     assert sorted(process.wait() for process in racing) == [0, 0, 0, 7]
     assert not leases(store)
+
+
+@pytest.mark.parametrize(
+    "error", [CommitConflictError("preempted"), OSError("Too many concurrent writers. Attempted 6 times, but failed on retry_timeout")]
+)
+def test_who_is_crowded_out_of_the_table_of_locks_waits_as_for_one_that_is_held(store, monkeypatch, error):
+    """24 threads on one table met it; here Lance gives up once at each of the two ways to a lease."""
+    left = [error]
+    for name in ("insert", "put"):
+        monkeypatch.setattr(lock, name, crowded(left, getattr(lock, name)))
+    with lock.locked(store, "commit") as lease:
+        assert not lease.inherited
+    left.append(error)
+    store.open("locks").insert(lock.row("commit", f"{lock.machine()}/4194304/abc", time.time() + 60))
+    with lock.locked(store, "commit") as lease:
+        assert lease.inherited
+    left.append(OSError(5, "Input/output error"))
+    with pytest.raises(OSError, match="Input/output"), lock.locked(store, "commit"):
+        pass
+
+
+def crowded(errors, write):
+    def written(*given):
+        if errors:
+            raise errors.pop()
+        return write(*given)
+
+    return written
 
 
 def test_a_process_number_of_another_container_or_of_another_start_of_the_machine_says_nothing(store):

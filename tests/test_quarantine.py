@@ -48,6 +48,7 @@ def test_what_is_called_back_leaves_the_ledger_and_its_count_and_can_be_taken_in
         aside(store, video_id)
     keys = {f"{key_of(row):016x}": 4 for row in rows.videos("aa", "ab").to_pylist()}
     attempts.begin(store, keys)
+    attempts.begin(store, {attempts.of(next(iter(keys)), inbox): 4 for inbox in ("0" * 16, "1" * 16)})
     told = quarantine.requeue(store, "aa", "").to_pylist()
     assert [(row["what"], row["name"]) for row in told] == [("requeued", "aa")]
     assert store.ledger()["video_id"].to_pylist() == ["ab"]

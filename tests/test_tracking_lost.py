@@ -1,10 +1,12 @@
 """A tracking server that is lost while a job runs: real servers, really killed."""
 
+import errno
 import os
 import pickle
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,8 +20,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from sqlalchemy.engine.default import DefaultDialect
 
-from engine import pretrain, tracking
+from engine import files, pretrain, tracking
 from engine.knobs import amend
 from engine.tracking import Run
 from jobs import training
@@ -367,6 +370,27 @@ def test_a_folder_of_artifacts_that_is_gone_amid_a_training_ends_nothing(tmp_pat
     assert "is lost, the job goes on" in caplog.text
     assert [len(record.kept(f"pictures/step-{step:09}.jpg")) > 0 for step in (4, 6, 8)] == [True] * 3
     assert not record.post.waiting()
+
+
+def test_a_run_that_ends_on_a_full_disk_says_in_a_sentence_what_is_lost_and_lets_its_job_end(tmp_path, caplog, monkeypatch):
+    """What sqlite says is raised where SQLAlchemy calls it, so that all that SQLAlchemy and MLflow add is there."""
+    made = amend(tiny(), [f"store.uri={tmp_path}/store"])
+    execute = DefaultDialect.do_execute
+
+    def no_room(self, cursor, statement, *more):
+        if statement.startswith(("UPDATE", "INSERT")):
+            raise sqlite3.OperationalError("database or disk is full")
+        execute(self, cursor, statement, *more)
+
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with tracking.running(made, "watch", "k", {}) as run:
+        monkeypatch.setattr(DefaultDialect, "do_execute", no_room)
+        monkeypatch.setattr(files, "put", full)
+    assert f"1 entries of the run {run.run_id} are lost: there is no writing where they would wait: No space left on device" in caplog.text
+    (lost,) = [one for one in caplog.messages if "is lost, the job goes on" in one]
+    assert lost.endswith(": database or disk is full")
 
 
 def empty(folder):

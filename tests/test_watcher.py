@@ -5,7 +5,7 @@ import logging
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -13,9 +13,11 @@ import pytest
 
 from engine import flow, inbox, schema, videos
 from engine.knobs import amend
-from engine.store import PatchStore, WriteRows, attempts, quarantine
-from jobs import after, ingest
+from engine.listing import key_of, name_of
+from engine.store import PatchStore, WriteRows, attempts, lock, quarantine, writers
+from jobs import after, ingest, quiet, rounds
 from jobs.aside import Aside
+from jobs.health import Health
 from jobs.latency import Latency
 from jobs.line import Past
 from jobs.recipes import tiny
@@ -44,8 +46,8 @@ class Line:
 class Quick(Watcher):
     """A watcher that decodes nothing, meets what `meets` says, one a batch, before it takes in the rest, and always fails at `poison`."""
 
-    def __init__(self, folder, meets=(), poison=""):
-        config = amend(tiny(), [*KNOBS, "watch.once=true", f"videos.uri={folder}/inbox", f"store.uri={folder}/store"])
+    def __init__(self, folder, meets=(), poison="", inbox="inbox"):
+        config = amend(tiny(), [*KNOBS, "watch.once=true", f"videos.uri={folder}/{inbox}", f"store.uri={folder}/store"])
         super().__init__(config, PatchStore(config.store.uri), [], Line(), Past(), SimpleNamespace())
         self.meets, self.poison, self.batches, self.counts = list(meets), poison, [], []
 
@@ -162,7 +164,7 @@ def test_a_store_that_is_away_when_the_lease_is_looked_at_is_waited_for(folder):
 
     def check():
         calls.append((folder / "store").exists())
-        if len(calls) == 1:
+        if len(calls) == 2:  # the first was for a look, this one is for a batch
             (folder / "store").rename(folder / "elsewhere")
             watcher.store.open("locks")
 
@@ -173,8 +175,48 @@ def test_a_store_that_is_away_when_the_lease_is_looked_at_is_waited_for(folder):
     watcher.rest = comes_back
     watcher.run(SimpleNamespace(check=check))
     assert ledger(watcher) == {"aa": None, "bb": None}
-    assert calls == [True, True]
+    assert len(calls) >= 4
+    assert all(calls)
     assert not attempts.begun(watcher.store)
+
+
+def test_one_whose_inbox_was_taken_over_while_it_stood_still_stands_by_until_the_other_is_gone(folder, monkeypatch, caplog):
+    heard, health = [], Health(Quick(folder).config)
+    health.begins(1)
+
+    def tell(word, said=""):
+        health.turned = monotonic()
+        health.hear(word, said)
+        heard.append((word, health.state, health.is_ready))
+
+    def taken_over(self, lease):
+        self.line.tell("watching")
+        self.look()
+        other = lock.row(lease.name, f"{lock.machine()}/1/other", time() + lock.LEASE)
+        assert lock.put(self.store, other, lease.owner)
+        monkeypatch.setattr(Quick, "run", Watcher.run)
+        self.run(lease)
+
+    def beat():
+        if heard[-1][0] == "standing by":
+            watcher.store.open("locks").delete("owner LIKE '%/other'")
+
+    monkeypatch.setattr(Quick, "run", taken_over)
+    monkeypatch.setattr(rounds, "Watcher", lambda config, store, work, line, past, record: made.pop(0))
+    watcher, line = Quick(folder), Line()
+    line.tell, line.beat, line.also = tell, beat, []
+    made = [Quick(folder), watcher]
+    for one in made:
+        one.line = line
+    with quiet.Surprises():
+        rounds.keep_watch((watcher.config, watcher.store, []), line, Past())
+    assert ledger(watcher) == {"aa": None, "bb": None}
+    assert [one for one in heard if one[0] in ("looked", "standing by")][:2] == [
+        ("looked", "watching", True),
+        ("standing by", "another watcher holds the inbox", False),
+    ]
+    assert caplog.text.count("another watcher took over this inbox") == 1
+    assert "surprise" not in caplog.text
 
 
 def test_what_was_taken_in_as_the_store_went_away_is_not_under_way_for_ever(folder):
@@ -233,6 +275,29 @@ def test_what_was_under_way_and_is_there_no_more_is_forgotten_where_all_that_is_
     assert len(attempts.begun(watcher.store)) == len(watcher.tries) == (1 if most == 10 else 2)
     watcher.go()
     assert ledger(watcher) == {"bb": None, "cc": None}
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_what_was_under_way_in_another_inbox_is_left_to_those_who_watch_it(folder, older):
+    """Also where an engine wrote it that did not tell the inbox; called back, or found and taken in, it is forgotten in any case."""
+    for _ in range(2):
+        with suppress(ZeroDivisionError):
+            Quick(folder, [ZeroDivisionError]).go()
+    store = PatchStore(f"{folder}/store")
+    if older:
+        names = {name.partition("@")[0]: tries for name, tries in attempts.begun(store).items()}
+        attempts.end(store, list(attempts.begun(store)))
+        attempts.begin(store, names)
+    before = attempts.begun(store)
+    (folder / "other").mkdir()
+    (folder / "other" / "cc.mp4").write_bytes(b"cc")
+    other = Quick(folder, inbox="other").go()
+    assert (attempts.begun(store), sorted(before.values())) == (before, [0, 1])
+    assert other.batches == [1]
+    mine = Quick(folder).go()
+    assert mine.batches == [1, 1]
+    assert not attempts.begun(store)
+    assert ledger(mine) == {"aa": None, "bb": None, "cc": None}
 
 
 def test_what_is_abandoned_by_will_does_not_count(folder):
@@ -363,6 +428,26 @@ def test_what_is_called_back_before_the_first_look_that_succeeds_is_taken_in(fol
     quarantine.requeue(watcher.store, "aa", "")
     watcher.go()
     assert ledger(watcher) == {"aa": None, "bb": None}
+
+
+def test_what_is_called_back_after_a_commit_that_was_done_and_denied_has_its_tries_counted_anew(folder, monkeypatch):
+    attempts.begin(PatchStore(f"{folder}/store"), {attempts.of(name_of(key_of(row_of(folder, "aa"))), writers.mark(f"{folder}/inbox")): 3})
+    watcher, set_aside = Quick(folder), quarantine.set_aside
+
+    def denied(*given):
+        set_aside(*given)
+        raise OSError(5, "the answer was lost")
+
+    monkeypatch.setattr(quarantine, "set_aside", denied)
+    watcher.recall()
+    watcher.look()
+    watcher.take_in(watcher.due(), SimpleNamespace(check=lambda: None))
+    assert list(watcher.tries.values()) == [4]
+    watcher.look()
+    assert len(watcher.aside) == 1
+    quarantine.requeue(watcher.store, "all", "")
+    watcher.look()
+    assert not watcher.tries
 
 
 def test_a_cluster_whose_room_others_hold_is_waited_for_before_a_batch_and_blamed_on_nobody(folder, monkeypatch):

@@ -1,4 +1,7 @@
-"""What the job watch is trying, on disk before it is tried: whoever comes after a death finds there what was under way."""
+"""What the job watch is trying, on disk before it is tried: whoever comes after a death finds there what was under way.
+
+A source is known by its name (`listing.name_of`), behind it the inbox it was found in, since several may be taken into one store.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,6 +19,11 @@ def begun(tables: Tables) -> dict[str, int]:
     return {row["key"]: row["tries"] for row in tables.open(ATTEMPTS).to_table().to_pylist()}
 
 
+def of(name: str, inbox: str) -> str:
+    """The key of a source in an inbox, both as 16 hex digits."""
+    return f"{name}@{inbox}"
+
+
 def begin(tables: Tables, tries: Mapping[str, int]) -> None:
     """Write down that these are about to be tried, how often alone with this time; LookupError where there is no store, or it is away."""
     if not tables.is_made(ATTEMPTS):
@@ -30,3 +38,9 @@ def end(tables: Tables, keys: Sequence[str]) -> None:
     """These are not under way any more, and what was counted of them is forgotten. LookupError where nothing was ever begun."""
     if keys:
         tables.open(ATTEMPTS).delete(f"key IN ({quoted(keys)})")
+
+
+def forget(tables: Tables, names: Sequence[str]) -> None:
+    """The same of these sources in whichever inbox they were found, rows of older engines too, which tell none."""
+    if names:
+        tables.open(ATTEMPTS).delete(f"split_part(key, '@', 1) IN ({quoted(names)})")

@@ -1,8 +1,8 @@
 """One committer at a time, whoever runs where: a lease in a Lance table, taken by an insert that only one of many can make.
 
 The lease is renewed while its holder lives. Whoever sees one stand still for LEASE seconds, or finds that its holder was a process of
-this machine and is gone, takes it over. No two clocks are compared. A holder that was only paused does not know that it lost the lock:
-it has to ask, by `check`, before it writes.
+this machine and is gone, takes it over. No two clocks are compared for that, only for a look at who writes (`is_dead`). A holder that was
+only paused does not know that it lost the lock: it has to ask, by `check`, before it writes.
 """
 
 import os
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from lance.commit import CommitConflictError
 
 from engine import schema
 from engine.store.tables import Tables, quoted
@@ -27,7 +28,12 @@ WAIT = 0.2  # seconds between two tries
 PAUSE = 1.0  # seconds between two tries to give a lease back to a store that is away
 KEPT = 100  # versions of the table of locks before old ones are swept
 OUTDATED = timedelta(minutes=10)  # whoever reads an older version of it is long done
+CROWDED = "Too many concurrent writers"  # what Lance says when it tried in vain as often as it does
 ABANDONED = 0.0  # the time in a lease whose holder says itself that it did not finish
+
+
+class LostError(RuntimeError):
+    """Another job took over a lock from one that stood still."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,10 @@ class Lease:
     inherited: bool
 
     def check(self) -> None:
-        """RuntimeError, in one sentence, where the lock was lost to another job: nothing may be written any more."""
+        """LostError, in one sentence, where the lock was lost to another job: nothing may be written any more."""
         held = holding(self.tables, self.name)
         if held is None or held["owner"] != self.owner:
-            raise RuntimeError(
+            raise LostError(
                 f"another job took over the lock {self.name!r} of the store {self.tables.uri} because this one stood still for "
                 f"{LEASE:g} s: what this one had not finished is swept away, so run it again"
             )
@@ -81,14 +87,14 @@ def acquire(tables: Tables, name: str, owner: str, patience: float, beat: Callab
     while time.monotonic() < deadline:
         held = holding(tables, name)
         if held is None:
-            if insert(tables, row(name, owner, time.time() + LEASE)):
+            if is_won(insert, tables, row(name, owner, time.time() + LEASE)):
                 return False
             continue
         if held != seen:
             seen, since = held, time.monotonic()
         stands_still = time.monotonic() - since > LEASE
         # Only the lease that was looked at gives way: of two who would take it over, the second finds another owner.
-        if (stands_still or is_gone(held)) and put(tables, row(name, owner, time.time() + LEASE), held["owner"]):
+        if (stands_still or is_gone(held)) and is_won(put, tables, row(name, owner, time.time() + LEASE), held["owner"]):
             return True
         beat()
         time.sleep(WAIT)
@@ -99,6 +105,16 @@ def holding(tables: Tables, name: str) -> dict[str, Any] | None:
     """The lease of that name as it is now."""
     held = tables.open("locks").to_table(filter=f"name IN ({quoted([name])})").to_pylist()
     return held[0] if held else None
+
+
+def is_won(write: Callable[..., bool], *given: Any) -> bool:
+    """Whether a lease was written; False also where so many write to the table at once that Lance gave up: who waits asks again."""
+    try:
+        return write(*given)
+    except OSError as error:
+        if not isinstance(error, CommitConflictError) and CROWDED not in str(error):
+            raise
+        return False
 
 
 def insert(tables: Tables, lease: pa.Table) -> bool:

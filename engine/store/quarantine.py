@@ -45,7 +45,7 @@ def requeue(tables: Tables, name: str, commit: str) -> pa.Table:
             raise LookupError(f"{len(chosen)} of the {len(rows)} quarantined videos of {tables.uri} begin with {name!r}: {ids}")
         ids = chosen["video_id"].to_pylist()
         if tables.is_made(ATTEMPTS):
-            attempts.end(tables, [name_of(key_of(row)) for row in chosen.to_pylist()])  # first: the count begins anew
+            attempts.forget(tables, [name_of(key_of(row)) for row in chosen.to_pylist()])  # first: the count begins anew
         if ids:
             lease.check()
             tables.open("videos").delete(f"reason = '{QUARANTINED}' AND video_id IN ({quoted(ids)})", conflict_retries=0)

@@ -5,11 +5,15 @@ while no writer lives; a writer signs in under the same lock, and a committer lo
 """
 
 import hashlib
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from math import inf
 
+from fsspec.implementations.local import LocalFileSystem
+
+from engine.files import locate
 from engine.store.commits import committing
 from engine.store.lock import Lease, holding, is_dead, is_gone, locked
 from engine.store.tables import Tables, quoted
@@ -43,11 +47,21 @@ def watching(tables: Tables, inbox: str, occupied: Callable[[], None], beat: Cal
 
     `occupied` is called where somebody watches it already, before the wait, and `beat` meanwhile.
     """
-    name = f"{WATCHER}{hashlib.sha256(inbox.encode()).hexdigest()[:16]}"
+    name = f"{WATCHER}{mark(inbox)}"
     if (held := holding(tables, name)) and not is_gone(held):
         occupied()
     with locked(tables, name, patience=inf, beat=beat) as lease:
         yield lease
+
+
+def mark(inbox: str) -> str:
+    """An inbox by 16 hex digits, so that no table tells where it lies: the same however it is spelled.
+
+    Relative paths and links lead where they do on this machine. OSError where there is no such kind of address.
+    """
+    fs, path = locate(inbox)
+    where = os.path.realpath(path) if isinstance(fs, LocalFileSystem) else inbox.rstrip("/")
+    return hashlib.sha256(os.fsencode(where)).hexdigest()[:16]
 
 
 def living(tables: Tables, kind: str) -> list[str]:

@@ -10,7 +10,8 @@ def reason(error: BaseException) -> str:
     chain = [error]
     while below := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(below)
-    told = next((one for one in reversed(chain) if isinstance(one, OSError)), getattr(error, "orig", None) or error)
+    below = next((found for one in chain if (found := getattr(one, "orig", None))), error)  # what a database said, beneath SQLAlchemy
+    told = next((one for one in reversed(chain) if isinstance(one, OSError)), below)
     return " ".join(str(told).split())
 
 

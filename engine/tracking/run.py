@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any
 
 from engine import files
-from engine.tracking.faults import amid_a_run, is_wrong, refused, troubles
+from engine.tracking.faults import amid_a_run, is_wrong, reason, refused, troubles
 
 log = logging.getLogger("jobs.tracking")
 Entry = dict[str, Any]
@@ -64,10 +65,14 @@ class Run:
         self.post.send({"artifact": name, "content": base64.b64encode(content).decode()})
 
     def end(self, status: str) -> None:
-        """Give the run its status; what is still unsent is told."""
-        self.post.send({"status": status}, now=True)
+        """Give the run its status; what is still unsent is told, and what has no place to wait in, as on a full disk."""
+        why = "its store is away, and nothing is made in its place"
+        try:
+            self.post.send({"status": status}, now=True)
+        except OSError as error:
+            why = f"there is no writing where they would wait: {error.strerror or error}"
         if held := len(self.post.held):
-            log.warning("%d entries of the run %s are lost: its store is away, and nothing is made in its place", held, self.run_id)
+            log.warning("%d entries of the run %s are lost: %s", held, self.run_id, why)
         if waiting := self.post.waiting():
             log.warning(
                 "tracking.uri=%r is out of reach: %d entries of the run %s wait in %s, and the next job that reaches it sends them",
@@ -172,7 +177,7 @@ class Post:
             if is_wrong(error):
                 raise
             if not self.next_try:
-                log.warning("tracking.uri=%r is lost, the job goes on: %s", self.run.uri, " ".join(str(error).split())[:200])
+                log.warning("tracking.uri=%r is lost, the job goes on: %s", self.run.uri, shorten(reason(error), 200, placeholder=" ..."))
             self.next_try = time.monotonic() + PATIENCE * (time.monotonic() - began)
             return False
         self.next_try = 0.0

@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WIDTH = probe.width(tiny())
 PER_VIDEO = 100  # patches: little, so that the ledger is long
 TURNS = 7
+FLAT = 1.2  # times what it takes into the smallest store
 CLIP_S = 4.0  # seconds: four frames looked at, of which most are kept; a real video has thousands, beside which what follows is less
 STORES = {"10": 10, "1,000": 1000, "50,000": 50_000, "1,000,000": int(1_000_000 * rows.SCALE)}  # patches
 
@@ -192,7 +193,10 @@ def filled_store(uri, patches, mark):
     ids=["bookkeeping alone", "and what follows", "decoding, and nothing follows", "decoding, and what follows"],
 )
 def test_ten_new_videos_into_stores_of_several_sizes(tmp_path, bare, alone, monkeypatch):
-    """Selections are left out: rows without pixels make no images."""
+    """Selections are left out: rows without pixels make no images.
+
+    Flat within 20 % by processors' time, which others on the machine disturb less; what follows alone is not, and is not said to be.
+    """
     rows.room_for(1.5 * rows.SCALE, tmp_path)
     sources, watchers = clips_or_bytes(tmp_path / "clips", bare), {}
     for name, patches in STORES.items():
@@ -217,6 +221,8 @@ def test_ten_new_videos_into_stores_of_several_sizes(tmp_path, bare, alone, monk
         print(f"   processors {used:8.3f} s   {ratios(found, name, 1):.2f}")
         parts = {part: statistics.median(seconds[1:]) for part, seconds in watchers[name].parts.items() if seconds[1:]}
         print(f"{'':>12} {', '.join(f'{part} {seconds:.3f}' for part, seconds in parts.items())}")
+    if alone or not bare:
+        assert all(ratios(found, name, 1) <= FLAT for name in STORES)
 
 
 def clips_or_bytes(inbox, bare):
