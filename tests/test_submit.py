@@ -548,6 +548,10 @@ def test_the_manifest_is_a_rayjob_of_the_same_run_on_the_cluster_that_stands(cap
     assert made["metadata"]["name"] == asked(*words).id
     assert "jobId" not in made["spec"], "deleted and applied anew it would find its old run and end at once"
     assert made["spec"]["backoffLimit"] == 0, "KubeRay deletes the cluster of what it retries"
+    assert made["spec"]["submissionMode"] == "HTTPMode", "else a pod of a submitter would come, without our labels and mounts"
+    assert {one["condition"]["ttlSeconds"] for one in made["spec"]["deletionStrategy"]["deletionRules"]} == {7 * 86400}, (
+        "a week, to look at"
+    )
     standing = yaml.safe_load((ROOT / "cluster/raycluster/raycluster.yaml").read_text())["metadata"]["name"]
     assert made["spec"]["clusterSelector"] == {"ray.io/cluster": standing}
     from tests import test_cluster
