@@ -44,7 +44,7 @@ def services(size):
 
 
 def reached(size, address):
-    """The container that is behind an address of a Service; StopIteration or KeyError where it is behind none."""
+    """The container that is behind an address of a Service; KeyError or ValueError where it is behind none."""
     parts = urlsplit(address)
     service = services(size)[parts.hostname.removesuffix(".endocurate")]
     (port,) = (one for one in service["ports"] if one["port"] == parts.port)
