@@ -241,5 +241,27 @@ def test_memory_is_what_the_readme_says_of_a_processor_and_of_a_gpu(size):
             assert int(told["requests"]["ephemeral-storage"].removesuffix("Gi")) >= 10
 
 
+def bears(template, labels):
+    """Whether the scheduler may put a pod on a node with these labels: one of the terms fits, by all that it asks for."""
+    affinity = template["spec"].get("affinity", {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+    terms = affinity["nodeSelectorTerms"] if affinity else [{"matchExpressions": []}]
+    tells = {"In": lambda one: labels.get(one["key"]) in one["values"], "NotIn": lambda one: labels.get(one["key"]) not in one["values"]}
+    return any(all(tells[one["operator"]](one) for one in term["matchExpressions"]) for term in terms)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_only_workers_are_put_on_nodes_that_may_be_taken_away(size):
+    models = groups(clusters(size)["ingest"])[-1][1]["template"]["spec"]
+    preferred = models["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    (spots,) = ([one["preference"]["matchExpressions"][0] for one in preferred],)
+    assert len(spots) == 3
+    for name, template in pods(size).items():
+        assert bears(template, {})
+        for spot in spots:
+            assert bears(template, {spot["key"]: spot["values"][0]}) is (name == "fill" or ("/" in name and not name.endswith("/head"))), (
+                name
+            )
+
+
 def test_jobs_are_built_in_the_namespace_of_what_they_use():
     assert {one["metadata"]["namespace"] for size in SIZES for one in jobs(size)} == {"endocurate"}
