@@ -1,6 +1,7 @@
 import copy
 import ipaddress
 import json
+import math
 import re
 import shlex
 import shutil
@@ -255,14 +256,29 @@ def test_every_job_of_the_issue_is_there_and_watch_begins_itself_again():
 # -- the cluster ----------------------------------------------------------------------------------------------------------------
 
 
+FEWER = ("choose", "pretrain", "evaluate")  # take a number of GPUs, and not as many as there are
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", FEWER)
+def test_a_job_that_takes_a_number_of_gpus_waits_for_nodes_with_these_and_no_more(name, size):
+    job, config, words = asked(ray_jobs(size)[name], size)
+    models = clusters(size)[name]["workerGroupSpecs"][1]
+    gpus = config.pretrain.workers if job == "pretrain" else needs.least(job, config, words)[1]
+    assert models["replicas"] == math.ceil(gpus / int(requests(models)["nvidia.com/gpu"]))
+    assert models["minReplicas"] <= models["replicas"]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_every_job_gets_a_cluster_like_the_one_that_stands(size):
     standing = clusters(size)["raycluster"]
     for name, spec in clusters(size).items():
         text = json.dumps(spec).replace(f'"app.kubernetes.io/component": "{name}"', '"app.kubernetes.io/component": "raycluster"')
         made = json.loads(text)
-        assert made["workerGroupSpecs"][1].pop("replicas") == (0 if name == "raycluster" else fleet.nodes(TIMES, size)[1].count)
-        assert made["workerGroupSpecs"][1].pop("minReplicas") >= (name != "raycluster")
+        standing_by, least = (made["workerGroupSpecs"][1].pop(count) for count in ("replicas", "minReplicas"))
+        if name not in FEWER:
+            assert standing_by == (0 if name == "raycluster" else fleet.nodes(TIMES, size)[1].count)
+            assert least >= (name != "raycluster")
         bare = json.loads(json.dumps(standing))
         del bare["workerGroupSpecs"][1]["replicas"], bare["workerGroupSpecs"][1]["minReplicas"]
         assert made == bare

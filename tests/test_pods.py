@@ -2,11 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -86,6 +89,24 @@ def test_every_address_that_a_pod_is_told_leads_to_a_server(size):
     assert PurePosixPath(urlsplit(database).path).name == environment(server)["POSTGRES_DB"]
     for word in re.findall(r"\$\((\w+)\)", database):
         assert [one for one in tracker["env"] if one["name"] == word] == [one for one in server["env"] if one["name"] == word]
+
+
+def test_the_ways_that_the_readme_opens_lead_to_servers_that_answer_there():
+    from mlflow.server.security_utils import is_allowed_host_header
+
+    found = [re.search(r"port-forward -n endocurate service/(\S+) (\d+)", line) for line in commands()]
+    ways = {told[1]: int(told[2]) for told in found if told}
+    assert ways.pop("endocurate-head-svc") == 8265  # KubeRay's own Service of a head
+    assert {name: reached("small", f"tcp://{name}:{port}")["name"] for name, port in ways.items()} == {
+        "objects": "minio",
+        "mlflow": "mlflow",
+    }
+    bucket = named(platform("small"), "ConfigMap", "endocurate-storage")["data"]["ENDOCURATE_BUCKET"]
+    told = (CLUSTER / "README.md").read_text()
+    assert f"aws s3 cp --recursive --endpoint-url http://127.0.0.1:{ways['objects']} videos {bucket}/videos" in told
+    (container,) = kustomize.containers(named(platform("small"), "Deployment", "mlflow"))
+    (names,) = (one.partition("=")[2].split(",") for one in container["args"] if one.startswith("--allowed-hosts="))
+    assert is_allowed_host_header(names, f"127.0.0.1:{ways['mlflow']}")
 
 
 def test_the_keys_of_secrets_that_are_asked_for_are_those_that_the_readme_makes():
@@ -253,14 +274,33 @@ def bears(template, labels):
 def test_only_workers_are_put_on_nodes_that_may_be_taken_away(size):
     models = groups(clusters(size)["ingest"])[-1][1]["template"]["spec"]
     preferred = models["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
-    (spots,) = ([one["preference"]["matchExpressions"][0] for one in preferred],)
+    spots = [one["preference"]["matchExpressions"][0] for one in preferred]
     assert len(spots) == 3
     for name, template in pods(size).items():
         assert bears(template, {})
+        is_worker = "/" in name and not name.endswith("/head")
         for spot in spots:
-            assert bears(template, {spot["key"]: spot["values"][0]}) is (name == "fill" or ("/" in name and not name.endswith("/head"))), (
-                name
-            )
+            assert bears(template, {spot["key"]: spot["values"][0]}) is (name == "fill" or is_worker), name
+
+
+def test_the_patch_for_a_registry_and_an_identity_reaches_all_of_our_pods_those_of_jobs_too(tmp_path):
+    shutil.copytree(CLUSTER, tmp_path / "cluster")
+    path = tmp_path / "cluster" / "sizes" / "small" / "kustomization.yaml"
+    (told,) = re.findall(r"(?s)To `patches`.+?\n\n(.+?)\n\n", (CLUSTER / "README.md").read_text())
+    path.write_text(f"{path.read_text()}\n{textwrap.indent(textwrap.dedent(told), '  ')}\n")
+    made = [one for part in ("", "/jobs") for one in kustomize.build(tmp_path / "cluster" / "overlays" / f"small{part}")]
+    specs = [spec for one in made for spec in pod_specs(one) if any("/endocurate:" in each["image"] for each in spec["containers"])]
+    assert len(specs) == 3 * len(clusters("small")) + 1
+    assert {str(spec.get("imagePullSecrets")) for spec in specs} == {"[{'name': 'registry'}]"}
+    assert {spec.get("serviceAccountName") for spec in specs} == {"endocurate"}
+    for spec in specs:
+        kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}, "1.37", strict=True)
+
+
+def pod_specs(place):
+    """Every pod's spec below, wherever it stands."""
+    inside = place.values() if isinstance(place, dict) else place if isinstance(place, list) else ()
+    return [*([place] if isinstance(place, dict) and "containers" in place else []), *(one for part in inside for one in pod_specs(part))]
 
 
 def test_jobs_are_built_in_the_namespace_of_what_they_use():
