@@ -87,6 +87,19 @@ def sizes(times: Times) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    asked = read(Path(sys.argv[1]))
+def main(words: Sequence[str]) -> int:
+    """Print the tables of a file of times; 2, with a sentence, where there is none or it holds something else."""
+    if len(words) != 1:
+        print("expected a file of times: python -m jobs.fleet cluster/times.json", file=sys.stderr)
+        return 2
+    try:
+        asked = read(Path(words[0]))
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        print(f"{words[0]} holds no times as cluster/times.json does: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
     print(f"{sizes(asked)}\n\n{table(asked)}\n\nWith regions {FASTER} times as fast:\n\n{table(faster(asked, 'ProposePatches', FASTER))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

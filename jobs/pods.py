@@ -1,6 +1,8 @@
 """What the pods of cluster/ see of the paths that a job is given: buckets, and a claim at /data, from which they only read."""
 
+import ipaddress
 import re
+import socket
 from collections.abc import Iterator
 from posixpath import normpath
 from urllib.parse import urlsplit
@@ -24,7 +26,7 @@ WRITTEN = {
     "output.path": (*ASKING, "plan", "datasets", "transfer-study"),
 }
 CLAIM = "/data"
-HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # of a pod that is the pod itself
+FILES = ("patches.checkpoint",)  # weights that no bucket is asked for; others are fetched from one
 SIGNED = r"[?&][\w.-]*(sig|signature|token|password|passwd|secret|credential)="  # SAS, S3, Google and databases
 
 
@@ -50,7 +52,7 @@ def secret(knob: str, value: object) -> str | None:
 def refuse_local(job: str, config: Config) -> None:
     """ValueError, in one sentence, for a path or server that pods have not, or may not write to."""
     server = config.tracking.uri
-    if server and (not server.startswith(("http://", "https://")) or host(server) in (None, *HERE)):
+    if server and (not server.startswith(("http://", "https://")) or is_here(host(server))):
         raise ValueError(f"tracking.uri={server!r} is nowhere that pods can write: name a server of MLflow, as http://mlflow:5000")
     for knob, uri, wanted in named(job, config):
         path = re.sub(r"^(file|local)://", "", uri)
@@ -67,6 +69,18 @@ def host(address: str) -> str | None:
         return None
 
 
+def is_here(name: str | None) -> bool:
+    """Whether a host is none, or, of a pod, the pod itself, however its number is written: 127.1 is 127.0.0.1."""
+    if name is None or name.rstrip(".").endswith("localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name if ":" in name else socket.inet_ntoa(socket.inet_aton(name)))
+    except (OSError, ValueError):  # a name
+        return False
+    inner = getattr(address, "ipv4_mapped", None) or address
+    return bool(inner.is_loopback or inner.is_unspecified)
+
+
 def named(job: str, config: Config) -> Iterator[tuple[str, str, str]]:
     """The places that the job reads or writes: knob, address, and what it may be. An estimate needs none."""
     if job == "benchmark" and config.benchmark.estimate:
@@ -76,4 +90,4 @@ def named(job: str, config: Config) -> Iterator[tuple[str, str, str]]:
     for knobs, wanted in kinds:
         yield from ((knob, values[knob], wanted) for knob, jobs in knobs.items() if job in jobs and values[knob])
     for knob, path in weights(job, config):
-        yield knob, path, f"a bucket, or what lies below {CLAIM}"
+        yield knob, path, f"a file below {CLAIM}" if knob in FILES else f"a bucket, or what lies below {CLAIM}"

@@ -74,7 +74,9 @@ def patched(objects: list[Object], patch: Object) -> list[Object]:
     for one in chosen:
         for step in change:
             at, last = within(one, [part.replace("~1", "/") for part in step["path"].split("/")[1:]])
-            if step["op"] == "remove":
+            if step["op"] == "add" and isinstance(at, dict):
+                at[last] = step["value"]
+            elif step["op"] == "remove":
                 del at[last]
             else:
                 assert step["op"] == "replace"

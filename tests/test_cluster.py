@@ -1,12 +1,11 @@
 import copy
 import ipaddress
 import json
+import math
 import re
 import shlex
 import shutil
-import string
 import subprocess
-import tempfile
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -23,45 +22,26 @@ from engine import metrics, plan
 from jobs import fleet, matrix, needs
 from jobs.__main__ import main, parse
 from tests import kustomize
+from tests.manifests import (
+    CLUSTER,
+    ROOT,
+    SIZES,
+    TIMES,
+    asked,
+    clusters,
+    commands,
+    everything,
+    expanded,
+    jobs,
+    named,
+    platform,
+    ray_jobs,
+    understood,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
-CLUSTER = ROOT / "cluster"
 KUBERAY = ROOT.parent / "shared" / "data" / "kuberay"
 FILES = sorted(path for path in CLUSTER.rglob("*") if path.is_file() and path.suffix != ".md" and "__pycache__" not in path.parts)
-SIZES = ("one-gpu", "small", "large")
-TIMES = fleet.read(CLUSTER / "times.json")
 OWN_KINDS = ("PodMonitor", "PrometheusRule")  # of the Prometheus operator, whose schemas are in no package
-
-
-@cache
-def platform(size):
-    return tuple(kustomize.build(CLUSTER / "overlays" / size))
-
-
-@cache
-def jobs(size):
-    return tuple(kustomize.build(CLUSTER / "overlays" / size / "jobs"))
-
-
-def everything():
-    return [one for size in SIZES for one in (*platform(size), *jobs(size))]
-
-
-def named(objects, kind, name):
-    (found,) = (one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name)
-    return found
-
-
-def ray_jobs(size):
-    """{name: spec of the RayJob}, that of the RayCronJob among them."""
-    found = {one["metadata"]["name"]: one["spec"] for one in jobs(size) if one["kind"] in ("RayJob", "RayCronJob")}
-    return {name: spec.get("jobTemplate", spec) for name, spec in found.items()}
-
-
-def clusters(size):
-    """{name: spec} of every RayCluster that stands or is made."""
-    made = {name: spec["rayClusterSpec"] for name, spec in ray_jobs(size).items()}
-    return made | {"raycluster": named(platform(size), "RayCluster", "endocurate")["spec"]}
 
 
 # -- what is applied ------------------------------------------------------------------------------------------------------------
@@ -150,12 +130,6 @@ def test_another_bucket_in_that_line_is_that_of_every_job_and_server(tmp_path):
         ["sh", "-c", made[0].replace("mkdir -p", "echo").partition(" &&")[0]], env=storage, capture_output=True, text=True, check=True
     )
     assert told.stdout == "/data/elsewhere\n"
-
-
-def commands():
-    """The commands of the README's steps."""
-    text = (CLUSTER / "README.md").read_text()
-    return [line.strip() for line in text.splitlines() if re.match(r"\s{4,}(kubectl|endocurate|docker|export) ", line)]
 
 
 def test_the_commands_of_the_readme_name_what_there_is():
@@ -282,14 +256,29 @@ def test_every_job_of_the_issue_is_there_and_watch_begins_itself_again():
 # -- the cluster ----------------------------------------------------------------------------------------------------------------
 
 
+FEWER = ("choose", "pretrain", "evaluate")  # take a number of GPUs, and not as many as there are
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", FEWER)
+def test_a_job_that_takes_a_number_of_gpus_waits_for_nodes_with_these_and_no_more(name, size):
+    job, config, words = asked(ray_jobs(size)[name], size)
+    models = clusters(size)[name]["workerGroupSpecs"][1]
+    gpus = config.pretrain.workers if job == "pretrain" else needs.least(job, config, words)[1]
+    assert models["replicas"] == math.ceil(gpus / int(requests(models)["nvidia.com/gpu"]))
+    assert models["minReplicas"] <= models["replicas"]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_every_job_gets_a_cluster_like_the_one_that_stands(size):
     standing = clusters(size)["raycluster"]
     for name, spec in clusters(size).items():
         text = json.dumps(spec).replace(f'"app.kubernetes.io/component": "{name}"', '"app.kubernetes.io/component": "raycluster"')
         made = json.loads(text)
-        assert made["workerGroupSpecs"][1].pop("replicas") == (0 if name == "raycluster" else fleet.nodes(TIMES, size)[1].count)
-        assert made["workerGroupSpecs"][1].pop("minReplicas") >= (name != "raycluster")
+        standing_by, least = (made["workerGroupSpecs"][1].pop(count) for count in ("replicas", "minReplicas"))
+        if name not in FEWER:
+            assert standing_by == (0 if name == "raycluster" else fleet.nodes(TIMES, size)[1].count)
+            assert least >= (name != "raycluster")
         bare = json.loads(json.dumps(standing))
         del bare["workerGroupSpecs"][1]["replicas"], bare["workerGroupSpecs"][1]["minReplicas"]
         assert made == bare
@@ -580,27 +569,6 @@ def test_the_file_says_where_to_change_the_namespaces_that_it_trusts():
 
 
 # -- the jobs -------------------------------------------------------------------------------------------------------------------
-
-
-def asked(spec, size):
-    told = {name: named(platform(size), "ConfigMap", f"endocurate-{name}")["data"] for name in ("run", "storage")}
-    return understood(expanded(spec["entrypoint"], told["storage"]), told["run"]["run.yaml"])
-
-
-def expanded(entrypoint, surroundings):
-    """The entrypoint as the shell of a pod takes it that is given a ConfigMap's data; KeyError for a name that this has not."""
-    return string.Template(entrypoint).substitute(surroundings)
-
-
-@cache
-def understood(entrypoint, run):
-    """What our own command line makes of an entrypoint, with run.yaml as the ConfigMap of the overlay holds it."""
-    program, *words = shlex.split(entrypoint)
-    assert program == "endocurate"
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write(run)
-        file.flush()
-        return parse([file.name if word == "/etc/endocurate/run.yaml" else word for word in words])
 
 
 def test_the_readme_fills_the_pools_of_the_benchmark_and_names_the_folders_of_its_test_sets():

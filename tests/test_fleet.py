@@ -251,3 +251,33 @@ def test_more_gpus_are_never_slower_and_the_table_has_a_line_for_each():
     assert speeds == sorted(speeds)
     one = forecasts.faster(times, "ProposePatches", 2.0)
     assert [service.seconds_per_row for service in one.services][1] == times.services[1].seconds_per_row / 2
+
+
+def test_there_is_one_committer_and_one_driver_however_many_gpus():
+    times = forecasts.read(Path(__file__).parent.parent / "cluster" / "times.json")
+    commits = forecasts.foreseen(replace(times, commit_s=3600.0), 1000, 10**6)
+    assert commits.bottleneck == "committer"
+    assert commits.frames_per_second == pytest.approx(256 * times.video_frames / 3600, rel=0.05)  # a batch of videos an hour
+    blocks = forecasts.foreseen(replace(times, block_s=60.0), 1000, 10**6)
+    assert blocks.bottleneck == "driver"
+    assert blocks.frames_per_second == pytest.approx(times.block_frames / 60, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "expected a file of times"),
+        (["no-such-file.json"], "no-such-file.json holds no times as cluster/times.json does: FileNotFoundError"),
+        (["pyproject.toml"], "JSONDecodeError"),
+        (["list.json"], "TypeError"),
+        (["empty.json"], "KeyError: 'commit_s'"),
+    ],
+)
+def test_without_a_file_of_times_there_is_a_sentence_and_no_table(words, sentence, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("pyproject.toml", "[project]"), ("list.json", "[]"), ("empty.json", "{}")):
+        Path(name).write_text(text)
+    assert forecasts.main(words) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert sentence in told.err

@@ -219,6 +219,15 @@ def test_an_address_where_nobody_answers_is_told(monkeypatch, capsys, address, s
     assert "hunter2" not in refused(main, ["submit", "datasets"], sentence, capsys)
 
 
+@pytest.mark.parametrize(
+    ("address", "sentence"), [("foo", "RAY_API_SERVER_ADDRESS='foo' is no job server"), ("u:p@x", "RAY_API_SERVER_ADDRESS holds")]
+)
+def test_the_variable_that_was_read_is_the_one_that_is_told_of(monkeypatch, capsys, address, sentence):
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
+    refused(main, ["submit", "datasets"], sentence, capsys)
+
+
 def test_a_token_ends_before_the_newline_it_was_read_with(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", " s3cret\r\n")
     assert submission.headers() == {"Authorization": "Bearer s3cret"}
@@ -548,6 +557,10 @@ def test_the_manifest_is_a_rayjob_of_the_same_run_on_the_cluster_that_stands(cap
     assert made["metadata"]["name"] == asked(*words).id
     assert "jobId" not in made["spec"], "deleted and applied anew it would find its old run and end at once"
     assert made["spec"]["backoffLimit"] == 0, "KubeRay deletes the cluster of what it retries"
+    assert made["spec"]["submissionMode"] == "HTTPMode", "else a pod of a submitter would come, without our labels and mounts"
+    assert {one["condition"]["ttlSeconds"] for one in made["spec"]["deletionStrategy"]["deletionRules"]} == {7 * 86400}, (
+        "a week, to look at"
+    )
     standing = yaml.safe_load((ROOT / "cluster/raycluster/raycluster.yaml").read_text())["metadata"]["name"]
     assert made["spec"]["clusterSelector"] == {"ray.io/cluster": standing}
     from tests import test_cluster
@@ -593,6 +606,14 @@ def test_without_kubectl_nothing_is_applied_and_a_refusal_is_one_sentence(capsys
         (["choose", "store.uri=s3://a/b", "tracking.uri=postgresql://db/mlflow"], "tracking.uri='postgresql://db/mlflow'"),
         (["choose", "store.uri=s3://a/b", "tracking.uri=http://localhost:5000"], "tracking.uri='http://localhost:5000'"),
         (["choose", "store.uri=s3://a/b", "tracking.uri=http://0.0.0.0:5000"], "tracking.uri='http://0.0.0.0:5000'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=http://127.0.1.1:5000"], "tracking.uri='http://127.0.1.1:5000'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=http://127.1:5000"], "tracking.uri='http://127.1:5000'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=http://[::ffff:127.0.0.1]:5000"], "tracking.uri='http://[::ffff:127.0.0.1]:5000'"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=http://localhost.:5000"], "tracking.uri='http://localhost.:5000'"),
+        (
+            ["ingest", "cluster", "videos.uri=s3://a/v", "store.uri=s3://a/b", "patches.checkpoint=s3://a/sam.pth"],
+            "patches.checkpoint='s3://a/sam.pth'",
+        ),
         (["choose", "store.uri=s3://a/b", "tracking.uri=http://[::]:5000"], "tracking.uri='http://[::]:5000'"),
         (["choose", "store.uri=s3://a/b", "tracking.uri=http://[::1:5000"], "tracking.uri='http://[::1:5000'"),
         (["choose", "store.uri=s3://a/b", "tracking.uri=http://"], "tracking.uri='http://'"),
@@ -650,6 +671,8 @@ def test_an_address_that_carries_a_signature_is_not_given_away(capsys, monkeypat
         ["datasets"],
         ["ingest", "tracking.uri=https://mlflow.example/ab?design=2", "videos.uri=s3://a/b@c", "store.uri=s3://a/b"],
         ["ingest", "videos.uri=/data/videos", "store.uri=s3://a/b", "difficulty.checkpoint=s3://a/s"],
+        ["ingest", "cluster", "videos.uri=s3://a/v", "store.uri=s3://a/b", "patches.checkpoint=/data/sam.pth"],
+        ["choose", "store.uri=s3://a/b", "tracking.uri=http://10.0.0.7:5000"],
         ["evaluate", "store.uri=s3://a/b", "evaluate.uri=/data/x"],
         ["benchmark", "small", "benchmark.data=/data", "benchmark.stores=s3://a"],
         ["benchmark", "paper", "benchmark.estimate=true"],
@@ -665,6 +688,8 @@ def test_buckets_and_what_lies_on_the_claim_are_given_to_pods(capsys, monkeypatc
 def test_the_sentence_says_that_the_claim_is_read_and_not_written_to():
     with pytest.raises(ValueError, match=r"can read: name a bucket, or what lies below /data$"):
         pods.refuse_local("ingest", amend(tiny(), ["videos.uri=v"]))
+    with pytest.raises(ValueError, match=r"can read: name a file below /data$"):
+        pods.refuse_local("ingest", amend(cluster(), ["videos.uri=s3://a/v", "store.uri=s3://a/b", "patches.checkpoint=/weights/sam.pth"]))
     with pytest.raises(ValueError, match=r"can read: name a folder below /data$"):
         pods.refuse_local("evaluate", amend(tiny(), ["evaluate.uri=v"]))
     with pytest.raises(ValueError, match=r"can write: name a bucket$"):

@@ -11,7 +11,7 @@ MANY, ASKED = 1000, 10  # of a kind that are looked at; seconds that Ray has for
 SLOTS = 6  # logical processors of a local cluster at least, so that the pools of an ingest fit whatever the machine and the first job
 
 
-SECRET = "RAY_ADDRESS holds a user or a password, which would be shown: name the address alone, and the token in RAY_AUTH_TOKEN"
+SECRET = "{} holds a user or a password, which would be shown: name the address alone, and the token in RAY_AUTH_TOKEN"
 
 
 class ClusterError(RuntimeError):
@@ -56,7 +56,7 @@ def named() -> str:
     """The cluster to join, in RAY_ADDRESS, "" for none; ValueError where that holds a password, which is not said, or names none."""
     at = os.environ.get("RAY_ADDRESS", "")
     if "@" in at:
-        raise ValueError(SECRET)
+        raise ValueError(SECRET.format("RAY_ADDRESS"))
     if at.startswith(("http://", "https://")):
         raise ValueError(
             f"RAY_ADDRESS={at} is a job server, which `submit` talks to; a job joins a cluster, as in RAY_ADDRESS=127.0.0.1:6379"

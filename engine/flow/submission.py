@@ -58,27 +58,28 @@ def server() -> Any:
         raise OSError(f"what answers at {at} is no job server of Ray: {brief(error)}") from error
 
 
-def asked() -> str:
-    """The address of Ray that the environment names; "" where it names none."""
-    return os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
+def asked() -> tuple[str, str]:
+    """The variable of the environment that names the address of Ray, as Ray's own client looks for it, and that address; "" for none."""
+    name = "RAY_API_SERVER_ADDRESS" if os.environ.get("RAY_API_SERVER_ADDRESS") else "RAY_ADDRESS"
+    return name, os.environ.get(name, "")
 
 
 def is_named() -> bool:
-    """Whether RAY_ADDRESS names a job server; it may also name a cluster to join, or be empty."""
+    """Whether what `asked` finds is a job server; it may also name a cluster to join, or be empty."""
     try:
-        parts = urlsplit(asked())
+        parts = urlsplit(asked()[1])
     except ValueError:  # brackets that are no address of IPv6
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def address() -> str:
-    """The address of the job server; ValueError where RAY_ADDRESS is none, or holds a password, which is not repeated."""
-    at = asked()
+    """The address of the job server; ValueError where the variable names none, or holds a password, which is not repeated."""
+    name, at = asked()
     if "@" in at:
-        raise ValueError(SECRET)
+        raise ValueError(SECRET.format(name))
     if not is_named():
-        raise ValueError(f"RAY_ADDRESS={at!r} is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265")
+        raise ValueError(f"{name}={at!r} is no job server; expected its address, as in {name}=http://127.0.0.1:8265")
     return at.rstrip("/")
 
 
