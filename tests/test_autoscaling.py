@@ -105,7 +105,7 @@ def test_pools_bring_the_kind_of_node_that_they_want_and_what_nobody_wants_goes(
         client.stop_job("holds")
         (lost,) = before["models"]
         cluster.lose(lost)
-        came = waits_for(lambda: cluster.kinds() == {"decode": 1, "models": 1} and cluster.ids()["models"] != {lost})
+        came = waits_for(lambda: cluster.ids().get("models", {lost}) != {lost})
         print(f"another GPU node came {came:.0f} s after the first was killed")
         assert cluster.ids()["decode"] == before["decode"]
         assert asking.code() == 0, asking.told
