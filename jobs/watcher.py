@@ -72,8 +72,9 @@ class Watcher:
         self.line.tell("watching")
         while not self.line.stopping:
             if monotonic() >= max(self.next_look, self.closed.until):
-                with suppress(*away(LookupError)):  # where the store is away the next batch says so
-                    self.hold(lease)
+                if not self.outage.lasts:  # while one lasts every batch asks
+                    with suppress(*away(LookupError)):  # where the store is away the next batch says so
+                        self.hold(lease)
                 self.look()
             self.see_beside()
             if self.outage.lasts or self.closed.tries:
