@@ -7,22 +7,20 @@ import numpy as np
 from scipy.stats import rankdata
 
 from engine.foresight import apart
-from engine.released import Release, Variant
+from engine.released import Release, Variant, depths
 from engine.stopping import regrets
 
 LATENESS = np.arange(51) / 10  # what a tenfold length is given is 2.3 times as much, in standard deviations of a curve
 
 
-def levels(release: Release) -> np.ndarray:
-    """(V, S, L - 1) curves by the authors' distance and margin at every level, pooled or not; NaN where an encoder has no such level."""
-    usual = Variant()
-    alike = [curve for one, curve in release.robustness.items() if (one.metric, one.margin) == (usual.metric, usual.margin)]
-    return np.stack(alike)
+def usual(release: Release) -> np.ndarray:
+    """(V, S, L - 1) curves by the authors' distance and margin at every depth, pooled or not."""
+    return np.concatenate([curves for kind, curves in depths(release).items() if kind[:2] == Variant()[:2]])
 
 
 def mean_rank(curves: np.ndarray) -> np.ndarray:
-    """The mean rank of every length in the curves (V, S, L - 1) that there are of a setup. (S, L - 1)."""
-    return np.asarray(np.nanmean(rankdata(curves, axis=-1), axis=0))
+    """The mean rank of every length in the curves (V, S, L - 1). (S, L - 1)."""
+    return np.asarray(rankdata(curves, axis=-1).mean(axis=0))
 
 
 def mean_z(curves: np.ndarray) -> np.ndarray:
@@ -31,7 +29,7 @@ def mean_z(curves: np.ndarray) -> np.ndarray:
     Shape: (V, S, L - 1) to (S, L - 1).
     """
     spread = curves.std(axis=-1, keepdims=True)
-    return np.asarray(np.nanmean((curves - curves.mean(axis=-1, keepdims=True)) / np.where(spread > 0, spread, 1), axis=0))
+    return np.asarray(((curves - curves.mean(axis=-1, keepdims=True)) / np.where(spread > 0, spread, 1)).mean(axis=0))
 
 
 def late_prior(curve: np.ndarray, release: Release) -> np.ndarray:
@@ -43,8 +41,8 @@ def late_prior(curve: np.ndarray, release: Release) -> np.ndarray:
 
 
 def best_variant(release: Release) -> np.ndarray:
-    """The one variant of the score, of those that all encoders have, that is best on the other data sets. (S, L - 1)."""
-    return elsewhere(np.stack([curve for curve in release.robustness.values() if not np.isnan(curve).any()]), release)
+    """The one variant of the score, at any depth, that is best on the other data sets. (S, L - 1)."""
+    return elsewhere(np.concatenate(list(depths(release).values())), release)
 
 
 def elsewhere(curves: np.ndarray, release: Release) -> np.ndarray:

@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from engine.released import Release, completed
+from engine.released import Release, depths
 from engine.stopping import ratios, regrets
 
 PATIENCES, GAINS = (1, 2, 3, 4), (0.0, 0.01, 0.05)  # lengths; shares of the best so far, our choice: the earlier study names none
@@ -77,30 +77,30 @@ def shares(regret: np.ndarray, lengths: np.ndarray, budget: float) -> np.ndarray
 
 
 def held_out(dice: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """(W + 1,) mean regret by total budget of an oracle that knows all seeds of Dice (S, L, K) but the one it is scored on.
+    """(K, W + 1) mean regret, on each seed of Dice (S, L, K) by total budget, of an oracle that knows all seeds but this one.
 
     The seed's Dice is placed between best and worst of the mean over all seeds, so that on average a fixed length scores its usual
-    regret. A seed that was not run counts as the mean of those that were.
+    regret. What was not run is left out of every mean, and a length that no other seed was run for counts as one without any Dice.
     """
-    whole = completed(dice)
-    mean = whole.mean(axis=-1)
+    mean, everyone = np.nanmean(dice, axis=-1), np.arange(len(dice))
     best, span = mean.max(axis=1, keepdims=True), np.ptp(mean, axis=1, keepdims=True)
     scored = []
     for seed in range(dice.shape[-1]):
-        others = np.delete(whole, seed, axis=-1).mean(axis=-1)
-        found = grouped(regrets(others), lengths, np.arange(len(dice)))
-        truth = (best - whole[..., seed]) / np.where(span > 0, span, 1)
-        scored.append([truth[np.arange(len(dice)), found.stops(budget)].mean() for budget in range(len(found.least))])
-    return np.asarray(np.mean(scored, axis=0))
+        others = np.delete(dice, seed, axis=-1)
+        known = np.nansum(others, axis=-1) / np.maximum(np.isfinite(others).sum(axis=-1), 1)
+        found = grouped(regrets(known), lengths, everyone)
+        truth = (best - dice[..., seed]) / np.where(span > 0, span, 1)
+        scored.append([np.nanmean(truth[everyone, found.stops(budget)]) for budget in range(len(found.least))])
+    return np.array(scored)
 
 
 def single_scores(release: Release) -> np.ndarray:
     """(n, 3) mean epochs, regret and TIS of all rules by one curve of robustness, the last model kept: the best were seen in the outcome.
 
-    A rule is a variant of the score that all encoders have, a patience, a least gain, the first length that counts and the last that is
-    trained. An earlier study of these scores had more: it names moving averages, rates and levels, but not which.
+    A rule is a variant of the score, at any depth, a patience, a least gain, the first length that counts and the last that is trained.
+    An earlier study of these scores had more: it names moving averages, rates and levels, but not which.
     """
-    curves = np.stack([curve for curve in release.robustness.values() if not np.isnan(curve).any()])
+    curves = np.concatenate(list(depths(release).values()))
     tables, everyone, found = (regrets(release.performance), ratios(release.performance)), np.arange(len(release.setups)), []
     for patience, gain, first in product(PATIENCES, GAINS, range(curves.shape[-1])):
         halt = halts(curves, patience, gain, first)

@@ -6,6 +6,7 @@ model, a scheme of pre-training and whether the encoder stayed frozen; a length 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from pyarrow import csv
 DOWNSTREAM, ROBUSTNESS = "downstream_scores.csv", "robustness_scores.csv"
 ENCODERS = {"ResNet50 Attention U-Net": "resnet50", "Swin U-Net": "swin_transformer", "basic U-Net": "u-net_encoder"}
 DATASETS = {"COVIDQUDataset": "COVID-QU"}  # one data set, two names
+DEPTHS = np.linspace(0, 1, 5)  # shares of the way from an encoder's first level to its deepest: see depths
 DICE = ("dice index", "mean dice index")  # one of them holds the Dice: that of one class, or the mean of many
 DOWNSTREAM_COLUMNS = {
     "model": pa.string(),
@@ -72,6 +74,21 @@ class Release:
     def performance(self) -> np.ndarray:
         """(S, L) Dice, the mean over the seeds that were run."""
         return np.asarray(np.nanmean(self.dice, axis=-1))
+
+
+def depths(release: Release) -> dict[tuple[str, float, bool], np.ndarray]:
+    """By distance, margin and whether it was pooled (D, S, L - 1) robustness at DEPTHS, which all encoders have, however many their levels.
+
+    A depth has the level nearest to it, of two the one with an even number of levels before it: of five levels 1, 2, 3, 4 and 5, of four
+    1, 2, 3, 3 and 4. An earlier study of these scores says five levels of every encoder: that it means these its figures told (LOG).
+    """
+    found = {}
+    for kind, alike in groupby(sorted(release.robustness), key=lambda one: one[:3]):
+        levels = np.stack([release.robustness[one] for one in alike])  # from the shallowest; NaN before the first that an encoder has
+        first = np.isnan(levels[..., 0]).sum(axis=0)
+        nearest = first + np.round(DEPTHS[:, None] * (len(levels) - 1 - first)).astype(int)  # half to even
+        found[kind] = np.take_along_axis(levels, nearest[..., None], axis=0)
+    return found
 
 
 def completed(dice: np.ndarray) -> np.ndarray:
