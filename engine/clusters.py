@@ -225,25 +225,27 @@ def added_likeness(vectors: NDArray[np.number], new: Rows) -> Floats:
     return fine(found)
 
 
-def likest_earlier(vectors: NDArray[np.number], new: Rows) -> tuple[Floats, Rows]:
+def likest_earlier(vectors: NDArray[np.number], new: Rows, among: Rows | None = None) -> tuple[Floats, Rows]:
     """For each of the rows `new` (m,), which rise, the largest cosine (m,) with any row before it (n, width), and the first such row (m,).
 
-    -1 and -1 for the first row of all. The cosines are those of `earlier_likeness`, to the last bit.
+    Where some are told, only those rows `among` all count, which rise too. -1 and -1 for a row that has none before it. The cosines are
+    those of `earlier_likeness`, to the last bit.
     """
     rows = whole(vectors)
+    others = np.arange(len(rows)) if among is None else among
     scales, found, place = inverse(rows), np.full(len(new), -1, np.float32), np.full(len(new), -1, np.int64)
     for start in range(0, len(new), TILE):
         part, mine = slice(start, start + TILE), new[start : start + TILE]
         with_mine = times(rows[mine])
-        for first in range(0, int(mine[-1]), TILE):
-            some = slice(first, first + TILE)
-            products = with_mine(rows[some]) * scales[some, None] * scales[mine]
-            products = np.where(np.arange(len(rows))[some, None] < mine, fine(products), NONE)
+        for first in range(0, int(np.searchsorted(others, mine[-1])), TILE):
+            some = others[first : first + TILE]
+            products = fine(scaled(with_mine(rows[some]), scales[some], scales[mine]))
+            products[some[:, None] >= mine] = NONE
             best = products.argmax(axis=0)
             likeness = products[best, np.arange(len(mine))]
             better = (likeness > found[part]) | ((place[part] < 0) & (likeness > NONE))
             found[part] = np.where(better, likeness, found[part])
-            place[part] = np.where(better, best + first, place[part])
+            place[part] = np.where(better, some[best], place[part])
     return found, place
 
 

@@ -89,7 +89,8 @@ class Part:
 class Clustering:
     """k-means of the rows of a pool (N,), and what is alike inside its clusters: made by a method, and used again when rows came or went.
 
-    What is not known of a row is -1 or NaN.
+    What is not known of a row is -1 or NaN. A cover (MedDEL) tells of a row that goes its stand-in, one that is kept in its cluster: by
+    `order`, the nearness of that one, and by `likeness`, the cosine with it. Of a row that is kept `order` is NaN and `likeness` -1.
     """
 
     centroids: Block  # (k, width), of length one
@@ -98,13 +99,18 @@ class Clustering:
     nearness: NDArray[np.float32]  # its cosine with that centroid
     order: NDArray[np.float32]  # by which the rows of a cluster were compared, smallest first, equal ones by key
     likeness: NDArray[np.float32]  # the largest cosine with an earlier one
-    members: NDArray[np.int64]  # (k,) how many of each cluster were compared, some of which may be gone
+    members: NDArray[np.int64]  # (k,) how many of each cluster were compared, or covered, some of which may be gone
     version: int = 0  # of the table that it was read from, and was gone on from; 0: it is a new one
 
     @property
     def name(self) -> str:
         """Twelve hex digits of the centroids."""
         return hashlib.sha256(self.centroids.tobytes()).hexdigest()[:12]
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which rows a cover keeps (N,); none where this tells of no cover."""
+        return np.asarray((self.likeness == -1) & np.isnan(self.order))
 
     def at(self, places: Rows) -> "Clustering":
         """The same of other rows (n,), each told by its place among these; -1: it is not among them."""
@@ -116,6 +122,11 @@ class Clustering:
             order=np.append(self.order, nan)[places],
             likeness=np.append(self.likeness, nan)[places],
         )
+
+    def bare(self) -> "Clustering":
+        """The clusters alone: of what is alike inside them nothing is known, and no table holds it."""
+        nothing = np.full(len(self.labels), np.nan, np.float32)
+        return replace(self, order=nothing, likeness=nothing, members=np.zeros_like(self.members), version=0)
 
 
 @dataclass(frozen=True)
@@ -177,3 +188,7 @@ class Pool:
         if self.vectors is None:
             raise ValueError("this method compares embeddings and the pool has none")
         return self.vectors
+
+    def compared(self) -> Vectors:
+        """The same, those rounded already that an earlier choice left so; ValueError where the pool has none."""
+        return self.embeddings() if self.rounded is None else self.rounded

@@ -6,7 +6,8 @@ in the same place; here without its compiler, which needs a minute and a C++ too
 embeddings needs no models, and to load those takes each worker seconds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -108,6 +109,20 @@ def is_served(precision: Precision) -> bool:
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):  # type: ignore[no-untyped-call]
         return False
     return precision == "float32" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it torch multiplies by one thread each: where threads of ours use all processors, its own only wait for each other.
+
+    Of threads begun before it holds nothing: torch asks once a thread.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def single(rows: NDArray[np.number]) -> Floats:

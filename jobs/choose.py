@@ -15,6 +15,7 @@ from engine.flow import Step
 from engine.pool import Pool
 from engine.selection import Selection
 from engine.store import PatchStore, journal, roundings
+from engine.store.tables import CLUSTERS
 from jobs import judging, named, thrift, throughput
 
 log = logging.getLogger("jobs.choose")
@@ -86,7 +87,7 @@ def pool_of(config: Config, store: PatchStore, version: int) -> Pool:
     every = Pool(columns, vectors, store.earlier(version, others), rebuilds=difficulty.rebuilds(config.difficulty))
     pool = selection.of_kind(every, config.selection.of)
     name = selection.clustering_of(config.selection)
-    return continued(store, name, pool) if name else pool
+    return clustered(config, store, continued(store, name, pool)) if name else pool
 
 
 def heard(config: Config, store: PatchStore, version: int, patches: int) -> list[str]:
@@ -121,6 +122,15 @@ def continued(store: PatchStore, name: str, pool: Pool) -> Pool:
     keys = pool.keys()
     known = store.clustering(name, pool.columns["patch_id"], keys)
     return replace(pool, clustering=known, rounded=roundings.rounded(store, name, pool, known), hashes=keys)
+
+
+def clustered(config: Config, store: PatchStore, pool: Pool) -> Pool:
+    """The pool with the clusters alone that a choice by other methods or budgets left, where its own settings left none."""
+    names = [table.removeprefix(CLUSTERS) for table in store.clusterings()] if pool.clustering is None else []
+    for name in selection.of_same_clusters(config.selection, names):
+        if known := store.clustering(name, pool.columns["patch_id"], pool.keys()):
+            return replace(pool, clustering=known.bare())
+    return pool
 
 
 def raters(store: PatchStore) -> str:

@@ -82,6 +82,24 @@ def test_a_choice_keeps_the_clusters_of_the_one_before_until_much_has_come_and_t
     assert PatchStore(config.store.uri).open(rounded).count_rows() == 96
 
 
+def test_a_cover_begins_with_the_clusters_of_another_method_and_goes_on_from_its_own(config):
+    first, _ = chosen(config)
+    meddel = amend(config, ["selection.method=meddel", "selection.budget=0.3", "selection.unit=patches"])
+    one, ids = chosen(meddel)
+    assert (one["metrics"]["choose/fitted"], one["metrics"]["choose/new"]) == (0, 0)
+    assert one["tags"]["clustering"].split("/")[1] == first["tags"]["clustering"].split("/")[1]
+    assert solved(meddel, None) == ids  # the same clusters, fitted anew
+    assert chosen(meddel)[1] == ids
+    assert kept(meddel).kept.sum() >= len(ids) == 24
+    take_in(config, "e" * 30)
+    again, after = chosen(meddel)
+    assert (again["metrics"]["choose/fitted"], again["metrics"]["choose/new"]) == (0, 6)
+    assert again["metrics"]["choose/entered"] == len(set(after) - set(ids))
+    other, _ = chosen(amend(meddel, ["selection.budget=0.4"]))
+    assert other["tags"]["clustering"].split("/")[1] == again["tags"]["clustering"].split("/")[1]
+    assert other["tags"]["clustering"] != again["tags"]["clustering"]
+
+
 def test_a_choice_among_whole_frames_of_a_store_that_has_none_is_a_sentence(config):
     with pytest.raises(ValueError, match="of 0 frames"):
         choose.run(amend(config, ["selection.of=frames"]))

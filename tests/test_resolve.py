@@ -12,10 +12,11 @@ from engine import clusters
 from engine.appearance import LIMITS
 from engine.config import SelectionConfig
 from engine.pool import Clustering, Held, Pool
-from engine.selection import METHODS, choose, clustering_of
+from engine.selection import METHODS, choose, clustering_of, of_same_clusters
 from tests.test_selection import pool
 
 AGAIN = [name for name, method in METHODS.items() if method.compares]
+AS_ANEW = [name for name in AGAIN if name != "meddel"]  # whose cover is gone on with in another order: test_cover
 DEFINED = {"semdedup": lambda pool, found: found.nearness, "endocurate": lambda pool, found: hardest_first(pool)}
 
 
@@ -64,7 +65,7 @@ def by_definition(pool, found, order):
     return made
 
 
-@pytest.mark.parametrize("method", AGAIN)
+@pytest.mark.parametrize("method", AS_ANEW)
 @settings(deadline=None, max_examples=12)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_whatever_came_and_went_the_choice_is_that_of_solving_anew_from_the_same_centroids(method, data, seed):
@@ -100,7 +101,7 @@ def test_patches_that_are_harder_or_dirtier_than_they_were_are_compared_again(se
 
 
 @settings(deadline=None, max_examples=10)
-@given(st.lists(st.sampled_from(["semdedup", "meddel", "ssl_prototypes", "d4", "density"]), min_size=1, max_size=3), st.integers(0, 9))
+@given(st.lists(st.sampled_from(["semdedup", "ssl_prototypes", "d4", "density"]), min_size=1, max_size=3), st.integers(0, 9))
 def test_methods_that_share_a_clustering_carry_it_on_for_each_other(methods, seed):
     assert len({clustering_of(config(method)) for method in [*methods, "semdedup"]}) == 1
     whole, known = pool(60, seed), None
@@ -117,6 +118,14 @@ def test_settings_that_cluster_otherwise_have_a_clustering_of_their_own():
     assert len({clustering_of(one.model_copy(update=change)) for change in [{}, *changes]}) == 7
     assert clustering_of(one) == clustering_of(one.model_copy(update={"budget": 0.1, "unit": "bytes"}))
     assert [clustering_of(config(method)) for method in ("random", "kcenter", "hierarchical")] == [""] * 3
+    cover = config("meddel")
+    assert len({clustering_of(cover.model_copy(update=change)) for change in [{}, *changes[:5], {"budget": 0.1}, {"unit": "bytes"}]}) == 8
+
+
+def test_only_clusters_that_are_made_alike_are_begun_with():
+    one, other = config("meddel"), config("meddel").model_copy(update={"seed": 1})
+    names = [clustering_of(config(method)) for method in ("meddel", "semdedup", "endocurate")]
+    assert of_same_clusters(one, [*names, clustering_of(other), "kinds"]) == names
 
 
 def hospital(count, seed=0):
@@ -178,8 +187,8 @@ def test_only_what_is_new_and_the_clusters_it_came_to_are_looked_at(method):
     assert watched.read == 1 + 1 + mine + advised  # checked, assigned, and all of its cluster
 
 
-@pytest.mark.parametrize(("method", "again"), [("d4", 2), ("density", 2), ("meddel", 1), ("hierarchical", 2)])
-def test_methods_that_cluster_what_is_left_or_cover_anew_read_again_where_nothing_is_new(method, again):
+@pytest.mark.parametrize(("method", "again"), [("d4", 2), ("density", 2), ("hierarchical", 2)])
+def test_methods_that_cluster_what_is_left_read_again_where_nothing_is_new(method, again):
     watched = Watched(pool(60).vectors.array)
     one = replace(pool(60), vectors=watched)
     known, first = solved(one, method).clustering, watched.read

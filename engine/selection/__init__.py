@@ -6,7 +6,8 @@ A method orders the patches of a pool; the budget then cuts the order to whole t
     spread        work inside clusters, here or on other processes
     clustering    the clusters that a choice goes by
     ranking       methods by what scorers say, or by lot
-    likeness      SemDeDup, MedDEL
+    likeness      SemDeDup
+    cover         MedDEL
     prototypes    SSL prototypes, D4
     density       Density-Based Pruning
     hierarchical  clusters of clusters, evenly
@@ -16,7 +17,7 @@ A method orders the patches of a pool; the budget then cuts the order to whole t
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,11 +30,11 @@ from engine.config import SelectionConfig
 from engine.pool import Clustering, Pool
 from engine.rows import Rows
 from engine.schema import PATCHES_PER_IMAGE as GROUP
-from engine.selection import coverage, density, endocurate, hierarchical, likeness, prototypes, ranking
+from engine.selection import cover, coverage, density, endocurate, hierarchical, likeness, prototypes, ranking
 from engine.selection.budgets import Budget, Order, budget_of
 from engine.selection.spread import Run, in_process
 
-__all__ = ["METHODS", "Method", "Run", "Selection", "choose", "clustering_of", "columns", "in_process", "of_kind"]
+__all__ = ["METHODS", "Method", "Run", "Selection", "choose", "clustering_of", "columns", "in_process", "of_kind", "of_same_clusters"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ METHODS = {
     "el2n_like": Method(ranking.hardest_on_average, ("difficulty",), earlier=True),
     "forgetting_like": Method(ranking.most_forgotten, ("difficulty",), earlier=True),
     "rded": Method(ranking.realistic, ("difficulty", "frame_id"), nested=False),
-    "meddel": Method(likeness.meddel, embeddings=True, nested=False, compares="outside-in"),
+    "meddel": Method(cover.meddel, embeddings=True, nested=False, compares="cover"),
     "semdedup": Method(likeness.semdedup, embeddings=True, compares="outside-in"),
     "ssl_prototypes": Method(prototypes.ssl_prototypes, embeddings=True, compares="outside-in"),
     "d4": Method(prototypes.d4, embeddings=True, compares="outside-in"),
@@ -76,12 +77,22 @@ def columns(config: SelectionConfig) -> list[str]:
 def clustering_of(config: SelectionConfig) -> str:
     """What the clustering that these settings choose by is called, whatever it holds; "" where they choose by none.
 
-    Methods that can share one have the same. Which scorer says what is hardest is not in it: rows of which it says something else than
-    when they were compared are compared again.
+    Methods that can share one have the same; of covers each budget has its own. Which scorer says what is hardest is not in it: rows of
+    which it says something else than when they were compared are compared again.
     """
     order = METHODS[config.method].compares
+    return order and "-".join([order, settings_of(config), *([str(config.budget), config.unit] if order == "cover" else [])])
+
+
+def settings_of(config: SelectionConfig) -> str:
+    """Twelve hex digits of what the clusters of a pool hang on."""
     settings = " ".join(map(str, [config.of, config.clusters, config.seed, config.iterations, config.embedding]))
-    return order and f"{order}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
+
+
+def of_same_clusters(config: SelectionConfig, names: Iterable[str]) -> list[str]:
+    """Those of some names of clusterings whose clusters are made as these settings make them, whatever else they tell."""
+    return [one for one in names if f"-{settings_of(config)}" in one]
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,7 @@ def compared(pool: Pool, found: Clustering, order: NDArray[np.float32], run: Run
     rows = part[rising(order[part], pool.keys()[part])]
     members = [rows[some] for some in clusters.members(found.labels[rows], np.arange(len(rows)), count)]
     touched = [some for some in members if np.isnan(known[some]).any()]
-    vectors = pool.embeddings() if pool.rounded is None else pool.rounded
-    made = run(FindLikeness, (vectors, known), tasks(touched)) if touched else iter(())
+    made = run(FindLikeness, (pool.compared(), known), tasks(touched)) if touched else iter(())
     likeness = collected(made, known.copy())
     return replace(found, order=order, likeness=likeness, members=np.array([len(some) for some in members]))
 

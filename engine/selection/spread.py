@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine import clusters, schema
 from engine.pool import Held, Vectors
+from engine.products import alone
 from engine.rows import ROWS, Rows, together
 
 # A stage, what its constructor gets, and a table each row of which may be worked on anywhere -> what the stage makes, in any order.
@@ -58,7 +59,7 @@ def in_process(stage: type, arguments: tuple[Any, ...], table: pa.Table) -> Iter
     vectors, *others = arguments
     for some in slabs(table):
         work = stage(Slab(vectors, rows_of(some)), *others)
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with alone(), ThreadPoolExecutor(os.cpu_count()) as threads:
             for made in threads.map(lambda task, work=work, some=some: list(work(some.slice(task, 1))), range(len(some))):
                 yield from made
 

@@ -44,8 +44,9 @@ def rounded(tables: Tables, name: str, pool: Pool, known: Clustering | None) -> 
 
 
 def rows_compared(found: Clustering) -> Rows:
-    """The rows that took part when those of their clusters were compared, rising."""
-    return np.flatnonzero(~np.isnan(found.order))
+    """The rows that what comes is compared with, rising: those that a cover keeps, or all that took part in comparing their clusters."""
+    kept = found.kept
+    return np.flatnonzero(kept if kept.any() else ~np.isnan(found.order))
 
 
 def places_in(dataset: lance.LanceDataset, pool: Pool, rows: Rows) -> Rows:
