@@ -33,7 +33,7 @@ class Absence(Outage):
             self.told_back()
             self.line.tell("waits", what)
             self.what = what
-        self.failed(sentence)
+        self.failed("the disk is full" if what == "disk" else sentence)
 
     def over(self) -> None:
         """It is there again; that is told, too."""

@@ -68,7 +68,9 @@ def watch(ready: Ready, line: Line, past: Past) -> None:
     """The same; TakenOverError where the lease was lost."""
     config, store, work = ready
     told = {"patches_version_in": store.complete_version()}
-    with writers.watching(store, config.videos.uri, partial(occupied, line), line.beat) as lease, ExitStack() as stack:
+    with ExitStack() as stack:
+        lone = partial(writers.watching, store, config.videos.uri, partial(occupied, line), line.beat)
+        lease = patiently(config, line, lambda: stack.enter_context(lone()))
         record = patiently(config, line, lambda: stack.enter_context(tracking.running(config, "watch", config.fingerprint(), told)))
         watcher = Watcher(config, store, work, line, past, record)
         for aside in (watcher.after.aside, watcher.upkeep.aside):

@@ -213,7 +213,7 @@ class Watcher:
             return
         with suppress(*away(LookupError)):
             self.tries.withdraw([one.key for one in batch], before)
-        self.outage.found(lacks, "the disk is full" if lacks == "disk" else str(error))
+        self.outage.found(lacks, str(error))
 
     def put_off(self, one: Waiting, tries: int) -> None:
         """Look at a source again later, the later the more tries it had."""

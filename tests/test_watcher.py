@@ -219,6 +219,29 @@ def test_one_whose_inbox_was_taken_over_while_it_stood_still_stands_by_until_the
     assert "surprise" not in caplog.text
 
 
+def test_a_disk_that_is_full_when_the_lease_of_the_inbox_is_asked_for_is_waited_for(folder, monkeypatch, caplog):
+    """Lance says so amid a write; nothing of it is a surprise, and the watch begins when there is room."""
+    write, full, heard = lock.is_won, [True, True], []
+
+    def is_won(*given):
+        if full:
+            full.pop()
+            raise OSError("LanceError(IO): No space left on device (os error 28), structural.rs:254:9")
+        return write(*given)
+
+    monkeypatch.setattr(lock, "is_won", is_won)
+    monkeypatch.setattr(rounds, "Watcher", lambda config, store, work, line, past, record: watcher)
+    watcher, line = Quick(folder), Line()
+    line.tell, line.also = lambda *said: heard.append(said), []
+    watcher.line = line
+    with quiet.Surprises():
+        rounds.keep_watch((watcher.config, watcher.store, []), line, Past())
+    assert ledger(watcher) == {"aa": None, "bb": None}
+    assert ("waits", "disk") in heard
+    assert "the disk is full; waiting, nothing is lost" in caplog.text
+    assert "surprise" not in caplog.text
+
+
 def test_what_was_taken_in_as_the_store_went_away_is_not_under_way_for_ever(folder):
     """Its rows are there, and only the word that it ended could not be written."""
     watcher = Quick(folder)
