@@ -115,7 +115,7 @@ def is_served(precision: Precision) -> bool:
 def alone() -> Iterator[None]:
     """Within it torch multiplies by one thread each: where threads of ours use all processors, its own only wait for each other.
 
-    Of threads begun before it holds nothing: torch asks once a thread.
+    Of threads begun before it holds nothing: torch asks once a thread. Not to be entered by two threads at once.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -14,6 +14,7 @@ from engine.config import Config
 from engine.flow import Step
 from engine.pool import Pool
 from engine.selection import Selection
+from engine.selection.clustering import fits
 from engine.store import PatchStore, journal, roundings
 from engine.store.tables import CLUSTERS
 from jobs import judging, named, thrift, throughput
@@ -125,12 +126,12 @@ def continued(store: PatchStore, name: str, pool: Pool) -> Pool:
 
 
 def clustered(config: Config, store: PatchStore, pool: Pool) -> Pool:
-    """The pool with the clusters alone that a choice by other methods or budgets left, where its own settings left none."""
-    names = [table.removeprefix(CLUSTERS) for table in store.clusterings()] if pool.clustering is None else []
-    for name in selection.of_same_clusters(config.selection, names):
-        if known := store.clustering(name, pool.columns["patch_id"], pool.keys()):
-            return replace(pool, clustering=known.bare())
-    return pool
+    """The pool with the clusters alone that a choice by other methods or budgets left, where its own settings left none that fit it."""
+    if pool.clustering and fits(pool.clustering, pool):
+        return pool
+    names = [table.removeprefix(CLUSTERS) for table in store.clusterings()]
+    others = (store.clustering(name, pool.columns["patch_id"], pool.keys()) for name in selection.of_same_clusters(config.selection, names))
+    return next((replace(pool, clustering=one.bare()) for one in others if one and fits(one, pool)), pool)
 
 
 def raters(store: PatchStore) -> str:

@@ -45,9 +45,10 @@ def test_a_cover_that_is_gone_on_with_is_that_of_all_rows_in_its_order(budget, u
     first = known.kept if not began else np.zeros(len(after), bool)
     order = sorted(outside_in, key=lambda row: not first[row])
     assert sorted(made.patch_ids) == greedy(after, made.clustering, order, made.told["radius"])
-    assert made.unspent >= 0
+    assert 0 <= made.unspent
+    assert began or made.unspent <= (1 if unit == "patches" else after.columns["bytes"].to_numpy().mean())
     again = choose(replace(after, clustering=made.clustering), knobs, group=1)
-    assert (again.patch_ids, again.told) == (made.patch_ids, made.told)
+    assert (again.patch_ids, again.told["radius"]) == (made.patch_ids, made.told["radius"])
 
 
 @pytest.mark.parametrize(("budget", "most"), [(0.1, 0.16), (200, 0.35)])
@@ -65,6 +66,38 @@ def test_a_cover_of_many_is_gone_on_with_for_what_is_kept_and_what_is_new(budget
     whole.vectors.read = 0
     assert choose(replace(whole, clustering=made.clustering), knobs, group=1).patch_ids == made.patch_ids
     assert whole.vectors.read == 0
+
+
+HOURS = [{"seconds_per_image": 72}, {"seconds_per_image": 36}]
+GROUPS = [("images", 20, {"group": one}, {"group": other}) for one, other in [(1, 4), (9, 1), (1, 9)]]
+
+
+@pytest.mark.parametrize(("unit", "budget", "first", "second"), [*GROUPS, ("gpu_hours", 1, *HOURS), ("gpu_hours", 1, *HOURS[::-1])])
+def test_a_budget_of_the_same_name_that_is_of_another_size_now_is_filled_as_one_of_a_fresh_store(unit, budget, first, second):
+    rng = np.random.default_rng(0)
+    many = Pool(pool(800).columns, Held(rng.normal(size=(800, 8)).astype(np.float32)))
+    knobs = SelectionConfig(method="meddel", budget=budget, unit=unit, clusters=8, iterations=3)
+    known = choose(many, knobs, **first).clustering
+    made, fresh = (choose(replace(many, clustering=one), knobs, **second) for one in (known, known.bare()))
+    assert (made.patch_ids, made.told["covered_anew"]) == (fresh.patch_ids, 1)
+
+
+@pytest.mark.parametrize(("unit", "budget"), [("patches", 300), ("images", 60), ("patches", 0.1), ("bytes", 0.1)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_room_that_clusters_leave_which_vanish_whole_is_filled(unit, budget, seed):
+    """Thirty videos with a look each; three are forgotten."""
+    rng = np.random.default_rng(seed)
+    looks = np.repeat(rng.normal(size=(30, 16)), 100, axis=0) + 0.2 * rng.normal(size=(3000, 16))
+    whole = Pool(pool(3000, seed).columns, Held(looks.astype(np.float32)))
+    knobs = SelectionConfig(method="meddel", budget=budget, unit=unit, iterations=5)
+    known = choose(whole, knobs).clustering
+    left = picked(whole, np.arange(300, 3000))
+    known = known.at(np.arange(300, 3000))
+    made, fresh = (choose(replace(left, clustering=one), knobs) for one in (known, known.bare()))
+    if unit == "bytes":
+        assert made.unspent <= fresh.unspent + 2000
+    else:
+        assert len(made.patch_ids) >= len(fresh.patch_ids) - 4
 
 
 def test_a_cover_is_made_anew_where_no_radius_near_its_own_fills_the_budget():

@@ -37,14 +37,13 @@ class Cover:
     """Which rows are kept (N,), found by looking at `members`, the rows of each cluster in their order, and what they cost.
 
     `spent` is -1 where no threshold that was looked at stays in the budget, `above` what the cheapest costs, of those and of all rows, that
-    does not. `near` says that what is left of the budget is so little that nobody looks for a better radius.
+    does not.
     """
 
     kept: NDArray[np.bool_]
     members: Sequence[Rows]
     spent: int
     above: int
-    near: bool
 
 
 def meddel(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
@@ -56,13 +55,16 @@ def meddel(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Ord
     found = clustered(pool, config)
     if budget.costs.sum() <= budget.limit:
         return Order(outside_in(pool, found), {"radius": 0.0}, found)
-    cover = gone_on_with(pool, budget, found, run) or anew(pool, budget, found, run)
+    earlier = gone_on_with(pool, budget, found, run)
+    cover = earlier or anew(pool, budget, found, run)
     found = stood_for(pool, found, cover, run)
     few = ""
     if cover.spent >= 0:
         few = f"MedDEL keeps one of what looks alike, here {cover.kept.sum():,}, and by the next smaller radius more than the budget takes "
         few += f"({cover.above:,} {'bytes' if budget.unit == 'bytes' else 'patches'}): raise it to that, or choose by another method"
-    return Order(in_order(pool, found, cover.kept), {"radius": 1.0 - tightest(found.likeness[~cover.kept])}, found, few)
+    told = {"radius": 1.0 - tightest(found.likeness[~cover.kept])}
+    told |= {"covered_anew": float(earlier is None)} if len(cover.members) else {}  # of a choice made twice the first says so
+    return Order(in_order(pool, found, cover.kept), told, found, few)
 
 
 def anew(pool: Pool, budget: Budget, found: Clustering, run: Run) -> Cover:
@@ -74,13 +76,17 @@ def anew(pool: Pool, budget: Budget, found: Clustering, run: Run) -> Cover:
 
 
 def gone_on_with(pool: Pool, budget: Budget, found: Clustering, run: Run) -> Cover | None:
-    """The cover that an earlier one leads to; None where there is none, or where no radius near its own fills the budget."""
+    """The cover that an earlier one leads to; None where there is none, or where no radius near its own fills the budget.
+
+    Where nothing came it is the earlier one or none: so a choice that is made twice is the same.
+    """
     kept, loose = found.kept, without_stand_in(found)
     bound = ~(kept | loose)
     if not (kept.any() and bound.any()):
         return None
-    if not loose.any() and (spent := budget.spent(np.flatnonzero(kept))) <= budget.limit:
-        return Cover(kept, [], spent, int(budget.costs.sum()), True)
+    if not loose.any():
+        cover = Cover(kept, [], budget.spent(np.flatnonzero(kept)), int(budget.costs.sum()))
+        return cover if fills(budget, cover.spent) else None
     tight, high = tightest(found.likeness[bound]), least(found.likeness[bound], int(loose.sum()))
     members = looked_at(pool, found, kept, loose | (bound & (found.likeness <= high)))
     cover = searched(pool, budget, members, between(tight, high), run, (tight, high))
@@ -90,7 +96,12 @@ def gone_on_with(pool: Pool, budget: Budget, found: Clustering, run: Run) -> Cov
         low = -least(-alike[kept], int(FALLING * excess))
         free = loose | (bound & stands_for(found, kept & (alike > low)))
         cover = searched(pool, budget, looked_at(pool, found, kept, free), between(low, tight), run, (low, tight))
-    return cover if cover.near else None
+    return cover if fills(budget, cover.spent) else None
+
+
+def fills(budget: Budget, spent: float) -> bool:
+    """Whether so little is left of a budget that nobody looks for a better radius: a look at ten million patches takes minutes."""
+    return 0 <= spent <= budget.limit and budget.limit - spent <= max(budget.group * float(budget.costs.mean()), budget.limit / 1000)
 
 
 def foreseen(pool: Pool, budget: Budget, members: Sequence[Rows], run: Run) -> tuple[float, float]:
@@ -114,7 +125,6 @@ def searched(
     low, high = bounds
     best, spent = np.zeros(len(pool), np.bool_), -1
     above = int(budget.costs.sum())
-    enough = max(budget.group * float(budget.costs.mean()), budget.limit / 1000)  # a look at ten million patches takes minutes
     for _ in range(LOOKS):
         bits = looked(pool, members, thresholds, run)
         costs = np.array([budget.costs[(bits >> e & 1) > 0].sum() for e in range(len(thresholds))])
@@ -124,10 +134,10 @@ def searched(
         if costs[place] > spent if fits[place] else spent < 0:
             best, spent = (bits >> place & 1) > 0, int(costs[place]) if fits[place] else -1
         low, high = bracket(thresholds, fits, low, high)
-        if (spent >= 0 and budget.limit - spent <= enough) or high - low < 1 / clusters.FINE:
+        if fills(budget, spent) or high - low < 1 / clusters.FINE:
             break
         thresholds = np.linspace(low, high, 34, dtype=np.float32)[1:-1]
-    return Cover(best, members, spent, above, near=spent >= 0 and budget.limit - spent <= enough)
+    return Cover(best, members, spent, above)
 
 
 def bracket(thresholds: Thresholds, fits: NDArray[np.bool_], low: float, high: float) -> tuple[float, float]:
