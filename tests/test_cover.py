@@ -45,7 +45,7 @@ def test_a_cover_that_is_gone_on_with_is_that_of_all_rows_in_its_order(budget, u
     first = known.kept if not began else np.zeros(len(after), bool)
     order = sorted(outside_in, key=lambda row: not first[row])
     assert sorted(made.patch_ids) == greedy(after, made.clustering, order, made.told["radius"])
-    assert 0 <= made.unspent
+    assert made.unspent >= 0
     assert began or made.unspent <= (1 if unit == "patches" else after.columns["bytes"].to_numpy().mean())
     again = choose(replace(after, clustering=made.clustering), knobs, group=1)
     assert (again.patch_ids, again.told["radius"]) == (made.patch_ids, made.told["radius"])
