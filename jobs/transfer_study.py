@@ -142,7 +142,12 @@ def oracles(study: Study) -> Iterator[Row]:
 
 
 def other_seeds(study: Study) -> Iterator[Row]:
-    """Rows of the oracle on a held-out seed, means over seeds; last that of the fewest epochs of each, None where one is never as good."""
+    """Rows of the oracle on a held-out seed, means over seeds; last that of the fewest epochs of each, None where one is never as good.
+
+    There are none of a release with one seed: nothing else would tell the oracle of it.
+    """
+    if study.release.dice.shape[-1] < 2:
+        return
     target, count = longest(study), len(study.release.setups)
     held = frontier.held_out(study.release.dice, study.release.lengths)
     for budget in BUDGETS:
@@ -158,7 +163,7 @@ def longest(study: Study) -> float:
     return float(stopping.regrets(study.performance)[:, -1].mean())
 
 
-def at_budget(rule: str, epochs: float | None, regret: float, tis: float | None = None) -> Row:
+def at_budget(rule: str, epochs: float | None, regret: float | None, tis: float | None = None) -> Row:
     """A row of the table `frontier`."""
     return {"table": "frontier", "rule": rule, "epochs": epochs, "regret": regret, "tis": tis}
 
@@ -179,10 +184,13 @@ def scanned(tried: list[Row], target: float) -> Iterator[Row]:
 
 
 def best_of(name: str, tried: np.ndarray, target: float) -> Iterator[Row]:
-    """Of rules tried (n, 3), mean epochs, regret and TIS: the least regret in each budget, and the fewest epochs that reach `target`."""
+    """Of rules tried (n, 3), mean epochs, regret and TIS: the least regret in each budget, and the fewest epochs that reach `target`.
+
+    None where no rule is within a budget, or reaches it.
+    """
     for budget in BUDGETS:
         within = tried[tried[:, 0] <= budget]
-        _, regret, tis = within[within[:, 1].argmin()].tolist()
+        _, regret, tis = within[within[:, 1].argmin()].tolist() if len(within) else (None, None, None)
         yield at_budget(name, budget, regret, tis)
     as_good = tried[tried[:, 1] <= target + 1e-12, 0].tolist()  # sums of the same numbers in another order
     yield at_budget(f"{name}: as good as the longest", min(as_good, default=None), target)

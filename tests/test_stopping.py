@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,6 +20,7 @@ from scipy.stats import rankdata, zscore
 
 from engine import aggregates, foresight, frontier, released, stopping, tradeoffs
 from engine.foresight import Rule
+from engine.monitor import Monitor
 from engine.released import Release, Setup, Variant
 from engine.settings import TransferConfig
 from jobs import tradeoff, transfer_study
@@ -45,12 +46,12 @@ def robustness_of(encoder: str, level: int, length: int) -> float:
     return {0: 0.0, 1: 0.5, 10: 0.3, 100: 0.4}[length] if level == LEVELS[encoder] - 1 else 1.0
 
 
-def publish(folder: Path, dice=dice_of, robustness=robustness_of, drop=()) -> Path:
+def publish(folder: Path, dice=dice_of, robustness=robustness_of, drop=(), seeds=(0, 1)) -> Path:
     """A release of 3 data sets x 3 models x 2 schemes x frozen or not, 4 lengths, 2 seeds; `drop` leaves out (file, row number)."""
     downstream, robust = [], []
     for dataset, model, scheme, length in itertools.product("ABC", MODELS, ("simple", "advanced"), LENGTHS):
         if length or scheme == "simple":
-            for frozen, seed in itertools.product((False, True), (0, 1)):
+            for frozen, seed in itertools.product((False, True), seeds):
                 value = dice(dataset, model, scheme, frozen, length, seed)
                 one, many = ("", value) if dataset == "A" else (value, "")  # as released: of several classes the mean
                 downstream.append([model, dataset, length, LENGTHS.index(length) / 10, frozen, scheme, seed, one, many])
@@ -476,6 +477,31 @@ def test_fewer_than_three_data_sets_are_refused_at_once_with_how_many_there_are(
     assert f"study.uri={folder} has scores of {named}, 3 at least are needed" in capsys.readouterr().err
 
 
+def kept_lengths(folder: Path, lengths: Sequence[int]) -> Path:
+    """The release with the rows of these lengths alone."""
+    for name, column in ((released.DOWNSTREAM, "pretraining length"), (released.ROBUSTNESS, "pretraining_length")):
+        head, *rest = csv.reader((folder / name).read_text().splitlines())
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file).writerows([head, *(row for row in rest if int(row[head.index(column)]) in lengths)])
+    return folder
+
+
+@pytest.mark.parametrize("kept", [(0, 100), (0, 10, 100)])
+def test_a_budget_that_no_length_fits_has_an_empty_cell(tmp_path, kept):
+    out = tmp_path / "study.json"
+    folder = kept_lengths(publish(tmp_path), kept)
+    assert main(["transfer-study", f"study.uri={folder}", "output.format=json", f"output.path={out}"]) == 0
+    rows = [row for row in map(json.loads, out.read_text().splitlines()) if row["rule"] == "single scores by patience, in sample"]
+    assert [row["regret"] is None for row in rows] == [budget < kept[1] for budget in transfer_study.BUDGETS]
+    assert main(["transfer-study", f"study.uri={folder}"]) == 0  # and so it does as a table
+
+
+def test_one_seed_alone_has_no_oracle_on_a_seed_held_out(tmp_path):
+    found = [list(transfer_study.oracles(transfer_study.studied(released.read(publish(tmp_path / str(many), seeds=range(many))))))
+             for many in (1, 2)]  # fmt: skip
+    assert ["oracle, held-out seed" in {row["rule"] for row in rows} for rows in found] == [False, True]
+
+
 def test_the_job_gives_the_tables_as_rows_and_a_verdict_on_this_release_alone(tmp_path, caplog):
     out = tmp_path / "study.json"
     drawn = tmp_path / "study.svg"
@@ -835,6 +861,34 @@ def test_a_vote_of_levels_on_the_real_release_is_about_a_fixed_length_of_as_many
     assert all(row["regret"] < rows[row["rule"].replace("last", "best")]["regret"] for row in votes)
 
 
+def with_accuracy(release: Release, place: int, patience: int) -> int:
+    """Where a vote ends a setup that hears, beside levels of robustness, the accuracy on ImageNet: what the release has like a loss."""
+    levels = {f"robustness/{one.level}": curve[place] for one, curve in release.robustness.items() if one[:3] == Variant()[:3]}
+    heard = {name: curve for name, curve in levels.items() if not np.isnan(curve).any()} | {"loss": -release.accuracy[place, 1:]}
+    monitor = Monitor(TransferConfig(score="vote", levels=tradeoff.levels(release), patience=patience))
+    scores = {name: dict(enumerate(curve.tolist(), 1)) for name, curve in heard.items()}
+    monitor.load_state_dict({"scores": scores, "gaps": {}, "seconds": dict.fromkeys(range(1, len(release.lengths)), 0.0)})
+    return monitor.stopped or len(release.lengths) - 1
+
+
+def test_a_vote_with_what_is_like_a_loss_is_worth_what_is_said_of_it(real):
+    draws, said = stopping.drawn(real), {"left": prose("docs", "left.md"), "monitor": prose("engine", "monitor.py")}
+    found = []
+    for patience in (1, 2, 3):
+        stop = stopping.at(np.array([with_accuracy(real, place, patience) for place in range(36)]), real.lengths)
+        found.append(tradeoff.held(real, stop, draws, str(patience)))
+    more = [one.more_regret for one in found if one.more_regret]
+    apart = [*more, *(one.more_tis for one in found if one.more_tis)]
+    assert [low < 0 < high for _, low, high in apart] == [True] * 6
+    regret, mixed = (", ".join(short(value, 3) for value in values) for values in
+                     ([one.regret for one in found], [one.regret - more[0] for one, more in zip(found, more, strict=True)]))  # fmt: skip
+    epochs = ", ".join(f"{one.epochs:.0f}" for one in found)
+    assert f"takes {epochs} epochs" in said["monitor"]
+    assert f"for a regret of {regret} where lengths mixed to as many epochs have {mixed}" in said["monitor"]
+    assert f"differs by {', '.join(short(one[0], 3) for one in more)} from that of mixed lengths" in said["left"]
+    assert f"TIS by {short(max(abs(one[0]) for one in apart[3:]), 3)} at most" in said["left"]
+
+
 def test_the_trade_off_on_the_real_release_is_the_one_that_is_pictured(real):
     """Regret and TIS, at mean epochs, of what docs/stopping.png shows."""
     held_to_definitions(real)
@@ -888,6 +942,11 @@ def summary() -> dict[tuple[str, str], dict[str, float]]:
     return {name: {one: float(row[one]) for one in FIGURES if row[one]} for name, row in zip(names, rows, strict=True)}
 
 
+def prose(*path: str) -> str:
+    """The text of a file of ours on one line."""
+    return " ".join(ROOT.joinpath(*path).read_text().split())
+
+
 def short(value: float, digits: int) -> str:
     """As README writes numbers below 1: without the 0."""
     return f"{value:.{digits}f}".replace("0.", ".", 1)
@@ -899,7 +958,7 @@ def interval(row: dict[str, float], kind: str, digits: int) -> str:
 
 
 def test_readme_says_of_stopping_what_the_study_came_to():
-    found, readme = summary(), " ".join((ROOT / "README.md").read_text().split())
+    found, readme = summary(), prose("README.md")
     for table, rule, words in (
         ("baselines", "always 300", "always the full length"),
         ("baselines", "offline, most robust", "the authors' robustness, all checkpoints scored"),
