@@ -256,6 +256,15 @@ def test_the_interval_of_many_independent_blocks_is_that_of_the_central_limit():
     assert (low + high) / 2 == pytest.approx(regret.mean(), abs=0.004)
 
 
+def test_what_is_drawn_together_in_the_bootstrap_is_one_encoder_on_one_data_set_frozen_or_not(release):
+    weights = stopping.drawn(release).weights
+    pairs = {}
+    for place, one in enumerate(release.setups):
+        pairs.setdefault(one._replace(frozen=False), []).append(place)
+    assert all((weights[:, first] == weights[:, second]).all() for first, second in pairs.values())
+    assert weights.std() > 0
+
+
 def test_the_longest_differs_from_itself_by_nothing(release):
     found = stopping.worth(stopping.always(3, 36, release.lengths), release.performance, stopping.drawn(release))
     assert found.more_regret == found.more_tis == (0, 0, 0)
@@ -362,6 +371,27 @@ def test_single_scores_are_every_rule_that_one_curve_can_be_given(tmp_path):
     }  # as all setups have the same curves
 
 
+def test_the_best_in_a_budget_has_the_least_regret_of_those_that_fit_not_the_most_epochs():
+    """Regret .2 at 9 epochs is the least until 20, at which it is worse; .1 of the longest is reached but for a rounding at 60."""
+    tried = np.array([[9, 0.2, 0.7], [20, 0.3, 0.8], [60, 0.1 + 1e-14, 0.9], [70, 0.05, 0.95]])
+    *rows, last = oracles.best_of("some", tried, 0.1)
+    assert [row["regret"] for row in rows[:4]] == [None if budget < 9 else 0.2 for budget in oracles.BUDGETS[:4]]
+    assert [row["tis"] for row in rows[:5]] == [0.7, 0.7, 0.7, 0.7, 0.95]
+    assert last["epochs"] == 60
+
+
+def test_an_oracle_that_one_seed_never_satisfies_is_never_as_good():
+    """Both lengths have a mean of .7. Who knows the second seed takes the longer, of which the first has .7; the other way it is .5."""
+    setups = (Setup("A", "resnet50", "simple", True),)
+    dice = np.array([[[0.0, 0.0], [0.9, 0.5], [0.7, 0.7]]])
+    release = Release(setups, np.array([0, 1, 2]), dice, dice[..., 0], {})
+    target = stopping.regrets(release.performance)[:, -1].mean()
+    taken = [frontier.epochs_to_reach(one, target, 1) for one in frontier.held_out(dice, release.lengths)]
+    assert [one is None for one in taken] == [False, True]
+    *_, last = oracles.other_seeds(release)
+    assert last["epochs"] is None
+
+
 def test_an_oracle_with_a_cap_has_the_best_of_what_is_no_longer(release):
     """Capped at 20 epochs, of 100 that frozen setups want they have 10: regret 1/2 of .4; fine-tuned ones have their best."""
     rows = {row["rule"]: row for row in oracles.capped(release)}
@@ -373,7 +403,7 @@ def test_an_oracle_with_a_cap_has_the_best_of_what_is_no_longer(release):
 def test_an_oracle_by_tis_is_the_best_of_every_choice_tried(tmp_path):
     whole = released.read(publish(tmp_path, dice=noisy))
     release = replace(whole, setups=whole.setups[:3], dice=whole.dice[:3])
-    rows = [row for row in oracles.oracles(release) if row["rule"] == "oracle per setup by TIS"]
+    rows = list(oracles.oracle("by TIS", release, np.arange(3), 1 - stopping.ratios(release.performance)))
     lost, epochs = 1 - stopping.ratios(release.performance), np.tile(LENGTHS, (3, 1))
     for row in rows:
         assert 1 - row["tis"] == pytest.approx(brute_force(lost, epochs, 3 * row["epochs"]) / 3)
@@ -551,6 +581,11 @@ def test_the_job_gives_the_tables_as_rows_and_a_verdict_on_this_release_alone(tm
     names = {row["rule"].partition(":")[0] for row in rows if row["table"] in ("curve", "bounds")}
     assert names <= {text.text for text in ElementTree.parse(drawn).iter("{http://www.w3.org/2000/svg}text")}
     by_name = {row["rule"]: row for row in rows if row["table"] in ("baselines", "ours")}
+    kept = [row["rule"].rpartition(" ")[2] for row in rows if row["rule"].startswith("online, ")]
+    assert kept == ["best", "last"] * 3
+    frozen, tuned = 0, (0.8 - 0.7) / (0.8 - 0.5)  # of the last; the best, after 10 epochs, has 1/2 and 0 (patience 1 sees 100 first)
+    assert by_name["online, patience 1, keep last"]["regret"] == pytest.approx((frozen + tuned) / 2)
+    assert by_name["online, patience 1, keep best"]["regret"] == pytest.approx((1 / 2 + 0) / 2)
     assert by_name["always 10"]["regret"] == pytest.approx(0.25)
     assert by_name["declared: pooled, epochs, regret+tis"]["regret"] == 0
     assert by_name["declared: pooled, epochs, regret+tis"]["epochs"] == 55
@@ -601,6 +636,33 @@ def test_a_depth_is_the_level_so_far_down_the_encoder(levels, seen):
     (found,) = released.depths(Release(setups, np.array(LENGTHS), np.ones((2, 4, 1)), np.ones((2, 4)), counted)).values()
     assert found[..., 0].T.tolist() == [[1, 2, 3, 4, 5], seen]
     assert (found == found[..., :1]).all()
+
+
+KINDS = {
+    ("cosine_distance", 0.5, True): 1,
+    ("cosine_distance", 0.5, False): 2,
+    ("cosine_distance", 0.1, True): 3,
+    ("l2_loss", 0.5, True): 4,
+}
+
+
+def of_many_kinds(release: Release) -> Release:
+    """With two distances, two margins and curves that are not pooled; each curve is the number of its kind throughout."""
+    levels = {one.level: curve for one, curve in release.robustness.items()}
+    found = {Variant(*kind, level): curve * 0 + number for kind, number in KINDS.items() for level, curve in levels.items()}
+    return replace(release, robustness=found)
+
+
+def test_depths_are_of_one_distance_one_margin_and_pooled_or_not(release):
+    found = released.depths(of_many_kinds(release))
+    assert {kind: (len(curves), set(curves.ravel())) for kind, curves in found.items()} == {
+        kind: (5, {number}) for kind, number in KINDS.items()
+    }
+
+
+def test_what_is_heard_together_is_of_the_authors_distance_and_margin_pooled_or_not(release):
+    usual = aggregates.usual(of_many_kinds(release))
+    assert sorted(usual[:, 0, 0]) == [1] * 5 + [2] * 5
 
 
 def test_all_depths_have_an_equal_part_in_what_is_heard_together(release):
