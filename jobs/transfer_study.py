@@ -60,8 +60,9 @@ class Study:
 def run(config: Config) -> None:
     """Print the tables baselines, frontier, ours and curve, and the verdict; or give their rows to another program. Draw the last.
 
-    ValueError for scores of fewer than three data sets.
+    ValueError for scores in a bucket, or of fewer than three data sets.
     """
+    check_folder(config.study.uri)
     release = released.read(config.study.uri)
     check_data_sets(release, config.study.uri)
     log.info("%d setups, %d lengths up to %d epochs", len(release.setups), len(release.lengths), release.lengths[-1])
@@ -79,6 +80,12 @@ def run(config: Config) -> None:
         files.put(tradeoffs.picture(drawn, TITLE).encode(), config.study.picture)
     show(rows, config)
     log.info("%s", verdict(rows, tried, study))
+
+
+def check_folder(uri: str) -> None:
+    """ValueError for an address of what is no folder of the machine."""
+    if "://" in uri:
+        raise ValueError(f"study.uri={uri!r}: released scores are read from a folder of the machine; copy their two CSVs into one")
 
 
 def check_data_sets(release: Release, uri: str) -> None:

@@ -619,6 +619,17 @@ def test_the_job_says_in_a_sentence_that_there_is_no_release(tmp_path, capsys):
     assert "downstream_scores.csv does not exist; expected the scores released with arXiv 2410.18677" in capsys.readouterr().err
 
 
+def test_scores_in_a_bucket_are_not_read_and_said_to_lie_where_they_were_named(capsys):
+    assert main(["transfer-study", "study.uri=s3://nobody/x"]) == 1
+    assert "study.uri='s3://nobody/x': released scores are read from a folder of the machine" in capsys.readouterr().err
+
+
+def test_a_picture_by_another_name_than_svg_is_refused_before_anything_is_read(tmp_path, capsys):
+    assert main(["transfer-study", f"study.uri={tmp_path}", f"study.picture={tmp_path / 'x.png'}"]) == 2
+    assert "x.png' would be an SVG: expected a name that ends with .svg" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 # Many curves as one, by the made-up release: three levels, of which Swin has two, and only the second deepest ever changes.
 
 
