@@ -102,9 +102,10 @@ class Monitor:
     Neither the loss of pre-training has a vote nor what the encoder will be used for. A loss falls to the end of its schedule, and knows
     no target: a voter that always says go on. So did the accuracy on ImageNet, which is what the release has of its kind, in all setups:
     with it among the levels patience 1, 2, 3 takes 52, 169, 219 epochs instead of 28, 106, 178, for a regret of .392, .238, .173 where
-    lengths mixed to as many have .337, .230, .192. A loss that rises is seen in MLflow, one that is no number ends the training. Whether
-    the encoder will be frozen changes no score of it, so it could only move the patience: by how much nothing of our own has shown (on the
-    one training that was measured both ways, LOG, the untrained encoder was best either way), and what the released scores say of it
+    lengths mixed to as many epochs have .337, .230, .192; each difference's interval, in TIS too, holds 0. A loss that rises is seen in
+    MLflow, one that is no number ends the training. Whether the encoder will be frozen changes no score of it, so it could only move the
+    patience: by how much nothing of our own has shown (on the one training that was measured both ways, LOG, training harmed, and the
+    untrained encoder was best either way: such a bed cannot tell when to end one that helps), and what the released scores say of it
     (foresight) is in epochs of ImageNet. Where there are masks the linear probe, which is a frozen use, has a vote.
     """
 

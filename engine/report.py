@@ -27,10 +27,10 @@ LISTED = 100  # videos; beyond that a page is no longer looked at, and `query` i
 
 @dataclass(frozen=True)
 class Curve:
-    """One measured quantity over training steps; `unit` is that of the values."""
+    """One measured quantity over the epochs that were trained when it was; `unit` is that of the values."""
 
     name: str
-    steps: list[int]
+    epochs: list[int]
     values: list[float]
     unit: str
 
@@ -89,7 +89,7 @@ def render(findings: Findings) -> str:
             findings=findings,
             funnel=funnel(findings.funnel, findings.reasons),
             histograms=histograms(findings.difficulty, findings.chosen),
-            charts=[(curve, chart(curve.name, curve.steps, curve.values)) for curve in findings.curves],
+            charts=[(curve, chart(curve.name, curve.epochs, curve.values)) for curve in findings.curves],
             comparisons=comparisons(findings.outcomes, findings.advantages),
             trails=[(trail, drawn(trail)) for trail in findings.trails],
             studies=[boards.exhibit(study) for study in findings.studies],

@@ -178,6 +178,12 @@ class StudyConfig(Section):
     # SVG of regret and TIS over the epochs paid, rule by rule; "": none is drawn. Default: our choice, because the tables say the same
     picture: str = ""
 
+    @model_validator(mode="after")
+    def draws_svg(self) -> Self:
+        if self.picture and not self.picture.lower().endswith(".svg"):
+            raise ValueError(f"picture={self.picture!r} would be an SVG: expected a name that ends with .svg")
+        return self
+
 
 class TheoryConfig(Section):
     """How the pruned perceptron is simulated beside its theory."""

@@ -122,7 +122,7 @@ def halted(curve: np.ndarray, patience: int) -> tuple[int, int]:
 class Draws:
     """What every length is worth in the bootstrap: seeds drawn anew, the same for all setups, and blocks of setups drawn anew.
 
-    A block is one encoder on one data set: its frozen and its fine-tuned use are no two witnesses.
+    A block is one encoder, pre-trained by one scheme, on one data set: its frozen and its fine-tuned use are no two witnesses.
     """
 
     ratios: np.ndarray  # (DRAWS, S, L)

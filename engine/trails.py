@@ -21,6 +21,7 @@ from engine.scores import Measured
 
 FULL_LENGTH, HINDSIGHT = "the full length", "best in hindsight"  # with NONE the choices that are no rules, but what rules are held against
 CUT_HINDSIGHT = f"{HINDSIGHT} of what was trained"  # where the training was cut off
+FAILED = 0.1  # of the best seed's performance: below, a seed never learnt; our choice, because seeds differ by far less
 TOGETHER = ("mean rank by", "vote of")  # how rules by several scores at once are called
 
 
@@ -248,13 +249,24 @@ def said(trail: Trail) -> list[str]:
     """
     early = [one for one in trail.ranked if one.rule.startswith(trail.score) and one.paid < trail.full]
     full, none = (next((one for one in trail.choices if one.rule == rule), None) for rule in (FULL_LENGTH, NONE))
-    told = ([trail.cut_off] if trail.cut_off else []) + ([kept(trail, full)] if full else [])
+    told = ([trail.cut_off] if trail.cut_off else []) + flat(trail) + ([kept(trail, full)] if full else [])
     told += [kept(trail, one, full) for one in early] or [f"No rule by {trail.score} ended before epoch {trail.full}."]
     if trail.untrained:
         told += [f"By {trail.judged or trail.score}, no pre-training is best.", *([kept(trail, none, full)] if none else [])]
     if trail.untrained is None and trail.scored:
         told.append(f"The untrained encoder was not scored, so {trail.judged or trail.score} could not say that no pre-training is best.")
     return told
+
+
+def flat(trail: Trail) -> list[str]:
+    """What is said of seeds of the fine-tuning that came to next to nothing after any pre-training, which count in full all the same."""
+    best = [max(one) for one in zip(*trail.performance, strict=True)]
+    if not (failed := [one for one in best if one < FAILED * max(best)]):
+        return []
+    return [
+        f"{len(failed)} of {trail.seeds} seeds of the fine-tuning never came to more than {max(failed):.3g} {trail.measure}, where "
+        f"another came to {max(best):.3g}; they count as much as the others, so means and intervals say little."
+    ]
 
 
 def kept(trail: Trail, one: Choice, full: Choice | None = None) -> str:

@@ -38,6 +38,7 @@ benchmark
 benchmark, report
     studies     the matrices that were run, as boards
 transfer-study
+    oracles     the least regret that any rule of a kind can reach
     tradeoff    the curves of its picture
 submit
     pods        addresses that pods cannot reach

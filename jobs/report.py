@@ -176,7 +176,7 @@ def curves(config: Config) -> list[Curve]:
             what = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
             contrasts = one["params"].get("pretrain.architecture" if job == "pretrain" else "difficulty.scorer") == "simclr"
             unit = "NT-Xent" if contrasts else "mean squared error"
-            made.append(Curve(f"{what}: loss", [step for step, _ in points], [value for _, value in points], unit))
+            made.append(Curve(f"{what}: loss", [epoch + 1 for epoch, _ in points], [value for _, value in points], unit))
     return made
 
 

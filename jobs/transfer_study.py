@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from engine import aggregates, files, foresight, frontier, released, stopping, tradeoffs
+from engine import aggregates, files, foresight, released, stopping, tradeoffs
 from engine.config import Config
 from engine.foresight import Lessons, Rule
 from engine.released import Release
 from engine.settings import TransferConfig, Watched
 from engine.stopping import Draws, Stop
-from jobs import output, tradeoff
+from jobs import oracles, output, tradeoff
+from jobs.oracles import BUDGETS, Row
 
 log = logging.getLogger("jobs.transfer_study")
-BUDGETS = (10, 20, 30, 50, 75, 100, 150, 200)  # mean epochs
 SLACKS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0, 3.0, 4.0)  # scanned, and seen in doing so
 PRICES = (0.0, 1.0, 2.0, 4.0)
 # (regret, epochs) of the best rules before, tables by encoder and frozen on the scores of arXiv 2410.18677. Of no other release.
@@ -35,7 +35,6 @@ GOAL_TIS, GOAL_EPOCHS = 0.994, 150  # with the regret of the longest pre-trainin
 WORTH = ("tis", "least_tis", "regret", "epochs", "more_regret", "regret_low", "regret_high", "more_tis", "tis_low", "tis_high")
 COLUMNS = ("table", "rule", *WORTH, "than", "how")  # than: what the differences more_* are to
 ROWS = pa.schema([(name, pa.float64() if name in WORTH else pa.string()) for name in COLUMNS])
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,18 +60,19 @@ class Study:
 def run(config: Config) -> None:
     """Print the tables baselines, frontier, ours and curve, and the verdict; or give their rows to another program. Draw the last.
 
-    ValueError for scores of fewer than three data sets.
+    ValueError for scores in a bucket, or of fewer than three data sets.
     """
+    check_folder(config.study.uri)
     release = released.read(config.study.uri)
     check_data_sets(release, config.study.uri)
     log.info("%d setups, %d lengths up to %d epochs", len(release.setups), len(release.lengths), release.lengths[-1])
     study = studied(release)
     rows = list(baselines(study))
     log.info("the oracles, and every rule by one score")
-    rows += [*oracles(study), *single_scores(study)]
+    rows += [*oracles.oracles(release), *oracles.single_scores(release)]
     log.info("our rule, each data set left out: %d settings, then the choice among them at %d prices", len(scan()), len(PRICES))
     tried = [study.stopped("scanned", said(rule), foresight.left_out(rule, study.told)) for rule in scan()]
-    rows += [*scanned(tried, longest(study)), *ours(study)]
+    rows += [*oracles.scanned(tried, oracles.longest(release)), *ours(study)]
     log.info("the trade-off, each rule along its dial")
     drawn = tradeoff.curves(release, study.told, study.draws)
     rows += tradeoff.rows(drawn)
@@ -80,6 +80,12 @@ def run(config: Config) -> None:
         files.put(tradeoffs.picture(drawn, TITLE).encode(), config.study.picture)
     show(rows, config)
     log.info("%s", verdict(rows, tried, study))
+
+
+def check_folder(uri: str) -> None:
+    """ValueError for an address of what is no folder of the machine."""
+    if "://" in uri:
+        raise ValueError(f"study.uri={uri!r}: released scores are read from a folder of the machine; copy their two CSVs into one")
 
 
 def check_data_sets(release: Release, uri: str) -> None:
@@ -120,72 +126,9 @@ def baselines(study: Study) -> Iterator[Row]:
             yield study.row("baselines", name, stopping.online(curve, lengths, patience, keep_last))
 
 
-def oracles(study: Study) -> Iterator[Row]:
-    """Rows of the table frontier: the least regret within a budget, and last the fewest epochs that reach the regret of the longest."""
-    release, regret = study.release, stopping.regrets(study.performance)
-    target, count = longest(study), len(regret)
-    for budget in BUDGETS:
-        yield at_budget("fixed, mixed", budget, frontier.mixture(regret, release.lengths, budget))
-    kinds = {
-        "oracle per dataset x encoder x scheme": ("dataset", "encoder", "scheme"),
-        "table encoder x frozen, in sample": ("encoder", "frozen"),
-        "oracle per setup": ("dataset", "encoder", "scheme", "frozen"),
-    }
-    for name, fields in kinds.items():
-        groups = released.numbered(release.setups, fields)
-        found = frontier.grouped(regret, release.lengths, groups)
-        for budget in BUDGETS:
-            tis = stopping.ratios(study.performance)[np.arange(count), found.stops(budget * count)[groups]].mean()
-            yield at_budget(name, budget, float(found.least[min(budget * count, len(found.least) - 1)]) / count, float(tis))
-        yield at_budget(f"{name}: as good as the longest", frontier.epochs_to_reach(found.least / count, target, count), target)
-    yield from other_seeds(study)
-
-
-def other_seeds(study: Study) -> Iterator[Row]:
-    """Rows of the oracle on a held-out seed, means over seeds; last that of the fewest epochs of each, None where one is never as good."""
-    target, count = longest(study), len(study.release.setups)
-    held = frontier.held_out(study.release.dice, study.release.lengths)
-    for budget in BUDGETS:
-        yield at_budget("oracle, held-out seed", budget, float(held[:, min(budget * count, held.shape[1] - 1)].mean()))
-    taken = [frontier.epochs_to_reach(one, target, count) for one in held]
-    enough = [one for one in taken if one is not None]
-    mean = float(np.mean(enough)) if len(enough) == len(taken) else None
-    yield at_budget("oracle, held-out seed: as good as the longest", mean, target)
-
-
-def longest(study: Study) -> float:
-    """The mean regret of the longest pre-training."""
-    return float(stopping.regrets(study.performance)[:, -1].mean())
-
-
-def at_budget(rule: str, epochs: float | None, regret: float, tis: float | None = None) -> Row:
-    """A row of the table `frontier`."""
-    return {"table": "frontier", "rule": rule, "epochs": epochs, "regret": regret, "tis": tis}
-
-
 def scan() -> list[Rule]:
     """Every rule that is tried."""
     return foresight.candidates(SLACKS)
-
-
-def single_scores(study: Study) -> Iterator[Row]:
-    """Rows of the table frontier: the best of all rules by one curve of robustness, by the outcome, so too good to expect again."""
-    yield from best_of("single scores by patience, in sample", frontier.single_scores(study.release), longest(study))
-
-
-def scanned(tried: list[Row], target: float) -> Iterator[Row]:
-    """Rows of the table frontier: the best of all that was tried on the data sets left out, hence too good to expect again."""
-    yield from best_of("ours, best of the scan", np.array([[row[name] for name in ("epochs", "regret", "tis")] for row in tried]), target)
-
-
-def best_of(name: str, tried: np.ndarray, target: float) -> Iterator[Row]:
-    """Of rules tried (n, 3), mean epochs, regret and TIS: the least regret in each budget, and the fewest epochs that reach `target`."""
-    for budget in BUDGETS:
-        within = tried[tried[:, 0] <= budget]
-        _, regret, tis = within[within[:, 1].argmin()].tolist()
-        yield at_budget(name, budget, regret, tis)
-    as_good = tried[tried[:, 1] <= target + 1e-12, 0].tolist()  # sums of the same numbers in another order
-    yield at_budget(f"{name}: as good as the longest", min(as_good, default=None), target)
 
 
 def ours(study: Study) -> Iterator[Row]:
@@ -225,7 +168,7 @@ def said(rule: Rule) -> str:
 
 def verdict(rows: list[Row], tried: list[Row], study: Study) -> str:
     """Whether the goal was reached: by the declared rule, which counts, and by any that was tried, which would not."""
-    goal = longest(study)
+    goal = oracles.longest(study.release)
     declared = next(row for row in rows if row["table"] == "ours")
     hits = sum(reaches(row, goal) for row in tried)
     return (
@@ -279,7 +222,7 @@ def wide(rows: list[Row]) -> list[Row]:
     for row in rows:
         name, _, matches = row["rule"].partition(": ")
         column = "epochs to match" if matches else f"@{row['epochs']}"
-        told = {name: row["epochs"] if matches else row["regret"], f"{name}, its TIS": row["tis"]}
+        told = {name: row["epochs"]} if matches else {name: row["regret"], f"{name}, its TIS": row["tis"]}
         for rule, value in told.items():
             if value is not None:
                 found.setdefault(rule, dict.fromkeys(columns) | {"rule": rule})[column] = rounded(value)

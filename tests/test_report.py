@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import cv2
 import fsspec
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import charts, report
+from engine.config import Config
 from engine.outcomes import Advantage, Outcome, Picture, comparisons
 from engine.report import Curve, Findings, Judged
 from engine.trails import Choice, Trail
+from jobs import report as page_job
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)> & \u202e {{ 7 * 7 }}'
@@ -153,7 +156,7 @@ def full():
         easiest=[Picture(jpeg(2), "difficulty 0.01")],
         synthetic=[Picture(jpeg(4, 64, 64), "image 1", "patches 1 to 4")],
         judged=[judged(), judged("random", values={**VALUES, "vendi": 301.25})],
-        curves=[Curve("optidel: loss", [0, 100, 200], [0.9, 0.4, 0.3217], "mean squared error")],
+        curves=[Curve("optidel: loss", [1, 2, 5], [0.9, 0.4, 0.3217], "mean squared error")],
         outcomes=[
             outcome(examples=[Picture(jpeg(5), "IoU 0.83"), Picture(jpeg(6), "IoU 0.02")]),
             outcome("random", 0.6551),
@@ -173,6 +176,17 @@ def test_the_page_is_well_formed_and_complete():
         assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d,])", page.words()), number
     for words in ("has no bytes", "3f2a9d0c11", "table patches, version 12", "3f2a@12400 ms, box 10,20,90,100", "mean squared error"):
         assert words in page.words()
+
+
+def test_a_loss_is_told_by_the_epochs_that_were_trained_for_it(monkeypatch):
+    """MLflow counts them from 0."""
+    run = SimpleNamespace(curve=lambda name: [(0, 0.9), (4, 0.3217)] if name == "train/loss" else [])
+    one = {"run": run, "tags": {"selection": "optidel"}, "params": {}}
+    monkeypatch.setattr(page_job.tracking, "runs", lambda config, job: [one] if job == "pretrain" else [])
+    assert [curve.epochs for curve in page_job.curves(Config())] == [[1, 5]]
+    words = Page(report.render(Findings("t", "now", curves=page_job.curves(Config())))).words()
+    assert "0.3217 after 5 epochs" in words
+    assert "step" not in words.partition("Training")[2].partition("Results")[0]
 
 
 def test_the_page_loads_nothing_and_runs_nothing():

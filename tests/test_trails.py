@@ -242,6 +242,19 @@ def test_no_pre_training_is_said_to_be_best_where_the_score_says_so_and_what_it_
     assert "best" not in " ".join(trails.said(trail(untrained=False)))
 
 
+def test_a_seed_that_never_learnt_is_said_to_count_in_full():
+    said = "1 of 3 seeds of the fine-tuning never came to more than 0.02 Dice, where another came to 0.6; they count as much"
+    learnt = [[0.3, 0.4, 0.2], [0.5, 0.6, 0.4], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
+    assert "fine-tuning never came" not in " ".join(trails.drawn(trail(performance=learnt)).said)
+    assert said in " ".join(trails.drawn(trail(performance=[[*row[:2], 0.02 if at else 0.0] for at, row in enumerate(learnt)])).said)
+
+
+def test_the_panel_of_a_vote_is_headed_by_what_it_draws_the_mean_rank():
+    page = words(trail(score="vote of all scores at levels -2, -1", judged="mean rank of all scores at levels -2, -1"))
+    assert "mean rank of all scores at levels -2, -1 lower is better" in page
+    assert "vote of all scores at levels -2, -1 lower is better" not in page
+
+
 def test_one_seed_has_no_interval_on_the_page():
     told = words(one_seed())
     assert "One seed only, so there are no intervals." in told
