@@ -54,11 +54,16 @@ def compared(pool: Pool, found: Clustering, order: NDArray[np.float32], run: Run
     known = np.where(same & ~broken[found.labels], found.likeness, np.float32(np.nan))
     part = np.flatnonzero(~np.isnan(order))
     rows = part[rising(order[part], pool.keys()[part])]
-    members = [rows[some] for some in clusters.members(found.labels[rows], np.arange(len(rows)), count)]
+    members = by_cluster(found, rows)
     touched = [some for some in members if np.isnan(known[some]).any()]
     made = run(FindLikeness, (pool.compared(), known), tasks(touched)) if touched else iter(())
     likeness = collected(made, known.copy())
     return replace(found, order=order, likeness=likeness, members=np.array([len(some) for some in members]))
+
+
+def by_cluster(found: Clustering, rows: Rows) -> list[Rows]:
+    """Some rows (n,) of each cluster, in their order."""
+    return [rows[some] for some in clusters.members(found.labels[rows], np.arange(len(rows)), len(found.centroids))]
 
 
 def outside_in(pool: Pool, found: Clustering) -> Rows:

@@ -18,7 +18,7 @@ from engine.config import SelectionConfig
 from engine.pool import Clustering, Pool, Vectors
 from engine.rows import Rows, rising
 from engine.selection.budgets import Budget, Order
-from engine.selection.clustering import clustered, outside_in
+from engine.selection.clustering import by_cluster, clustered, outside_in
 from engine.selection.spread import TASK, CoverClusters, FindLikeness, Run, clusters_of, collected, tasks
 from engine.selection.twins import TWIN
 
@@ -193,8 +193,7 @@ def in_order(pool: Pool, found: Clustering, some: NDArray[np.bool_]) -> Rows:
 
 def looked_at(pool: Pool, found: Clustering, *parts: NDArray[np.bool_]) -> list[Rows]:
     """The rows of each cluster that are in some of the parts (N,), those of an earlier part before those of a later one."""
-    rows = np.concatenate([in_order(pool, found, part) for part in parts])
-    return [rows[some] for some in clusters.members(found.labels[rows], np.arange(len(rows)), len(found.centroids))]
+    return by_cluster(found, np.concatenate([in_order(pool, found, part) for part in parts]))
 
 
 def alike_among(pool: Pool, found: Clustering, some: NDArray[np.bool_], run: Run) -> NDArray[np.float32]:
