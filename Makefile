@@ -1,5 +1,5 @@
 # Each target is one line that a person could type; the environment is made once and remade when its list of packages changes.
-.PHONY: demo test lint bench bench-models bench-gpu
+.PHONY: demo test test-processes lint bench bench-models bench-gpu
 PYTHON ?= python3
 RUN = .venv/bin/python
 
@@ -9,6 +9,9 @@ demo: .venv/ready
 # Four at a time on two cores, a file by one process: much of what the tests of Ray and of watching do is to wait.
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 4 --dist loadfile
+
+test-processes: .venv/ready
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile -m "processes and not slow"
 
 lint: .venv/ready
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(RUN) -m mypy

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import rankdata
 
 from engine.transfer import read_by
 
@@ -32,6 +31,8 @@ def mean_ranks(heard: Heard) -> dict[int, float]:
     their units and ranges differ, and so does how these change in a training; their order of the models is all that they have in common.
     A rank is one among these epochs, so it can change with each that comes.
     """
+    from scipy.stats import rankdata  # a second to load, which whatever trains or scores a patch would wait for
+
     told = telling(heard)
     epochs = sorted(set[int].intersection(*(set(one) for one in told.values()))) if told else []
     if not epochs:

@@ -659,6 +659,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("how", ["ends", "killed"])
+@pytest.mark.processes
 def test_what_goes_on_beside_ends_with_the_watcher_however_that_ends(tmp_path, how):
     (tmp_path / "beside.py").write_text(BESIDE)
     done = subprocess.run([sys.executable, tmp_path / "beside.py", tmp_path, how], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
@@ -691,6 +692,7 @@ outdated.prune(config, PatchStore(config.store.uri))
 """
 
 
+@pytest.mark.processes
 def test_of_selections_kept_current_the_newest_stay_and_those_in_use_and_a_death_in_the_middle_leaves_nothing(tmp_path):
     words = [f"store.uri={tmp_path}/store", "where=here", "watch.selections=random:0.5", "watch.keep_selections=2"]
     config = amend(tiny(), words)

@@ -278,6 +278,7 @@ def test_what_is_long_is_left_for_a_process_beside_and_marks_the_same(store, tmp
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.processes
 def test_a_look_that_is_killed_is_as_if_it_had_not_been_or_had_ended(store, tmp_path, moment):
     cluster(store)
     done = subprocess.run([sys.executable, "-c", DYING, str(tmp_path), moment], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -227,6 +227,7 @@ def test_a_pool_that_is_not_there_is_refused_before_anything_begins(tmp_path, do
         benchmark.run(*asked(str(tmp_path / "m.yaml")))
 
 
+@pytest.mark.processes
 def test_a_matrix_for_gpus_is_refused_on_a_cluster_without_before_anything_begins(done):
     path = Path(done[0]).with_name("mixed.yaml")
     mixed = "  architectures: {mae: {pretrain: {precision: bf16}}}\n"

@@ -109,7 +109,7 @@ def gone_on(known, rng, share):
     return replace(known, labels=labels, nearness=nearness, order=order, likeness=likeness, members=rng.integers(0, 9, 4))
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_what_choices_add_one_after_the_other_is_read_as_if_each_had_written_all(tmp_path_factory, data, seed):
     store, rng = PatchStore(str(tmp_path_factory.mktemp("store"))), np.random.default_rng(seed)

@@ -14,6 +14,8 @@ from tests.crashes import committer, matrix, strikes, trials
 from tests.crashes.committer import SHORT, run, start, stopped, wake
 from tests.crashes.ingest import config_of
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def store(tmp_path):

@@ -249,6 +249,7 @@ def killed_forgetting(store, step):
 
 
 @pytest.mark.parametrize("step", ["after bury", "before materialise"])
+@pytest.mark.processes
 def test_a_kill_is_made_good_by_the_same_command(store, step):
     survives(store, step)
 

@@ -98,25 +98,30 @@ def test_only_one_batch_is_decoded_ahead():
     assert pulled == [0]
 
 
+@pytest.mark.processes
 def test_the_same_rows_come_from_ray():
     assert rows(flow.run_on_ray(STEPS, NUMBERS)) == rows(flow.run_here(STEPS, NUMBERS))
 
 
+@pytest.mark.processes
 def test_a_step_that_loads_nothing_makes_the_same_rows_without_actors_of_its_own():
     steps = [replace(STEPS[0], loads=False, actors=(1, 4)), STEPS[1]]
     assert rows(flow.run_on_ray(steps, NUMBERS)) == rows(flow.run_here(STEPS, NUMBERS))
 
 
+@pytest.mark.processes
 def test_a_pool_of_a_given_size_makes_the_same_rows():
     assert rows(flow.run_on_ray(flow.pooled(STEPS, [2, 1]), NUMBERS)) == rows(flow.run_here(STEPS, NUMBERS))
 
 
+@pytest.mark.processes
 def test_an_actor_that_is_killed_costs_no_row_and_doubles_none(tmp_path):
     steps = [STEPS[0], Step(DieOnce, (str(tmp_path / "mark"),), batch=2, cpus=0.5)]
     assert rows(flow.run_on_ray(steps, NUMBERS)) == rows(flow.run_here(STEPS[:1], NUMBERS))
     assert (tmp_path / "mark").exists()
 
 
+@pytest.mark.processes
 def test_a_bug_in_a_stage_stops_the_run_with_its_own_words():
     with pytest.raises(ArithmeticError, match="no way with"):
         list(flow.run_on_ray([STEPS[0], Step(Fail, (), batch=1)], NUMBERS))
@@ -143,6 +148,7 @@ def test_a_cluster_that_happens_to_run_on_this_machine_is_left_alone():
     assert told.stdout.strip().endswith("True"), told.stderr
 
 
+@pytest.mark.processes
 def test_what_cannot_be_scheduled_is_refused_before_it_waits_for_ever():
     flow.connect(1)
     with pytest.raises(RuntimeError, match=r"needs 10001 CPUs at once and the Ray cluster has"):
@@ -165,6 +171,7 @@ def test_an_address_that_is_no_cluster_is_refused_before_ray_is_asked_and_repeat
     assert "hunter2" not in str(told.value)
 
 
+@pytest.mark.processes
 def test_what_others_hold_of_a_cluster_is_waited_for_and_refused_when_it_takes_long():
     import ray
 

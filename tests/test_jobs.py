@@ -300,6 +300,7 @@ def test_what_the_ledger_has_is_not_taken_in_again(filled):
     assert PatchStore(filled.store.uri).open("patches").version == before
 
 
+@pytest.mark.processes
 def test_ray_makes_the_same_rows(archive, filled):
     scorer = next((archive / "store" / "scorers").glob("*[0-9a-f].safetensors"))
     on_ray = config_of(archive, archive / "ray", "where=ray", f"difficulty.checkpoint={scorer}")

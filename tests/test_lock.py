@@ -62,6 +62,7 @@ def python(code, *arguments):
     return subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT)
 
 
+@pytest.mark.processes
 def test_of_four_processes_one_is_inside_at_a_time(store, tmp_path):
     counter = tmp_path / "counter"
     counter.write_text("0")
@@ -162,6 +163,7 @@ def test_of_two_watchers_of_one_inbox_the_second_says_so_waits_and_takes_over_an
     assert inside[0] >= left
 
 
+@pytest.mark.processes
 def test_of_many_who_find_a_dead_lease_one_inherits_it(store):
     store.open("locks").insert(lock.row("commit", f"{lock.machine()}/4194304/abc", time.time() + 60))  # no such process
     racing = [python(INHERITING, store.uri) for _ in range(4)]

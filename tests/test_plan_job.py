@@ -6,7 +6,7 @@ import pytest
 
 from engine import simulate
 from engine.settings import PlanConfig
-from jobs import ingest, pools
+from jobs import ingest, plan, pools
 from jobs.__main__ import main
 from jobs.recipes import tiny
 
@@ -43,6 +43,7 @@ def test_the_plan_of_a_cluster_names_pools_pace_and_cost_and_leaves_the_times_in
 
 def test_without_video_simulated_clips_are_measured_and_nothing_is_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plan, "SECONDS", 2.0)
     assert main(["plan", "tiny", *SMALL, f"store.uri={tmp_path}/store"]) == 0
     said = capsys.readouterr()
     assert all(stage in said.out for stage in STAGES)

@@ -185,6 +185,7 @@ def ray():
     ("architecture", "killed"),
     [pytest.param("mae", False, marks=pytest.mark.slow), ("simclr", False), pytest.param("mae", True, marks=pytest.mark.slow)],
 )
+@pytest.mark.processes
 def test_two_workers_of_ray_train_give_the_curve_of_one_process_and_stop_together(tmp_path, ray, architecture, killed):
     """The one that is killed takes its fellow down, and both go on from a checkpoint amid the epoch."""
     shape = SimCLRConfig(encoder="test_vit", side=32, projection=16)

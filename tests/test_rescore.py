@@ -151,6 +151,7 @@ def test_all_is_as_if_it_had_come_in_with_the_new_scorer_and_old_clusters_are_us
 @pytest.mark.parametrize(
     "moment", ["scoring", pytest.param("rewritten", marks=pytest.mark.slow), pytest.param("landed", marks=pytest.mark.slow)]
 )
+@pytest.mark.processes
 def test_killed_at_any_moment_the_old_scores_are_in_use_and_the_next_run_ends_it(store, tmp_path, moment):
     before = seen(store)
     done = subprocess.run([sys.executable, "-c", DYING, str(tmp_path), moment], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -20,6 +20,8 @@ from tests import rows
 from tests.crashes import strikes
 from tests.test_watcher import Quick, ledger
 
+pytestmark = pytest.mark.processes
+
 pytest.importorskip("moto")
 fsspec = pytest.importorskip("fsspec")
 ROOT = Path(__file__).resolve().parent.parent

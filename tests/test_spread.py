@@ -20,6 +20,7 @@ def ray():
 
 
 @pytest.mark.parametrize("method", ["semdedup", "meddel"])
+@pytest.mark.processes
 def test_a_choice_whose_clusters_are_spread_over_workers_is_the_same(monkeypatch, method):
     monkeypatch.setattr(spread, "AT_ONCE", 40)  # a dozen tasks
     rng = np.random.default_rng(0)

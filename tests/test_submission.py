@@ -158,6 +158,7 @@ sys.exit(main(["submit", "datasets"]))
         ({"job": 404, "begin": HANGS}, ("begin", 1), " may run: the same command follows it"),
     ],
 )
+@pytest.mark.processes
 def test_who_interrupts_while_the_server_hangs_does_not_wait_for_it(serving, says, asked, sentence):
     place, times = asked
     server = serving([["one\n", HANGS]], **says)

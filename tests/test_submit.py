@@ -51,6 +51,7 @@ def on_server():
     return {one.submission_id: one.status.value for one in submission.server().list_jobs()}
 
 
+@pytest.mark.processes
 def test_a_job_runs_once_is_followed_and_gives_its_exit_code(asking, capsys, caplog):
     caplog.set_level("INFO", "jobs.submit")
     assert asking(["submit", "datasets", "evaluate.dataset=polypgen"]) == 0
@@ -65,6 +66,7 @@ def test_a_job_runs_once_is_followed_and_gives_its_exit_code(asking, capsys, cap
     assert set(on_server()) == {name, f"{name}-2"}
 
 
+@pytest.mark.processes
 def test_a_job_that_failed_says_why_and_is_begun_anew_under_the_next_number(asking, capsys):
     before = set(on_server())
     for attempt in (1, 2):
@@ -74,6 +76,7 @@ def test_a_job_that_failed_says_why_and_is_begun_anew_under_the_next_number(aski
         assert len(set(on_server()) - before) == attempt
 
 
+@pytest.mark.processes
 def test_who_asks_for_a_running_id_follows_it_also_where_it_writes_nothing_for_long(asking, monkeypatch):
     monkeypatch.setattr(submission, "QUIET", 2.0)
     client = submission.server()
@@ -149,6 +152,7 @@ def carried_out(name, entrypoint):
     return submission.follow(client, name, said.append), "".join(said)
 
 
+@pytest.mark.processes
 def test_a_manifest_with_a_knob_that_is_no_more_ends_in_a_sentence(asking):
     spec = submit.manifest(asked("ingest", "tiny", "store.uri=/nowhere"))["spec"]
     code, said = carried_out("outdated", f"{spec['entrypoint']} patches.gone=1")
@@ -176,6 +180,7 @@ def test_credentials_that_a_bucket_refuses_end_a_job_in_a_sentence(asking):
     ("token", "sentence"),
     [("", "asks for a token: set RAY_AUTH_TOKEN to the one in the cluster's Secret"), ("b" * 64, "refuses the token of RAY_AUTH_TOKEN")],
 )
+@pytest.mark.processes
 def test_a_missing_and_a_wrong_token_are_told_apart(asking, monkeypatch, capsys, token, sentence):
     monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     refused(asking, ["submit", "datasets"], sentence, capsys)
@@ -189,6 +194,7 @@ def test_a_missing_and_a_wrong_token_are_told_apart(asking, monkeypatch, capsys,
         (["ingest", "tiny"], "the smallest pools of ingest need 5.25 CPUs at once and the cluster has 3: take a larger one"),
     ],
 )
+@pytest.mark.processes
 def test_a_cluster_that_cannot_begin_a_job_is_not_given_it(asking, capsys, words, sentence):
     before = on_server()
     refused(asking, ["submit", *words], sentence, capsys)
@@ -333,6 +339,7 @@ def test_each_line_is_told_once_however_often_the_log_breaks_off(monkeypatch):
     assert "".join(said) == "one\ntwo\nthree\n"
 
 
+@pytest.mark.processes
 def test_who_stops_following_is_told_that_the_job_goes_on_and_how_it_is_stopped(asking):
     command = [sys.executable, "-m", "jobs", "submit", "datasets"]
     name = submit.request(["datasets"], parse(["datasets"])[1]).id

@@ -66,6 +66,7 @@ def test_here_every_task_is_done_once_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.processes
 def test_on_ray_the_answers_are_the_same_and_none_comes_before_what_it_waits_for(tmp_path, at_once):
     found = list(flow.tasks_on_ray(tree(str(tmp_path)), at_once))
     assert dict(found) == ANSWERS
@@ -75,11 +76,13 @@ def test_on_ray_the_answers_are_the_same_and_none_comes_before_what_it_waits_for
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.processes
 def test_a_task_whose_worker_was_killed_is_begun_anew(tmp_path):
     assert dict(flow.tasks_on_ray([Task("a", killed_at_first, (str(tmp_path),))], 1)) == {"a": "done"}
     assert len(list(tmp_path.glob("struck*"))) == 1
 
 
+@pytest.mark.processes
 def test_a_task_whose_worker_dies_every_time_is_told_and_the_others_go_on(tmp_path):
     tasks = [Task("a", always_killed), Task("a1", told, after="a"), Task("b", once, (str(tmp_path), "b"))]
     found = dict(flow.tasks_on_ray(tasks, 2))
@@ -89,6 +92,7 @@ def test_a_task_whose_worker_dies_every_time_is_told_and_the_others_go_on(tmp_pa
     assert found["b"] == "b"
 
 
+@pytest.mark.processes
 def test_what_a_task_raises_is_raised():
     with pytest.raises(ValueError, match="no such thing"):
         list(flow.tasks_on_ray([Task("a", refused)], 1))

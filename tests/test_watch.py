@@ -15,6 +15,8 @@ from jobs.recipes import tiny
 from jobs.watch import Warden
 from tests.crashes import workers
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parent.parent
 RUN = """
 import sys
