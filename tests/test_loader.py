@@ -227,6 +227,7 @@ def drawn(seed, jpeg, key):
     return pictures.decode(jpeg)[rng.integers(0, 32, 5), rng.integers(0, 40, 5)], key[1]
 
 
+@pytest.mark.processes
 def test_torchs_dataloader_with_spawned_workers_gives_what_threads_give(store):
     read, share = store.reader("s"), Share(23, 4, 7)
     order, images = loader.Order(share), loader.Images(read, partial(drawn, 7))

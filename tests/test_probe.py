@@ -13,10 +13,10 @@ from jobs.recipes import tiny
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """A clip of twelve seconds, one of four, and a file that is none."""
+    """A clip of eight seconds, one of four, and a file that is none."""
     folder = tmp_path_factory.mktemp("videos")
-    simulate.write_clip(folder / "long.mp4", 1, seconds=12.0, fps=10)
-    simulate.write_clip(folder / "short.mp4", 2, seconds=4.0, fps=10)
+    simulate.write_clip(folder / "long.mp4", 1, seconds=8.0, fps=10, height=240, width=280)
+    simulate.write_clip(folder / "short.mp4", 2, seconds=4.0, fps=10, height=240, width=280)
     (folder / "words.mp4").write_text("no video\n" * 100)
     return folder
 

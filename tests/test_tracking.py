@@ -145,6 +145,7 @@ def test_a_job_killed_while_mlflow_makes_its_file_leaves_none_that_is_half_made(
     assert not list(file.parent.glob(f"{files.UNFINISHED}*"))  # what it left is swept, not of one that lives: see the next test
 
 
+@pytest.mark.processes
 def test_jobs_that_begin_at_once_share_one_file(tmp_path):
     begin = "import sys; from engine import tracking; from engine.knobs import amend; from jobs.recipes import tiny\n"
     begin += "with tracking.running(amend(tiny(), [f'tracking.uri=sqlite:///{sys.argv[1]}']), 'ingest', sys.argv[2], {}): pass"
