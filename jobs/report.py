@@ -32,7 +32,8 @@ def address(config: Config) -> str:
 def run(config: Config) -> None:
     """Write the report of the store and of the MLflow runs beside it."""
     store = PatchStore(config.store.uri)
-    ledger, frames, version = store.ledger(), store.open("frames").to_table(), store.complete_version()
+    ledger, version = store.ledger(), store.complete_version()
+    frames = store.query("SELECT reason FROM frames")  # of videos in the ledger alone, as everywhere
     patches = store.patches(["patch_id", "difficulty", "bytes"], version=version)
     selections = chosen(store)
     evaluated = findings.outcomes(config, store)
@@ -48,7 +49,7 @@ def run(config: Config) -> None:
         chosen={title(method, rows): values(patches, rows) for method, rows in selections.items()},
         hardest=gallery(store, order[::-1][: config.report.pictures], version),
         easiest=gallery(store, order[: config.report.pictures], version),
-        synthetic=synthetic(store, config.report.pictures),
+        synthetic=synthetic(store, selections, config.report.pictures),
         judged=findings.judgements(config),
         curves=curves(config),
         trails=findings.trails(config),
@@ -152,10 +153,9 @@ def gallery(store: PatchStore, offsets: np.ndarray, version: int) -> list[Pictur
     ]
 
 
-def synthetic(store: PatchStore, count: int) -> list[Picture]:
+def synthetic(store: PatchStore, selections: dict[str, pa.Table], count: int) -> list[Picture]:
     """The first training images of every selection: for OptiDEL those of the hardest patches."""
     pictures = []
-    selections = chosen(store)
     for method, rows in selections.items():
         reader = store.reader(rows["selection_id"][0].as_py())
         positions = range(min(len(reader), count // len(selections)))
