@@ -1,7 +1,12 @@
-"""Run every notebook on a store and put rendered copies beside its report, which links to them: python -m notebooks STORE."""
+"""Run every notebook on a store and put rendered copies beside its report, which links to them.
+
+python -m notebooks STORE [knob=value ...]: knobs say where the runs are (tracking.uri), and what no run says of the scorer (difficulty.*).
+"""
 
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,9 @@ import fsspec
 import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+
+from engine.knobs import amend
+from jobs.recipes import RECIPES
 
 FOLDER = Path(__file__).parent
 PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -23,24 +31,29 @@ th, td {{ padding: 3px 9px; text-align: right; border-bottom: 1px solid #dddad2;
 """
 
 
-def rendered(path: Path, store: str) -> str:
-    """The page of a notebook that was run on a store; nbclient's CellExecutionError where a cell fails."""
+def rendered(path: Path, store: str, knobs: Sequence[str] = ()) -> str:
+    """The page of a notebook that was run on a store, with knobs as on a command line; nbclient's CellExecutionError where a cell fails."""
     notebook: Any = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    where = {**os.environ, "ENDOCURATE_STORE": store, "PYTHONPATH": os.pathsep.join([str(FOLDER.parent), *sys.path])}
+    asked = {"ENDOCURATE_STORE": store, "ENDOCURATE_KNOBS": shlex.join(knobs)}
+    where = os.environ | asked | {"PYTHONPATH": os.pathsep.join([str(FOLDER.parent), *sys.path])}
     NotebookClient(notebook, timeout=3600, kernel_name="python3").execute(env=where)
     exporter: Any = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)  # type: ignore[no-untyped-call]
     return PAGE.format(title=path.stem, body=exporter.from_notebook_node(notebook)[0])
 
 
-def main(store: str) -> None:
+def main(store: str, *knobs: str) -> None:
     for path in sorted(FOLDER.glob("*.ipynb")):
         place = f"{store.rstrip('/')}/notebooks/{path.stem}.html"
         with fsspec.open(place, "w", encoding="utf-8", auto_mkdir=True) as file:
-            file.write(rendered(path, store if "://" in store else os.path.abspath(store)))
+            file.write(rendered(path, store if "://" in store else os.path.abspath(store), knobs))
         print(place, flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m notebooks STORE")
-    main(sys.argv[1])
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m notebooks STORE [knob=value ...]")
+    try:
+        amend(RECIPES["tiny"](), sys.argv[2:])
+    except ValueError as wrong:
+        sys.exit(str(wrong))
+    main(*sys.argv[1:])
