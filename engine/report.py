@@ -87,6 +87,7 @@ def render(findings: Findings) -> str:
         template()
         .render(
             findings=findings,
+            palette=palette(),
             funnel=funnel(findings.funnel, findings.reasons),
             histograms=histograms(findings.difficulty, findings.chosen),
             charts=[(curve, chart(curve.name, curve.epochs, curve.values)) for curve in findings.curves],
@@ -106,6 +107,12 @@ def render(findings: Findings) -> str:
 def write(findings: Findings, path: str) -> None:
     """Put the page at `path`, a file or any fsspec address; a reader sees the old page or the new one, never a part of one."""
     files.put(render(findings).encode(), path)
+
+
+def palette() -> str:
+    """The colours of every page, light and dark, as CSS: they stand at the head of the patch browser's style sheet."""
+    sheet = resources.files("engine").joinpath("browser/page/style.css").read_text(encoding="utf-8")
+    return sheet.partition("\n* {")[0]
 
 
 def template() -> jinja2.Template:

@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -16,6 +17,7 @@ from engine.outcomes import Advantage, Outcome, Picture, comparisons
 from engine.report import Curve, Findings, Judged
 from engine.trails import Choice, Trail
 from jobs import report as page_job
+from notebooks import __main__ as notebooks
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)> & \u202e {{ 7 * 7 }}'
@@ -511,6 +513,17 @@ def test_every_text_colour_has_the_contrast_of_wcag_aa(theme):
         for ink, ground in pairs
         if contrast(colour[ink], colour[ground]) < 4.5
     } == {}
+
+
+def test_every_page_has_the_colours_of_the_patch_browser():
+    sheet = (Path(report.__file__).parent / "browser/page/style.css").read_text()
+    for html in (report.render(full()), notebooks.page("t", "")):
+        assert colours(html) == colours(sheet)
+
+
+def colours(text):
+    """What the names of colours are said to be, light and dark, but for those of the report alone."""
+    return [pair for pair in re.findall(r"(--\w+): (#\w+);", text) if pair[0] != "--lost"]
 
 
 def contrast(one, other):
