@@ -15,9 +15,9 @@ from engine.config import Config
 from engine.followed import Followed
 from engine.gate import PASSED
 from engine.outcomes import Picture
-from engine.report import Curve, Findings
+from engine.report import Findings, LossCurve
 from engine.store import PatchStore, drift
-from jobs import findings, studies
+from jobs import findings, matrices
 
 log = logging.getLogger("jobs.report")
 CURVES = 12  # of a kind: a matrix trains dozens of models
@@ -53,7 +53,7 @@ def run(config: Config) -> None:
         judged=findings.judgements(config),
         curves=curves(config),
         trails=findings.trails(config),
-        studies=studies.of_store(store),
+        matrices=matrices.of_store(store),
         theory=findings.theory(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=findings.advantages(evaluated),
@@ -166,7 +166,7 @@ def synthetic(store: PatchStore, selections: dict[str, pa.Table], count: int) ->
     return pictures
 
 
-def curves(config: Config) -> list[Curve]:
+def curves(config: Config) -> list[LossCurve]:
     """The loss of the scorers and of the newest pre-training runs."""
     made = []
     for job in ("probe", "pretrain"):
@@ -176,7 +176,7 @@ def curves(config: Config) -> list[Curve]:
             what = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
             contrasts = one["params"].get("pretrain.architecture" if job == "pretrain" else "difficulty.scorer") == "simclr"
             unit = "NT-Xent" if contrasts else "mean squared error"
-            made.append(Curve(f"{what}: loss", [epoch + 1 for epoch, _ in points], [value for _, value in points], unit))
+            made.append(LossCurve(f"{what}: loss", [epoch + 1 for epoch, _ in points], [value for _, value in points], unit))
     return made
 
 

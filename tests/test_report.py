@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from engine import charts, report
 from engine.config import Config
 from engine.outcomes import Advantage, Outcome, Picture, comparisons
-from engine.report import Curve, Findings, Judged
+from engine.report import Findings, Judged, LossCurve
 from engine.trails import Choice, Trail
 from jobs import report as page_job
 from notebooks import __main__ as notebooks
@@ -158,7 +158,7 @@ def full():
         easiest=[Picture(jpeg(2), "difficulty 0.01")],
         synthetic=[Picture(jpeg(4, 64, 64), "image 1", "patches 1 to 4")],
         judged=[judged(), judged("random", values={**VALUES, "vendi": 301.25})],
-        curves=[Curve("optidel: loss", [1, 2, 5], [0.9, 0.4, 0.3217], "mean squared error")],
+        curves=[LossCurve("optidel: loss", [1, 2, 5], [0.9, 0.4, 0.3217], "mean squared error")],
         outcomes=[
             outcome(examples=[Picture(jpeg(5), "IoU 0.83"), Picture(jpeg(6), "IoU 0.02")]),
             outcome("random", 0.6551),
@@ -276,7 +276,7 @@ def test_hostile_text_stays_text_wherever_it_comes_in():
         [picture],
         [picture],
         [picture],
-        [Curve(HOSTILE, [0, 1], [1.0, 2.0], HOSTILE)],
+        [LossCurve(HOSTILE, [0, 1], [1.0, 2.0], HOSTILE)],
         [outcome(HOSTILE, run=HOSTILE, comparison=HOSTILE, examples=[picture]), outcome("random", comparison=HOSTILE)],
         [advantage(comparison=HOSTILE, method=HOSTILE)],
         [(HOSTILE, HOSTILE)],
