@@ -11,7 +11,7 @@ from engine.charts import Frame, Interval, Point, Tick, amount, axis, figure, in
 from engine.entries import FULL, NONE, Amount, Board
 from engine.published import OPTIDEL, SOURCE, Reported
 from engine.scores import Contrast
-from engine.standings import Check, Least, Mean, Standing, Study, checks, least, means, patches, standings
+from engine.standings import Check, Least, MatrixResults, Mean, Standing, checks, least, means, patches, standings
 from engine.verdicts import Verdict, Whole, wholes
 
 
@@ -42,7 +42,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Lead:
+class LeadDrawing:
     """SAM's regions over random crops at a budget, drawn."""
 
     budget: Amount
@@ -58,16 +58,16 @@ class Drawing:
     groups: list[tuple[str, list[tuple[Standing, Interval]]]]  # of a budget, the best first; no pre-training first of all
     axis: list[Tick]  # of the mIoU
     curves: list[Curve]
-    leads: list[Lead]
+    leads: list[LeadDrawing]
     differences: list[Tick]
     least: Least | None
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class MatrixDrawing:
     """A matrix as the page shows it."""
 
-    study: Study
+    matrix: MatrixResults
     boards: list[Drawing]
     architectures: list[str]
     means: list[tuple[Mean, Reported | None]]  # with the papers' own numbers beside
@@ -77,14 +77,15 @@ class Exhibit:
     scale: list[Tick]  # of a rank correlation
 
 
-def exhibit(study: Study) -> Exhibit:
+def matrix_drawing(matrix: MatrixResults) -> MatrixDrawing:
     """All that the page shows of a matrix, in the order of its boards."""
-    rows = [(one, reported(one)) for one in means(study)]
-    told = checks(study)
+    rows = [(one, reported(one)) for one in means(matrix)]
+    told = checks(matrix)
     spans, scale = intervals([(one.rho, one.low, one.high) for one in told], -1, 0, 1)
-    names = list(dict.fromkeys(board.architecture for board in study.boards))
-    parts = [drawn(board) for board in study.boards]
-    return Exhibit(study, parts, names, rows, SOURCE, [together(one) for one in wholes(study)], list(zip(told, spans, strict=True)), scale)
+    names = list(dict.fromkeys(board.architecture for board in matrix.boards))
+    parts = [drawn(board) for board in matrix.boards]
+    ahead = [together(one) for one in wholes(matrix)]
+    return MatrixDrawing(matrix, parts, names, rows, SOURCE, ahead, list(zip(told, spans, strict=True)), scale)
 
 
 def reported(one: Mean) -> Reported | None:
@@ -108,7 +109,7 @@ def drawn(board: Board) -> Drawing:
         groups.setdefault(f"at {amount(one.budget, one.unit)}" if one.budget else "without pre-training", []).append((one, at))
     found = patches(board)
     gains, differences = intervals([(one.difference, one.low, one.high) for _, one in found], 0) if found else ([], [])
-    leads = [Lead(budget, one, at) for (budget, one), at in zip(found, gains, strict=True)]
+    leads = [LeadDrawing(budget, one, at) for (budget, one), at in zip(found, gains, strict=True)]
     return Drawing(board, list(groups.items()), scale, curves(rows), leads, differences, least(rows))
 
 

@@ -27,6 +27,7 @@ from engine.room import Room, filled
 
 Pictures = NDArray[np.uint8]  # (B, S, S, 3) RGB
 VIEWED = " appendix-a"  # of SimCLR's paper, which tells how its views are made: in the mark of a contrastive scorer
+REBUILT = "squared error"  # the scale of what a masked autoencoder rebuilds without norm_pix: in the units of a patch's variance
 CACHED = 16  # patches at a time on a CPU: of ViT-B in bfloat16 32 took an eighth longer each, since they leave the cache
 Scores = tuple[NDArray[np.float32], NDArray[np.float16]]  # (B,) difficulties and (B, D) embeddings
 Score = Callable[[list[str], list[bytes], list[Pictures]], Scores]  # of a batch: the patches' ids, their JPEGs, and these decoded
@@ -188,13 +189,13 @@ def looked_at(ids: list[str], pixels: list[bytes | None], score: Score) -> tuple
 
 def scale(config: DifficultyConfig) -> str:
     """What difficulties are measured in: those of two scales are not averaged."""
-    error = "squared error of normalised tokens" if config.mae.norm_pix else "squared error"
+    error = "squared error of normalised tokens" if config.mae.norm_pix else REBUILT
     return "contrastive loss" if config.scorer == "simclr" else error
 
 
 def rebuilds(config: DifficultyConfig) -> bool:
     """Whether that is the error of a rebuilt picture in the units of its variance, so that the one can be divided by the other."""
-    return scale(config) == "squared error"
+    return scale(config) == REBUILT
 
 
 def scorer_of(config: DifficultyConfig) -> str:

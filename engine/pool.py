@@ -11,8 +11,10 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from engine import schema
 from engine.rows import ROWS, Keys, Rows, hashed, rising
 
 Block = NDArray[np.float32]  # (n, width) embeddings, a row each
@@ -192,3 +194,26 @@ class Pool:
     def compared(self) -> Vectors:
         """The same, those rounded already that an earlier choice left so; ValueError where the pool has none."""
         return self.embeddings() if self.rounded is None else self.rounded
+
+
+def whole_frames(patches: pa.Table) -> NDArray[np.bool_]:
+    """Which patches (N,) are whole frames, by the column proposer; the others are regions of one."""
+    return np.asarray(pc.fill_null(pc.equal(patches["proposer"], schema.FRAME_PROPOSER), False).to_numpy())
+
+
+def candidates(patches: pa.Table, chosen: Rows) -> Rows:
+    """The places, rising, of all patches of the kinds that were chosen, regions of frames or whole ones: the others were not asked for.
+
+    `chosen` (n,) are places among `patches` (N,), of which proposer is looked at.
+    """
+    whole = whole_frames(patches)
+    return np.flatnonzero(np.isin(whole, whole[chosen]))
+
+
+def retained(patches: pa.Table, chosen: Rows) -> float:
+    """The share, 0 to 1, of the bytes of their candidates that chosen patches take: what NormDEL counts.
+
+    `chosen` (n,), at least one, are places among `patches` (N,), of which bytes and proposer are looked at.
+    """
+    taken, whole = (pc.sum(patches["bytes"].take(rows).cast(pa.int64())) for rows in (chosen, candidates(patches, chosen)))
+    return float(taken.as_py() / whole.as_py())

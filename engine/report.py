@@ -18,7 +18,7 @@ import numpy as np
 from engine import boards, files, followed, pruning
 from engine.charts import Floats, amount, chart, funnel, histograms, number, seeds, share
 from engine.outcomes import Advantage, Outcome, Picture, comparisons
-from engine.standings import Study
+from engine.standings import MatrixResults
 from engine.trails import Trail, drawn
 
 LEDGER = ("video_id", "reason", "detail", "frames", "kept", "patches")
@@ -26,7 +26,7 @@ LISTED = 100  # videos; beyond that a page is no longer looked at, and `query` i
 
 
 @dataclass(frozen=True)
-class Curve:
+class LossCurve:
     """One measured quantity over the epochs that were trained when it was; `unit` is that of the values."""
 
     name: str
@@ -69,13 +69,13 @@ class Findings:
     hardest: list[Picture] = field(default_factory=list)
     easiest: list[Picture] = field(default_factory=list)
     synthetic: list[Picture] = field(default_factory=list)
-    curves: list[Curve] = field(default_factory=list)
+    curves: list[LossCurve] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     advantages: list[Advantage] = field(default_factory=list)  # of two methods that both have outcomes there
     sources: list[tuple[str, str]] = field(default_factory=list)  # a number of the page, and where it came from
     judged: list[Judged] = field(default_factory=list)
     trails: list[Trail] = field(default_factory=list)
-    studies: list[Study] = field(default_factory=list)
+    matrices: list[MatrixResults] = field(default_factory=list)
     theory: pruning.Theory = field(default_factory=pruning.Theory)
     notebooks: list[str] = field(default_factory=list)  # rendered copies that lie beside the page, below notebooks/
     arrivals: followed.Followed = field(default_factory=followed.Followed)
@@ -87,12 +87,13 @@ def render(findings: Findings) -> str:
         template()
         .render(
             findings=findings,
+            palette=palette(),
             funnel=funnel(findings.funnel, findings.reasons),
             histograms=histograms(findings.difficulty, findings.chosen),
             charts=[(curve, chart(curve.name, curve.epochs, curve.values)) for curve in findings.curves],
             comparisons=comparisons(findings.outcomes, findings.advantages),
             trails=[(trail, drawn(trail)) for trail in findings.trails],
-            studies=[boards.exhibit(study) for study in findings.studies],
+            matrices=[boards.matrix_drawing(one) for one in findings.matrices],
             pruned=pruning.drawn(findings.theory.figures),
             drift=followed.drawn(findings.arrivals.days),
             gaps=gaps(findings.judged),
@@ -106,6 +107,12 @@ def render(findings: Findings) -> str:
 def write(findings: Findings, path: str) -> None:
     """Put the page at `path`, a file or any fsspec address; a reader sees the old page or the new one, never a part of one."""
     files.put(render(findings).encode(), path)
+
+
+def palette() -> str:
+    """The colours of every page, light and dark, as CSS: they stand at the head of the patch browser's style sheet."""
+    sheet = resources.files("engine").joinpath("browser/page/style.css").read_text(encoding="utf-8")
+    return sheet.partition("\n* {")[0]
 
 
 def template() -> jinja2.Template:

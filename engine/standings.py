@@ -1,6 +1,6 @@
 """What a matrix came to: every method at every budget, who is ahead of whom beyond chance, and what told so before any training.
 
-A `Study` is a matrix, with a board (`engine.entries`) for each of its data sets under one architecture. Methods are compared at equal
+`MatrixResults` have a board (`engine.entries`) for each data set of a matrix under one architecture. Methods are compared at equal
 budget, in number and in unit, because NormDEL mostly ranks the budget. Differences are paired by seed and test image (`scores.contrast`),
 and their p-values are corrected by Holm over all that a board compares. What a board could not have told at all stands beside it (`least`).
 
@@ -28,7 +28,7 @@ FEWEST = 5  # points that a rank correlation is told of: the best order of four 
 
 
 @dataclass(frozen=True)
-class Advantage:
+class CorrectedContrast:
     """A paired comparison, with its p-value corrected for all of its board."""
 
     contrast: Contrast
@@ -55,7 +55,7 @@ class Standing(Spotted):
     miou: Measured
     normdel: float
     seeds: int
-    over: Mapping[str, Advantage]  # by the name of the other: RANDOM at the same budget, FULL
+    over: Mapping[str, CorrectedContrast]  # by the name of the other: RANDOM at the same budget, FULL
     unit: str = ""  # of the budget; "": see Entry
 
     @property
@@ -90,8 +90,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Study:
-    """A matrix: its boards, and what proposing patches took."""
+class MatrixResults:
+    """What a matrix came to: its boards, and what proposing patches took."""
 
     name: str
     key: str  # changes with the matrix and its settings
@@ -125,11 +125,11 @@ def taken(told: Mapping[str, float]) -> dict[str, float]:
     return {"".join(letter if letter.isalnum() or letter in "_-./ " else "_" for letter in name): told[name] for name in told}
 
 
-def study(name: str, boards: Iterable[Board], proposals: Mapping[str, float] | None = None) -> Study:
-    """The Study of some boards, its key a hash of the name and of what each board measures."""
+def matrix_results(name: str, boards: Iterable[Board], proposals: Mapping[str, float] | None = None) -> MatrixResults:
+    """Those of a matrix with some boards, their key a hash of the name and of what each board measures."""
     made = tuple(boards)
     key = hashlib.sha256("\n".join([name, *(f"{one.architecture} {one.dataset} {one.setting}" for one in made)]).encode()).hexdigest()[:12]
-    return Study(name, f"{name}-{key}", made, proposals or {})
+    return MatrixResults(name, f"{name}-{key}", made, proposals or {})
 
 
 # -- Table 1 --------------------------------------------------------------------------------------------------------------------
@@ -143,9 +143,9 @@ def standings(board: Board) -> list[Standing]:
         (spot, name, found) for spot, others in against.items() for name, other in others.items() if (found := paired(spots[spot], other))
     ]
     corrected = iter(holm([found.p for _, _, found in pairs if found.seeds > 1]))
-    over: dict[Spot, dict[str, Advantage]] = {spot: {} for spot in spots}
+    over: dict[Spot, dict[str, CorrectedContrast]] = {spot: {} for spot in spots}
     for spot, name, found in pairs:
-        over[spot][name] = Advantage(found, next(corrected) if found.seeds > 1 else float("nan"))
+        over[spot][name] = CorrectedContrast(found, next(corrected) if found.seeds > 1 else float("nan"))
     made = [standing(spot, some, over[spot]) for spot, some in spots.items()]
     return sorted(made, key=lambda one: (one.unit, one.budget, -one.miou[0], one.method))
 
@@ -164,7 +164,7 @@ def paired(first: Sequence[Entry], second: Sequence[Entry]) -> Contrast | None:
     return contrast([one[seed] for seed in seeds], [other[seed] for seed in seeds]) if seeds else None
 
 
-def standing(spot: Spot, some: Sequence[Entry], over: Mapping[str, Advantage]) -> Standing:
+def standing(spot: Spot, some: Sequence[Entry], over: Mapping[str, CorrectedContrast]) -> Standing:
     """What the seeds of one method at one budget came to together."""
     method, (budget, unit) = spot
     return Standing(
@@ -221,11 +221,11 @@ class Mean:
     unit: str = ""  # of the budget; "": see Entry
 
 
-def means(study: Study) -> list[Mean]:
+def means(matrix: MatrixResults) -> list[Mean]:
     """Every method at every budget under every architecture, a mean over the data sets; budgets of a unit rise, the best of each first."""
     found: dict[Spot, dict[str, tuple[float, float]]] = {}
-    for architecture in dict.fromkeys(board.architecture for board in study.boards):
-        tables = [{one.spot: one for one in standings(board)} for board in study.boards if board.architecture == architecture]
+    for architecture in dict.fromkeys(board.architecture for board in matrix.boards):
+        tables = [{one.spot: one for one in standings(board)} for board in matrix.boards if board.architecture == architecture]
         for spot in set(tables[0]).intersection(*tables[1:]):
             rows = [table[spot] for table in tables]
             found.setdefault(spot, {})[architecture] = fmean(one.miou[0] for one in rows), fmean(one.normdel for one in rows)
@@ -247,7 +247,7 @@ ASKED = {  # measures of a selection that the papers' reviewers asked about, wit
 }
 
 
-def checks(study: Study) -> list[Check]:
+def checks(matrix: MatrixResults) -> list[Check]:
     """Of every measure that was taken its rank correlation with what came of it, over architectures, data sets, methods and budgets.
 
     A point is a mean over seeds. The interval is a bootstrap over points, which hang together, so it is rather too narrow. Measures of
@@ -255,7 +255,7 @@ def checks(study: Study) -> list[Check]:
     """
     made = []
     for measure, outcome in ASKED.items():
-        points = [point for board in study.boards for point in related(board, measure, outcome == GAIN)]
+        points = [point for board in matrix.boards for point in related(board, measure, outcome == GAIN)]
         if len(points) >= FEWEST and all(len({point[axis] for point in points}) > 1 for axis in (0, 1)):
             made.append(Check(measure, outcome, len(points), *correlation(np.array(points))))
     return made

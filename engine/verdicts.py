@@ -30,7 +30,7 @@ from scipy.stats import f as fisher
 from engine import scores
 from engine.entries import RANDOM, Amount, Board
 from engine.scores import Contrast, Lead, Marks, Measured, holm
-from engine.standings import Advantage, Least, Study, least_of, rivals, taken
+from engine.standings import CorrectedContrast, Least, MatrixResults, least_of, rivals, taken
 
 ALL_PATTERNS = 20  # units up to which every pattern of signs is looked at: half a million
 PATTERNS = 100_000  # drawn of more
@@ -61,7 +61,7 @@ class Verdict:
     method: str
     other: str
     cells: int  # of each seed
-    advantage: Advantage  # the test by seeds, corrected for all comparisons under one architecture
+    advantage: CorrectedContrast  # the test by seeds, corrected for all comparisons under one architecture
     flips: Flips | None  # None: against all data, or of one seed
 
     def __str__(self) -> str:
@@ -81,9 +81,9 @@ class Whole:
     least: Least | None  # that the test by seeds could have told
 
 
-def wholes(study: Study) -> list[Whole]:
+def wholes(matrix: MatrixResults) -> list[Whole]:
     """Of every architecture that has a method at more than one budget or on more than one set."""
-    boards = sorted(study.boards, key=lambda one: one.architecture)
+    boards = sorted(matrix.boards, key=lambda one: one.architecture)
     made = [whole(name, list(some)) for name, some in groupby(boards, key=lambda one: one.architecture)]
     return [one for one in made if one.verdicts]
 
@@ -96,7 +96,7 @@ def whole(architecture: str, boards: Sequence[Board]) -> Whole:
     units = {pair: models(some) for pair, some in made.items() if pair[1] == RANDOM and contrasts[pair].seeds > 1}
     sure, signs = corrected(contrasts), flips(units)
     verdicts = tuple(
-        Verdict(method, other, len(some), Advantage(contrasts[method, other], sure[method, other]), signs.get((method, other)))
+        Verdict(method, other, len(some), CorrectedContrast(contrasts[method, other], sure[method, other]), signs.get((method, other)))
         for (method, other), some in made.items()
     )
     ordered = sorted(verdicts, key=lambda one: (one.other != RANDOM, -one.advantage.contrast.difference))
@@ -201,10 +201,10 @@ def likeness(units: Sequence[Floats]) -> Measured | None:
     return told[0], told[1], told[2]
 
 
-def metrics(study: Study) -> dict[str, float]:
+def metrics(matrix: MatrixResults) -> dict[str, float]:
     """Every difference with its p-values, for MLflow."""
     told: dict[str, float] = {}
-    for architecture, verdict in ((one.architecture, verdict) for one in wholes(study) for verdict in one.verdicts):
+    for architecture, verdict in ((one.architecture, verdict) for one in wholes(matrix) for verdict in one.verdicts):
         name = f"{architecture}/together/{verdict.method}/{verdict.other}"
         told[f"{name}/difference"] = verdict.advantage.contrast.difference
         told |= {f"{name}/p_seeds": verdict.advantage.corrected} if verdict.advantage.contrast.seeds > 1 else {}
@@ -212,10 +212,10 @@ def metrics(study: Study) -> dict[str, float]:
     return taken(told)
 
 
-def said(study: Study) -> list[str]:
+def said(matrix: MatrixResults) -> list[str]:
     """A line for every verdict, and for what could not have been told."""
     lines = []
-    for one in wholes(study):
+    for one in wholes(matrix):
         lines += [f"all together, {one.architecture}: {verdict}" for verdict in one.verdicts]
         lines += [f"all together, {one.architecture}: {one.least}"] if one.least else []
     return lines

@@ -36,7 +36,7 @@ benchmark
     cells       what a cell is made of: a choice, a pre-training, a measurement
     costs       what a matrix will still take
 benchmark, report
-    studies     the matrices that were run, as boards
+    matrices    the matrices that were run, as boards
 transfer-study
     oracles     the least regret that any rule of a kind can reach
     tradeoff    the curves of its picture

@@ -28,7 +28,7 @@ from engine import datasets, flow, schema, tracking, verdicts
 from engine.config import Config
 from engine.plan import Cost
 from engine.store import PatchStore
-from jobs import cells, choose, costs, matrix, needs, places, studies, twins
+from jobs import cells, choose, costs, matrices, matrix, needs, places, twins
 from jobs.costs import Costs
 from jobs.matrix import Cell
 
@@ -53,7 +53,7 @@ def run(config: Config, name: str, *words: str) -> int:
         cpus, gpus = flow.resources([])
         needs.refuse_small("benchmark", config, {"CPU": cpus, "GPU": gpus}, [name, *words])
     tracking.reach(config)
-    progress = Progress(config, todo, costs.learnt(config, rows), len(every))
+    progress = Remaining(config, todo, costs.learnt(config, rows), len(every))
     progress.begin()
     tell_units(home, told)
     for row in work(config, todo, progress.devices):
@@ -145,7 +145,7 @@ def on_ray(tasks: list[flow.Task], at_once: int) -> Iterator[tuple[str, Any]]:
     return flow.tasks_on_ray(tasks, at_once, cpus=1, gpus=float(flow.devices()[1]))
 
 
-class Progress:
+class Remaining:
     """Says how far a matrix is, and what is left of its time and cost."""
 
     def __init__(self, config: Config, todo: dict[str, Cell], learnt: Costs, total: int) -> None:
@@ -216,7 +216,7 @@ def estimate(config: Config, every: Sequence[Cell]) -> None:
 
 def summarise(config: Config, name: str, told: Collection[str]) -> None:
     """Keep in MLflow what the results of these cells, by fingerprint, came to, and say it."""
-    found = studies.of_cells(PatchStore(config.store.uri), name, told)
+    found = matrices.of_cells(PatchStore(config.store.uri), name, told)
     with tracking.running(config, "benchmark", found.key, {"matrix": found.name}) as record:
         record.log(found.metrics() | verdicts.metrics(found), step=0)
     for line in [*found.said(), *verdicts.said(found)]:

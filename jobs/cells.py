@@ -24,8 +24,8 @@ from engine.store import PatchStore
 from jobs import choose, evaluate, named, pools, pretrain, throughput, twins
 from jobs.evaluate import Contender
 from jobs.findings import PREFIX, below
+from jobs.matrices import PROPOSAL
 from jobs.matrix import Cell
-from jobs.studies import PROPOSAL
 from jobs.troubles import BUGS, mendable, said
 
 JOB = "cell"  # of the runs that measure one, which the report does not set beside those of evaluate

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from engine import datasets, evaluate, flow, plan, schema, simulate
+from engine import datasets, evaluate, flow, plan, simulate
 from engine.config import Config
 from engine.plan import Cost, Prices
+from engine.pool import whole_frames
 from engine.store import PatchStore
 from jobs import places, pools, throughput
 from jobs.matrix import Cell
@@ -132,8 +133,8 @@ class Costs:
 def pool(uri: str, kind: str, column: str) -> pa.Table:
     """A column of the patches of a store: of its whole frames where these are the kind, of all for images, else of the others."""
     of = PatchStore(uri).patches([column, "proposer"])
-    whole = pc.equal(of["proposer"], schema.FRAME_PROPOSER)
-    return of if kind == "images" else of.filter(whole if kind == "frames" else pc.invert(whole))
+    whole = whole_frames(of)
+    return of if kind == "images" else of.filter(whole if kind == "frames" else ~whole)
 
 
 def sizes(cell: Cell) -> tuple[int, int]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from engine import scores, tracking
+from engine import difficulty, scores, tracking
 from engine.charts import amount
-from engine.config import Config
+from engine.config import Config, DifficultyConfig
+from engine.explain import scorers
 from engine.followed import Current
 from engine.knobs import of_now
 from engine.outcomes import Advantage, Outcome, Picture
@@ -215,6 +216,25 @@ def current_of(asked: Asked, one: dict[str, Any]) -> Current:
     rest = {name: found.get(name) for name in ("avoided_read", "avoided_pairs", "seconds", "full_seconds")}
     made, version = one["tags"]["selection"], int(one["tags"]["patches_version"])
     return Current(made, method, amount(budget, unit), version, int(found["patches"]), **counts, **rest)
+
+
+def scale(config: Config, store: PatchStore) -> str:
+    """What the difficulties of a store's patches are measured in (difficulty.scale), by the runs of `config` that scored them.
+
+    By difficulty.* of `config` where no run tells of it.
+    """
+    version, taken = store.complete_version(), set(store.ledger()["fingerprint"].to_pylist())
+    marks = set(store.patches(["scorer"], version=version)["scorer"].to_pylist())
+    again = [one.scale for one in store.scorers(version) if one.scale and scorers.mark(one.name) in marks]  # by the job rescore
+    of_intakes = (one["params"] for job in ("ingest", "watch") for one in tracking.newest(config, job) if one["tags"]["key"] in taken)
+    return again[0] if again else difficulty.scale(scored_by(config.difficulty, next(of_intakes, {})))
+
+
+def scored_by(config: DifficultyConfig, params: Mapping[str, str]) -> DifficultyConfig:
+    """`config` with those of a run's knobs that say what a difficulty is measured in; older runs have not both."""
+    error = {"norm_pix": params.get("difficulty.mae.norm_pix", config.mae.norm_pix)}
+    told = {"scorer": params.get("difficulty.scorer", config.scorer), "mae": config.mae.model_dump() | error}
+    return DifficultyConfig.model_validate(config.model_dump() | told)
 
 
 def worth(config: Config) -> list[str]:

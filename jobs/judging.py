@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from engine import difficulty, judge, schema, tracking
 from engine.config import Config, SelectionConfig
 from engine.difficulty import ScoreContrast, ScoreDifficulty, colours_of
 from engine.judge import IMAGES, Case, Colours, Judgement, UnknownError
-from engine.pool import Held, Part, Pool
+from engine.pool import Held, Part, Pool, candidates, whole_frames
 from engine.rows import Rows, hashed
 from engine.selection import METHODS, Selection
 from engine.selection.clustering import clustered
@@ -51,22 +50,10 @@ def judged(config: Config, store: PatchStore, chosen: Selection, version: int) -
         synthetic, net = features(config, store, chosen.selection_id, version)
     except UnknownError as error:
         return judge.judge(replace(case, featureless=str(error)))
-    frames = np.flatnonzero(of_frames(columns))
+    frames = np.flatnonzero(whole_frames(columns))
     real = Part(store.vectors(version), frames) if len(frames) else pool.vectors
     compared = f"{IMAGES} training images against the {'whole frames' if len(frames) else 'patches'} of the pool, by the features of {net}"
     return judge.judge(replace(case, synthetic=synthetic, real=real, compared=compared))
-
-
-def of_frames(columns: pa.Table) -> NDArray[np.bool_]:
-    """Which patches (N,) are whole frames."""
-    found: NDArray[np.bool_] = pc.fill_null(pc.equal(columns["proposer"], schema.FRAME_PROPOSER), False).to_numpy()
-    return found
-
-
-def candidates(columns: pa.Table, chosen: Rows) -> Rows:
-    """The places, rising, of all patches of the kinds that were chosen, regions of frames or whole ones: the others were not asked for."""
-    whole = of_frames(columns)
-    return np.flatnonzero(np.isin(whole, whole[chosen]))
 
 
 def nested(config: Config, store: PatchStore) -> bool:

@@ -45,7 +45,7 @@ Budget = Annotated[float, Field(gt=0)]
 Layers = Mapping[str, Tree]
 
 
-class Contender(Section):
+class MethodOfMatrix(Section):
     """A method of the matrix; without a pool it is no pre-training, without budgets it has those of the matrix."""
 
     pool: str = ""
@@ -61,7 +61,7 @@ class Matrix(Section):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     architectures: Annotated[dict[str, Tree], Field(min_length=1)] = {"mae": {}}
     pools: dict[str, Tree] = {}
-    methods: Annotated[dict[str, Contender], Field(min_length=1)]
+    methods: Annotated[dict[str, MethodOfMatrix], Field(min_length=1)]
     sets: Annotated[dict[str, Tree], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -254,7 +254,7 @@ def unseeded(section: Any) -> Any:
     return section.model_copy(update={"seeds": (0,), "uri": ""})
 
 
-def named(method: str, contender: Contender) -> Tree:
+def named(method: str, contender: MethodOfMatrix) -> Tree:
     """What a method changes; its own name says how it chooses where nothing else does and there is such a way."""
     selection = contender.changes.get("selection") or {}
     if not contender.pool or method not in WAYS or "method" in selection:

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine import schema, synthesis, tracking
 from engine.config import Config
 from engine.knobs import flat, of_now
+from engine.pool import retained
 from engine.selection import Selection
 from engine.store import PatchStore, quoted
 
@@ -102,11 +104,12 @@ def selection(config: Config, version: int) -> tuple[Selection, pa.Table]:
     kept = rows.slice(0, len(rows) // each * each)
     if not len(kept):
         raise ValueError(f"selection.named={config.selection.named} has {len(rows)} patches, an image takes {each}")
-    whole = sum(store.patches(["bytes"], version=version)["bytes"].to_pylist())
-    sizes = kept["bytes"].to_numpy()
-    found = Selection(name, kept["patch_id"].to_pylist(), sizes, float(sizes.sum() / whole))
+    ids, sizes = kept["patch_id"].to_pylist(), kept["bytes"].to_numpy()
     if name == config.selection.named:
-        return found, rows
+        return Selection(name, ids, sizes, rows["retained"][0].as_py()), rows
+    patches = store.patches(["patch_id", "bytes", "proposer"], version=version)
+    places = pc.drop_null(pc.index_in(kept["patch_id"].combine_chunks(), patches["patch_id"])).to_numpy()
+    found = Selection(name, ids, sizes, retained(patches, places))
     new = {"selection_id": name, "retained": found.retained, "patches_version": version}
     for column, value in new.items():
         place = kept.schema.get_field_index(column)

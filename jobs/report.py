@@ -15,9 +15,9 @@ from engine.config import Config
 from engine.followed import Followed
 from engine.gate import PASSED
 from engine.outcomes import Picture
-from engine.report import Curve, Findings
+from engine.report import Findings, LossCurve
 from engine.store import PatchStore, drift
-from jobs import findings, studies
+from jobs import findings, matrices
 
 log = logging.getLogger("jobs.report")
 CURVES = 12  # of a kind: a matrix trains dozens of models
@@ -32,7 +32,8 @@ def address(config: Config) -> str:
 def run(config: Config) -> None:
     """Write the report of the store and of the MLflow runs beside it."""
     store = PatchStore(config.store.uri)
-    ledger, frames, version = store.ledger(), store.open("frames").to_table(), store.complete_version()
+    ledger, version = store.ledger(), store.complete_version()
+    frames = store.query("SELECT reason FROM frames")  # of videos in the ledger alone, as everywhere
     patches = store.patches(["patch_id", "difficulty", "bytes"], version=version)
     selections = chosen(store)
     evaluated = findings.outcomes(config, store)
@@ -48,11 +49,11 @@ def run(config: Config) -> None:
         chosen={title(method, rows): values(patches, rows) for method, rows in selections.items()},
         hardest=gallery(store, order[::-1][: config.report.pictures], version),
         easiest=gallery(store, order[: config.report.pictures], version),
-        synthetic=synthetic(store, config.report.pictures),
+        synthetic=synthetic(store, selections, config.report.pictures),
         judged=findings.judgements(config),
         curves=curves(config),
         trails=findings.trails(config),
-        studies=studies.of_store(store),
+        matrices=matrices.of_store(store),
         theory=findings.theory(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=findings.advantages(evaluated),
@@ -152,10 +153,9 @@ def gallery(store: PatchStore, offsets: np.ndarray, version: int) -> list[Pictur
     ]
 
 
-def synthetic(store: PatchStore, count: int) -> list[Picture]:
+def synthetic(store: PatchStore, selections: dict[str, pa.Table], count: int) -> list[Picture]:
     """The first training images of every selection: for OptiDEL those of the hardest patches."""
     pictures = []
-    selections = chosen(store)
     for method, rows in selections.items():
         reader = store.reader(rows["selection_id"][0].as_py())
         positions = range(min(len(reader), count // len(selections)))
@@ -166,7 +166,7 @@ def synthetic(store: PatchStore, count: int) -> list[Picture]:
     return pictures
 
 
-def curves(config: Config) -> list[Curve]:
+def curves(config: Config) -> list[LossCurve]:
     """The loss of the scorers and of the newest pre-training runs."""
     made = []
     for job in ("probe", "pretrain"):
@@ -176,7 +176,7 @@ def curves(config: Config) -> list[Curve]:
             what = "scorer" if job == "probe" else f"pre-training on {one['tags'].get('selection', '?')}"
             contrasts = one["params"].get("pretrain.architecture" if job == "pretrain" else "difficulty.scorer") == "simclr"
             unit = "NT-Xent" if contrasts else "mean squared error"
-            made.append(Curve(f"{what}: loss", [epoch + 1 for epoch, _ in points], [value for _, value in points], unit))
+            made.append(LossCurve(f"{what}: loss", [epoch + 1 for epoch, _ in points], [value for _, value in points], unit))
     return made
 
 

@@ -52,7 +52,7 @@ def run(config: Config) -> None:
         work = score.steps(store, version, stage)
         made = flow.runner(config.where)(work, score.pieces(left)) if len(left) else iter(())
         about = {"scale": difficulty.scale(section)}
-        record.log({"rescore/patches": store.scored(name, score.followed(made, len(left)), about)}, step=0)
+        record.log({"rescore/patches": store.add_scores(name, score.followed(made, len(left)), about)}, step=0)
     changed = rescoring.adopt(store, name, mark)
     journal.enter(store, "rescore", mark, {"patches": changed}, tracking.code_commit())
     log.info("%s: %d patches have its scores now", name, changed)

@@ -32,7 +32,7 @@ def run(config: Config) -> None:
     tags = {"scorer": name, "patches_version": version}
     with store.writing("score"), store.reading("patches", version), tracking.running(config, "score", name, tags) as record:
         made = flow.runner(config.where)(steps(store, version, stage), pieces(left))
-        added = store.scored(name, followed(made, len(left)), about(config))
+        added = store.add_scores(name, followed(made, len(left)), about(config))
         record.log({"score/patches": added}, step=0)
     log.info("%s: %d patches scored", name, added)
 

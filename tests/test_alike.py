@@ -190,7 +190,7 @@ def test_step_by_step_is_what_a_look_from_scratch_tells_after_a_video_was_forgot
 def test_what_comes_after_a_change_of_the_scorer_is_marked_as_from_scratch(store, tmp_path):
     cluster(store)
     alike.run(config(tmp_path))
-    store.scored("mae-new", [rows.scores(store.patches(["patch_id"])["patch_id"].to_pylist(), rows.WIDTH)])
+    store.add_scores("mae-new", [rows.scores(store.patches(["patch_id"])["patch_id"].to_pylist(), rows.WIDTH)])
     rescoring.adopt(store, "mae-new", "new")
     alike.run(config(tmp_path))  # no clusters of these embeddings yet
     cluster(store)

@@ -22,7 +22,7 @@ from engine.plan import Prices
 from engine.report import Findings, render
 from engine.store import PatchStore, WriteRows
 from engine.videos import content_hash
-from jobs import benchmark, cells, choose, costs, matrix, pretrain, report, rescore, studies
+from jobs import benchmark, cells, choose, costs, matrices, matrix, pretrain, report, rescore
 from jobs.costs import Costs
 from tests import rows
 from tests.test_report import Page
@@ -121,7 +121,7 @@ def test_a_row_holds_what_the_scores_came_of(done):
 def test_a_row_counts_the_test_images_that_show_what_was_fine_tuned_on(done):
     found = [(row["dataset"], len(row["names"]), json.loads(row["metrics"])["twins_in_training"]) for row in done[1] if not row["reason"]]
     assert {(name, tested == twins, twins == 0) for name, tested, twins in found} == {("one", False, True), ("two", True, False)}
-    (study,) = studies.of_store(PatchStore(matrix.read(done[0])[0].store.uri))
+    (study,) = matrices.of_store(PatchStore(matrix.read(done[0])[0].store.uri))
     assert {board.dataset: "twins.json" in board.caution for board in study.boards} == {"one": False, "two": True}
 
 
@@ -141,12 +141,12 @@ def test_a_longer_fine_tuning_measures_anew_and_trains_nothing_again(done):
     benchmark.run(*asked(path, "evaluate.iterations=3"))
     assert counts(path) == made | {"cell": made["cell"] + 6}
     store = PatchStore(matrix.read(path)[0].store.uri)
-    (found,) = studies.of_store(store)
+    (found,) = matrices.of_store(store)
     assert {one.setting.rpartition(" ")[0].rpartition(" ")[2] for one in found.boards} == {"3"}  # the newest settings, and no others
     assert all((len(one.entries), one.others) == (3, 5) for one in found.boards)
     assert (
         "5 results of other settings, data or pools are in the table results, not here"
-        in Page(render(Findings("t", "now", studies=[found]))).words()
+        in Page(render(Findings("t", "now", matrices=[found]))).words()
     )
 
 
@@ -156,7 +156,7 @@ def test_the_same_command_after_one_of_other_settings_tells_its_own_results(done
     with caplog.at_level("INFO", "jobs.benchmark"):
         benchmark.run(*asked(path))
     every = benchmark.looked_into(matrix.cells(*matrix.read(path)))
-    told = studies.of_cells(PatchStore(matrix.read(path)[0].store.uri), "trial", {cell.fingerprint for cell in every})
+    told = matrices.of_cells(PatchStore(matrix.read(path)[0].store.uri), "trial", {cell.fingerprint for cell in every})
     assert all((len(one.entries), one.others) == (3, 0) for one in told.boards)
     assert all("2 iterations" in one.setting for one in told.boards)
     assert set(told.said()) <= {record.getMessage() for record in caplog.records}
@@ -166,7 +166,7 @@ def test_the_report_and_mlflow_tell_what_came_of_it(done):
     path, _ = done
     config, _ = matrix.read(path)
     (*_, run) = tracking.runs(config, "benchmark")
-    (found,) = studies.of_store(PatchStore(config.store.uri))
+    (found,) = matrices.of_store(PatchStore(config.store.uri))
     one = next(row for row in found.boards[0].entries if row.method == "optidel")
     assert run["metrics"][f"mae/{found.boards[0].dataset}/optidel/0.6/normdel"] == pytest.approx(theory.normdel(one.miou, 0.6))
     report.run(config)
@@ -203,7 +203,7 @@ def test_a_row_tells_the_unit_of_its_budget_and_one_of_before_gets_it_when_its_m
     store.open("results").drop_columns(["unit"])  # as an older engine left the table
     assert {row["unit"] for row in results_of(path)} == {None}
     assert store.results().drop_columns(["unit"]).equals(before)
-    assert {one.unit for board in studies.of_store(store)[0].boards for one in board.entries} == {""}
+    assert {one.unit for board in matrices.of_store(store)[0].boards for one in board.entries} == {""}
     benchmark.run(*asked(path))
     mine = {cell.fingerprint for cell in benchmark.looked_into(matrix.cells(*matrix.read(path)))}
     assert {(row["method"], row["unit"]) for row in results_of(path) if row["fingerprint"] in mine} == units
@@ -267,7 +267,7 @@ def test_masks_that_were_corrected_are_measured_anew_and_never_stand_beside_the_
         assert benchmark.run(*asked(path)) == 1
     assert "10 cells, 3 done before" in caplog.text  # those of the set `one`
     assert counts(path) == made | {"cell": made["cell"] + 3}  # no model is trained again
-    (study,) = studies.of_store(PatchStore(matrix.read(path)[0].store.uri))
+    (study,) = matrices.of_store(PatchStore(matrix.read(path)[0].store.uri))
     board = next(board for board in study.boards if board.dataset == "two")
     new = [row["miou"] for row in results_of(path) if row["fingerprint"] not in before and not row["reason"]]
     assert sorted(entry.miou for entry in board.entries) == sorted(new)

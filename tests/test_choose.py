@@ -153,11 +153,11 @@ def test_only_scorers_of_one_scale_are_compared(config, caplog):
     store, mine = PatchStore(config.store.uri), amend(config, ["selection.method=el2n_like"])
     own = store.patches(["patch_id", "difficulty"]).to_pylist()
     names = [row["patch_id"] for row in own]
-    store.scored("simclr-resnet18-aa", [rows.scores(names, seed=1)])
+    store.add_scores("simclr-resnet18-aa", [rows.scores(names, seed=1)])
     with pytest.raises(ValueError, match=r"compares scorers of one scale, and the store has but simclr-resnet18-aa: .* is a squared error"):
         choose.run(mine)
     early = rows.scores(names, seed=2)
-    store.scored("early-mae-tiny-bb", [early])
+    store.add_scores("early-mae-tiny-bb", [early])
     with caplog.at_level(logging.INFO, "jobs.choose"):
         _, ids = chosen(mine)
     sums = {row["patch_id"]: row["difficulty"] + other for row, other in zip(own, early["difficulty"].to_pylist(), strict=True)}

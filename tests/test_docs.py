@@ -15,6 +15,7 @@ from engine.knobs import flat
 from engine.metrics import KINDS
 from engine.selection import METHODS
 from engine.store.tables import CLUSTERS, ENDURING, MADE_LATER, ROUNDED, SCORES, TABLES
+from jobs import pools
 from jobs.__main__ import JOBS as COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,28 +119,17 @@ def test_readers_are_told_of_every_table_of_a_store(page):
     assert [name for name in every if f"`{name}`" not in told] == []
 
 
+def test_the_data_officers_are_told_of_what_jobs_and_notebooks_leave_beside_the_tables():
+    told = (ROOT / "docs" / "data-protection.md").read_text().partition("## What is taken out")[0]
+    left = [pools.NAME, "report.html", "notebooks/", "scorers/", "models/", "runs/", "unsent/", "mlflow.db", "artifacts/"]
+    assert [name for name in left if f"`{name}`" not in told] == []
+
+
 def test_the_page_of_watching_has_every_metric_with_its_kind_and_labels():
     rows = re.findall(r"^\| `(endocurate_\w+)` \| (.*?) \| (\w+): ", (ROOT / "docs" / "watch.md").read_text(), re.M)
     told = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, labels, kind in rows}
     assert told == {name: (one.kind, one.labels) for name, one in KINDS.items()}
     assert len(rows) == len(told)
-
-
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "cluster" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def headings(path):
-    """The anchors of a page, as GitHub makes them of its headings."""
-    told = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in told}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_link_within_the_repository_leads_somewhere(page):
-    for place, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
-        there = (page.parent / place) if place else page
-        assert there.exists(), place
-        assert not anchor or anchor in headings(there), f"{place}#{anchor}"
 
 
 def test_the_docstring_of_query_names_every_table_that_sql_sees():

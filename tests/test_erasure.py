@@ -68,7 +68,7 @@ def filled(store):
     ids = [table["patch_id"].drop_null().to_pylist() for table in (victim, other)]
     choose(store, "mixed-1", [ids[1][0], ids[0][0], ids[1][1], ids[1][2]], mine)
     choose(store, "pure-1", ids[1][:4], theirs)
-    store.scored("early-0a1b", [rows.scores(store.open("patches").to_table(columns=["patch_id"])["patch_id"].to_pylist())])
+    store.add_scores("early-0a1b", [rows.scores(store.open("patches").to_table(columns=["patch_id"])["patch_id"].to_pylist())])
     clustered = Pool(store.open("patches").to_table(columns=["patch_id"]))
     store.keep("x-1", clustered, invented(18), 1)
     patches = store.open("patches")
@@ -318,7 +318,7 @@ def test_scores_of_a_forgotten_video_are_not_kept_and_what_a_dead_job_left_of_th
     write_fragments(rows.scores(ids), store.address("scores-early-0a1b.lance"), mode="append")  # and died
     store.forget(VICTIM)
     assert files_with(store, marks) == set()
-    assert store.scored("late-0a1b", [rows.scores(ids)]) == 12
+    assert store.add_scores("late-0a1b", [rows.scores(ids)]) == 12
     assert files_with(store, marks) == set()
 
 

@@ -143,7 +143,7 @@ def test_a_kept_frame_tells_every_number_and_threshold_that_it_passed(store):
 
 def test_a_dropped_frame_tells_what_dropped_it_and_asks_no_further(store):
     tree = explain(store, f"{A}@3000", RUNS)
-    assert (tree["verdict"], tree["reason"], tree["patches"]) == ("dropped", "dark", [])
+    assert (tree["verdict"], tree["reason"], tree["patches"]) == ("rejected", "dark", [])
     assert [(one["what"], one["passed"]) for one in tree["decisions"]] == [("shorter side of the picture", True), ("brightness", False)]
     assert tree["decisions"][-1]["number"] == pytest.approx(0.05)
     assert tree["decisions"][-1]["threshold"] == 0.08

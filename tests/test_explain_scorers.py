@@ -44,8 +44,8 @@ def store(tmp_path_factory):
         frames = [row | {"content": [0, 0, 96, 128] if row["frame_id"] else None} for row in rows.scored(video).to_pylist()]
         made.commit(pa.concat_tables(WriteRows(made.uri)(pa.Table.from_pylist(frames, rows.wide()))), rows.videos(video), rows.STAMP)
     names = made.patches(["patch_id"])["patch_id"].to_pylist()
-    made.scored(EARLY, [rows.scores(names)])
-    made.scored(OTHER, [rows.scores(names[:4], seed=7)])
+    made.add_scores(EARLY, [rows.scores(names)])
+    made.add_scores(OTHER, [rows.scores(names[:4], seed=7)])
     for path in ("feedfacef00d.safetensors", "feedfacef00d-early.safetensors", "feedfacef00d.arrow", "f0e1f0e1.safetensors"):
         files.put(b"weights", made.address(f"scorers/{path}"))
     alarm = {"distance": 0.75, "chance": 0.001, "alarm": True, "reason": "half of its frames are dark"}

@@ -1,11 +1,12 @@
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from engine import tracking
+from engine import schema, tracking
 from engine.charts import amount
 from engine.config import SelectionConfig
 from engine.knobs import amend
@@ -15,6 +16,7 @@ from engine.store import PatchStore, WriteRows
 from jobs import findings, report
 from jobs.recipes import tiny
 from tests import rows
+from tests.test_report import Page
 
 
 def evaluated(config, method, hits, comparison="polyps · data aa", budget=0.25, **told):
@@ -119,3 +121,14 @@ def test_a_patch_without_a_score_is_neither_among_the_hardest_nor_the_easiest(tm
     page = Path(report.address(config)).read_text()
     assert "difficulty nan" not in page
     assert page.count("<b>difficulty 0.5") == 2 * (len(patches) - 1)
+
+
+def test_frames_that_a_run_left_before_its_row_in_the_ledger_are_not_counted(tmp_path):
+    config, store = found(tmp_path)
+    rows.take_in(store, "a" * 32)
+    left = pa.Table.from_pylist([row | {"video_id": "b" * 32} for row in store.open("frames").to_table().to_pylist()], schema.FRAMES_TABLE)
+    store.append("frames", [left])
+    report.run(config)
+    page = Path(report.address(config)).read_text()
+    assert "more frames than were lost" not in page
+    assert re.search(r"\bdark .1 ", Page(page).words())

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from engine import rebuild, synthesis, tracking
+from engine import rebuild, schema, synthesis, tracking
+from engine.browser import asking, writes
+from engine.browser.looks import Looks
 from engine.config import SelectionConfig, SynthesisConfig
 from engine.knobs import amend
 from engine.selection import Selection
-from engine.store import PatchStore
+from engine.store import PatchStore, WriteRows
 from jobs import choose, evaluate, export, findings, named, pretrain
 from jobs.recipes import tiny
 from tests import rows
@@ -104,6 +107,32 @@ def test_a_name_changes_no_id_of_what_is_chosen_and_is_not_kept_current(config):
 def test_the_images_of_a_name_are_exported(config, tmp_path):
     export.run(amend(config, [f"export.path={tmp_path}"]))
     assert len(list((tmp_path / MADE).rglob("*.jpg"))) == 2
+
+
+def test_the_same_patches_retain_the_same_share_whether_knobs_a_name_or_a_view_chose_them(tmp_path):
+    """Of a store that holds the whole frames too, which nobody chose among."""
+    mine = amend(tiny(), ["where=here", f"store.uri={tmp_path}/store", "selection.method=random", "selection.unit=patches"])
+    store = PatchStore(mine.store.uri)
+    store.create(rows.WIDTH)
+    taken = rows.scored("a" * 32, 6, 3).to_pylist()
+    for row in taken:
+        if (row["patch_id"] or "").endswith(":2,0,32,40:crops-0"):
+            row |= {"proposer": schema.FRAME_PROPOSER, "patch_id": f"{row['frame_id']}:0,0,96,128:frame-0", "bytes": 9000}
+    store.commit(pa.concat_tables(WriteRows(store.uri)(pa.Table.from_pylist(taken, rows.wide()))), rows.videos("a" * 32), rows.STAMP)
+
+    choose.run(amend(mine, ["selection.budget=8"]))
+    (made,) = (one["tags"]["selection"] for one in tracking.runs(mine, "choose"))
+    share = held(mine, made)[0]["retained"]
+    patches = {row["patch_id"]: row["bytes"] for row in store.patches(["patch_id", "bytes"], "proposer != 'frame'").to_pylist()}
+    assert share == pytest.approx(sum(patches[row["patch_id"]] for row in held(mine, made)) / sum(patches.values()))
+
+    single = amend(mine, [f"selection.named={made}", "synthesis.patches=1"])
+    choose.run(single)
+    assert pretrain.chosen(single) == (named.training_set(single), share)
+
+    view = Looks(store).view(asking.read({"sql": f"SELECT patch_id FROM selections WHERE selection_id = '{made}'"}))
+    seen = writes.chosen(store, view, mine.synthesis)["selection"]
+    assert held(mine, seen)[0]["retained"] == share
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import matplotlib as mpl
@@ -52,9 +53,10 @@ def result(method, seed):
     return row | {"names": list(tested.names), "counts": np.ravel(tested.counts).tolist()}
 
 
-def run(name, config, monkeypatch):
-    """The variables of a notebook after its last cell."""
+def run(name, config, monkeypatch, *knobs):
+    """The variables of a notebook after its last cell, told of knobs."""
     monkeypatch.setenv("ENDOCURATE_STORE", config.store.uri)
+    monkeypatch.setenv("ENDOCURATE_KNOBS", shlex.join(knobs))
     left = {}
     with mpl.rc_context({"backend": "agg", "figure.max_open_warning": 0}):
         for cell in cells(name):
@@ -90,6 +92,24 @@ def test_the_second_tells_artefacts_from_anatomy_among_the_hard(config, monkeypa
     assert (np.diff([left["difficulty"][tenth].mean() for tenth in left["tenths"]]) >= 0).all()
 
 
+def test_the_second_and_the_third_go_by_what_scored_the_patches(config, monkeypatch, tmp_path):
+    left = run("02_difficulty", config, monkeypatch)
+    assert (left["scale"], left["label"]) == ("squared error", "difficulty: squared error")
+    store = PatchStore(f"{tmp_path}/store")
+    store.create(rows.WIDTH)
+    rows.take_in(store, *IDS, frames=12)
+    mine = amend(config, [f"store.uri={store.uri}"])
+    asked = run("02_difficulty", mine, monkeypatch, "difficulty.mae.norm_pix=true", "probe.train.mae.norm_pix=true")
+    assert asked["scale"] == "squared error of normalised tokens"  # no run tells of another one
+    with tracking.running(amend(mine, ["difficulty.scorer=simclr"]), "ingest", rows.STAMP["fingerprint"], {}):
+        pass
+    left = run("02_difficulty", mine, monkeypatch)
+    assert left["label"] == "difficulty: contrastive loss"
+    assert "ends" not in left  # the variance is in other units: there is no line of equality
+    left = run("03_selection", mine, monkeypatch)
+    assert left["chosen"]["endocurate"].told["learnable"] == 0
+
+
 def test_the_third_chooses_by_every_method_within_one_budget(config, monkeypatch, capsys):
     left = run("03_selection", config, monkeypatch)
     assert set(METHODS) - set(left["chosen"]) == set(left["cannot"]) == {"el2n_like", "forgetting_like"}
@@ -103,6 +123,16 @@ def test_the_third_chooses_by_every_method_within_one_budget(config, monkeypatch
 def test_the_fourth_shows_what_was_watched_and_what_rules_made_of_it(config, monkeypatch, capsys):
     assert run("04_stopping", config, monkeypatch)["figures"] == 1
     assert re.search(r"robustness +1 +2\.0 +0\.9 +0\.1", capsys.readouterr().out)
+
+
+def test_the_fourth_finds_runs_that_are_not_beside_the_store(config, monkeypatch, tmp_path):
+    elsewhere = amend(config, [f"tracking.uri=sqlite:///{tmp_path}/runs with blank.db", "tracking.experiment=other"])
+    (there,) = tracking.runs(config, "transfer")
+    with tracking.running(elsewhere, "transfer", "b", {}) as made:
+        made.keep("trail.json", there["run"].kept("trail.json").replace(b'"a"', b'"b"'))
+    left = run("04_stopping", config, monkeypatch, f"tracking.uri={elsewhere.tracking.uri}", "tracking.experiment=other")
+    assert [trail.name for trail in left["trails"]] == ["b"]
+    assert [trail.name for trail in run("04_stopping", config, monkeypatch)["trails"]] == ["a"]
 
 
 def test_the_fifth_shows_every_cell_of_a_matrix(config, monkeypatch, capsys):

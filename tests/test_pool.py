@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.pool import Held, Part, Pool
+from engine.pool import Held, Part, Pool, retained
 from engine.selection import spread
 from engine.selection.spread import Slab
 
@@ -48,3 +48,9 @@ def test_a_slab_has_the_vectors_of_its_rows_at_their_places_in_the_pool_as_they_
         assert slab.held(wanted).dtype == np.float16
         assert slab.take(wanted).tolist() == [[6 * row + 3, 6 * row + 4, 6 * row + 5] for row in wanted.tolist()]
     assert np.shares_memory(slab.held(rows), slab.array) or not count
+
+
+def test_what_is_retained_is_a_share_of_the_kinds_that_were_chosen():
+    patches = pa.table({"bytes": pa.array([1, 2, 5, 40, 52], pa.int32()), "proposer": ["crops", "sam", "crops", "frame", "frame"]})
+    for chosen, share in [([1], 2 / 8), ([2, 0], 6 / 8), ([3], 40 / 92), ([0, 4], 53 / 100)]:
+        assert retained(patches, np.array(chosen)) == share

@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from engine import charts, report
 from engine.config import Config
 from engine.outcomes import Advantage, Outcome, Picture, comparisons
-from engine.report import Curve, Findings, Judged
+from engine.report import Findings, Judged, LossCurve
 from engine.trails import Choice, Trail
 from jobs import report as page_job
+from notebooks import __main__ as notebooks
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)> & \u202e {{ 7 * 7 }}'
@@ -156,7 +158,7 @@ def full():
         easiest=[Picture(jpeg(2), "difficulty 0.01")],
         synthetic=[Picture(jpeg(4, 64, 64), "image 1", "patches 1 to 4")],
         judged=[judged(), judged("random", values={**VALUES, "vendi": 301.25})],
-        curves=[Curve("optidel: loss", [1, 2, 5], [0.9, 0.4, 0.3217], "mean squared error")],
+        curves=[LossCurve("optidel: loss", [1, 2, 5], [0.9, 0.4, 0.3217], "mean squared error")],
         outcomes=[
             outcome(examples=[Picture(jpeg(5), "IoU 0.83"), Picture(jpeg(6), "IoU 0.02")]),
             outcome("random", 0.6551),
@@ -274,7 +276,7 @@ def test_hostile_text_stays_text_wherever_it_comes_in():
         [picture],
         [picture],
         [picture],
-        [Curve(HOSTILE, [0, 1], [1.0, 2.0], HOSTILE)],
+        [LossCurve(HOSTILE, [0, 1], [1.0, 2.0], HOSTILE)],
         [outcome(HOSTILE, run=HOSTILE, comparison=HOSTILE, examples=[picture]), outcome("random", comparison=HOSTILE)],
         [advantage(comparison=HOSTILE, method=HOSTILE)],
         [(HOSTILE, HOSTILE)],
@@ -511,6 +513,17 @@ def test_every_text_colour_has_the_contrast_of_wcag_aa(theme):
         for ink, ground in pairs
         if contrast(colour[ink], colour[ground]) < 4.5
     } == {}
+
+
+def test_every_page_has_the_colours_of_the_patch_browser():
+    sheet = (Path(report.__file__).parent / "browser/page/style.css").read_text()
+    for html in (report.render(full()), notebooks.page("t", "")):
+        assert colours(html) == colours(sheet)
+
+
+def colours(text):
+    """What the names of colours are said to be, light and dark, but for those of the report alone."""
+    return [pair for pair in re.findall(r"(--\w+): (#\w+);", text) if pair[0] != "--lost"]
 
 
 def contrast(one, other):

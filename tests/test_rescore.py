@@ -171,7 +171,7 @@ def test_a_scorer_that_has_not_scored_all_is_not_changed_to(store, tmp_path):
     before, new = seen(store), config(tmp_path, "new")
     name = rescore.name_of(new.difficulty)
     ids = store.patches(["patch_id"])["patch_id"].to_pylist()
-    store.scored(name, [rows.scores(ids[:5], 192)])
+    store.add_scores(name, [rows.scores(ids[:5], 192)])
     with pytest.raises(LookupError, match="7 of 12 patches have no score by mae-tiny-"):
         rescoring.adopt(store, name, name.rpartition("-")[2])
     assert seen(store) == before

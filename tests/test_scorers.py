@@ -29,7 +29,7 @@ def still(tmp_path_factory):
     names = ids(store)
     shuffled = [names[row] for row in np.random.default_rng(0).permutation(len(names))]
     for start in range(0, len(shuffled), 7):
-        store.scored("late-1", [rows.scores(shuffled[start : start + 7], 5)])
+        store.add_scores("late-1", [rows.scores(shuffled[start : start + 7], 5)])
     return store
 
 
@@ -118,7 +118,7 @@ def test_scores_are_those_of_their_patches_in_the_order_of_the_patch_table(still
 def test_what_is_missing_is_told_before_anything_is_read(store):
     version, names = store.complete_version(), ids(store)
     assert store.missing("early-1", version).tolist() == list(range(48))
-    store.scored("early-1", [rows.scores(names[::2])])
+    store.add_scores("early-1", [rows.scores(names[::2])])
     assert store.missing("early-1", version).tolist() == list(range(1, 48, 2))
     for ask in (lambda: store.vectors(version, "early-1"), lambda: store.earlier(version, ["early-1"])):
         with pytest.raises(LookupError, match=f"24 of 48 patches have no score by early-1, such as {names[1]}, .*: run the job score"):
@@ -132,12 +132,12 @@ def test_what_is_missing_is_told_before_anything_is_read(store):
 
 def test_the_scorers_are_told_from_the_least_trained_on_and_those_of_which_nobody_told_as_they_came(store):
     version, names = store.complete_version(), ids(store)
-    store.scored("mae-tiny-aa", [rows.scores(names)])
-    store.scored("mae-tiny-bb", [rows.scores(names[:9])], {"scale": "squared error of normalised tokens", "epochs": "20"})
-    store.scored("simclr-resnet18-cc", [rows.scores(names)])
-    store.scored("mae-tiny-dd", [rows.scores(names)], {"scale": "squared error", "epochs": "10"})
-    store.scored("mae-tiny-bb", [rows.scores(names[9:])], {"epochs": "5"})  # the table has what was told when it was made
-    store.scored("early-mae-tiny-ee", [rows.scores(names)])  # as older stores have it: its name tells that it comes first
+    store.add_scores("mae-tiny-aa", [rows.scores(names)])
+    store.add_scores("mae-tiny-bb", [rows.scores(names[:9])], {"scale": "squared error of normalised tokens", "epochs": "20"})
+    store.add_scores("simclr-resnet18-cc", [rows.scores(names)])
+    store.add_scores("mae-tiny-dd", [rows.scores(names)], {"scale": "squared error", "epochs": "10"})
+    store.add_scores("mae-tiny-bb", [rows.scores(names[9:])], {"epochs": "5"})  # the table has what was told when it was made
+    store.add_scores("early-mae-tiny-ee", [rows.scores(names)])  # as older stores have it: its name tells that it comes first
     told = [(one.name, one.scale, one.epochs) for one in store.scorers(version)]
     assert told == [
         ("early-mae-tiny-ee", "squared error", 0),
@@ -150,10 +150,10 @@ def test_the_scorers_are_told_from_the_least_trained_on_and_those_of_which_nobod
 
 def test_the_scorers_are_told_in_the_order_of_their_first_scores(store):
     version, names = store.complete_version(), ids(store)
-    store.scored("zz", [rows.scores(names[:3], 2)])
+    store.add_scores("zz", [rows.scores(names[:3], 2)])
     unrated = rows.scores(names, 4).set_column(1, "difficulty", pa.nulls(48, pa.float32()))
-    store.scored("timm-resnet18-0a", [unrated])
-    store.scored("zz", [rows.scores(names[3:9], 2), rows.scores(["gone@0:1"], 2)])
+    store.add_scores("timm-resnet18-0a", [unrated])
+    store.add_scores("zz", [rows.scores(names[3:9], 2), rows.scores(["gone@0:1"], 2)])
     assert store.scorers(version) == [scorers.Scorer("zz", 2, 9, 9), scorers.Scorer("timm-resnet18-0a", 4, 48, 0)]
     assert np.isnan(store.earlier(version, ["timm-resnet18-0a"])[0]).all()
     store.maintain(UpkeepConfig(keep_hours=1e-9))
@@ -166,8 +166,8 @@ class TestEveryPatchOnce:
 
     def test_scored_twice_it_is_there_once(self, store):
         names = ids(store)
-        assert store.scored("early-1", [rows.scores(names[:30]), rows.scores(names[20:40])]) == 40
-        assert store.scored("early-1", [rows.scores(names)]) == 8
+        assert store.add_scores("early-1", [rows.scores(names[:30]), rows.scores(names[20:40])]) == 40
+        assert store.add_scores("early-1", [rows.scores(names)]) == 8
         assert self.scores(store) == rows.scores(names).sort_by("patch_id").to_pylist()
 
     def test_a_job_that_died_on_the_way_keeps_what_was_added_and_the_next_adds_the_rest(self, store, monkeypatch):
@@ -180,10 +180,10 @@ class TestEveryPatchOnce:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            store.scored("early-1", dying())
+            store.add_scores("early-1", dying())
         left = store.missing("early-1", version)
         assert left.tolist() == list(range(20, 48))
-        assert store.scored("early-1", [rows.scores([names[place] for place in left])]) == 28
+        assert store.add_scores("early-1", [rows.scores([names[place] for place in left])]) == 28
         assert self.scores(store) == rows.scores(names).sort_by("patch_id").to_pylist()
 
     def test_two_jobs_at_once_add_no_patch_twice(self, store):
@@ -196,15 +196,15 @@ class TestEveryPatchOnce:
     def test_patches_whose_hashes_clash_are_told_apart(self, store, monkeypatch):
         names, version, true = ids(store), store.complete_version(), scorers.hashed
         monkeypatch.setattr(scorers, "hashed", lambda column, seed=0: true(column, seed) % (5 if seed < 2 else 2**63))
-        assert store.scored("early-1", [rows.scores(names[:20]), rows.scores(names[20:30])]) == 30
-        assert store.scored("early-1", [rows.scores(names[10:40])]) == 10
+        assert store.add_scores("early-1", [rows.scores(names[:20]), rows.scores(names[20:30])]) == 30
+        assert store.add_scores("early-1", [rows.scores(names[10:40])]) == 10
         assert store.missing("early-1", version).tolist() == list(range(40, 48))
         assert self.scores(store) == rows.scores(names[:40]).sort_by("patch_id").to_pylist()
 
     def test_merging_files_keeps_them(self, store):
         names = ids(store)
         for start in range(0, 48, 6):
-            store.scored("early-1", [rows.scores(names[start : start + 6])])
+            store.add_scores("early-1", [rows.scores(names[start : start + 6])])
         store.maintain(UpkeepConfig())
         assert len(store.open("scores-early-1").get_fragments()) == 1
         assert self.scores(store) == rows.scores(names).sort_by("patch_id").to_pylist()
@@ -212,7 +212,7 @@ class TestEveryPatchOnce:
 
 
 def test_a_late_commit_of_a_job_that_lost_the_lock_does_not_land(store):
-    store.scored("early-1", [rows.scores(ids(store)[:3])])
+    store.add_scores("early-1", [rows.scores(ids(store)[:3])])
     dataset = store.open("scores-early-1")
     fragments = list(lance.fragment.write_fragments(rows.scores(ids(store)[3:6]), dataset.uri, mode="append"))
     with pytest.raises(ZeroDivisionError), committing(store):
@@ -226,15 +226,15 @@ def test_a_late_commit_of_a_job_that_lost_the_lock_does_not_land(store):
 @pytest.mark.parametrize("name", ["", "Early", "a/b", "../x", "a b", "x'y"])
 def test_a_name_that_cannot_be_one_is_refused(store, name):
     with pytest.raises(ValueError, match="is no name for a scorer"):
-        store.scored(name, [rows.scores(["a"])])
+        store.add_scores(name, [rows.scores(["a"])])
 
 
 def test_scores_of_another_width_or_on_a_pinned_store_are_refused(store):
-    store.scored("early-1", [rows.scores(ids(store)[:3], 3)])
+    store.add_scores("early-1", [rows.scores(ids(store)[:3], 3)])
     with pytest.raises(ValueError, match="holds embeddings of 3 numbers, 4 were given"):
-        store.scored("early-1", [rows.scores(ids(store)[3:5], 4)])
+        store.add_scores("early-1", [rows.scores(ids(store)[3:5], 4)])
     with pytest.raises(PermissionError, match="is read-only"):
-        store.at(store.complete_version()).scored("early-1", [])
+        store.at(store.complete_version()).add_scores("early-1", [])
 
 
 @settings(deadline=None)

@@ -12,7 +12,7 @@ from engine import boards, published, report, scores, standings, theory, verdict
 from engine.entries import Board, Entry, Failure
 from engine.report import Findings
 from engine.scores import Marks
-from engine.standings import study
+from engine.standings import matrix_results
 from tests.test_report import HOSTILE, Page
 from tests.test_trails import places
 
@@ -57,7 +57,7 @@ def test_a_board_says_in_how_many_cells_test_images_were_seen_before_and_the_wor
     told = board(rows).caution
     assert told.startswith("In 2 of 3 cells")
     assert "at most 7 of 40 (meddel at 25 %, seed 2)" in told
-    assert told in report.render(Findings("t", "now", studies=[study("small", [board(rows)])])).replace("&#39;", "'")
+    assert told in report.render(Findings("t", "now", matrices=[matrix_results("small", [board(rows)])])).replace("&#39;", "'")
     assert board([replace(one, leaked=0, twins=3) for one in rows]).caution.startswith("Up to 3 test images of a seed")
     assert board([replace(one, twins=3) for one in rows]).caution.startswith(told + " Up to 3")
 
@@ -121,8 +121,8 @@ def test_a_board_tells_what_it_could_not_have_told():
     every = [scores.least(one.variances, 0.05 / len(found)) for one in found]
     assert min(every) < told.difference < max(every)
     sentence = f"a difference below {told.difference:.2f} could hardly have been told by 3 seeds and {len(found)} comparisons"
-    assert sentence in " ".join(study("s", [full_board()]).said())
-    assert sentence in page(study("s", [full_board()])).words()
+    assert sentence in " ".join(matrix_results("s", [full_board()]).said())
+    assert sentence in page(matrix_results("s", [full_board()])).words()
     assert standings.least(standings.standings(board([entry()]))) is None
 
 
@@ -246,7 +246,7 @@ def test_only_seeds_that_both_have_are_paired():
 def test_a_measure_that_foretells_the_gain_has_rank_correlation_one():
     rows = [entry("random", budget, quality=0.3, fid_128=9.0) for budget in (0.1, 0.5)]
     rows += [entry(name, 0.1, quality=0.4 + 0.1 * number, fid_128=number, difficulty=-number) for number, name in enumerate("abcde")]
-    found = {one.measure: one for one in standings.checks(study("s", [board(rows)]))}
+    found = {one.measure: one for one in standings.checks(matrix_results("s", [board(rows)]))}
     assert (found["fid_128"].rho, found["fid_128"].points) == (pytest.approx(1), 5)
     assert found["difficulty"].rho == pytest.approx(-1)
     assert found["fid_128"].low <= found["fid_128"].high == pytest.approx(1)
@@ -260,7 +260,7 @@ def test_the_outcome_of_the_estimate_of_information_is_the_miou_over_the_mean_of
     hard = board(
         [entry(name, 0.1, quality=0.2 + 0.05 * n, estimated_information_100=float(n)) for n, name in enumerate("abc")], dataset="hard"
     )
-    (found,) = standings.checks(study("s", [easy, hard]))
+    (found,) = standings.checks(matrix_results("s", [easy, hard]))
     points = [
         (float(n), one.miou - np.mean([row.miou for row in some.entries])) for some in (easy, hard) for n, one in enumerate(some.entries)
     ]
@@ -270,12 +270,12 @@ def test_the_outcome_of_the_estimate_of_information_is_the_miou_over_the_mean_of
 
 def test_fewer_points_than_a_rank_correlation_needs_are_told_as_none():
     rows = [entry("random"), *(entry(name, fid_128=float(number)) for number, name in enumerate("abcd"))]
-    assert standings.checks(study("s", [board(rows)])) == []
+    assert standings.checks(matrix_results("s", [board(rows)])) == []
 
 
 def test_means_are_over_the_data_sets_that_have_the_method():
     other = board([entry("random", 0.1, seed) for seed in range(3)], dataset="etis")
-    found = standings.means(study("s", [full_board(), other]))
+    found = standings.means(matrix_results("s", [full_board(), other]))
     assert [(one.method, one.budget) for one in found] == [("random", 0.1)]
     each = [
         row.miou[0] for some in (full_board(), other) for row in standings.standings(some) if (row.method, row.budget) == ("random", 0.1)
@@ -315,7 +315,7 @@ def test_on_the_break_even_line_normdel_takes_the_budget_for_as_good_as_all_data
 
 
 def test_metrics_have_names_that_mlflow_takes():
-    made = study("s", [full_board(dataset="CVC-300: what?")]).metrics()
+    made = matrix_results("s", [full_board(dataset="CVC-300: what?")]).metrics()
     assert made["mae/CVC-300_ what_/optidel/0.1/miou"] == pytest.approx(standings.standings(full_board())[1].miou[0])
     assert all(np.isfinite(value) for value in made.values())
 
@@ -333,13 +333,13 @@ def test_a_method_is_held_against_random_by_budgets_of_its_own_unit_only():
     assert found["optidel", "patches"] == {"full data"}
     alone = {one.method: one.miou for one in standings.standings(full_board()) if one.budget == 0.1}
     assert {one.method: one.miou for one in standings.standings(mixed()) if (one.budget, one.unit) == (0.1, "bytes")} == alone
-    (whole,) = verdicts.wholes(study("s", [mixed()]))
+    (whole,) = verdicts.wholes(matrix_results("s", [mixed()]))
     assert {(one.method, one.cells) for one in whole.verdicts if one.other == "random"} == {("optidel", 4), ("optidel_s", 4)}
     assert len(standings.patches(mixed())) == 6
 
 
 def test_every_unit_has_names_headings_and_curves_of_its_own():
-    made = study("s", [mixed()])
+    made = matrix_results("s", [mixed()])
     assert {name.split("/")[3] for name in made.metrics() if "/optidel/" in name} == {
         f"{budget}{unit}" for budget in (0.1, 0.5) for unit in ("", " patches", " gpu_hours")
     }
@@ -352,15 +352,17 @@ def test_every_unit_has_names_headings_and_curves_of_its_own():
     assert [tick.label for tick in curves["optidel", "patches"].x] == ["10 %", "50 %"]
     assert curves["optidel", "bytes"].even
     assert not curves["optidel", "gpu_hours"].even
-    assert {paper is None for one, paper in boards.exhibit(made).means if one.method == "optidel" and one.unit == "gpu_hours"} == {True}
+    told = boards.matrix_drawing(made).means
+    assert {paper is None for one, paper in told if one.method == "optidel" and one.unit == "gpu_hours"} == {True}
 
 
 def page(*made):
-    return Page(report.render(Findings("t", "now", studies=list(made))))
+    return Page(report.render(Findings("t", "now", matrices=list(made))))
 
 
 def test_the_page_shows_every_method_with_its_numbers_and_the_papers_beside():
-    shown = page(study("small", [full_board(failures=(Failure("meddel at 10 %, seed 0", "no image of 4 patches"),))], {"sam": 2.5}))
+    failed = Failure("meddel at 10 %, seed 0", "no image of 4 patches")
+    shown = page(matrix_results("small", [full_board(failures=(failed,))], {"sam": 2.5}))
     rows = shown.table()
     best = next(row for row in standings.standings(full_board()) if (row.method, row.budget) == ("optidel", 0.1))
     (told,) = [row for row in rows if row[0] == "optidel" and row[1] == "80" and len(row) == 8]
@@ -378,15 +380,15 @@ def test_the_page_shows_every_method_with_its_numbers_and_the_papers_beside():
 
 
 def test_a_matrix_of_which_little_is_done_is_a_page_too():
-    nothing = study("s", [board([], failures=(Failure("a", "b"),))])
+    nothing = matrix_results("s", [board([], failures=(Failure("a", "b"),))])
     assert "no cell of this board is done" in page(nothing).words()
-    lone = page(study("s", [board([entry()])]))
+    lone = page(matrix_results("s", [board([entry()])]))
     assert "too few methods and budgets are done" in lone.words()
 
 
 def test_names_from_a_file_are_text_on_the_page():
     rows = [entry(HOSTILE, budget, seed, difficulty=1.0) for budget in (0.1, 0.2) for seed in (0, 1)]
-    made = study(
+    made = matrix_results(
         HOSTILE,
         [board(rows, dataset=HOSTILE, architecture=HOSTILE, setting=HOSTILE, failures=(Failure(HOSTILE, HOSTILE),))],
         {HOSTILE: 1.0},

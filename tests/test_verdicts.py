@@ -8,7 +8,7 @@ from scipy import stats
 
 from engine import scores, verdicts
 from engine.scores import Lead
-from engine.standings import study
+from engine.standings import matrix_results
 from tests.test_standings import HOSTILE, board, entry, full_board, iou, page
 
 SEEDS, BUDGETS, SETS = range(3), (0.1, 0.25, 0.5), ("kvasir", "polypgen")
@@ -30,7 +30,7 @@ def flat(method, budget, name, seed):
 
 
 def verdict(some, method="optidel", other="random"):
-    (whole,) = verdicts.wholes(study("s", some))
+    (whole,) = verdicts.wholes(matrix_results("s", some))
     return next(one for one in whole.verdicts if (one.method, one.other) == (method, other))
 
 
@@ -145,7 +145,7 @@ def test_the_likeness_is_the_share_of_the_variance_that_is_of_seeds():
 
 
 def test_each_test_is_corrected_by_holm_over_its_own_comparisons():
-    (whole,) = verdicts.wholes(study("s", [full_board(), full_board(dataset="other")]))
+    (whole,) = verdicts.wholes(matrix_results("s", [full_board(), full_board(dataset="other")]))
     every = whole.verdicts
     assert [one.advantage.corrected for one in every] == pytest.approx(scores.holm([one.advantage.contrast.p for one in every]))
     signs = [one.flips for one in every if one.flips]
@@ -164,8 +164,8 @@ def test_a_seed_that_lacks_a_cell_is_left_out():
 
 
 def test_nothing_is_said_where_there_is_nothing_to_take_together():
-    assert verdicts.wholes(study("s", [])) == []
-    assert verdicts.wholes(study("s", [board([entry(), entry("random")])])) == []
+    assert verdicts.wholes(matrix_results("s", [])) == []
+    assert verdicts.wholes(matrix_results("s", [board([entry(), entry("random")])])) == []
     lone = verdict(boards(flat, seeds=(0,)))
     assert lone.flips is None
     assert np.isnan(lone.advantage.corrected)
@@ -173,7 +173,7 @@ def test_nothing_is_said_where_there_is_nothing_to_take_together():
 
 
 def test_the_page_the_log_and_mlflow_tell_the_same():
-    made = study("s", boards(flat))
+    made = matrix_results("s", boards(flat))
     (whole,) = verdicts.wholes(made)
     one = verdict(made.boards)
     row = next(row for row in page(made).table() if row[:3] == ["optidel", "random", "6 \u00d7 3 seeds"])
@@ -193,4 +193,4 @@ def test_the_page_the_log_and_mlflow_tell_the_same():
 
 def test_names_that_mlflow_would_refuse_are_changed_here_too():
     rows = [entry(method, budget, seed) for method in ("random", HOSTILE) for budget in (0.1, 0.2) for seed in (0, 1)]
-    assert all(set(name) & set("<>\"'&") == set() for name in verdicts.metrics(study("s", [board(rows)])))
+    assert all(set(name) & set("<>\"'&") == set() for name in verdicts.metrics(matrix_results("s", [board(rows)])))

@@ -11,6 +11,7 @@ import pyarrow as pa
 from engine import schema, synthesis
 from engine.browser.looks import View
 from engine.config import SynthesisConfig
+from engine.pool import retained
 from engine.rows import Rows
 from engine.store import PatchStore, tags
 
@@ -44,9 +45,8 @@ def chosen(store: PatchStore, view: View, config: SynthesisConfig) -> dict[str, 
     held = view.sheet.take(rows, ["patch_id", "bytes"])
     ids = [row["patch_id"] for row in held]
     name = synthesis.named(f"{METHOD}-{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:12]}", config)
-    whole = float(np.nansum(view.sheet.number("bytes").astype(np.float64)))
-    retained = sum(row["bytes"] for row in held) / whole
-    same = {"selection_id": name, "method": METHOD, "budget": float(len(ids)), "unit": "patches", "embedding": "", "retained": retained}
+    share = retained(pa.table({one: view.sheet.column(one) for one in ("bytes", "proposer")}), rows)
+    same = {"selection_id": name, "method": METHOD, "budget": float(len(ids)), "unit": "patches", "embedding": "", "retained": share}
     same |= {"seed": 0, "patches_version": view.sheet.version, "weight": 1.0}
     table = pa.Table.from_pylist([same | row | {"rank": rank} for rank, row in enumerate(held)], schema.SELECTION)
     with store.writing("browse"):

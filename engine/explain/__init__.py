@@ -161,7 +161,7 @@ class Explainer:
 
     def frame(self, row: Tree, knobs: Mapping[str, str]) -> Tree:
         """A sampled frame and every question the gate asked about it."""
-        verdict = "kept" if row["reason"] is None else "kept, without a region" if row["reason"] == NO_REGION else "dropped"
+        verdict = "kept" if row["reason"] is None else "kept, without a region" if row["reason"] == NO_REGION else "rejected"
         told = {name: row[name] for name in ("time_ms", "pts", "time_base", "content")}
         tree = {"frame": row["frame_id"], "verdict": verdict, "reason": row["reason"], "detail": row["detail"], **told}
         return tree | {"decisions": gated(row, knobs)}
@@ -169,8 +169,8 @@ class Explainer:
     def video(self, video: str) -> Tree:
         """A video: how it was taken in, what became of its frames, and what used its patches."""
         reasons = self.store.open("frames").to_table(columns=["reason"], filter=f"video_id = {quoted([video])}")["reason"].to_pylist()
-        dropped = Counter(reason for reason in reasons if reason is not None)
-        tree = {**self.taken_in(video), "frames without patches": dict(sorted(dropped.items())), "journal": self.deeds(video)}
+        lost = Counter(reason for reason in reasons if reason is not None)
+        tree = {**self.taken_in(video), "frames without patches": dict(sorted(lost.items())), "journal": self.deeds(video)}
         tree |= {"drift": drift.days(self.store, self.runs, video_ids=video)}
         return tree | {"used by": self.users(f"starts_with(patch_id, {quoted([video + '@'])})", whole=False)}
 

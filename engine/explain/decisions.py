@@ -12,7 +12,7 @@ UNSEEN = ("unreadable", "same millisecond")  # reasons of frames that were not m
 
 
 def gated(row: Tree, knobs: Mapping[str, str]) -> list[Tree]:
-    """The questions that a frame was asked, in order, up to the one that dropped it."""
+    """The questions that a frame was asked, in order, up to the one that rejected it."""
     if row["reason"] in UNSEEN:
         return []
     side = None if row["content"] is None else min(row["content"][2] - row["content"][0], row["content"][3] - row["content"][1])

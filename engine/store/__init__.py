@@ -127,12 +127,12 @@ class PatchStore(Tables):
         """
         return scorers.vectors(self, version, name, offsets)
 
-    def scored(self, name: str, batches: Iterable[pa.Table], about: Mapping[str, str] | None = None) -> int:
+    def add_scores(self, name: str, batches: Iterable[pa.Table], about: Mapping[str, str] | None = None) -> int:
         """Add scores (schema.SCORES) by another scorer as they come, each patch's once; returns how many were new.
 
         `about` may tell its scale and epochs. What was added stays if it is interrupted; patches of forgotten videos are left out.
         """
-        return scorers.scored(self, name, batches, about or {})
+        return scorers.add(self, name, batches, about or {})
 
     def missing(self, name: str, version: int) -> Rows:
         """The places, in a version of the patch table, of the patches that another scorer has not scored yet."""
@@ -296,4 +296,4 @@ class PinnedStore(PatchStore):
         """PermissionError."""
         raise PermissionError(f"version {self.version} of the store {self.uri} is read-only: changes go to the store itself")
 
-    create = make = append = save = keep = scored = enter = refuse  # what else changes anything takes a lock
+    create = make = append = save = keep = add_scores = enter = refuse  # what else changes anything takes a lock

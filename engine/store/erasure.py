@@ -215,9 +215,9 @@ def materialise(dataset: lance.LanceDataset, lease: Lease) -> None:
 
 
 def pictures_removed(tables: Tables) -> list[dict[str, Any]]:
-    """Remove the files beside the tables that may show it: the report, and the sample that the scorer was trained on."""
+    """Remove the files beside the tables that may show it: reports, copies of notebooks, and the samples that scorers were trained on."""
     fs = filesystem(tables.uri)
     found = [path for path in listed(tables, "", "notebooks", "scorers") if PICTURES.search(path)]
     for path in found:
         fs.rm(tables.address(path))
-    return [deed("file removed", path, 1, note="it may show the video; the next report or probe makes it anew") for path in found]
+    return [deed("file removed", path, 1, note="it may show the video; the next report, notebook or probe makes it anew") for path in found]

@@ -155,7 +155,7 @@ class ReadPixels:
 # -- written ----------------------------------------------------------------------------------------------------------------------
 
 
-def scored(tables: Tables, name: str, batches: Iterable[pa.Table], about: Mapping[str, str]) -> int:
+def add(tables: Tables, name: str, batches: Iterable[pa.Table], about: Mapping[str, str]) -> int:
     """Add scores (schema.SCORES) as they come; returns how many were new. What was added when this is interrupted stays.
 
     `about` tells the scale of its difficulties and its epochs, as far as they are known; it is kept in the table that is made with the

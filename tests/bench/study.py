@@ -31,7 +31,7 @@ from engine import simulate, verdicts
 from engine.entries import FULL
 from engine.standings import standings
 from engine.store import PatchStore
-from jobs import studies
+from jobs import matrices
 
 DOCS = Path(__file__).parents[2] / "docs"
 TABLE, PICTURE = DOCS / "benchmark.csv", DOCS / "benchmark.png"
@@ -76,7 +76,7 @@ def results_of(uri: str, name: str) -> Iterator[dict[str, str]]:
     """A row for each data set, method and budget of a matrix in a store: mean mIoU and half of its 95 % interval over seeds."""
     every = [row for row in PatchStore(uri).results().to_pylist() if row["matrix"] == name]
     commits = {(row["dataset"], row["method"], row["budget"]): row["commit"] for row in every}
-    for board in studies.study_of(name, every).boards:
+    for board in matrices.results_of(name, every).boards:
         for one in standings(board):
             mean, low, high = one.miou
             told = {"dataset": board.dataset, "method": one.method, "budget": f"{one.budget:g}", "miou": f"{mean:.3f}"}
@@ -87,7 +87,7 @@ def results_of(uri: str, name: str) -> Iterator[dict[str, str]]:
 def together_of(uri: str, name: str) -> Iterator[dict[str, str]]:
     """A row for each verdict over all cells of a matrix in a store; p-values before and after Holm's correction."""
     every = [row for row in PatchStore(uri).results().to_pylist() if row["matrix"] == name]
-    for whole in verdicts.wholes(studies.study_of(name, every)):
+    for whole in verdicts.wholes(matrices.results_of(name, every)):
         for one in whole.verdicts:
             told, flips = one.advantage.contrast, one.flips
             yield {

@@ -1,4 +1,4 @@
-"""The matrices that were run on a store: rows of the table `results` as studies, with a board for each data set and architecture."""
+"""The matrices that were run on a store: rows of the table `results` as boards, one for each data set and architecture."""
 
 import json
 from collections.abc import Collection
@@ -9,31 +9,31 @@ import numpy as np
 from engine.charts import amount
 from engine.entries import Board, Entry, Failure
 from engine.scores import Marks
-from engine.standings import Study, study
+from engine.standings import MatrixResults, matrix_results
 from engine.store import PatchStore
 
 PROPOSAL = "proposal_s_per_frame"  # among the measures of a selection: what proposing its patches takes
 
 
-def of_store(store: PatchStore) -> list[Study]:
+def of_store(store: PatchStore) -> list[MatrixResults]:
     """Every matrix that was run on a store: of each data set and architecture the newest of each cell, as far as they may be compared."""
     matrices: dict[str, list[dict[str, Any]]] = {}
     for row in store.results().to_pylist():
         matrices.setdefault(row["matrix"], []).append(row)
-    return [study_of(name, rows) for name, rows in matrices.items()]
+    return [results_of(name, rows) for name, rows in matrices.items()]
 
 
-def of_cells(store: PatchStore, name: str, fingerprints: Collection[str]) -> Study:
+def of_cells(store: PatchStore, name: str, fingerprints: Collection[str]) -> MatrixResults:
     """One matrix as these cells of it came out."""
-    return study_of(name, [row for row in store.results().to_pylist() if row["fingerprint"] in fingerprints])
+    return results_of(name, [row for row in store.results().to_pylist() if row["fingerprint"] in fingerprints])
 
 
-def study_of(name: str, rows: list[dict[str, Any]]) -> Study:
+def results_of(name: str, rows: list[dict[str, Any]]) -> MatrixResults:
     """The rows of a matrix as boards, one for each architecture and data set."""
     boards: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         boards.setdefault((row["architecture"], row["dataset"]), []).append(row)
-    return study(name, map(board, boards.values()), proposals(rows))
+    return matrix_results(name, map(board, boards.values()), proposals(rows))
 
 
 def board(rows: list[dict[str, Any]]) -> Board:

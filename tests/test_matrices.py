@@ -1,5 +1,5 @@
 from engine.standings import standings
-from jobs import studies
+from jobs import matrices
 
 
 def cell(method="random", pool="regions", contents="a", protocol="p", reason=None, unit=None):
@@ -12,35 +12,35 @@ def cell(method="random", pool="regions", contents="a", protocol="p", reason=Non
 def test_on_a_board_are_results_of_the_newest_data_and_of_each_pool_those_of_its_newest_contents():
     old, other = cell("random", contents="a"), cell("meddel", "frames", contents="c")
     grown = cell("optidel", contents="b")
-    assert {one.method for one in studies.board([old, other]).entries} == {"random", "meddel"}
-    made = studies.board([old, other, grown])
+    assert {one.method for one in matrices.board([old, other]).entries} == {"random", "meddel"}
+    made = matrices.board([old, other, grown])
     assert ({one.method for one in made.entries}, made.others) == ({"meddel", "optidel"}, 1)
-    made = studies.board([old, other, cell("optidel", protocol="of corrected masks")])
+    made = matrices.board([old, other, cell("optidel", protocol="of corrected masks")])
     assert ({one.method for one in made.entries}, made.others) == ({"optidel"}, 2)
 
 
 def test_results_of_before_their_data_was_told_are_a_board_until_there_is_a_newer_one():
     before = [cell(name, protocol="recipes alone") | {"model": name} for name in ("random", "optidel")]
-    assert (len(studies.board(before).entries), studies.board(before).others) == (2, 0)
-    made = studies.board([*before, cell(protocol="recipes and data")])
+    assert (len(matrices.board(before).entries), matrices.board(before).others) == (2, 0)
+    made = matrices.board([*before, cell(protocol="recipes and data")])
     assert (len(made.entries), made.others) == (1, 2)
 
 
 def test_budgets_of_one_number_and_two_units_are_two_budgets():
     some = [cell("random", unit="bytes"), cell("random", unit="patches"), cell("optidel", unit="patches")]
-    rows = standings(studies.board([*some, cell("meddel", unit="gpu_hours", reason="none left")]))
+    rows = standings(matrices.board([*some, cell("meddel", unit="gpu_hours", reason="none left")]))
     assert {(row.method, row.unit): set(row.over) for row in rows} == {
         ("random", "bytes"): set(),
         ("random", "patches"): set(),
         ("optidel", "patches"): {"random"},
     }
-    (lost,) = studies.board([cell("meddel", unit="gpu_hours", reason="none left")]).failures
+    (lost,) = matrices.board([cell("meddel", unit="gpu_hours", reason="none left")]).failures
     assert lost.what == "meddel at 0.1 gpu hours, seed 0"
 
 
 def test_a_row_of_before_units_were_told_gives_way_to_a_newer_one_of_its_number_and_else_stands():
     before = [cell("random"), cell("optidel")]
-    assert [one.spot for one in studies.board(before).entries] == [("random", (0.1, "")), ("optidel", (0.1, ""))]
-    made = studies.board([*before, cell("random", unit="images")])
+    assert [one.spot for one in matrices.board(before).entries] == [("random", (0.1, "")), ("optidel", (0.1, ""))]
+    made = matrices.board([*before, cell("random", unit="images")])
     assert [one.spot for one in made.entries] == [("optidel", (0.1, "")), ("random", (0.1, "images"))]
-    assert [row.over for row in standings(studies.board(before)) if row.method == "random"] == [{}]
+    assert [row.over for row in standings(matrices.board(before)) if row.method == "random"] == [{}]
