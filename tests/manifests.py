@@ -13,6 +13,7 @@ from tests import kustomize
 
 ROOT = Path(__file__).resolve().parent.parent
 CLUSTER = ROOT / "cluster"
+FILES = sorted(path for path in CLUSTER.rglob("*") if path.is_file() and path.suffix != ".md" and "__pycache__" not in path.parts)
 SIZES = ("one-gpu", "small", "large")
 TIMES = fleet.read(CLUSTER / "times.json")
 

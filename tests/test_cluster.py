@@ -24,6 +24,7 @@ from jobs.__main__ import main, parse
 from tests import kustomize
 from tests.manifests import (
     CLUSTER,
+    FILES,
     ROOT,
     SIZES,
     TIMES,
@@ -40,21 +41,10 @@ from tests.manifests import (
 )
 
 KUBERAY = ROOT.parent / "shared" / "data" / "kuberay"
-FILES = sorted(path for path in CLUSTER.rglob("*") if path.is_file() and path.suffix != ".md" and "__pycache__" not in path.parts)
 OWN_KINDS = ("PodMonitor", "PrometheusRule")  # of the Prometheus operator, whose schemas are in no package
 
 
 # -- what is applied ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CLUSTER)))
-def test_the_first_line_is_the_command_that_applies_the_file(path):
-    first, *rest = path.read_text().splitlines()
-    if path.suffix == ".json":
-        first = first if "kubectl" in first else rest[0]
-    assert re.search(r"(kubectl (apply|kustomize) |docker build |python -m jobs\.fleet )", first), first
-    for place in re.findall(r"cluster/[\w./-]+", first):
-        assert (ROOT / place).exists(), place
 
 
 def test_no_file_names_a_package_registry_or_a_path_of_a_machine():
