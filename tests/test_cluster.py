@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from functools import cache
 from pathlib import Path
 
 import jsonschema
@@ -25,6 +24,7 @@ from tests import kustomize
 from tests.manifests import (
     CLUSTER,
     FILES,
+    KUBERAY,
     ROOT,
     SIZES,
     TIMES,
@@ -37,10 +37,10 @@ from tests.manifests import (
     named,
     platform,
     ray_jobs,
+    schema_of_kuberay,
     understood,
 )
 
-KUBERAY = ROOT.parent / "shared" / "data" / "kuberay"
 OWN_KINDS = ("PodMonitor", "PrometheusRule")  # of the Prometheus operator, whose schemas are in no package
 
 
@@ -156,30 +156,6 @@ def test_pods_of_ray_follow_the_schema_of_pods():
             for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
                 pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"} | group["template"]["metadata"]}
                 kubernetes_validate.validate(pod | {"spec": group["template"]["spec"]}, "1.37", strict=True)
-
-
-@cache
-def schema_of_kuberay(kind):
-    text = (KUBERAY / f"ray.io_{kind.lower()}s.yaml").read_text()
-    versions = yaml.load(text, yaml.CSafeLoader)["spec"]["versions"]
-    (found,) = (version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == "v1")
-    made = closed(found)
-    made["properties"]["metadata"] = {"type": "object"}
-    return jsonschema.Draft202012Validator(made)
-
-
-def closed(schema):
-    """The schema as JSON schema, which the API server's is but for two words; what it does not name is refused, where the server prunes."""
-    if isinstance(schema, list):
-        return [closed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {name: closed(part) for name, part in schema.items()}
-    if isinstance(made.get("properties"), dict) and made.get("type") == "object" and not made.get("x-kubernetes-preserve-unknown-fields"):
-        made.setdefault("additionalProperties", False)
-    if made.get("x-kubernetes-int-or-string"):
-        made["type"] = ["integer", "string"]
-    return made
 
 
 @pytest.mark.skipif(not KUBERAY.exists(), reason="KubeRay's definitions are not beside the checkout, in ../shared/data/kuberay")
