@@ -19,6 +19,7 @@ CLUSTER = ROOT / "cluster"
 KUBERAY = ROOT.parent / "shared" / "data" / "kuberay"
 FILES = sorted(path for path in CLUSTER.rglob("*") if path.is_file() and path.suffix != ".md" and "__pycache__" not in path.parts)
 SIZES = ("one-gpu", "small", "large")
+UNITS = {"m": 1e-3, "Mi": 2**-10, "Gi": 1, "": 1}
 TIMES = fleet.read(CLUSTER / "times.json")
 
 
@@ -57,6 +58,12 @@ def commands():
     """The commands of the README's steps."""
     text = (CLUSTER / "README.md").read_text()
     return [line.strip() for line in text.splitlines() if re.match(r"\s{4,}(kubectl|endocurate|docker|export) ", line)]
+
+
+def amount(told):
+    """A quantity of Kubernetes as a number: processors, GPUs, or GiB."""
+    digits, unit = re.fullmatch(r"([\d.]+)(\D*)", told).groups()
+    return float(digits) * UNITS[unit]
 
 
 def asked(spec, size):
