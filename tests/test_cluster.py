@@ -6,15 +6,12 @@ import re
 import shlex
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
 from engine import fleet as fleets
 from engine import metrics, plan
@@ -28,6 +25,7 @@ from tests.manifests import (
     ROOT,
     SIZES,
     TIMES,
+    amount,
     asked,
     clusters,
     commands,
@@ -276,12 +274,6 @@ def held(spec, count, kind):
 
 def test_the_one_machine_of_one_gpu_is_as_large_as_the_readme_says():
     """All pods of a job, of the idle cluster and of the servers, since a ReadWriteOnce claim is seen on one machine only."""
-    sizes = {"m": 1e-3, "Mi": 2**-10, "Gi": 1, "": 1}
-
-    def amount(asked):
-        digits, unit = re.fullmatch(r"([\d.]+)(\D*)", asked).groups()
-        return float(digits) * sizes[unit]
-
     pods = [(spec["autoscalerOptions"], 1) for spec in (clusters("one-gpu")["raycluster"], clusters("one-gpu")["ingest"])]
     for spec, count in ((clusters("one-gpu")["raycluster"], "minReplicas"), (clusters("one-gpu")["ingest"], "replicas")):
         pods += [(one, 1) for one in kustomize.containers(spec["headGroupSpec"])]
@@ -586,63 +578,7 @@ def test_a_renamed_knob_is_found(where, tmp_path, capsys):
     assert told.count("\n") == 1
 
 
-# -- images and servers ---------------------------------------------------------------------------------------------------------
-
-
-def constraints():
-    return dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
-
-
-def project():
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-
-def test_images_have_the_ray_the_python_and_the_version_of_the_project():
-    bases = re.findall(r"^FROM rayproject/ray:(\S+) AS", (CLUSTER / "Dockerfile").read_text(), re.M)
-    assert {base.split("-")[0] for base in bases} == {constraints()["ray"]}
-    assert {base.split("-")[2] for base in bases} == {"cpu", "gpu"}
-    for base in bases:
-        digits = base.split("-")[1].removeprefix("py")
-        assert f"{digits[0]}.{digits[1:]}" in SpecifierSet(project()["requires-python"])
-    for size in SIZES:
-        assert {spec["rayVersion"] for spec in clusters(size).values()} == {constraints()["ray"]}
-        used = {container["image"] for one in (*platform(size), *jobs(size)) for container in kustomize.containers(one)}
-        ours = {image.rpartition(":")[2] for image in used if "/endocurate:" in image}
-        assert ours == {f"{project()['version']}-cpu", f"{project()['version']}-gpu"}
-        assert all(not image.endswith(":latest") and ":" in image.rpartition("/")[2] for image in used)
-
-
-def test_everything_in_the_image_is_pinned_and_it_holds_the_code():
-    told = (CLUSTER / "Dockerfile").read_text()
-    extras = re.findall(r'"\.\[(\w+)\]"', told)
-    assert extras == ["cluster", "cluster"]
-    wanted = [Requirement(one) for one in (*project()["dependencies"], *project()["optional-dependencies"]["cluster"])]
-    assert [one for one in wanted if constraints().get(one.name.lower(), "none") not in one.specifier] == []
-    assert set(re.findall(r"^COPY --chown=1000:100 (.+) \S+$", told, re.M)) == {
-        "pyproject.toml constraints.txt README.md LICENSE",
-        "engine",
-        "jobs",
-    }
-    assert told.count("USER 1000:100") == 2
-    sent = [line[1:] for line in (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")]
-    assert sent == ["pyproject.toml", "constraints.txt", "README.md", "LICENSE", "engine", "jobs"]
-    assert {project()["readme"], *project()["license-files"]} <= set(sent), "the package is not built without them"
-
-
-def test_only_the_image_for_gpus_has_faiss_for_gpus_and_in_the_place_of_the_other():
-    cpu, gpu = (part.replace("\\\n", "") for part in (CLUSTER / "Dockerfile").read_text().split("FROM gpu-base AS gpu"))
-    assert "faiss" not in re.sub(r"(?m)^#.*$", "", cpu)
-    (steps,) = re.findall(r"(?m)^RUN (.+)$", gpu)  # one, or the image would hold what the next one takes away
-    done = [one.split() for one in steps.split("&&")]
-    assert [one[:2] + one[-1:] for one in done[:3]] == [
-        ["pip", "install", '".[cluster]"'],
-        ["pip", "uninstall", "faiss-cpu"],
-        ["pip", "install", "faiss-gpu"],
-    ]
-    assert all(one[one.index("--constraint") + 1] == "constraints.txt" for one in done if one[1] == "install")
-    assert constraints()["faiss-gpu"] == constraints()["faiss-cpu"]  # the tests are of one, and the centroids of both are the same
-    of_cuda = {"nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12", "nvidia-curand-cu12", "nvidia-cuda-nvrtc-cu12"}  # faiss-gpu's needs
-    assert of_cuda <= set(constraints())
+# -- servers --------------------------------------------------------------------------------------------------------------------
 
 
 def test_mlflow_understands_what_it_is_started_with():
