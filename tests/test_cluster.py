@@ -132,9 +132,11 @@ def test_the_commands_of_the_readme_name_what_there_is():
     (change,) = json.loads(shlex.split(patch)[-1])
     at, last = kustomize.within(named(platform("small"), "RayCluster", "endocurate"), change["path"].split("/")[1:])
     assert (at["groupName"], at[last]) == ("models", 0)
-    (apply,) = (line for line in found if " -l " in line)
-    key, _, value = shlex.split(apply)[-1].partition("=")
-    assert {one["metadata"]["name"] for one in jobs("small") if one["metadata"]["labels"].get(key) == value} == {"ingest"}
+    selected = [shlex.split(line)[-1].partition("=") for line in found if " -l " in line]
+    for (key, _, value), name in zip(selected, ("plan", "ingest"), strict=True):
+        assert {one["metadata"]["name"] for one in jobs("small") if one["metadata"]["labels"].get(key) == value} == {name}
+    (wait,) = (line for line in found if line.startswith("kubectl wait "))
+    assert shlex.split(wait)[-1] == "rayjob/plan"
 
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl to ask whether it knows the commands")
@@ -211,7 +213,7 @@ def test_what_the_operator_refuses_though_the_schema_allows_it():
 
 def test_every_job_of_the_issue_is_there_and_watch_begins_itself_again():
     found = ray_jobs("small")
-    assert set(found) == {"ingest", "choose", "pretrain", "evaluate", "benchmark", "watch", "watch-by-the-clock"}
+    assert set(found) == {"plan", "ingest", "choose", "pretrain", "evaluate", "benchmark", "watch", "watch-by-the-clock"}
     assert found["watch"]["backoffLimit"] > 10
     assert "activeDeadlineSeconds" not in found["watch"]
     assert all("activeDeadlineSeconds" in spec for name, spec in found.items() if name != "watch")
@@ -220,7 +222,7 @@ def test_every_job_of_the_issue_is_there_and_watch_begins_itself_again():
 # -- the cluster ----------------------------------------------------------------------------------------------------------------
 
 
-FEWER = ("choose", "pretrain", "evaluate")  # take a number of GPUs, and not as many as there are
+FEWER = ("plan", "choose", "pretrain", "evaluate")  # take a number of GPUs, and not as many as there are
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -317,6 +319,15 @@ def test_nodes_and_requests_are_those_that_the_planner_computes(size):
     made = plan.plan(TIMES.services, cpus, TIMES.sizes[size]["gpus"])
     unlimited = plan.plan(TIMES.services, 10**6, TIMES.sizes[size]["gpus"])
     assert made.frames_per_second == unlimited.frames_per_second, "more processors would make it faster"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_job_plan_plans_for_the_nodes_of_its_size_and_leaves_its_times_to_the_same_ingest(size):
+    specs = ray_jobs(size)
+    (_, planned, _), (_, taken, _) = asked(specs["plan"], size), asked(specs["ingest"], size)
+    kinds = {"cpu": planned.plan.cpus, "nvidia.com/gpu": planned.plan.gpus}
+    assert {kind: held(clusters(size)["ingest"], "replicas", kind) for kind in kinds} == kinds
+    assert planned == taken, "the same video, store and settings"
 
 
 @pytest.mark.parametrize("size", SIZES)
