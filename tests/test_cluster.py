@@ -321,6 +321,20 @@ def test_nodes_and_requests_are_those_that_the_planner_computes(size):
     assert made.frames_per_second == unlimited.frames_per_second, "more processors would make it faster"
 
 
+def test_it_is_said_which_sizes_are_of_another_sam_than_their_recipes_and_what_a_faster_one_changes():
+    told = re.sub(r"\s+", " ", (CLUSTER / "README.md").read_text())
+    (timed,) = re.findall(r"SAM (ViT-\w)", json.loads((CLUSTER / "times.json").read_text())["sources"]["ProposePatches"])
+    others = [size for size in SIZES if f"ViT-{asked(ray_jobs(size)['ingest'], size)[1].patches.sam_size[-1].upper()}" != timed]
+    assert others == ["one-gpu"]
+    assert f"**Size and rows of one GPU are of SAM {timed} too**, which the recipe `one_gpu` does not use" in told
+    same, more = re.findall(
+        r"Where SAM is up to ([\d.]+) times as fast the size is the same, from (\d+) times on its GPU node has a proc", told
+    )[0]
+    usual, faster, fastest = (fleet.nodes(fleet.faster(TIMES, "ProposePatches", float(factor)), "one-gpu") for factor in (1, same, more))
+    assert usual == faster
+    assert (fastest[0], fastest[1].cpus) == (usual[0], usual[1].cpus + 1)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_the_job_plan_plans_for_the_nodes_of_its_size_and_leaves_its_times_to_the_same_ingest(size):
     specs = ray_jobs(size)
@@ -379,7 +393,7 @@ def test_secrets_are_named_and_never_held_and_what_is_named_is_there(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_each_head_has_a_budget_of_its_own_and_workers_have_none(size):
+def test_each_head_has_a_budget_of_its_own_and_what_may_be_moved_has_none(size):
     budgets = [one["spec"] for one in (*platform(size), *jobs(size)) if one["kind"] == "PodDisruptionBudget"]
     for spec in clusters(size).values():
         for group, kind in ((spec["headGroupSpec"], "head"), *((group, "worker") for group in spec["workerGroupSpecs"])):
@@ -387,6 +401,12 @@ def test_each_head_has_a_budget_of_its_own_and_workers_have_none(size):
             covering = [one for one in budgets if one["selector"]["matchLabels"].items() <= labels.items()]
             assert len(covering) == (kind == "head")
             assert all(type(one["minAvailable"]) is int for one in covering)
+    for one in (one for one in platform(size) if one["kind"] in ("Deployment", "StatefulSet")):
+        labels = one["spec"]["template"]["metadata"]["labels"]
+        assert one["spec"]["replicas"] == 1
+        assert not [budget for budget in budgets if budget["selector"]["matchLabels"].items() <= labels.items()], (
+            "its node could not be emptied"
+        )
 
 
 # -- who may talk to whom -------------------------------------------------------------------------------------------------------
