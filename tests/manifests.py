@@ -7,13 +7,19 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import jsonschema
+import yaml
+
 from jobs import fleet
 from jobs.__main__ import parse
 from tests import kustomize
 
 ROOT = Path(__file__).resolve().parent.parent
 CLUSTER = ROOT / "cluster"
+KUBERAY = ROOT.parent / "shared" / "data" / "kuberay"
+FILES = sorted(path for path in CLUSTER.rglob("*") if path.is_file() and path.suffix != ".md" and "__pycache__" not in path.parts)
 SIZES = ("one-gpu", "small", "large")
+UNITS = {"m": 1e-3, "Mi": 2**-10, "Gi": 1, "": 1}
 TIMES = fleet.read(CLUSTER / "times.json")
 
 
@@ -54,6 +60,12 @@ def commands():
     return [line.strip() for line in text.splitlines() if re.match(r"\s{4,}(kubectl|endocurate|docker|export) ", line)]
 
 
+def amount(told):
+    """A quantity of Kubernetes as a number: processors, GPUs, or GiB."""
+    digits, unit = re.fullmatch(r"([\d.]+)(\D*)", told).groups()
+    return float(digits) * UNITS[unit]
+
+
 def asked(spec, size):
     told = {name: named(platform(size), "ConfigMap", f"endocurate-{name}")["data"] for name in ("run", "storage")}
     return understood(expanded(spec["entrypoint"], told["storage"]), told["run"]["run.yaml"])
@@ -73,3 +85,27 @@ def understood(entrypoint, run):
         file.write(run)
         file.flush()
         return parse([file.name if word == "/etc/endocurate/run.yaml" else word for word in words])
+
+
+@cache
+def schema_of_kuberay(kind):
+    text = (KUBERAY / f"ray.io_{kind.lower()}s.yaml").read_text()
+    versions = yaml.load(text, yaml.CSafeLoader)["spec"]["versions"]
+    (found,) = (version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == "v1")
+    made = closed(found)
+    made["properties"]["metadata"] = {"type": "object"}
+    return jsonschema.Draft202012Validator(made)
+
+
+def closed(schema):
+    """The schema as JSON schema, which the API server's is but for two words; what it does not name is refused, where the server prunes."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: closed(part) for name, part in schema.items()}
+    if isinstance(made.get("properties"), dict) and made.get("type") == "object" and not made.get("x-kubernetes-preserve-unknown-fields"):
+        made.setdefault("additionalProperties", False)
+    if made.get("x-kubernetes-int-or-string"):
+        made["type"] = ["integer", "string"]
+    return made

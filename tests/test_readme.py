@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine import simulate
-from jobs.__main__ import main, parse
+from jobs.__main__ import asked_of_submit, main, parse
+from jobs.recipes import tiny
 from tests.raylets import TOKEN, Cluster
 from tests.test_jobs import SMALL
 
@@ -36,6 +37,13 @@ def test_every_command_of_a_page_is_understood(page):
     for words in commands(page.read_text()):
         if "..." not in words:
             parse(words)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "cluster/README.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_plan_of_a_recipe_for_gpus_is_for_a_cluster_that_has_some(page):
+    for words in (asked_of_submit(words[1:]) if words[0] == "submit" else words for words in commands(page.read_text())):
+        config = parse(words)[1] if words[0] == "plan" else tiny()
+        assert config.plan.gpus > 0 or config.patches.proposer != "sam", f"hours of SAM on processors: {words}"
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
@@ -70,7 +78,7 @@ def walk(words, data, *more):
     for told, folder in SERVED.items() if "--kubernetes" not in words else ():  # of which nothing but a manifest comes
         scheme = "sqlite:///" if folder.endswith(".db") else ""
         words = [word.replace(told, f"{scheme}{data / folder}") for word in words]
-    words = ["tiny" if word == "cluster" else word for word in words]  # SAM on GPUs is not to be had everywhere
+    words = ["tiny" if word == "cluster" else word for word in words if "plan.gpus=" not in word]  # SAM on GPUs is not to be had everywhere
     return main([*words, *([*SMALL, "frames.every_s=0.25"] if "tiny" in words else []), *more])
 
 
@@ -119,5 +127,5 @@ def cluster(monkeypatch):
 @pytest.mark.timeout(1800)
 def test_the_platform_engineers_journey_is_planned_submitted_and_done(desk, cluster):
     walked = journey("Platform engineer")
-    assert {words[0] for words in walked} == {"plan", "submit"}
+    assert [" ".join(words[:2]) for words in walked] == ["submit plan", "submit ingest", "submit --kubernetes"]
     assert [walk(words, desk, "where=ray") for words in walked] == [0] * len(walked)

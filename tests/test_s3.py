@@ -13,9 +13,14 @@ import pyarrow as pa
 import pytest
 
 from engine import inbox, listing
+from engine.knobs import amend
+from engine.plan import Service
 from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows
 from engine.videos import find
+from jobs import plan, pools
+from jobs.__main__ import main
+from jobs.recipes import tiny
 from tests import rows
 from tests.crashes import strikes
 from tests.test_watcher import Quick, ledger
@@ -119,6 +124,15 @@ def test_upkeep_merges_sweeps_and_collects_in_a_bucket(bucket, tmp_path):
     assert strikes.orphans_of(there.uri) == []
     assert len(there.open("patches").get_fragments()) == 1
     assert strikes.verdict(strikes.rows_of(there.uri), strikes.rows_of(here.uri)) == "equal"
+
+
+def test_a_report_and_the_times_of_a_plan_lie_in_the_bucket_beside_the_tables(bucket, tmp_path):
+    times = [Service("DecodeFrames", 0.3, batch=1, rows_per_frame=1.0, out_per_row=1.0)]
+    plan.keep(amend(tiny(), [f"store.uri={bucket}/store"]), times, gpu=True)  # before there is a store, as the README has it
+    store = filled(f"{bucket}/store")
+    assert pools.kept(store) == times
+    assert main(["report", f"store.uri={store.uri}", f"tracking.uri=sqlite:///{tmp_path}/runs.db"]) == 0
+    assert b"<html" in fsspec.filesystem("s3").cat_file("bucket/store/report.html")
 
 
 def objects_with(marks):

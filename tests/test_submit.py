@@ -22,6 +22,7 @@ from jobs import choose, needs, pods, pretrain, retrain, submit
 from jobs.__main__ import JOBS, main, parse
 from jobs.recipes import cluster, tiny
 from tests import rows
+from tests.manifests import KUBERAY, jobs, named, platform, schema_of_kuberay
 from tests.raylets import TOKEN, Cluster
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -553,27 +554,56 @@ def test_a_cluster_too_small_for_the_training_of_a_scorer_is_refused_and_told_wh
 # -- Kubernetes -----------------------------------------------------------------------------------------------------------------
 
 
+EVALUATION = ["evaluate", "cluster", "store.uri=s3://a/b", "tracking.uri=http://mlflow:5000", "evaluate.uri=/data/x y"]
+
+
 def test_the_manifest_is_a_rayjob_of_the_same_run_on_the_cluster_that_stands(capsys, monkeypatch):
     monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
-    words = ["evaluate", "cluster", "store.uri=s3://a/b", "tracking.uri=http://mlflow:5000", "evaluate.uri=/data/x y"]
-    assert main(["submit", "--kubernetes", *words]) == 0
+    assert main(["submit", "--kubernetes", *EVALUATION]) == 0
     told = capsys.readouterr().out
     assert told.startswith("# kubectl apply -f -")
     made = yaml.safe_load(told)
-    assert shlex.split(made["spec"]["entrypoint"])[1:] == words
-    assert made["metadata"]["name"] == asked(*words).id
-    assert "jobId" not in made["spec"], "deleted and applied anew it would find its old run and end at once"
-    assert made["spec"]["backoffLimit"] == 0, "KubeRay deletes the cluster of what it retries"
-    assert made["spec"]["submissionMode"] == "HTTPMode", "else a pod of a submitter would come, without our labels and mounts"
-    assert {one["condition"]["ttlSeconds"] for one in made["spec"]["deletionStrategy"]["deletionRules"]} == {7 * 86400}, (
-        "a week, to look at"
-    )
-    standing = yaml.safe_load((ROOT / "cluster/raycluster/raycluster.yaml").read_text())["metadata"]["name"]
-    assert made["spec"]["clusterSelector"] == {"ray.io/cluster": standing}
-    from tests import test_cluster
+    standing = named(platform("small"), "RayCluster", "endocurate")
+    theirs = named(jobs("small"), "RayJob", "evaluate")["metadata"]
+    assert theirs["namespace"] == standing["metadata"]["namespace"]
+    name = asked(*EVALUATION).id
+    assert made.pop("metadata") == {"name": name, "namespace": theirs["namespace"], "labels": theirs["labels"]}
+    assert shlex.split(made["spec"].pop("entrypoint")) == ["endocurate", *EVALUATION]
+    week = {"ttlSeconds": 7 * 86400}
+    assert made == {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "spec": {  # no jobId: deleted and applied anew it would find its old run and end at once
+            "metadata": {"job": "evaluate", "fingerprint": parse(EVALUATION)[1].fingerprint(), "commit": "0123456789ab"},
+            "submissionMode": "HTTPMode",  # else a pod of a submitter would come, without our labels and mounts
+            "backoffLimit": 0,  # KubeRay deletes the cluster of what it retries
+            "clusterSelector": {"ray.io/cluster": standing["metadata"]["name"]},
+            "entrypointNumCpus": 1.0,
+            "entrypointNumGpus": 1.0,
+            "deletionStrategy": {  # with a selector KubeRay refuses to delete a cluster, which is not the job's (validation.go)
+                "deletionRules": [{"policy": "DeleteSelf", "condition": {"jobStatus": one} | week} for one in ("SUCCEEDED", "FAILED")]
+            },
+        },
+    }
 
-    if test_cluster.KUBERAY.exists():
-        test_cluster.schema_of_kuberay("RayJob").validate(made)
+
+@pytest.mark.skipif(not KUBERAY.exists(), reason="KubeRay's definitions are not beside the checkout, in ../shared/data/kuberay")
+@pytest.mark.parametrize("words", [EVALUATION, ["ingest", "tiny", "videos.uri=/data/videos", "store.uri=s3://a/b"], ["datasets"]])
+def test_a_rayjob_that_is_made_follows_kuberays_definition(words):
+    schema_of_kuberay("RayJob").validate(submit.manifest(asked(*words)))
+
+
+def test_kubectl_is_given_what_is_printed_to_apply_it_so_that_the_same_twice_is_one(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
+    assert main(["submit", "--kubernetes", *EVALUATION]) == 0
+    printed = capsys.readouterr().out
+    (tmp_path / "kubectl").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/words\ncat > {tmp_path}/given\necho taken\n')
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert main(["submit", "--kubernetes=apply", *EVALUATION]) == 0
+    assert capsys.readouterr().out == "taken\n"
+    assert (tmp_path / "words").read_text() == "apply -f -\n"
+    assert (tmp_path / "given").read_text() == printed
 
 
 def test_without_kubectl_nothing_is_applied_and_a_refusal_is_one_sentence(capsys, monkeypatch, tmp_path):
