@@ -284,6 +284,68 @@ def test_the_keyboard_goes_through_grid_patch_help_filters_and_sql(tab):
     tab.says("8 of 40")
 
 
+def test_f_leads_back_to_the_list_with_its_filters_kept_and_open(tab):
+    tab.open(f"patches?video={A}", ".cell img")
+    tab.page.focus("#grid")
+    tab.press("f", "Enter")
+    tab.page.wait_for_selector(".patch")
+    tab.press("f")
+    tab.page.wait_for_selector("#filters", state="visible")
+    tab.says("24 of 40")
+    assert f"video={A}" in tab.page.url
+    playwright.expect(tab.page.locator("input[data-word=video]")).to_be_focused()
+    tab.open("sql", "textarea")
+    tab.press("Escape", "f")
+    tab.page.wait_for_url(f"**/#/patches?video={A}")
+    tab.open("frames?reason=dark", ".cell.line b")
+    tab.page.focus("#grid")
+    tab.press("Enter")
+    tab.page.wait_for_selector(".timeline")
+    tab.press("f")
+    tab.page.wait_for_url("**/#/frames?reason=dark")
+    playwright.expect(tab.page.locator("select[data-word=reason]")).to_be_focused()
+
+
+def test_on_a_phone_f_opens_the_filters_and_its_key_goes_into_none_of_them(chromium, base):
+    with Tab(chromium, base, 390) as tab:
+        tab.open(f"patches?video={A}", ".cell img")
+        tab.page.click("#cell-0 img")
+        tab.page.wait_for_selector(".patch")
+        tab.press("f")
+        tab.page.wait_for_selector("#filters", state="visible")
+        playwright.expect(tab.page.locator("input[data-word=video]")).to_be_focused()
+        assert tab.page.input_value("input[data-word=video]") == A
+
+
+# Numbers of a table's cells, each as long as it is, that stand on more than one line.
+BROKEN = r"""[...document.querySelectorAll('td')].flatMap(cell => {
+    const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+    while (text.nextNode()) for (const { 0: digits, index } of text.currentNode.data.matchAll(/\d[\d,.]*/g)) {
+        const range = document.createRange();
+        range.setStart(text.currentNode, index);
+        range.setEnd(text.currentNode, index + digits.length);
+        if (!cell.querySelector('.id') && new Set([...range.getClientRects()].map(one => one.top)).size > 1) found.push(digits);
+    }
+    return found;
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_number_of_an_answer_is_broken_in_the_middle_of_its_digits(chromium, base, width, tmp_path):
+    with Tab(chromium, base, width) as tab:
+        for asked in (
+            "SELECT * FROM frames",
+            "SELECT *, 9007199254740993 AS large FROM patches",
+            f"SELECT '{'word' * 80}' AS long, 1234567 AS n",
+        ):
+            tab.open(f"sql?q={quote(asked)}", "td")
+            playwright.expect(tab.page.locator(".card p[role=status]")).to_contain_text("row")
+            tab.page.screenshot(path=tmp_path / "sql.png")
+            assert tab.page.evaluate(BROKEN) == [], asked
+            assert tab.page.evaluate(REACHING_OUT) == [], asked
+        assert tab.page.locator("table").bounding_box()["width"] < max(width, 600)  # a word that is too long is broken
+
+
 def test_before_after_and_back_go_along_the_list_that_a_patch_was_opened_from(tab, store):
     asked, hardest = "SELECT patch_id FROM patches ORDER BY difficulty DESC, patch_id LIMIT 3", store.hardest(3)["patch_id"].to_pylist()
     tab.open("patches?sort=time_ms", ".cell img")

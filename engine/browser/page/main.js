@@ -43,10 +43,13 @@ async function open() {
     state.overview ??= await ask("overview");
     if (state.name === page && state.page?.again) await state.page.again(words);
     else await turnTo(page, words, turn);
+    if (state.isFiltering && turn === state.turn) state.page?.showFilters?.();
   } catch (error) {
     if (turn === state.turn) refuse(page, error);
   }
-  if (turn === state.turn) main.setAttribute("aria-busy", "false");
+  if (turn !== state.turn) return;
+  state.isFiltering = false;
+  main.setAttribute("aria-busy", "false");
 }
 
 async function turnTo(page, words, turn) {
@@ -82,8 +85,15 @@ function pressed(event) {
   if (event.key === "?") document.getElementById("help").showModal();
   else if (event.key === "/") location.hash = "#/sql";
   else if (!event.defaultPrevented && state.page?.pressed?.(event)) event.preventDefault();
-  else if (event.key === "f" && !state.page?.grid) location.hash = "#/patches";
-  if (event.key === "?" || event.key === "/") event.preventDefault();
+  else if (event.key === "f" && !state.page?.grid) toFilters();
+  if (["?", "/", "f"].includes(event.key)) event.preventDefault();
+}
+
+// The list that a page was opened from, with its filters open; of a page that was opened from none the patches that were shown last.
+function toFilters() {
+  const from = state.back[state.name] ?? "";
+  state.isFiltering = true;
+  location.hash = /^#\/(patches|frames)\b/.test(from) ? from : link("patches", state.words);
 }
 
 async function look() {

@@ -101,8 +101,13 @@ class Page {
   toggle() {
     if (matchMedia("(max-width: 760px)").matches) this.browse.classList.toggle("open");
     else localStorage.setItem("filters", this.browse.classList.toggle("closed") ? "closed" : "open");
-    if (this.filters.host.offsetParent) this.filters.focus();
+    if (isSeen(this.filters.host)) this.filters.focus();
     else this.grid.host.focus();
+  }
+
+  showFilters() {
+    if (isSeen(this.filters.host)) this.filters.focus();
+    else this.toggle();
   }
 
   open(index) {
@@ -134,6 +139,7 @@ class Page {
   }
 }
 
+const isSeen = part => part.getClientRects().length > 0;
 const ordered = words => ["like", "sql", "selection", "tag"].find(name => words[name]);
 
 function picture(row) {
