@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine import schema, synthesis
-from engine.browser.looks import View
+from engine.browser.looks import View, whole_frames
 from engine.config import SynthesisConfig
 from engine.rows import Rows
 from engine.store import PatchStore, tags
@@ -35,12 +35,13 @@ def chosen(store: PatchStore, view: View, config: SynthesisConfig) -> dict[str, 
     """Make a selection of a view: its patches in its order, as many as make whole training images, and these images.
 
     Its id is a hash of the ids and of their order, so that the same view makes the same selection. ValueError where there are too few
-    or too many. The answer says the command that trains on it.
+    or too many, or where some are whole frames and some regions, which `choose` never mixes. The answer says the command that trains on it.
     """
     each = config.patches
     rows = view.rows[: len(view.rows) // each * each]
     if view.asked.table != "patches" or not 0 < len(rows) <= MOST:
         raise ValueError(f"a selection takes {each} to {MOST} patches, the view has {len(view.rows)} {view.asked.table}")
+    refuse_mixed(view, rows)
     held = view.sheet.take(rows, ["patch_id", "bytes"])
     ids = [row["patch_id"] for row in held]
     name = synthesis.named(f"{METHOD}-{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:12]}", config)
@@ -53,6 +54,15 @@ def chosen(store: PatchStore, view: View, config: SynthesisConfig) -> dict[str, 
         images = store.save(table, images_of(view, rows, ids, name, config))
     command = f"endocurate pretrain {RECIPE} store.uri={shlex.quote(store.uri)} selection.named={name}"
     return {"selection": name, "patches": len(ids), "images": images, "left": len(view.rows) - len(ids), "command": command}
+
+
+def refuse_mixed(view: View, rows: Rows) -> None:
+    """ValueError for rows (N,) of which some are whole frames and some regions."""
+    whole = int(whole_frames(view.sheet)[rows].sum())
+    if 0 < whole < len(rows):
+        raise ValueError(
+            f"{whole} of these {len(rows)} patches are whole frames, and a selection is of regions or of whole frames: filter by kind first"
+        )
 
 
 def images_of(view: View, rows: Rows, ids: list[str], name: str, config: SynthesisConfig) -> Iterator[pa.Table]:

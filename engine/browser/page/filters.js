@@ -3,6 +3,7 @@ import { count, h, link, many, short, verdict } from "./dom.js";
 import { Histogram, TITLES } from "./histogram.js";
 
 const UNCHARTED = ["area", "bytes"]; // of patches: they are there to sort by
+const KINDS = { patches: "regions of frames", frames: "whole frames" }; // by their names in the address
 const LISTED = 3000; // clusters that a list to choose from may have
 const ALONE = { selection: ["against", "change"], change: ["selection", "against"] }; // what means nothing without it
 
@@ -23,7 +24,8 @@ export class Filters {
     if (overview === this.overview) return;
     this.overview = overview;
     const fields = this.table === "patches"
-      ? [this.video(), this.choice("selection", this.selections()), this.cluster(), this.choice("tag", this.tags())]
+      ? [this.video(), this.choice("kind", this.kinds()), this.choice("selection", this.selections()), this.cluster(),
+        this.choice("tag", this.tags())]
       : [this.choice("reason", this.reasons(), "verdict"), this.video()];
     const clear = h("button", { type: "button", onclick: () => this.go({}) }, "Clear all");
     const parts = [this.head, ...fields, ...this.charts.map(chart => chart.host), this.table === "frames" && this.refused(), clear];
@@ -55,6 +57,11 @@ export class Filters {
   selections() {
     const told = one => `${one.method}, ${many(one.patches, "patch", "patches")} (${one.selection_id})`;
     return this.overview.selections.map(one => option(one.selection_id, told(one)));
+  }
+
+  kinds() {
+    const { kinds } = this.overview, isMixed = Object.values(kinds).every(Boolean);
+    return isMixed ? Object.entries(kinds).map(([name, held]) => option(name, `${KINDS[name]} (${count(held)})`)) : [];
   }
 
   tags() { return Object.entries(this.overview.tags).map(([name, held]) => option(name, `${name} (${count(held)})`)); }
