@@ -381,6 +381,26 @@ def test_the_page_names_no_address_outside():
         assert not re.search(r"https?:|[\"'(]//|import\(\s*[\"'][^/]", path.read_text()), path.name
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_what_is_drawn_has_a_contrast_of_three_to_one(dark):
+    light, _, rest = (server.PAGE / "style.css").read_text().partition("@media (prefers-color-scheme: dark)")
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", light)) | (dict(re.findall(r"--([\w-]+): (#\w{6})", rest)) if dark else {})
+    reasons = [(name, "mat") for name in colours if name.startswith("why-")]
+    assert len(reasons) == 8
+    bars = [("lostline", "card"), ("accent", "rest"), ("accent", "card")]
+    for ink, ground in [*reasons, *bars, ("accent", "mat"), ("quiet", "mat")]:
+        assert contrast(colours[ink], colours[ground]) >= 3, (ink, ground)
+
+
+def contrast(one, other):
+    """Of two colours, as WCAG 2.2 has it."""
+    found = []
+    for colour in (one, other):
+        parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        found.append(float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]))
+    return (max(found) + 0.05) / (min(found) + 0.05)
+
+
 def test_another_name_for_this_machine_and_other_pages_are_turned_away(base):
     port = base.rpartition(":")[2]
     assert get(base, "/api/state", {"Host": f"evil.example:{port}"})[0] == 421
@@ -456,6 +476,10 @@ def test_tags_are_rows_that_are_given_taken_filtered_by_and_forgotten_with_their
         assert told(base, "/api/patch", id=mine[0])["tags"] == ["polyp"]
         assert post(base, "/api/tag", {"patches": mine[:1], "tag": "polyp", "remove": True})[0] == 200
         assert sorted(ids(listed(base, tag="polyp"))) == sorted(mine[1:])
+        assert json.loads(post(base, "/api/tag", {"patches": mine[:1], "tag": "  a polyp "})[2])["tag"] == "a polyp"
+        assert told(base, "/api/patch", id=mine[0])["tags"] == ["a polyp"]
+        assert post(base, "/api/tag", {"patches": mine[:1], "tag": " a polyp", "remove": True})[0] == 200
+        assert b"'polyp!' is no tag" in post(base, "/api/tag", {"patches": mine, "tag": "  polyp!"})[2]
         for body in (
             {"patches": ["nobody"], "tag": "x"},
             {"patches": mine, "tag": "<b>"},
@@ -575,6 +599,29 @@ def test_an_export_holds_the_stored_bytes_of_the_view_in_its_order(store, base, 
     assert all((tmp_path / path).read_bytes() == held[name] for name, path in found)
 
 
+def test_an_export_says_the_tags_of_every_patch_each_as_it_is(tmp_path):
+    store = filled(tmp_path)
+    name = table(store)[3]["patch_id"]
+    for word in ("a polyp", "flat", "grade: 2"):
+        tags.tag(store, [name], word)
+    expected = {row["patch_id"]: set() for row in table(store)} | {name: {"a polyp", "flat", "grade: 2"}}
+    with serving(store) as base:
+        view = told(base, "/api/view")["view"]
+        for layout in ("folder", "coco", "fiftyone"):
+            with zipfile.ZipFile(io.BytesIO(get(base, "/api/export", view=view, layout=layout)[2])) as archive:
+                assert tags_in(layout, archive) == expected, layout
+
+
+def tags_in(layout, archive):
+    """The tags of every patch by its id, as the layout has them."""
+    if layout == "folder":
+        lines = list(csv.DictReader(io.StringIO(archive.read("patches.csv").decode())))
+        assert all(re.fullmatch(r"\d+( \d+){3}", row["box"]) for row in lines)
+        return {row["patch_id"]: set(row["tags"].split(";")) - {""} for row in lines}
+    name, rows = ("labels.json", "images") if layout == "coco" else ("samples.json", "samples")
+    return {row["patch_id"]: set(row["tags"]) for row in json.loads(archive.read(name))[rows]}
+
+
 def described(layout, folder):
     """(patch_id, path) of every picture, as the layout's own reader has it."""
     if layout == "folder":
@@ -648,6 +695,7 @@ def test_an_export_of_what_there_is_none_of_is_refused_and_formulas_are_harmless
     view = told(base, "/api/view")["view"]
     assert get(base, "/api/export", view=view, layout="../x")[0] == 400
     frames = told(base, "/api/view", table="frames")["view"]
+    assert get(base, "/api/map", view=frames)[0] == 400
     assert get(base, "/api/export", view=frames, layout="coco")[0] == 400
     assert harmless("=1+1") == "'=1+1"
     assert harmless("plain") == "plain"

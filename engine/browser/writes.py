@@ -20,10 +20,14 @@ MOST = 100_000  # patches of a selection, for which somebody waits at the page
 
 
 def tagged(store: PatchStore, body: dict[str, Any]) -> dict[str, Any]:
-    """Give tags to patches, or take them: {"patches": [...], "tag": "...", "remove": false}. ValueError for another body."""
+    """Give tags to patches, or take them: {"patches": [...], "tag": "...", "remove": false}; blanks around a tag are no part of it.
+
+    ValueError for another body.
+    """
     patches, word = body.get("patches"), body.get("tag")
     if not isinstance(word, str) or not isinstance(patches, list) or not all(isinstance(one, str) for one in patches) or not patches:
         raise ValueError('a tag is given as {"patches": [ids], "tag": "word"}')
+    word = word.strip()
     if body.get("remove"):
         tags.untag(store, patches, word)
     else:
