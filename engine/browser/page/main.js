@@ -4,6 +4,7 @@ import { ask, failed, h, isTyping, link, many } from "./dom.js";
 const PAGES = { patches: "patches", frames: "patches", patch: "patch", video: "video", map: "plane", compare: "compare", sql: "sql" };
 const EVERY = 5000; // ms between two looks at whether the store has grown
 const state = { overview: null, page: null, name: "", turn: 0, words: {}, back: { patch: "#/patches", video: "#/patches" } };
+state.entitle = () => { document.title = `${state.page?.title ?? state.name} – endocurate`; };
 state.renew = async () => { state.overview = await ask("overview"); };
 
 // What a page draws on, until another one is asked for: an answer that comes late would stand under the wrong address.
@@ -17,8 +18,10 @@ class Place {
 
 // The page that an address asks for, and its words.
 function read(hash) {
-  const [, name = "patches", query = ""] = /^#\/(\w*)\??(.*)$/.exec(hash) ?? [];
-  return { page: Object.hasOwn(PAGES, name) ? name : "patches", words: Object.fromEntries(new URLSearchParams(query)) };
+  const [, asked = "patches", query = ""] = /^#\/(\w*)\??(.*)$/.exec(hash) ?? [];
+  const { table, ...words } = Object.fromEntries(new URLSearchParams(query)); // as the server is asked; here the page says which one
+  const name = asked === "patches" && table === "frames" ? table : asked;
+  return { page: Object.hasOwn(PAGES, name) ? name : "patches", words };
 }
 
 // Back from a video leads to the patch or the list that it was opened from, back from a patch to the list.
@@ -49,6 +52,7 @@ async function open() {
   }
   if (turn !== state.turn) return;
   state.isFiltering = false;
+  state.entitle();
   main.setAttribute("aria-busy", "false");
 }
 
@@ -57,7 +61,6 @@ async function turnTo(page, words, turn) {
   if (turn !== state.turn) return;
   state.page?.close?.();
   Object.assign(state, { name: page, page: leaving(page) });
-  document.title = `${page} – endocurate`;
   const made = await show(new Place(document.getElementById("main"), () => turn === state.turn), words, state, page);
   if (turn === state.turn) state.page = made;
   else made?.close?.();

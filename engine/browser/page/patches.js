@@ -1,6 +1,6 @@
 // The grid of patches, and the list of frames with what the gate said of each.
 import { clock, count, failed, h, isRejected, link, many, number, short, verdict } from "./dom.js";
-import { chips, Filters } from "./filters.js";
+import { chips, Filters, titled } from "./filters.js";
 import { Grid } from "./grid.js";
 import { TITLES } from "./histogram.js";
 import { Taking } from "./take.js";
@@ -87,6 +87,8 @@ class Page {
     this.turned.setAttribute("aria-label", `${this.isDown ? "highest" : "lowest"} first; turn round`);
     this.taking.of(found);
   }
+
+  get title() { return titled(this.table, this.words); }
 
   get isDown() { return this.asked.down === "1"; }
 
