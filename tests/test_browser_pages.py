@@ -526,9 +526,8 @@ def test_every_tab_is_named_by_what_it_shows(tab, store):
 
 
 def test_what_is_said_of_a_range_of_one_selection_twice_and_of_an_address_of_frames_is_true(tab):
-    tab.open("patches", ".cell img")
-    tab.page.click("summary:has-text('time')")
-    playwright.expect(tab.page.locator("details:has-text('time') small >> nth=0")).to_have_text("0.0 s to 5.0 s")
+    tab.open("frames", ".cell.line")
+    playwright.expect(tab.page.locator("details:has-text('time') small >> nth=0")).to_have_text("0.0 s to 6.0 s")
     tab.open("compare?older=random-111&newer=random-111", ".thumbs img")
     assert tab.page.inner_text(".page .quiet >> nth=1") == "Both sides are the same selection."
     tab.open("patches?table=frames&reason=dark", ".cell.line b")
