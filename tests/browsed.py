@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import uvicorn
 
-from engine import outlines, pictures, synthesis
+from engine import outlines, pictures, schema, synthesis
 from engine.browser.answers import Answers
 from engine.browser.footage import Footage
 from engine.browser.server import program
@@ -39,6 +39,16 @@ def scored(video_id, frames, patches):
             jpeg = pictures.encode(picture, 90)
             row |= {"pixels": jpeg, "bytes": len(jpeg), "height": 96, "width": 128, "mask": mask(row["box"]) if number % 2 else None}
     return pa.Table.from_pylist(table, rows.wide())
+
+
+def with_whole_frames(folder):
+    """A store with a video of 24 patches, the last one of each frame being all of it, as patches.whole_frames keeps it."""
+    store, table = PatchStore(str(folder / "whole")), scored(A, 6, 4).to_pylist()
+    for row in table:
+        row["proposer"] = schema.FRAME_PROPOSER if row["box"] and row["box"][0] == 3 else row["proposer"]
+    store.create(rows.WIDTH)
+    store.commit(pa.concat_tables(WriteRows(store.uri)(pa.Table.from_pylist(table, rows.wide()))), rows.videos(A), rows.STAMP)
+    return store
 
 
 def mask(box):

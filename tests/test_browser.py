@@ -22,8 +22,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.mask import decode, toBbox
 
-from engine import pictures, rebuild
-from engine.browser import asking, plane, server, stories, writes
+from engine import pictures, rebuild, schema
+from engine.browser import asking, looks, plane, server, stories, writes
 from engine.browser.exports import harmless
 from engine.browser.looks import Looks
 from engine.browser.thumbs import small
@@ -32,7 +32,7 @@ from engine.store import PatchStore, tags, tombstones
 from jobs import browse
 from jobs.__main__ import main, parse, spelled_out
 from tests import rows
-from tests.browsed import A, B, choose, filled, get, parts, post, sent, serving, take_in, told
+from tests.browsed import A, B, choose, filled, get, parts, post, sent, serving, take_in, told, with_whole_frames
 
 HOSTILE = [
     "",
@@ -195,6 +195,22 @@ def test_rejected_frames_are_a_view_of_their_own_with_the_reason_and_without_a_p
     assert all("min_brightness" in row["detail"] for row in found)
 
 
+def test_frames_of_a_run_that_died_before_its_ledger_row_are_counted_nowhere(tmp_path):
+    store = filled(tmp_path)
+    with serving(store) as base:
+        ask = {"number": "brightness", "table": "frames"}
+        whole = told(base, "/api/histogram", **ask)
+        take_in(store, "c3" + "0" * 30, 20)
+        store.open("videos").delete(f"video_id = 'c3{'0' * 30}'")
+        assert len(store.open("frames").to_table()) == 33
+        view = told(base, "/api/view", table="frames")
+        assert (view["rows"], view["of"]) == (12, 12)
+        found = told(base, "/api/histogram", **ask)
+        assert found == whole
+        assert (sum(found["all"]), sum(found["some"])) == (12, 12)
+        assert sum(row["frames"] for row in told(base, "/api/overview")["reasons"]) == 12
+
+
 def test_a_histogram_counts_every_row_once_and_leaves_its_own_brush_aside(store, base):
     every = table(store)
     found = told(base, "/api/histogram", number="difficulty", video=A, difficulty="0.9,1")
@@ -202,8 +218,12 @@ def test_a_histogram_counts_every_row_once_and_leaves_its_own_brush_aside(store,
     assert sum(found["some"]) == sum(row["video_id"] == A for row in every)
     assert get(base, "/api/histogram", number="nothing")[0] == 400
     values = np.array([row["difficulty"] for row in every], np.float32)
-    ends = [found["edges"][0], found["edges"][-1], found["most"]]
-    assert ends == pytest.approx([values.min(), np.quantile(values, 0.999), values.max()], abs=1e-5)
+    assert [found["edges"][0], found["edges"][-1], found["most"]] == pytest.approx([values.min(), values.max(), values.max()], abs=1e-5)
+
+
+def test_the_last_bar_of_a_histogram_holds_what_is_above_only_of_a_thousand_rows_and_more():
+    assert looks.span(np.arange(33, dtype=np.float32)) == [0, 32]
+    assert looks.span(np.arange(20_001, dtype=np.float32)) == [0, 19_980]
 
 
 def test_large_pictures_are_sent_small_and_small_ones_as_they_are(store):
@@ -361,6 +381,26 @@ def test_the_page_names_no_address_outside():
         assert not re.search(r"https?:|[\"'(]//|import\(\s*[\"'][^/]", path.read_text()), path.name
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_what_is_drawn_has_a_contrast_of_three_to_one(dark):
+    light, _, rest = (server.PAGE / "style.css").read_text().partition("@media (prefers-color-scheme: dark)")
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", light)) | (dict(re.findall(r"--([\w-]+): (#\w{6})", rest)) if dark else {})
+    reasons = [(name, "mat") for name in colours if name.startswith("why-")]
+    assert len(reasons) == 8
+    bars = [("lostline", "card"), ("accent", "rest"), ("accent", "card")]
+    for ink, ground in [*reasons, *bars, ("accent", "mat"), ("quiet", "mat")]:
+        assert contrast(colours[ink], colours[ground]) >= 3, (ink, ground)
+
+
+def contrast(one, other):
+    """Of two colours, as WCAG 2.2 has it."""
+    found = []
+    for colour in (one, other):
+        parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        found.append(float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]))
+    return (max(found) + 0.05) / (min(found) + 0.05)
+
+
 def test_another_name_for_this_machine_and_other_pages_are_turned_away(base):
     port = base.rpartition(":")[2]
     assert get(base, "/api/state", {"Host": f"evil.example:{port}"})[0] == 421
@@ -436,6 +476,10 @@ def test_tags_are_rows_that_are_given_taken_filtered_by_and_forgotten_with_their
         assert told(base, "/api/patch", id=mine[0])["tags"] == ["polyp"]
         assert post(base, "/api/tag", {"patches": mine[:1], "tag": "polyp", "remove": True})[0] == 200
         assert sorted(ids(listed(base, tag="polyp"))) == sorted(mine[1:])
+        assert json.loads(post(base, "/api/tag", {"patches": mine[:1], "tag": "  a polyp "})[2])["tag"] == "a polyp"
+        assert told(base, "/api/patch", id=mine[0])["tags"] == ["a polyp"]
+        assert post(base, "/api/tag", {"patches": mine[:1], "tag": " a polyp", "remove": True})[0] == 200
+        assert b"'polyp!' is no tag" in post(base, "/api/tag", {"patches": mine, "tag": "  polyp!"})[2]
         for body in (
             {"patches": ["nobody"], "tag": "x"},
             {"patches": mine, "tag": "<b>"},
@@ -466,6 +510,23 @@ def test_a_view_becomes_a_selection_whose_images_can_be_made_again(tmp_path):
         assert len(rebuild.faults(store, made["selection"])) == 0
         few = told(base, "/api/view", like=table(store)[0]["patch_id"], difficulty="2,3")
         assert post(base, "/api/select", {"view": few["view"]})[0] == 400
+
+
+def test_a_view_of_whole_frames_and_regions_is_told_apart_by_kind_and_becomes_no_selection_before(tmp_path):
+    store = with_whole_frames(tmp_path)
+    kinds = dict(store.patches(["patch_id", "proposer"]).select(["patch_id", "proposer"]).to_pandas().itertuples(index=False))
+    with serving(store, write=True) as base:
+        assert told(base, "/api/overview")["kinds"] == {"patches": 18, "frames": 6}
+        status, _, body = post(base, "/api/select", {"view": told(base, "/api/view", sort="difficulty")["view"]})
+        assert (status, "6 of these 24 patches are whole frames" in json.loads(body)["error"]) == (400, True)
+        for kind, proposer, taken in (("patches", "crops", 16), ("frames", schema.FRAME_PROPOSER, 4)):
+            view = told(base, "/api/view", sort="difficulty", kind=kind)
+            assert {kinds[one] for one in ids(listed(base, kind=kind))} == {proposer}
+            made = json.loads(post(base, "/api/select", {"view": view["view"]})[2])
+            images = store.open("images").to_table(filter=f"selection_id = '{made['selection']}'")["patch_ids"].to_pylist()
+            assert [len(images) * 4, {kinds[one] for image in images for one in image}] == [taken, {proposer}]
+        for words in ({"kind": "regions"}, {"table": "frames", "kind": "frames"}):
+            assert get(base, "/api/view", **words)[0] == 400
 
 
 # -- a store that changes ---------------------------------------------------------------------------------------------------------
@@ -536,6 +597,29 @@ def test_an_export_holds_the_stored_bytes_of_the_view_in_its_order(store, base, 
     found = described(layout, tmp_path)
     assert [name for name, _ in found] == ids(listed(base, sort="difficulty", video=A))
     assert all((tmp_path / path).read_bytes() == held[name] for name, path in found)
+
+
+def test_an_export_says_the_tags_of_every_patch_each_as_it_is(tmp_path):
+    store = filled(tmp_path)
+    name = table(store)[3]["patch_id"]
+    for word in ("a polyp", "flat", "grade: 2"):
+        tags.tag(store, [name], word)
+    expected = {row["patch_id"]: set() for row in table(store)} | {name: {"a polyp", "flat", "grade: 2"}}
+    with serving(store) as base:
+        view = told(base, "/api/view")["view"]
+        for layout in ("folder", "coco", "fiftyone"):
+            with zipfile.ZipFile(io.BytesIO(get(base, "/api/export", view=view, layout=layout)[2])) as archive:
+                assert tags_in(layout, archive) == expected, layout
+
+
+def tags_in(layout, archive):
+    """The tags of every patch by its id, as the layout has them."""
+    if layout == "folder":
+        lines = list(csv.DictReader(io.StringIO(archive.read("patches.csv").decode())))
+        assert all(re.fullmatch(r"\d+( \d+){3}", row["box"]) for row in lines)
+        return {row["patch_id"]: set(row["tags"].split(";")) - {""} for row in lines}
+    name, rows = ("labels.json", "images") if layout == "coco" else ("samples.json", "samples")
+    return {row["patch_id"]: set(row["tags"]) for row in json.loads(archive.read(name))[rows]}
 
 
 def described(layout, folder):
@@ -611,6 +695,7 @@ def test_an_export_of_what_there_is_none_of_is_refused_and_formulas_are_harmless
     view = told(base, "/api/view")["view"]
     assert get(base, "/api/export", view=view, layout="../x")[0] == 400
     frames = told(base, "/api/view", table="frames")["view"]
+    assert get(base, "/api/map", view=frames)[0] == 400
     assert get(base, "/api/export", view=frames, layout="coco")[0] == 400
     assert harmless("=1+1") == "'=1+1"
     assert harmless("plain") == "plain"

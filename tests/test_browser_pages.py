@@ -19,6 +19,7 @@ from engine.browser.looks import KEPT
 from engine.browser.server import program
 from engine.knobs import amend
 from engine.store import PatchStore, WriteRows
+from jobs import choose as choosing
 from jobs import ingest, named
 from jobs.__main__ import parse
 from jobs.recipes import tiny
@@ -284,6 +285,68 @@ def test_the_keyboard_goes_through_grid_patch_help_filters_and_sql(tab):
     tab.says("8 of 40")
 
 
+def test_f_leads_back_to_the_list_with_its_filters_kept_and_open(tab):
+    tab.open(f"patches?video={A}", ".cell img")
+    tab.page.focus("#grid")
+    tab.press("f", "Enter")
+    tab.page.wait_for_selector(".patch")
+    tab.press("f")
+    tab.page.wait_for_selector("#filters", state="visible")
+    tab.says("24 of 40")
+    assert f"video={A}" in tab.page.url
+    playwright.expect(tab.page.locator("input[data-word=video]")).to_be_focused()
+    tab.open("sql", "textarea")
+    tab.press("Escape", "f")
+    tab.page.wait_for_url(f"**/#/patches?video={A}")
+    tab.open("frames?reason=dark", ".cell.line b")
+    tab.page.focus("#grid")
+    tab.press("Enter")
+    tab.page.wait_for_selector(".timeline")
+    tab.press("f")
+    tab.page.wait_for_url("**/#/frames?reason=dark")
+    playwright.expect(tab.page.locator("select[data-word=reason]")).to_be_focused()
+
+
+def test_on_a_phone_f_opens_the_filters_and_its_key_goes_into_none_of_them(chromium, base):
+    with Tab(chromium, base, 390) as tab:
+        tab.open(f"patches?video={A}", ".cell img")
+        tab.page.click("#cell-0 img")
+        tab.page.wait_for_selector(".patch")
+        tab.press("f")
+        tab.page.wait_for_selector("#filters", state="visible")
+        playwright.expect(tab.page.locator("input[data-word=video]")).to_be_focused()
+        assert tab.page.input_value("input[data-word=video]") == A
+
+
+# Numbers of a table's cells, each as long as it is, that stand on more than one line.
+BROKEN = r"""[...document.querySelectorAll('td')].flatMap(cell => {
+    const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+    while (text.nextNode()) for (const { 0: digits, index } of text.currentNode.data.matchAll(/\d[\d,.]*/g)) {
+        const range = document.createRange();
+        range.setStart(text.currentNode, index);
+        range.setEnd(text.currentNode, index + digits.length);
+        if (!cell.querySelector('.id') && new Set([...range.getClientRects()].map(one => one.top)).size > 1) found.push(digits);
+    }
+    return found;
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_number_of_an_answer_is_broken_in_the_middle_of_its_digits(chromium, base, width, tmp_path):
+    with Tab(chromium, base, width) as tab:
+        for asked in (
+            "SELECT * FROM frames",
+            "SELECT *, 9007199254740993 AS large FROM patches",
+            f"SELECT '{'word' * 80}' AS long, 1234567 AS n",
+        ):
+            tab.open(f"sql?q={quote(asked)}", "td")
+            playwright.expect(tab.page.locator(".card p[role=status]")).to_contain_text("row")
+            tab.page.screenshot(path=tmp_path / "sql.png")
+            assert tab.page.evaluate(BROKEN) == [], asked
+            assert tab.page.evaluate(REACHING_OUT) == [], asked
+        assert tab.page.locator("table").bounding_box()["width"] < max(width, 600)  # a word that is too long is broken
+
+
 def test_before_after_and_back_go_along_the_list_that_a_patch_was_opened_from(tab, store):
     asked, hardest = "SELECT patch_id FROM patches ORDER BY difficulty DESC, patch_id LIMIT 3", store.hardest(3)["patch_id"].to_pylist()
     tab.open("patches?sort=time_ms", ".cell img")
@@ -315,10 +378,11 @@ def test_a_patch_or_video_that_is_opened_by_its_address_has_no_neighbours_and_le
     tab.open(f"patch?id={store.hardest(1)['patch_id'][0].as_py()}", ".patch")
     assert tab.page.is_disabled("button:has-text('Before')")
     assert tab.page.is_disabled("button:has-text('After')")
-    tab.page.click("text=Its video")
-    tab.page.wait_for_selector(".timeline")
-    tab.press("Escape")
-    tab.page.wait_for_selector(".patch")
+    for leave in (lambda: tab.press("Escape"), lambda: tab.page.click("text=← Back")):
+        tab.page.click("text=Its video")
+        tab.page.wait_for_selector(".timeline")
+        leave()
+        tab.page.wait_for_selector(".patch")
     tab.press("Escape")
     tab.page.wait_for_selector(".cell img")
     with Tab(tab.context.browser, tab.base) as other:
@@ -433,6 +497,74 @@ def test_the_map_has_the_filters_of_the_grid_and_leads_back_to_them(tab):
     tab.page.wait_for_selector("text=All 24 patches")
     tab.page.click("nav a:has-text('Patches')")
     tab.says("24 of 40")
+
+
+def test_every_tab_is_named_by_what_it_shows(tab, store):
+    one, other = (f"patch?id={name}" for name in store.hardest(2)["patch_id"].to_pylist())
+    pages = {
+        "patches": ".cell img",
+        f"patches?video={A}": ".cell img",
+        "patches?selection=random-111&time_ms=1000,": ".cell img",
+        "frames": ".cell.line",
+        f"map?video={A}": ".map canvas",
+        one: ".patch",
+        other: ".patch",
+        f"video?id={A}": ".timeline",
+        "compare?older=random-111&newer=optidel-222": ".thumbs img",
+        "sql?q=SELECT 1 AS x": "td",
+    }
+    titles = []
+    for page, until in pages.items():
+        tab.open(page, until)
+        titles.append(re.sub(" . endocurate$", "", tab.page.title()))
+    assert len(set(titles)) == len(pages)
+    assert titles[:5] == ["patches", f"patches: video {A}", "patches: selection random-111, time from 1 s", "frames", f"map: video {A}"]
+    assert titles[7:] == ["video a1000000…", "random-111 and optidel-222", "SQL: SELECT 1 AS x"]
+    tab.page.fill("textarea", "SELECT 2 AS y")
+    tab.press("Control+Enter")
+    playwright.expect(tab.page).to_have_title(re.compile("^SQL: SELECT 2 AS y . endocurate$"))
+
+
+def test_what_is_said_of_a_range_of_one_selection_twice_and_of_an_address_of_frames_is_true(tab):
+    tab.open("frames", ".cell.line")
+    playwright.expect(tab.page.locator("details:has-text('time') small >> nth=0")).to_have_text("0.0 s to 6.0 s")
+    tab.open("compare?older=random-111&newer=random-111", ".thumbs img")
+    assert tab.page.inner_text(".page .quiet >> nth=1") == "Both sides are the same selection."
+    tab.open("patches?table=frames&reason=dark", ".cell.line b")
+    tab.says("2 of 12 frames")
+    assert tab.wrong == []
+
+
+def test_a_brush_that_the_system_takes_away_filters_nothing(tab):
+    tab.open("patches", ".cell img")
+    playwright.expect(tab.page.locator("details small").first).not_to_be_empty()
+    box = tab.page.locator("canvas.chart").first.bounding_box()
+    tab.page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 20)
+    tab.page.mouse.down()
+    tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20, steps=3)
+    tab.page.locator("canvas.chart").first.dispatch_event("pointercancel")
+    tab.page.mouse.move(box["x"] + box["width"], box["y"] + 20, steps=3)
+    tab.page.mouse.up()
+    tab.page.wait_for_timeout(300)
+    assert "difficulty" not in tab.page.url
+    tab.says("40 of 40")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_reasons_and_bars_are_drawn_in_the_colours_of_the_scheme(chromium, base, scheme):
+    colour = "name => getComputedStyle(document.documentElement).getPropertyValue(name)"
+    with Tab(chromium, base, scheme=scheme) as tab:
+        tab.open(f"video?id={A}", ".timeline")
+        box = tab.page.locator(".timeline").bounding_box()
+        foot = drawn(tab, ".timeline", [(box["width"] * 6.5 / 7, box["height"] - 26 - 2)])  # below what was dark
+        assert bytes(foot[0, :3].tolist()).hex() == tab.page.evaluate(colour, "--why-0").strip(" #")
+        found = told(base, "/api/histogram", number="difficulty")
+        tab.open("patches?video=none", "text=Nothing fits")
+        playwright.expect(tab.page.locator("details small").first).not_to_be_empty()
+        tab.page.wait_for_timeout(100)
+        box, highest = tab.page.locator("canvas.chart").first.bounding_box(), found["all"].index(max(found["all"]))
+        top = drawn(tab, "canvas.chart", [((highest + 0.5) * box["width"] / len(found["all"]), 2.5)])
+        assert bytes(top[0, :3].tolist()).hex() == tab.page.evaluate(colour, "--lostline").strip(" #")
 
 
 def test_what_the_store_or_an_address_says_is_text_and_never_markup(tab, store):
@@ -555,7 +687,7 @@ def test_what_was_written_is_offered_and_the_focus_stays(chromium, tmp_path):
     with serving(store, write=True) as base, Tab(chromium, base) as tab:
         tab.open(f"patches?video={A}", ".cell img")
         assert tab.page.locator("select[data-word=tag]").count() == 0
-        tab.page.once("dialog", lambda asked: asked.accept("odd"))
+        tab.page.once("dialog", lambda asked: asked.accept("  odd "))
         tab.page.select_option("[aria-label='take this view along']", "tag")
         tab.page.select_option("select[data-word=tag]", "odd")
         tab.page.wait_for_url("**tag=odd*")
@@ -729,12 +861,34 @@ def test_two_selections_are_told_apart_in_numbers_and_by_video(tab):
 
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory):
-    """A store that the job ingest filled, and the configuration that it had."""
+    """A store that the job ingest filled, with two selections by the job choose, and the configuration that it had."""
     folder = tmp_path_factory.mktemp("ingested")
     simulate.write_clips(folder / "videos", folder / "truth", 1, seconds=3.0, size=(240, 280))
     config = amend(tiny(), [*SMALL, f"videos.uri={folder}/videos", f"store.uri={folder}/store"])
     ingest.run(config)
+    for method in ("random", "optidel"):
+        choosing.run(amend(config, [f"selection.method={method}", "selection.budget=.8"]))
     return config
+
+
+def test_every_page_opens_on_a_really_ingested_store(chromium, ingested):
+    store = PatchStore(ingested.store.uri)
+    patches = store.patches(["patch_id", "video_id"]).to_pylist()
+    pages = {**PAGES, f"video?id={patches[0]['video_id']}": ".timeline", f"patch?id={quote(patches[0]['patch_id'])}": ".patch"}
+    footage = Footage(store, lambda video_id: ingested.frames, lambda image, part: [])
+    with listening(program(Answers(store, ingested, dict, footage))) as base:
+        for width in (390, 1280):
+            with Tab(chromium, base, width) as tab:
+                for page, until in {one: until for one, until in pages.items() if A not in one}.items():
+                    tab.open(page, until)
+                    assert tab.page.evaluate(REACHING_OUT) == [], page
+                tab.open("patches", ".cell img")
+                tab.says(f"{len(patches)} of {len(patches)}")
+                tab.open("frames", ".cell.line")
+                tab.says(f"{store.open('frames').count_rows()} of")
+                tab.open("sql?q=SELECT * FROM frames", "td")
+                assert tab.page.evaluate(BROKEN) == []
+                assert [line for line in tab.wrong if line] == []
 
 
 def test_of_a_really_ingested_patch_the_frame_the_seconds_and_the_reconstruction_are_shown(chromium, ingested):

@@ -3,19 +3,30 @@
 import io
 from collections import OrderedDict
 from fractions import Fraction
+from typing import NamedTuple
 
 import av
+import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from engine import simulate, videos
+from engine.browser.answers import Answers
 from engine.browser.footage import HELD, Footage, between, is_inside
+from engine.browser.server import program
 from engine.config import Config, FramesConfig
 from engine.decode import sampled
 from engine.frames import DecodeFrames
+from engine.knobs import amend
 from engine.pictures import decode
-from engine.schema import VIDEO
+from engine.schema import SCORED, VIDEO
+from engine.store import PatchStore, WriteRows
+from jobs import ingest
+from jobs.recipes import tiny
+from tests import dicoms, rows
+from tests.browsed import get, listening
+from tests.test_jobs import SMALL
 
 USUAL = FramesConfig()
 SIZE = {"height": 240, "width": 280}
@@ -28,42 +39,37 @@ def clip(tmp_path_factory):
     return path
 
 
-class Ledger:
-    """The two tables of a store that footage asks, for one video and the frames that the engine's own stage made of it."""
+class Taken(NamedTuple):
+    """A store with a video, and the frames that the engine's own stage made of it."""
 
-    def __init__(self, path, limits=USUAL, find_text=None):
-        self.name = videos.content_hash(str(path))
-        source = {"video_id": self.name, "uri": str(path), "size": 1, "modified": "1", "reason": None, "detail": None}
-        stage = DecodeFrames(limits, find_text or (lambda image, part: []))
-        made = [row for table in stage(pa.Table.from_pylist([source], VIDEO)) for row in table.to_pylist()]
-        self.frames = [row for row in made if row["frame_id"]]
-        self.source = source
-
-    def open(self, table):
-        return Rows(pa.Table.from_pylist(self.frames) if table == "frames" else pa.Table.from_pylist([self.source], VIDEO))
+    store: PatchStore
+    frames: list
 
 
-class Rows:
-    def __init__(self, table):
-        self.table = table
+def taken_in(folder, path, limits=USUAL, find_text=None):
+    """The store has another video too, with frames at the same times."""
+    table = pa.Table.from_pylist([{"video_id": videos.content_hash(str(path)), "uri": str(path), "size": 1, "modified": "1"}], VIDEO)
+    made = [row for part in DecodeFrames(limits, find_text or nothing)(table) for row in part.to_pylist()]
+    told = [dict.fromkeys(SCORED.names) | {name: value for name, value in row.items() if name in SCORED.names} for row in made]
+    store = PatchStore(str(folder / "store"))
+    store.create(rows.WIDTH)
+    rows.take_in(store, "c3" + "0" * 30)
+    store.commit(pa.concat_tables(WriteRows(store.uri)(pa.Table.from_pylist(told, rows.wide()))), table, rows.STAMP)
+    return Taken(store, [row for row in made if row["frame_id"]])
 
-    def to_table(self, filter="", columns=None):
-        kept = [
-            row
-            for row in self.table.to_pylist()
-            if all(str(row[name]) in filter for name in ("video_id", "frame_id") if f"{name} =" in filter)
-        ]
-        found = pa.Table.from_pylist(kept, self.table.schema)
-        return found.select(columns) if columns else found
+
+def nothing(image, part):
+    """No text."""
+    return []
 
 
 @pytest.fixture(scope="module")
 def ledger(clip):
-    return Ledger(clip)
+    return taken_in(clip.parent, clip)
 
 
-def footage(ledger, limits=USUAL, find_text=None):
-    return Footage(ledger, lambda video_id: limits, find_text or (lambda image, part: []))
+def footage(ledger, limits=USUAL, find_text=nothing):
+    return Footage(ledger.store, lambda video_id: limits, find_text)
 
 
 def kept(ledger):
@@ -71,7 +77,7 @@ def kept(ledger):
 
 
 def test_a_kept_frame_is_shown_as_the_engine_cut_it(ledger):
-    row = kept(ledger)[0]
+    row = kept(ledger)[-1]
     stored = np.frombuffer(row["image"], np.uint8).reshape(row["frame_height"], row["frame_width"], 3)
     shown = decode(footage(ledger).frame(row["frame_id"]))
     assert shown.shape == stored.shape
@@ -120,8 +126,8 @@ def test_what_the_gate_finds_outside_the_body_stays_black_in_a_clip(ledger):
     assert not is_inside(grey, FramesConfig())
 
 
-def test_rejected_frames_are_not_shown(clip):
-    ledger = Ledger(clip, FramesConfig(min_sharpness=1e9))
+def test_rejected_frames_are_not_shown(clip, tmp_path):
+    ledger = taken_in(tmp_path, clip, FramesConfig(min_sharpness=1e9))
     with pytest.raises(LookupError, match="was rejected"):
         footage(ledger).frame(ledger.frames[0]["frame_id"])
 
@@ -129,7 +135,7 @@ def test_rejected_frames_are_not_shown(clip):
 def test_a_file_with_other_bytes_or_none_shows_nothing(clip, tmp_path):
     path = tmp_path / "b.mp4"
     path.write_bytes(clip.read_bytes())
-    ledger = Ledger(path)
+    ledger = taken_in(tmp_path, path)
     name, shown = kept(ledger)[0]["frame_id"], footage(ledger)
     assert shown.frame(name)
     path.write_bytes(clip.read_bytes() + b"x")
@@ -167,3 +173,70 @@ def test_moments_around_one_are_those_of_a_straight_decode(clip):
     assert all(np.array_equal(one.image, every[one.pts]) for one in found)
     assert all(abs(one.pts - middle) * base <= 1 for one in found)
     assert 9 <= len(found) <= 13
+
+
+# -- DICOM ------------------------------------------------------------------------------------------------------------------------
+
+
+def objects(folder):
+    """The same three seconds as H.264 in a DICOM object, bare and in MP4, as pictures for every fifth frame, and one of these alone."""
+    path = folder.parent / "bare.mp4"
+    simulate.write_clip(path, 3, seconds=3.0, **SIZE)
+    with path.open("rb") as file:
+        images = [one.image for one in sampled(file, USUAL.model_copy(update={"sampling": "all"}))]
+    film = described(NumberOfFrames=len(images), FrameTime="40")
+    bare = dicoms.stream(images, "h264")
+    dicoms.encapsulated(folder / "film", film, dicoms.H264, dicoms.split(bare, 5000, 9000))
+    dicoms.encapsulated(folder / "film-in-mp4", film, dicoms.H264, [path.read_bytes()])
+    jpegs = [dicoms.jpeg(one) for one in images[::5]]
+    several = described(NumberOfFrames=len(jpegs), FrameTime="200", PhotometricInterpretation="YBR_FULL_422")
+    dicoms.encapsulated(folder / "pictures", several, dicoms.JPEG, jpegs)
+    dicoms.encapsulated(folder / "still", described(PhotometricInterpretation="YBR_FULL_422"), dicoms.JPEG, [jpegs[3]])
+
+
+def described(**tags):
+    """A data set that names a patient wherever it can."""
+    return dicoms.marked(dicoms.described(SIZE["height"], SIZE["width"], SpecificCharacterSet="ISO_IR 192", **tags))
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory):
+    """A store that the job ingest filled with DICOM objects, and the names of its videos by their files."""
+    folder = tmp_path_factory.mktemp("dicom") / "objects"
+    folder.mkdir()
+    objects(folder)
+    config = amend(tiny(), [*SMALL, f"videos.uri={folder}", f"store.uri={folder.parent}/store"])
+    ingest.run(config)
+    return config, {path.name: videos.content_hash(str(path)) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("name", "moments"), [("film", (36, 40)), ("film-in-mp4", (24, 30)), ("pictures", (15, 15)), ("still", None)])
+def test_of_a_dicom_object_the_frame_and_the_seconds_are_shown_and_nothing_that_it_says_of_the_patient(ingested, name, moments):
+    config, names = ingested
+    store = PatchStore(config.store.uri)
+    patches = store.patches(["patch_id", "frame_id", "box", "pixels"], where=f"video_id = '{names[name]}'").to_pylist()
+    row = patches[len(patches) // 2]
+    answers = Answers(store, config, dict, Footage(store, lambda video_id: config.frames, nothing))
+    with listening(program(answers)) as base:
+        status, _, jpeg = get(base, "/api/frame", id=row["frame_id"])
+        assert status == 200, jpeg
+        assert np.abs(cut(decode(jpeg), row, store) - small(decode(row["pixels"]))).mean() < 6
+        status, _, film = get(base, "/api/clip", id=row["frame_id"])
+        if moments is None:
+            assert (status, b"nothing else within two seconds" in film) == (404, True)
+        else:
+            assert status == 200, film
+            assert moments[0] <= len(played(film)) <= moments[1]
+        told = [get(base, f"/api/{path}", id=one)[2] for path, one in (("patch", row["patch_id"]), ("video", names[name]))]
+    assert not [one for one in (jpeg, film, *told) if dicoms.MARKER.encode() in one or b"Jane" in one]
+
+
+def cut(frame, row, store):
+    """What lies in a patch's box of a frame that is shown."""
+    (y0, x0, y1, x1), held = row["box"], store.open("frames").to_table(filter=f"frame_id = '{row['frame_id']}'").to_pylist()[0]
+    top, left = held["content"][:2]
+    return small(frame[y0 - top : y1 - top, x0 - left : x1 - left])
+
+
+def small(image):
+    return cv2.resize(np.ascontiguousarray(image), (16, 16), interpolation=cv2.INTER_AREA).astype(int)

@@ -84,7 +84,7 @@ class Answers:
     def view(self, request: Request) -> Response:
         """Make a view of what the query asks for: its key, its rows, and of how many of which version; as JSON."""
         made = self.looks.view(asking.read(dict(request.query_params)))
-        return JSONResponse({"view": made.key, "rows": len(made.rows), "of": len(made.sheet), "version": made.sheet.version})
+        return JSONResponse({"view": made.key, "rows": len(made.rows), "of": made.among, "version": made.sheet.version})
 
     def rows(self, request: Request) -> Response:
         """`count` rows from `first` on of the view, with their thumbnails, as thumbs.part packs them."""

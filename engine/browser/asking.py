@@ -9,6 +9,7 @@ NUMBERS = {
     "frames": ("time_ms", "sharpness", "brightness", "glare", "tissue", "change", "patches"),
 }
 LONGEST = 20_000  # letters of anything that is asked
+KINDS = ("patches", "frames")  # as selection.of names them: regions of frames, or whole ones
 CHANGES = ("", "came", "went", "stayed")
 
 
@@ -20,6 +21,7 @@ class Asked:
     ranges: tuple[tuple[str, float, float], ...] = ()
     video: str = ""  # the beginning of an id
     reason: str = ""  # of frames; "kept": none
+    kind: str = ""  # of patches, one of KINDS
     selection: str = ""
     against: str = ""  # another selection, with which `change` tells apart
     change: str = ""
@@ -62,7 +64,9 @@ def check(asked: Asked) -> None:
         raise ValueError(f"{asked.table} cannot be sorted by {asked.sort[:40]!r}; they can by {', '.join(NUMBERS[asked.table])}")
     if asked.change not in CHANGES or bool(asked.change) != bool(asked.against and asked.selection):
         raise ValueError("two selections are compared as selection=A against=B change=came, went or stayed")
-    only = [name for name in ("selection", "cluster", "tag", "like", "sql") if getattr(asked, name)]
+    if asked.kind and asked.kind not in KINDS:
+        raise ValueError(f"patches are of no kind {asked.kind[:40]!r}; there are {', '.join(KINDS)}")
+    only = [name for name in ("kind", "selection", "cluster", "tag", "like", "sql") if getattr(asked, name)]
     if asked.table == "frames" and only:
         raise ValueError(f"{only[0]} tells patches apart, not frames")
 

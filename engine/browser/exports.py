@@ -98,12 +98,13 @@ def parts(view: View, layout: str, tags: Mapping[str, list[str]]) -> Iterator[by
 
 
 def as_folder(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """A CSV beside the pictures."""
+    """A CSV beside the pictures; boxes have blanks between their numbers, and tags, which may hold blanks, a semicolon."""
     text = io.StringIO()
     writer = csv.DictWriter(text, ["file", *COLUMNS, "tags"], extrasaction="ignore")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: harmless(" ".join(map(str, value)) if isinstance(value, list) else value) for name, value in row.items()})
+        joined = {"box": " ".join(map(str, row["box"])), "tags": ";".join(row["tags"])}
+        writer.writerow({name: harmless(value) for name, value in (row | joined).items()})
     return {"patches.csv": text.getvalue()}
 
 

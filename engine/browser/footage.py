@@ -15,10 +15,10 @@ from typing import Any
 import av
 import numpy as np
 
-from engine import gate, pictures
-from engine.clip import VideoError, decoded, opened, upright
+from engine import dicom, gate, pictures
+from engine.clip import VideoError, decoded, upright
 from engine.config import FramesConfig
-from engine.decode import Moment, glimpses, keyframe_step, reached, stamped, stills
+from engine.decode import Moment, Stamped, glimpses, keyframe_step, reached, shown, stamped, stills
 from engine.files import locate, unreadable
 from engine.frames import View, blacked, scaled
 from engine.listing import modified
@@ -115,6 +115,8 @@ class Footage:
         if fs.isdir(path):
             raise LookupError("it is from a folder of pictures, which has no seconds around it")
         moments, seen = self.moments(uri, row, AROUND, APART)
+        if len(moments) == 1:
+            raise LookupError("there are no seconds around it: its video shows nothing else within two seconds of it")
         limits = self.limits(row["video_id"])
         shown = self.shown(moments, seen, row, CLIP_SIDE)
         return encoded([(moment, image if is_inside(image, limits) else np.zeros_like(image)) for moment, image in shown])
@@ -151,25 +153,45 @@ class Footage:
 
 
 def between(file: Any, instant: Instant, around: Fraction, apart: Fraction) -> Iterator[Moment]:
-    """The moments of an open video file around one, about so many seconds apart, and that one itself."""
+    """The moments of an open video file or DICOM object around one, about so many seconds apart, and that one itself."""
+    source = dicom.read(file)
+    if isinstance(source, dicom.Pictures):
+        yield from pictured(source, instant, around, apart)
+        return
     pts, base = instant
-    first, last = pts - int(around / base), pts + int(around / base)
-    with opened(file) as clip:
+    first = pts - int(around / base)
+    with shown(file, source) as clip:
         step = keyframe_step(clip)
-    with opened(file) as clip:
+    with shown(file, source) as clip:
         frames = stamped(clip, decoded(clip))
         head = next(frames, None)
         if head is None:
             return
         if step is not None and first - head[1] > step:
             frames = stamped(clip, reached(clip, first, step))
-        after = None
-        for frame, now, clock in chain([head], frames):
-            if now > last:
-                return
-            if now == pts or (now >= first and (after is None or now >= after)):
-                after = now + int(apart / base) if now != pts or after is None else after
-                yield Moment(now, clock, upright(frame))
+        for frame, now, clock in near(chain([head], frames), instant, around, apart):
+            yield Moment(now, clock, upright(frame))
+
+
+def pictured(source: dicom.Pictures, instant: Instant, around: Fraction, apart: Fraction) -> Iterator[Moment]:
+    """The same of pictures each of which is whole by itself; those that cannot be decoded are left out."""
+    stamps = ((number, source.clock.at(number), source.clock.base) for number in range(source.count))
+    for number, now, clock in near(stamps, instant, around, apart):
+        image = source.picture(number)
+        if image is not None:
+            yield Moment(now, clock, image)
+
+
+def near(stamps: Iterator[Stamped], instant: Instant, around: Fraction, apart: Fraction) -> Iterator[Stamped]:
+    """Those of some frames, or numbers of pictures, in the order in which they are shown, that `between` asks for."""
+    pts, base = instant
+    first, last, after = pts - int(around / base), pts + int(around / base), None
+    for frame, now, clock in stamps:
+        if now > last:
+            return
+        if now == pts or (now >= first and (after is None or now >= after)):
+            after = now + int(apart / base) if now != pts or after is None else after
+            yield frame, now, clock
 
 
 def is_inside(image: Image, limits: FramesConfig) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import schema
 from engine.browser.asking import NUMBERS, Asked
 from engine.browser.sheets import NAMES, Flags, Sheet
 from engine.rows import Rows
@@ -34,6 +35,7 @@ class View:
     asked: Asked
     sheet: Sheet
     rows: Rows
+    among: int  # how many rows of the sheet may be seen
 
 
 class Looks:
@@ -79,7 +81,7 @@ class Looks:
         rows = ordered(sheet, asked, self.found(sheet, asked))
         told = f"{sheet.version} {asked!r} {hashlib.sha256(rows.tobytes()).hexdigest()}"  # tags and selections change beside the version
         key = hashlib.sha256(told.encode()).hexdigest()[:24]
-        made = View(key, asked, sheet, rows)
+        made = View(key, asked, sheet, rows, int(self.known(sheet).sum()))
         with self.lock:
             self.views[key] = made
             self.views.move_to_end(key)
@@ -98,17 +100,15 @@ class Looks:
 
     def found(self, sheet: Sheet, asked: Asked) -> Rows:
         """The places of the rows that are asked for, as a list brings them or in the order of the table."""
-        if asked.table == "frames":
-            known = set(self.store.ledger()["video_id"].to_pylist())  # a run that died may have left frames
-            among = sheet.having("video_id", known.__contains__)
-        else:
-            among = np.ones(len(sheet), np.bool_)
+        among = self.known(sheet)
         for name, least, most in asked.ranges:
             among &= within(sheet.number(name), least, most)
         if asked.video:
             among &= sheet.having("video_id", lambda word: word.startswith(asked.video))
         if asked.reason:
             among &= sheet.having("reason", lambda word: word == ("" if asked.reason == "kept" else asked.reason))
+        if asked.kind:
+            among &= whole_frames(sheet) == (asked.kind == "frames")
         if asked.cluster:
             among &= self.members(sheet, asked.cluster)
         lists = [find(sheet, asked) for name, find in self.lists().items() if getattr(asked, name)]
@@ -117,6 +117,12 @@ class Looks:
         for other in lists[1:]:
             among &= flagged(sheet, other)
         return lists[0][among[lists[0]]]
+
+    def known(self, sheet: Sheet) -> Flags:
+        """Which rows (N,) may be seen: of frames those of videos in the ledger, since a run that died may have left others."""
+        if sheet.table == "patches":
+            return np.ones(len(sheet), np.bool_)
+        return sheet.having("video_id", set(self.store.ledger()["video_id"].to_pylist()).__contains__)
 
     def lists(self) -> dict[str, Callable[[Sheet, Asked], Rows]]:
         """What brings an order along, the first one's being the one that counts."""
@@ -185,19 +191,32 @@ class Looks:
     # -- numbers ------------------------------------------------------------------------------------------------------------
 
     def histogram(self, asked: Asked, name: str) -> dict[str, Any]:
-        """How a number is spread over all rows, and over those asked for, its own range left aside. ValueError for no number."""
+        """How a number is spread over all rows that may be seen, and over those asked for, its own range left aside.
+
+        ValueError for no number.
+        """
         if name not in NUMBERS[asked.table]:
             raise ValueError(f"{asked.table} have no number {name[:40]!r}")
         sheet = self.sheet(asked.table)
-        values = sheet.number(name)
-        finite = values[np.isfinite(values)]
+        values, known = sheet.number(name), self.known(sheet)
+        finite = values[known & np.isfinite(values)]
         if not len(finite):
             return {"name": name, "edges": [], "all": [], "some": []}
         among = values[self.found(sheet, asked.without(name))]
-        low, high = sheet.once(f"span of {name}", lambda: [float(one) for one in np.quantile(finite, [0, 0.999])])
+        low, high = sheet.once(f"span of {name} in {len(finite)}", lambda: span(finite))
         edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
-        counted = [np.histogram(np.minimum(one[np.isfinite(one)], edges[-1]), edges)[0].tolist() for one in (values, among)]
+        counted = [np.histogram(np.minimum(one[np.isfinite(one)], edges[-1]), edges)[0].tolist() for one in (finite, among)]
         return {"name": name, "edges": edges.tolist(), "all": counted[0], "some": counted[1], "most": float(finite.max())}
+
+
+def span(values: NDArray[np.float32]) -> list[float]:
+    """The least and the most of some values (N,) that are drawn apart: of a thousand and more all but the largest thousandth."""
+    return [float(one) for one in np.quantile(values, [0, 0.999], method="higher")]
+
+
+def whole_frames(sheet: Sheet) -> Flags:
+    """Which patches (N,) are whole frames and no regions of one."""
+    return sheet.having("proposer", schema.FRAME_PROPOSER.__eq__)
 
 
 def within(values: NDArray[np.float32], least: float, most: float) -> Flags:

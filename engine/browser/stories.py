@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.browser import sheets
-from engine.browser.asking import NUMBERS
-from engine.browser.looks import Looks
+from engine.browser.asking import KINDS, NUMBERS
+from engine.browser.looks import Looks, whole_frames
 from engine.browser.overlay import share
 from engine.browser.thumbs import plain
 from engine.explain import Explainer, Runs, explain
@@ -38,6 +38,8 @@ def overview(looks: Looks) -> Row:
         "beside": beside(store),
         "videos": [list(one) for one in zip(names, counts, strict=True)][:NAMED],
     }
+    whole = int(whole_frames(sheet).sum())
+    told |= {"kinds": dict(zip(KINDS, (len(sheet) - whole, whole), strict=True))}
     told |= {"selections": selections(store), "clusters": {name: clusters(looks, name) for name in looks.clusterings()}}
     reasons = store.shown(REASONS, PATIENCE)
     refused = [row for row in store.ledger().select(["video_id", "reason", "detail"]).to_pylist() if row["reason"]]

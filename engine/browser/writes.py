@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine import schema, synthesis
-from engine.browser.looks import View
+from engine.browser.looks import View, whole_frames
 from engine.config import SynthesisConfig
 from engine.pool import retained
 from engine.rows import Rows
@@ -21,10 +21,14 @@ MOST = 100_000  # patches of a selection, for which somebody waits at the page
 
 
 def tagged(store: PatchStore, body: dict[str, Any]) -> dict[str, Any]:
-    """Give tags to patches, or take them: {"patches": [...], "tag": "...", "remove": false}. ValueError for another body."""
+    """Give tags to patches, or take them: {"patches": [...], "tag": "...", "remove": false}; blanks around a tag are no part of it.
+
+    ValueError for another body.
+    """
     patches, word = body.get("patches"), body.get("tag")
     if not isinstance(word, str) or not isinstance(patches, list) or not all(isinstance(one, str) for one in patches) or not patches:
         raise ValueError('a tag is given as {"patches": [ids], "tag": "word"}')
+    word = word.strip()
     if body.get("remove"):
         tags.untag(store, patches, word)
     else:
@@ -36,12 +40,13 @@ def chosen(store: PatchStore, view: View, config: SynthesisConfig) -> dict[str, 
     """Make a selection of a view: its patches in its order, as many as make whole training images, and these images.
 
     Its id is a hash of the ids and of their order, so that the same view makes the same selection. ValueError where there are too few
-    or too many. The answer says the command that trains on it.
+    or too many, or where some are whole frames and some regions, which `choose` never mixes. The answer says the command that trains on it.
     """
     each = config.patches
     rows = view.rows[: len(view.rows) // each * each]
     if view.asked.table != "patches" or not 0 < len(rows) <= MOST:
         raise ValueError(f"a selection takes {each} to {MOST} patches, the view has {len(view.rows)} {view.asked.table}")
+    refuse_mixed(view, rows)
     held = view.sheet.take(rows, ["patch_id", "bytes"])
     ids = [row["patch_id"] for row in held]
     name = synthesis.named(f"{METHOD}-{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:12]}", config)
@@ -53,6 +58,15 @@ def chosen(store: PatchStore, view: View, config: SynthesisConfig) -> dict[str, 
         images = store.save(table, images_of(view, rows, ids, name, config))
     command = f"endocurate pretrain {RECIPE} store.uri={shlex.quote(store.uri)} selection.named={name}"
     return {"selection": name, "patches": len(ids), "images": images, "left": len(view.rows) - len(ids), "command": command}
+
+
+def refuse_mixed(view: View, rows: Rows) -> None:
+    """ValueError for rows (N,) of which some are whole frames and some regions."""
+    whole = int(whole_frames(view.sheet)[rows].sum())
+    if 0 < whole < len(rows):
+        raise ValueError(
+            f"{whole} of these {len(rows)} patches are whole frames, and a selection is of regions or of whole frames: filter by kind first"
+        )
 
 
 def images_of(view: View, rows: Rows, ids: list[str], name: str, config: SynthesisConfig) -> Iterator[pa.Table]:

@@ -35,7 +35,7 @@ class Page {
 
   async load() {
     const { older, newer } = this.words, found = await ask("difference", { older, newer });
-    this.body.replaceChildren(h("p", { class: "quiet" }, shared(found)),
+    this.body.replaceChildren(h("p", { class: "quiet" }, older === newer ? "Both sides are the same selection." : shared(found)),
       h("div", { class: "sides" },
         this.side("went", "only left", found.went), this.side("stayed", "in both", found.stayed),
         this.side("came", "only right", found.came)),
@@ -58,6 +58,8 @@ class Page {
     }, h("img", { src: urls[at], alt: `difficulty ${number(row.difficulty)}` }))));
   }
 
+  get title() { return Object.values(this.words).every(Boolean) ? `${this.words.older} and ${this.words.newer}` : "compare"; }
+
   pressed(event) {
     if (event.key === "Escape") { location.hash = link("patches", this.state.words); return true; }
     return false;
@@ -69,7 +71,8 @@ class Page {
 function shared({ came, went, stayed, moved }) {
   const all = came + went + stayed;
   if (!all) return "";
-  const far = moved === null ? "" : `; half of it stands ${many(moved, "rank")} or more away in the other`;
+  const far = moved === null ? "" : moved === 0 ? "; half of it or more stands at the same rank in the other"
+    : `; half of it stands ${many(moved, "rank")} or more away in the other`;
   return `${(100 * stayed / all).toFixed(1)} % of all that either holds is in both${far}.`;
 }
 

@@ -3,6 +3,7 @@ import { count, h, link, many, short, verdict } from "./dom.js";
 import { Histogram, TITLES } from "./histogram.js";
 
 const UNCHARTED = ["area", "bytes"]; // of patches: they are there to sort by
+const KINDS = { patches: "regions of frames", frames: "whole frames" }; // by their names in the address
 const LISTED = 3000; // clusters that a list to choose from may have
 const ALONE = { selection: ["against", "change"], change: ["selection", "against"] }; // what means nothing without it
 
@@ -23,7 +24,8 @@ export class Filters {
     if (overview === this.overview) return;
     this.overview = overview;
     const fields = this.table === "patches"
-      ? [this.video(), this.choice("selection", this.selections()), this.cluster(), this.choice("tag", this.tags())]
+      ? [this.video(), this.choice("kind", this.kinds()), this.choice("selection", this.selections()), this.cluster(),
+        this.choice("tag", this.tags())]
       : [this.choice("reason", this.reasons(), "verdict"), this.video()];
     const clear = h("button", { type: "button", onclick: () => this.go({}) }, "Clear all");
     const parts = [this.head, ...fields, ...this.charts.map(chart => chart.host), this.table === "frames" && this.refused(), clear];
@@ -55,6 +57,11 @@ export class Filters {
   selections() {
     const told = one => `${one.method}, ${many(one.patches, "patch", "patches")} (${one.selection_id})`;
     return this.overview.selections.map(one => option(one.selection_id, told(one)));
+  }
+
+  kinds() {
+    const { kinds } = this.overview, isMixed = Object.values(kinds).every(Boolean);
+    return isMixed ? Object.entries(kinds).map(([name, held]) => option(name, `${KINDS[name]} (${count(held)})`)) : [];
   }
 
   tags() { return Object.entries(this.overview.tags).map(([name, held]) => option(name, `${name} (${count(held)})`)); }
@@ -101,17 +108,23 @@ const option = (value, text) => h("option", { value }, text);
 // What a clustering is there for, by its name, which tells whether it is of `choose`'s measures or of its methods.
 const meaning = name => name === "kinds" ? "what choose measures a selection's coverage by" : "what methods that compare patches chose by";
 
-// The filters that are set, each as a button that takes it away.
-export function chips(words, change) {
-  const told = Object.entries(words).filter(([name]) => !["sort", "down", "against", "table"].includes(name));
-  return told.map(([name, value]) => {
-    const shown = name === "time_ms" ? seconds(value) : value, short = name === "sql" ? "question" : shown.replace(/^(.{34}).+$/, "$1…");
-    return h("button", {
-      type: "button", class: "chip", title: `remove: ${name} ${shown}`, "aria-label": `remove the filter ${name} ${shown}`,
-      onclick: () => change({ [name]: "" }),
-    }, name === "change" ? `${value} from ${words.against}` : `${TITLES[name] ?? name} ${short}`, " ✕");
+// The filters that are set: of each its name, what it asks for, and both in few words.
+function told(words) {
+  const set = Object.entries(words).filter(([name]) => !["sort", "down", "against", "table"].includes(name));
+  return set.map(([name, value]) => {
+    const shown = name === "time_ms" ? seconds(value) : value, cut = name === "sql" ? "question" : shown.replace(/^(.{34}).+$/, "$1…");
+    return { name, shown, brief: name === "change" ? `${value} from ${words.against}` : `${TITLES[name] ?? name} ${cut}` };
   });
 }
+
+// These, each as a button that takes it away.
+export const chips = (words, change) => told(words).map(({ name, shown, brief }) => h("button", {
+  type: "button", class: "chip", title: `remove: ${name} ${shown}`, "aria-label": `remove the filter ${name} ${shown}`,
+  onclick: () => change({ [name]: "" }),
+}, brief, " ✕"));
+
+// What a page of rows is called, by its filters.
+export const titled = (page, words) => [page, told(words).map(({ brief }) => brief).join(", ")].filter(Boolean).join(": ");
 
 function seconds(range) {
   const [least = "", most = ""] = range.split(",").map(ms => ms === "" ? "" : `${Number((Number(ms) / 1000).toFixed(3))} s`);

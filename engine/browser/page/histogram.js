@@ -7,6 +7,8 @@ export const TITLES = {
   tissue: "tissue", change: "change", patches: "patches",
 };
 
+const EDGE = 1.5; // px of a bar's upper edge, which tells it from the page: its own colour is there to tell the bar in it from
+
 export class Histogram {
   constructor(name, changed) {
     Object.assign(this, { name, changed, data: { edges: [], all: [], some: [] } });
@@ -23,6 +25,7 @@ export class Histogram {
     this.canvas.addEventListener("pointerdown", event => this.begin(event));
     this.canvas.addEventListener("pointermove", event => this.drag(event));
     this.canvas.addEventListener("pointerup", () => this.end());
+    this.canvas.addEventListener("pointercancel", () => this.cancel());
   }
 
   get unit() { return this.name === "time_ms" ? 1000 : 1; }
@@ -52,7 +55,8 @@ export class Histogram {
   span() {
     const { edges, most } = this.data, show = this.name === "time_ms" ? clock : number;
     if (!edges.length) return "no row has this number";
-    return `${show(edges[0])} to ${show(edges.at(-1))}${most > edges.at(-1) ? ", the last bar holds all above" : ""}`;
+    const end = show(edges.at(-1)), isCut = most > edges.at(-1) && show(most) !== end;
+    return `${show(edges[0])} to ${end}${isCut ? ", the last bar holds all above" : ""}`;
   }
 
   range() {
@@ -62,12 +66,15 @@ export class Histogram {
 
   draw(pen, width, height, colour) {
     const { edges, all, some } = this.data, highest = Math.max(1, ...all), wide = width / Math.max(1, all.length);
-    for (const [counts, ink] of [[all, "rest"], [some, "accent"]]) {
-      pen.fillStyle = colour(ink);
+    // Roots, so that a bar of one is seen beside one of a million.
+    const tall = count => count && Math.max(EDGE, Math.sqrt(count / highest) * (height - 2));
+    const bar = (at, from, high) => pen.fillRect(at * wide + 0.5, from, Math.max(1, wide - 1), high);
+    for (const [counts, ink, edge] of [[all, "rest", "lostline"], [some, "accent", "accent"]]) {
       counts.forEach((count, at) => {
-        // Roots, so that a bar of one is seen beside one of a million.
-        const tall = count && Math.max(1.5, Math.sqrt(count / highest) * (height - 2));
-        pen.fillRect(at * wide + 0.5, height - tall, Math.max(1, wide - 1), tall);
+        pen.fillStyle = colour(ink);
+        bar(at, height - tall(count), tall(count));
+        pen.fillStyle = colour(edge);
+        if (count) bar(at, height - tall(count), EDGE);
       });
     }
     const [least, most] = this.dragged ?? this.range();
@@ -96,6 +103,11 @@ export class Histogram {
     if (!this.dragged) return;
     const now = this.value(event);
     this.dragged = [Math.min(this.start, now), Math.max(this.start, now)];
+    this.drawing.again();
+  }
+
+  cancel() {
+    this.dragged = undefined;
     this.drawing.again();
   }
 

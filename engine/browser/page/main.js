@@ -4,6 +4,7 @@ import { ask, failed, h, isTyping, link, many } from "./dom.js";
 const PAGES = { patches: "patches", frames: "patches", patch: "patch", video: "video", map: "plane", compare: "compare", sql: "sql" };
 const EVERY = 5000; // ms between two looks at whether the store has grown
 const state = { overview: null, page: null, name: "", turn: 0, words: {}, back: { patch: "#/patches", video: "#/patches" } };
+state.entitle = () => { document.title = `${state.page?.title ?? state.name} – endocurate`; };
 state.renew = async () => { state.overview = await ask("overview"); };
 
 // What a page draws on, until another one is asked for: an answer that comes late would stand under the wrong address.
@@ -17,8 +18,10 @@ class Place {
 
 // The page that an address asks for, and its words.
 function read(hash) {
-  const [, name = "patches", query = ""] = /^#\/(\w*)\??(.*)$/.exec(hash) ?? [];
-  return { page: Object.hasOwn(PAGES, name) ? name : "patches", words: Object.fromEntries(new URLSearchParams(query)) };
+  const [, asked = "patches", query = ""] = /^#\/(\w*)\??(.*)$/.exec(hash) ?? [];
+  const { table, ...words } = Object.fromEntries(new URLSearchParams(query)); // as the server is asked; here the page says which one
+  const name = asked === "patches" && table === "frames" ? table : asked;
+  return { page: Object.hasOwn(PAGES, name) ? name : "patches", words };
 }
 
 // Back from a video leads to the patch or the list that it was opened from, back from a patch to the list.
@@ -43,10 +46,14 @@ async function open() {
     state.overview ??= await ask("overview");
     if (state.name === page && state.page?.again) await state.page.again(words);
     else await turnTo(page, words, turn);
+    if (state.isFiltering && turn === state.turn) state.page?.showFilters?.();
   } catch (error) {
     if (turn === state.turn) refuse(page, error);
   }
-  if (turn === state.turn) main.setAttribute("aria-busy", "false");
+  if (turn !== state.turn) return;
+  state.isFiltering = false;
+  state.entitle();
+  main.setAttribute("aria-busy", "false");
 }
 
 async function turnTo(page, words, turn) {
@@ -54,7 +61,6 @@ async function turnTo(page, words, turn) {
   if (turn !== state.turn) return;
   state.page?.close?.();
   Object.assign(state, { name: page, page: leaving(page) });
-  document.title = `${page} – endocurate`;
   const made = await show(new Place(document.getElementById("main"), () => turn === state.turn), words, state, page);
   if (turn === state.turn) state.page = made;
   else made?.close?.();
@@ -82,8 +88,15 @@ function pressed(event) {
   if (event.key === "?") document.getElementById("help").showModal();
   else if (event.key === "/") location.hash = "#/sql";
   else if (!event.defaultPrevented && state.page?.pressed?.(event)) event.preventDefault();
-  else if (event.key === "f" && !state.page?.grid) location.hash = "#/patches";
-  if (event.key === "?" || event.key === "/") event.preventDefault();
+  else if (event.key === "f" && !state.page?.grid) toFilters();
+  if (["?", "/", "f"].includes(event.key)) event.preventDefault();
+}
+
+// The list that a page was opened from, with its filters open; of a page that was opened from none the patches that were shown last.
+function toFilters() {
+  const from = state.back[state.name] ?? "";
+  state.isFiltering = true;
+  location.hash = /^#\/(patches|frames)\b/.test(from) ? from : link("patches", state.words);
 }
 
 async function look() {

@@ -103,7 +103,7 @@ class Page {
     this.field = h("input", { "aria-label": "a new tag", placeholder: "a new tag", maxLength: 40, class: "grow" });
     const given = event => {
       event.preventDefault();
-      if (this.field.value.trim()) this.tag(this.field.value.trim(), false);
+      if (this.field.value.trim()) this.tag(this.field.value, false);
     };
     const form = h("form", { class: "row", onsubmit: given }, this.field, h("button", {}, "Tag"));
     return h("div", {}, h("div", { class: "row" }, this.told.tags.map(one)), write && form);
@@ -179,6 +179,11 @@ class Page {
     const made = URL.createObjectURL(new Blob([content], { type }));
     this.urls.push(made);
     return made;
+  }
+
+  get title() {
+    const { difficulty, time_ms: at, video_id: video } = this.told.patch;
+    return `patch ${number(difficulty)}, ${clock(at)} of ${short(video)}`;
   }
 
   pressed(event) {

@@ -1,6 +1,6 @@
 // The grid of patches, and the list of frames with what the gate said of each.
 import { clock, count, failed, h, isRejected, link, many, number, short, verdict } from "./dom.js";
-import { chips, Filters } from "./filters.js";
+import { chips, Filters, titled } from "./filters.js";
 import { Grid } from "./grid.js";
 import { TITLES } from "./histogram.js";
 import { Taking } from "./take.js";
@@ -88,6 +88,8 @@ class Page {
     this.taking.of(found);
   }
 
+  get title() { return titled(this.table, this.words); }
+
   get isDown() { return this.asked.down === "1"; }
 
   orders() {
@@ -101,8 +103,13 @@ class Page {
   toggle() {
     if (matchMedia("(max-width: 760px)").matches) this.browse.classList.toggle("open");
     else localStorage.setItem("filters", this.browse.classList.toggle("closed") ? "closed" : "open");
-    if (this.filters.host.offsetParent) this.filters.focus();
+    if (isSeen(this.filters.host)) this.filters.focus();
     else this.grid.host.focus();
+  }
+
+  showFilters() {
+    if (isSeen(this.filters.host)) this.filters.focus();
+    else this.toggle();
   }
 
   open(index) {
@@ -134,6 +141,7 @@ class Page {
   }
 }
 
+const isSeen = part => part.getClientRects().length > 0;
 const ordered = words => ["like", "sql", "selection", "tag"].find(name => words[name]);
 
 function picture(row) {

@@ -1,5 +1,6 @@
 // A map of the embeddings: each dot a patch, near ones alike as far as two directions tell.
 import { address, ask, clock, count, drawn, h, link, many, number, short, swatch } from "./dom.js";
+import { titled } from "./filters.js";
 import { follow } from "./trail.js";
 import { view } from "./views.js";
 
@@ -134,6 +135,8 @@ class Page {
     location.hash = link("patch", { id: this.data.points[this.at][4] });
   }
 
+  get title() { return titled("map", this.words); }
+
   pressed(event) {
     if (event.key.startsWith("Arrow") && document.activeElement === document.body) { this.canvas.focus(); this.step(event); return true; }
     if (event.key === "Escape") { location.hash = link("patches", this.words); return true; }
@@ -144,7 +147,8 @@ class Page {
 }
 
 const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
-const hue = video => `hsl(${(video * 137.5) % 360} 60% ${isDark() ? 65 : 42}%)`; // the golden angle: the next one is always another
+// The golden angle: the next one is always another. Every hue has a contrast of 3:1 with the page.
+const hue = video => `hsl(${(video * 137.5) % 360} 60% ${isDark() ? 65 : 35}%)`;
 
 function nearest(places, x, y, fits) {
   let found = -1, least = Infinity;

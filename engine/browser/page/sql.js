@@ -51,6 +51,7 @@ class Page {
     this.patches.hidden = !columns.includes("patch_id");
     if (!this.isClosed) history.replaceState(null, "", link("sql", { q }));
     Object.assign(kept, { q, text: this.field.value });
+    if (!this.isClosed) this.state.entitle();
   }
 
   typed(event) {
@@ -59,6 +60,8 @@ class Page {
     event.preventDefault();
     this.run(this.field.value);
   }
+
+  get title() { return `SQL: ${this.field.value.replace(/\s+/g, " ").slice(0, 60)}`; }
 
   pressed(event) {
     if (event.key !== "Escape") return false;

@@ -40,12 +40,12 @@ export class Taking {
 
   async tag() {
     const most = Math.min(this.view.rows, TAGGED), word = prompt(`A tag for the first ${many(most, "patch", "patches")} of this view:`);
-    if (!word) return;
+    if (!word?.trim()) return;
     const { rows, urls } = await this.view.part(0, most);
     urls.forEach(URL.revokeObjectURL);
-    await post("tag", { tag: word, patches: rows.map(row => row.patch_id) });
+    const { tag } = await post("tag", { tag: word, patches: rows.map(row => row.patch_id) });
     await this.written();
-    say(`${rows.length === 1 ? "1 patch has" : `${count(rows.length)} patches have`} the tag ${word}.`);
+    say(`${rows.length === 1 ? "1 patch has" : `${count(rows.length)} patches have`} the tag ${tag}.`);
   }
 }
 

@@ -1,8 +1,8 @@
 // A video's timeline: the difficulty of its patches over time, what gave no patch and why.
-import { ask, clock, count, drawn, h, isRejected, link, many, number, say, swatch, verdict } from "./dom.js";
+import { ask, clock, count, drawn, h, isRejected, link, many, number, say, short, swatch, verdict } from "./dom.js";
 import { tree } from "./tree.js";
 
-const INKS = ["#b3541e", "#7a5aa6", "#3f6fb5", "#a8324a", "#5d7a2e", "#8a6d1d", "#3b7f86", "#6b6b6b"];
+const INKS = 8; // colours of reasons: --why-0 and so on
 const CURVES = [["mean", "quiet", 1.5], ["max", "accent", 2]]; // what is drawn, its colour, how thick in px
 const FOOT = 26, HEAD = 8; // px below the curves and above them
 const DOTTED = 400; // moments up to which each is a dot
@@ -35,7 +35,8 @@ class Page {
 
   links() {
     const { video } = this.told;
-    return h("div", { class: "row" }, h("a", { class: "button", href: link("patches", { video }) }, "Its patches"),
+    return h("div", { class: "row" }, h("a", { class: "button", href: this.state.back.video }, "← Back"),
+      h("a", { class: "button", href: link("patches", { video }) }, "Its patches"),
       h("a", { class: "button", href: link("frames", { video }) }, "Its frames"));
   }
 
@@ -47,12 +48,12 @@ class Page {
       frames.length ? [this.canvas, this.key(), this.said, opens] : h("p", { class: "missing" }, "Nothing was sampled."));
   }
 
-  ink(reason) { return INKS[this.reasons.indexOf(reason) % INKS.length]; }
+  ink(reason) { return `why-${this.reasons.indexOf(reason) % INKS}`; }
 
   key() {
     return h("div", { class: "key" }, h("span", {}, swatch("var(--accent)"), "difficulty of the hardest patch of a moment"),
       h("span", {}, swatch("var(--quiet)"), "mean of its patches"),
-      this.reasons.map(reason => h("span", {}, swatch(this.ink(reason)), verdict(reason))));
+      this.reasons.map(reason => h("span", {}, swatch(`var(--${this.ink(reason)})`), verdict(reason))));
   }
 
   draw(pen, width, height, colour) {
@@ -60,17 +61,17 @@ class Page {
     const highest = Math.max(scale[1] ?? 0, ...frames.map(frame => frame.max ?? 0)) || 1;
     const x = ms => (ms - start) / (until - start) * width, y = value => HEAD + (floor - HEAD) * (1 - value / highest);
     pen.font = "12px system-ui, sans-serif";
-    this.drawStretches(pen, x, floor);
+    this.drawStretches(pen, x, floor, colour);
     this.drawScale(pen, { x, y, width, height, highest, colour });
     for (const [what, ink, wide] of CURVES) this.drawCurve(pen, what, { x, y, ink: colour(ink), wide });
     pen.fillStyle = colour("ink");
     pen.fillRect(x(frames[this.at].time_ms) - 0.75, 0, 1.5, floor);
   }
 
-  drawStretches(pen, x, floor) {
+  drawStretches(pen, x, floor, colour) {
     for (const { from, to, reason } of this.told.stretches) {
       const [left, wide] = [x(from), Math.max(2, x(to) - x(from))];
-      pen.fillStyle = this.ink(reason);
+      pen.fillStyle = colour(this.ink(reason));
       pen.globalAlpha = 0.2;
       pen.fillRect(left, 0, wide, floor);
       pen.globalAlpha = 1;
@@ -173,6 +174,8 @@ class Page {
       h("tbody", {}, stretches.slice(0, LISTED).map(row))),
       stretches.length > LISTED && h("p", { class: "quiet" }, `and ${count(stretches.length - LISTED)} more`));
   }
+
+  get title() { return `video ${short(this.told.video)}`; }
 
   pressed(event) {
     if (event.key === "Escape") { location.hash = this.state.back.video; return true; }
