@@ -58,7 +58,7 @@ def in_folders(store: PatchStore, ingested: Collection[str], sizes: Collection[i
         except files.unreadable():
             lost += 1
     if lost:
-        log.warning("%d ingested folders of images cannot be read any more: whether an image of theirs is tested on, byte for byte, "
+        log.warning("%d ingested sources that may be folders of images are gone: whether an image of theirs is tested on, byte for byte, "
                     "is not known", lost)  # fmt: skip
     return found
 
