@@ -251,7 +251,7 @@ def checks(study: Study) -> list[Check]:
     """Of every measure that was taken its rank correlation with what came of it, over architectures, data sets, methods and budgets.
 
     A point is a mean over seeds. The interval is a bootstrap over points, which hang together, so it is rather too narrow. Measures of
-    different pools (frames, regions, crops) are of different patches.
+    different pools (frames, regions, crops) are of different patches, and are ranked together as they are: nothing is centred by pool.
     """
     made = []
     for measure, outcome in ASKED.items():
