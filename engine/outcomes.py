@@ -6,6 +6,7 @@ from itertools import groupby
 from statistics import fmean
 
 from engine.charts import Interval, Tick, amount, intervals, seeds
+from engine.standings import SURE
 
 FOUND = 0.01  # of the foreground; a network that recalls less draws "all background"
 
@@ -55,7 +56,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Advantage:
-    """The mIoU of `method` over `other` on the same test images, with the 95 % interval of a paired bootstrap over these."""
+    """The mIoU of `method` over `other` on the same seeds and test images, with its 95 % interval, as scores.contrast has both.
+
+    `p` is corrected for all that is compared there; of one seed it is over images alone, and knows nothing of other trainings.
+    """
 
     comparison: str
     budget: float
@@ -65,12 +69,20 @@ class Advantage:
     difference: float
     low: float
     high: float
+    p: float
     unit: str = ""  # of the budget; "": nobody told
 
     @property
     def beyond_chance(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the corrected p-value is below SURE."""
+        return self.p < SURE
+
+    @property
+    def told(self) -> str:
+        """What chance was made of, if it is more than that."""
+        if not self.beyond_chance:
+            return "may be chance"
+        return "is more than seeds and test images explain" if self.seeds > 1 else "is more than the choice of test images explains"
 
 
 @dataclass(frozen=True)
@@ -189,7 +201,4 @@ def lead(one: Advantage) -> str:
     if one.difference < 0:
         one = replace(one, method=one.other, other=one.method, difference=-one.difference, low=-one.high, high=-one.low)
     gap = f"ahead of {one.other} by {one.difference:.3f} mIoU" if one.difference else f"level with {one.other}"
-    interval = f"95 % interval {one.low:z.3f} to {one.high:z.3f}, {seeds(one.seeds)}"
-    return f"{one.method} is {gap} ({interval}), which " + (
-        "is more than the choice of test images explains" if one.beyond_chance else "may be chance"
-    )
+    return f"{one.method} is {gap} (95 % interval {one.low:z.3f} to {one.high:z.3f}, p {one.p:.2g}, {seeds(one.seeds)}), which {one.told}"

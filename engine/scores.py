@@ -141,23 +141,6 @@ class Marks(NamedTuple):
         return float(hit / max(hit + missed, 1))
 
 
-def advantage(first: Sequence[Marks], second: Sequence[Marks], seed: int = 0) -> tuple[float, float, float]:
-    """The mIoU of `first` over `second`, a network of each per training seed, and its 95 % interval by a paired bootstrap.
-
-    Both of a pair see the same images, so this is sharper than comparing two intervals; ValueError where they do not. It knows nothing
-    of seeds that were not run.
-    """
-    if [one.names for one in first] != [one.names for one in second]:
-        raise ValueError("the two results are of different test images, so their difference means nothing")
-    drawn, seen = [], []
-    for number, (one, other) in enumerate(zip(first, second, strict=True)):
-        times = redrawn(len(one.names), seed + number)
-        drawn.append(mean_iou(summed(times, one.counts)) - mean_iou(summed(times, other.counts)))
-        seen.append(pooled(one) - pooled(other))
-    low, high = np.percentile(np.mean(drawn, axis=0), [2.5, 97.5])
-    return float(np.mean(seen)), float(low), float(high)
-
-
 def redrawn(count: int, seed: int) -> np.ndarray:
     """(DRAWS, count): how often each of `count` images is in each drawn test part."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=DRAWS)
@@ -241,6 +224,11 @@ def differences(first: Sequence[Marks], second: Sequence[Marks], seed: int) -> n
         times = drawn[:, [places[name] for name in one.names]]
         made.append(mean_iou(summed(times, one.counts)) - mean_iou(summed(times, other.counts)))
     return np.array(made)
+
+
+def certain(found: Contrast) -> float:
+    """The p of a contrast, from 0 to 1; of one seed that over its images alone, which knows nothing of seeds that were not run."""
+    return found.p if found.seeds > 1 else chance(found.difference, found.variances)
 
 
 def reaching(level: float, variances: Variances) -> float:

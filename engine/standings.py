@@ -251,7 +251,7 @@ def checks(matrix: MatrixResults) -> list[Check]:
     """Of every measure that was taken its rank correlation with what came of it, over architectures, data sets, methods and budgets.
 
     A point is a mean over seeds. The interval is a bootstrap over points, which hang together, so it is rather too narrow. Measures of
-    different pools (frames, regions, crops) are of different patches.
+    different pools (frames, regions, crops) are of different patches, and are ranked together as they are: nothing is centred by pool.
     """
     made = []
     for measure, outcome in ASKED.items():
@@ -286,7 +286,7 @@ def rho(points: np.ndarray) -> float:
 
 
 def patches(board: Board) -> list[tuple[Amount, Contrast]]:
-    """What SAM's regions are worth over random crops: OptiDEL over OptiDEL-S, by budget."""
+    """What the regions of LiteMedSAM or SAM are worth over random crops: OptiDEL over OptiDEL-S, by budget."""
     spots = board.spots()
     pairs = [(budget, some, spots.get((CROPS, budget))) for (method, budget), some in spots.items() if method == SAM]
     return [(budget, found) for budget, some, other in pairs if other and (found := paired(some, other))]

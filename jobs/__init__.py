@@ -17,6 +17,8 @@ many: six jobs or more
     findings    what choices and evaluations came to, for the report and to compare with
 ingest, plan, benchmark, watch
     pools       the pools of an ingest by the times that `plan` measured
+ingest, plan, probe
+    found       what there is to take in, without what a test set holds
 probe
     sampling    an even draw of frames
 probe, pretrain, forget

@@ -81,8 +81,8 @@ def check(every: Sequence[Cell]) -> None:
         places.check_targets("benchmark", one)
     splits = {cell.config.evaluate: split_of(cell) for cell in {cell.config.evaluate: cell for cell in every}.values()}
     for cell in {(cell.config.store.uri, cell.config.evaluate): cell for cell in every if cell.pool}.values():
-        ingested = PatchStore(cell.config.store.uri).ledger()["video_id"].to_pylist()
-        twins.refuse_same(set(ingested), splits[cell.config.evaluate].test)
+        store = PatchStore(cell.config.store.uri)
+        twins.refuse_same(store, set(store.ledger()["video_id"].to_pylist()), splits[cell.config.evaluate].test)
 
 
 def split_of(cell: Cell) -> datasets.Split:

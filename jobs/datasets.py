@@ -80,7 +80,7 @@ def ingestible(uri: str) -> list[dict[str, Any]]:
             "what": f"{name}: {part.kind} in {part.folder}",
             "found": there,
             "published": part.published or None,
-            "told": f"used: {part.used}" if part.used else "not used: a test set holds these",
+            "told": f"used: {part.used}" if part.used else "left out by ingest: a test set holds these",
         }
         for name, parts in found
         for part, there in parts

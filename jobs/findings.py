@@ -1,8 +1,9 @@
 """What the report finds in the runs of other jobs: how choices were judged, what evaluations came to and who is ahead of whom."""
 
+import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from engine.knobs import of_now
 from engine.outcomes import Advantage, Outcome, Picture
 from engine.pruning import Advised, Theory
 from engine.report import Judged
-from engine.scores import Marks
+from engine.scores import Contrast, Marks
 from engine.store import PatchStore, quoted
 from engine.theory import recommendation
 from engine.theory.figures import FIGURES_FILE, Figures
@@ -37,7 +38,25 @@ def outcomes(config: Config, store: PatchStore) -> list[tuple[Outcome, Marks]]:
         told = json.loads(one["run"].kept("tested.json"))
         marks = Marks(tuple(told["names"]), np.array(told["counts"]))
         found.append((outcome(one, marks, examples(one["run"], told["examples"]), sizes(store, one["tags"]["selection"])), marks))
-    return found
+    return apart(found)
+
+
+def apart(found: list[tuple[Outcome, Marks]]) -> list[tuple[Outcome, Marks]]:
+    """The same, oldest first; what was tested on other images than the newest of its comparison and seed is of a comparison of its own.
+
+    Runs of before the name of a data set told of lists and groups may bear one name, measured before and after these had changed.
+    """
+    tested = {(one.comparison, one.seed): marks.names for one, marks in found}
+    return [
+        (one if marks.names == tested[one.comparison, one.seed] else replace(one, comparison=f"{one.comparison}, {older(marks)}"), marks)
+        for one, marks in found
+    ]
+
+
+def older(marks: Marks) -> str:
+    """Names the test images of a result that is older than those of other images."""
+    told = hashlib.sha256("\n".join(marks.names).encode()).hexdigest()[:8]
+    return f"tested before on other images ({told})"
 
 
 def with_unit(config: Config, one: dict[str, Any]) -> dict[str, Any]:
@@ -54,13 +73,14 @@ def with_unit(config: Config, one: dict[str, Any]) -> dict[str, Any]:
 
 
 def newest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last run of every comparison, method, budget and seed; no pre-training is the same at every budget."""
+    """The last run of every comparison, method, budget and seed, oldest first; no pre-training is the same at every budget."""
 
     def place(tags: dict[str, str]) -> tuple[str, ...]:
         asked = (tags["budget"], tags["unit"]) if float(tags["retained"]) else ()
         return tags["comparison"], tags["method"], *asked, tags["seed"]
 
-    return list({place(one["tags"]): one for one in runs}.values())
+    last = {place(one["tags"]): number for number, one in enumerate(runs)}
+    return [runs[number] for number in sorted(last.values())]
 
 
 def outcome(one: dict[str, Any], marks: Marks, shown: list[Picture], size: tuple[int, int]) -> Outcome:
@@ -102,17 +122,30 @@ def examples(run: tracking.Run, ious: list[float]) -> list[Picture]:
 
 def advantages(found: list[tuple[Outcome, Marks]]) -> list[Advantage]:
     """Every method over every other at the same budget, on the test images and seeds that both have."""
-    made = []
-    for comparison, unit, budget in sorted({(one.comparison, one.unit, one.budget) for one, _ in found if one.retained}):
-        here = [(one, marks) for one, marks in found if one.comparison == comparison]
-        mine = [(one, marks) for one, marks in here if (one.unit, one.budget) == (unit, budget) or not one.retained]
-        scored = {(one.method, one.seed): marks for one, marks in mine}
-        for method, other in itertools.combinations(sorted({one.method for one, _ in mine}), 2):
-            seeds = sorted({seed for name, seed in scored if name == method} & {seed for name, seed in scored if name == other})
-            if seeds:
-                first, second = ([scored[name, seed] for seed in seeds] for name in (method, other))
-                made.append(Advantage(comparison, budget, method, other, len(seeds), *scores.advantage(first, second), unit))
-    return made
+    return [one for comparison in dict.fromkeys(one.comparison for one, _ in found) for one in compared(comparison, found)]
+
+
+def compared(comparison: str, found: list[tuple[Outcome, Marks]]) -> list[Advantage]:
+    """Those of a comparison, by unit and budget; p-values are corrected for all of them (Holm)."""
+    here = [(one, marks) for one, marks in found if one.comparison == comparison]
+    places = sorted({(one.unit, one.budget) for one, _ in here if one.retained})
+    met = [(place, *pair) for place in places for pair in paired(place, here)]
+    sure = scores.holm([scores.certain(contrast) for *_, contrast in met])
+    return [
+        Advantage(comparison, budget, method, other, told.seeds, told.difference, told.low, told.high, p, unit)
+        for ((unit, budget), method, other, told), p in zip(met, sure, strict=True)
+    ]
+
+
+def paired(place: tuple[str, float], here: list[tuple[Outcome, Marks]]) -> Iterator[tuple[str, str, Contrast]]:
+    """Every two methods at this unit and budget, the baselines among them, that share seeds."""
+    mine = [(one, marks) for one, marks in here if (one.unit, one.budget) == place or not one.retained]
+    scored = {(one.method, one.seed): marks for one, marks in mine}
+    for method, other in itertools.combinations(sorted({one.method for one, _ in mine}), 2):
+        seeds = sorted({seed for name, seed in scored if name == method} & {seed for name, seed in scored if name == other})
+        if seeds:
+            first, second = ([scored[name, seed] for seed in seeds] for name in (method, other))
+            yield method, other, scores.contrast(first, second)
 
 
 def sizes(store: PatchStore, selection_id: str) -> tuple[int, int]:

@@ -17,8 +17,9 @@ from engine.frames import DecodeFrames
 from engine.ledger import REPLACED, Arrivals
 from engine.patches import ProposePatches
 from engine.store import PatchStore, WriteRows
-from engine.videos import ConfirmVideos, IdentifyVideos, find
+from engine.videos import ConfirmVideos, IdentifyVideos
 from jobs import pools, probe
+from jobs.found import find
 
 log = logging.getLogger("jobs.ingest")
 PATIENCE = 10.0  # seconds without a word

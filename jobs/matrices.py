@@ -37,16 +37,13 @@ def results_of(name: str, rows: list[dict[str, Any]]) -> MatrixResults:
 
 
 def board(rows: list[dict[str, Any]]) -> Board:
-    """The rows of a data set under an architecture, oldest first: those with the recipes and the test data of the last one, and of each
-    pool those of its newest contents.
+    """The rows of a data set under an architecture, oldest first: those that `comparable` keeps, of each cell the newest.
 
     Rows of before results told what data they are of have a protocol of their own: they are a board until there is a newer row, then
     others.
     """
     last, count = rows[-1], len(rows)
-    rows = [row for row in rows if row["protocol"] == last["protocol"]]
-    held = {row["pool"]: contents(row) for row in rows}
-    rows = [row for row in rows if contents(row) == held[row["pool"]]]
+    rows = comparable(rows)
     cells = newest(rows)
     done = [row for row in cells if not row["reason"]]
     failed: dict[tuple[str, str], list[int]] = {}
@@ -59,11 +56,27 @@ def board(rows: list[dict[str, Any]]) -> Board:
     return Board(last["dataset"], last["architecture"], setting, tuple(map(entry, done)), tuple(lost), count - len(rows))
 
 
+def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of rows, oldest first, those that may stand side by side: with the recipes and the test data of the last one, of each pool those of
+    its newest contents, of each method those of the pool that it chose from last, of each seed those on the test images of its newest.
+
+    A method that chooses from another pool by now is another one, not more seeds of the same. Data of one name has other test images where
+    an older engine, whose name of the data told nothing of lists and groups, measured after these had changed.
+    """
+    rows = [row for row in rows if row["protocol"] == rows[-1]["protocol"]]
+    held = {row["pool"]: contents(row) for row in rows}
+    rows = [row for row in rows if contents(row) == held[row["pool"]]]
+    pools = {row["method"]: row["pool"] for row in rows}
+    rows = [row for row in rows if row["pool"] == pools[row["method"]]]
+    tested = {row["seed"]: row["names"] for row in rows if not row["reason"]}
+    return [row for row in rows if row["reason"] or row["names"] == tested[row["seed"]]]
+
+
 def newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of every method, pool, budget and seed the newest; a row of before units were told gives way to any with the same number."""
+    """Of every method, budget and seed the newest; a row of before units were told gives way to any with the same number."""
 
     def place(row: dict[str, Any]) -> tuple[Any, ...]:
-        return row["method"], row["pool"], row["budget"], row["seed"]
+        return row["method"], row["budget"], row["seed"]
 
     told = {place(row) for row in rows if row["unit"] is not None}
     return list({(*place(row), row["unit"]): row for row in rows if row["unit"] is not None or place(row) not in told}.values())

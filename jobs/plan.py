@@ -22,8 +22,8 @@ from engine.flow import Step
 from engine.frames import DecodeFrames, tables
 from engine.plan import Plan, Prices, Service
 from engine.store import PatchStore
-from engine.videos import find
 from jobs import ingest, output, places, pools, probe
+from jobs.found import find
 
 log = logging.getLogger("jobs.plan")
 CLIPS, SECONDS = 2, 8.0  # simulated where no video is named

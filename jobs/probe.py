@@ -15,8 +15,9 @@ from engine.flow import Step
 from engine.models import TrainConfig
 from engine.patches import ProposePatches
 from engine.store import PatchStore, trainings
-from engine.videos import IdentifyVideos, find
+from engine.videos import IdentifyVideos
 from jobs import training
+from jobs.found import find
 from jobs.sampling import SampleFrames
 
 log = logging.getLogger("jobs.probe")

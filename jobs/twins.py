@@ -7,7 +7,7 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from engine import datasets, leaks, pictures, schema, videos
+from engine import datasets, files, leaks, pictures, schema, videos
 from engine.datasets import Pair, Split
 from engine.leaks import Grids, Leaks
 from engine.store import PatchStore
@@ -21,7 +21,7 @@ def between(store: PatchStore, selection_id: str, tested: Sequence[Pair]) -> Lea
     """The test images that look like frames the chosen patches come from; ValueError where a file that is tested on was ingested."""
     rows = store.ranked(selection_id, ["patch_id", "patches_version"])
     patch_ids = sorted(set(rows["patch_id"].to_pylist()))
-    refuse_same(set(map(schema.video_of, patch_ids)), tested)
+    refuse_same(store, set(map(schema.video_of, patch_ids)), tested)
     grids = leaks.whole((pair.name, datasets.image_of(pair)) for pair in tested)
     parts = [leaks.between(frames, grids) for frames in trained_on(store, patch_ids, rows["patches_version"][0].as_py())]
     found = sorted((leak for part in parts for leak in part.found), key=lambda leak: -leak.likeness)
@@ -31,13 +31,44 @@ def between(store: PatchStore, selection_id: str, tested: Sequence[Pair]) -> Lea
     return made
 
 
-def refuse_same(ingested: Collection[str], tested: Sequence[Pair]) -> None:
-    """ValueError where test images are among the ingested files, by video_id: a model that saw one is measured on its memory."""
-    if both := [pair.image for pair in tested if videos.content_hash(str(pair.image)) in ingested]:
+def refuse_same(store: PatchStore, ingested: Collection[str], tested: Sequence[Pair]) -> None:
+    """ValueError where test images are among the ingested files, by video_id: a model that saw one is measured on its memory.
+
+    A folder of images has one id for all that is in it, so its files are compared as they lie there now. Of a folder that is gone, or an
+    image that was taken out of it, nobody knows the bytes any more: then only `between` tells, by what the images look like.
+    """
+    marks = {pair.image: videos.content_hash(str(pair.image)) for pair in tested}
+    known = {*ingested, *in_folders(store, ingested, {image.stat().st_size for image in marks})}
+    if both := [pair.image for pair in tested if marks[pair.image] in known]:
         raise ValueError(
             f"{len(both)} of {len(tested)} test images of evaluate.uri were ingested, byte for byte, the first is {both[0]}: "
             "ingest none that are tested on, or test on others"
         )
+
+
+def in_folders(store: PatchStore, ingested: Collection[str], sizes: Collection[int]) -> set[str]:
+    """The hashes, as long as a video_id, of the images of one of these sizes (bytes) in the folders of images that were ingested."""
+    found, lost = set[str](), 0
+    for uri in folders(store, ingested):
+        fs, path = files.locate(uri)
+        try:
+            images = files.images_of(fs, path) if fs.isdir(path) else []
+            lost += not images and not fs.exists(path)
+            found |= {videos.file_hash(fs, image)[:32] for image in images if fs.size(image) in sizes}
+        except files.unreadable():
+            lost += 1
+    if lost:
+        log.warning("%d ingested sources that may be folders of images are gone: whether an image of theirs is tested on, byte for byte, "
+                    "is not known", lost)  # fmt: skip
+    return found
+
+
+def folders(store: PatchStore, ingested: Collection[str]) -> list[str]:
+    """The addresses of what of it may be a folder of images: their clock goes by seconds, so a million videos need not be asked."""
+    slow = store.open("frames").to_table(columns=["video_id"], filter="time_base = '1/1'")["video_id"].unique().to_pylist()
+    wanted = {*slow} & {*ingested}
+    rows = store.ledger().select(["video_id", "uri"]).to_pylist() if wanted else []
+    return [row["uri"] for row in rows if row["video_id"] in wanted]
 
 
 def trained_on(store: PatchStore, patch_ids: Sequence[str], version: int) -> Iterator[Grids]:

@@ -278,6 +278,32 @@ def test_masks_that_were_corrected_are_measured_anew_and_never_stand_beside_the_
     assert "the first is random at 0.1 % of the bytes, seed 0, mae, one" in told
 
 
+def listed(folder, tested):
+    """The test set `one` with lists of its own; returns the names that are tested on."""
+    names = sorted(path.stem for path in (folder / "one" / "images").iterdir())
+    for name, some in (("test.txt", tested), ("train.txt", [number for number in range(6) if number not in tested])):
+        (folder / "one" / name).write_text("\n".join(names[number] for number in some))
+    return [names[number] for number in tested]
+
+
+def test_lists_that_were_rewritten_are_measured_anew_with_a_method_more_and_the_report_is_written(done):
+    path, _ = done
+    listed(Path(path).parent, [4, 5])
+    benchmark.run(*asked(path))
+    tested, more = listed(Path(path).parent, [0, 1]), Path(path).with_name("more.yaml")
+    more.write_text(
+        Path(path).read_text().replace("    optidel: {pool: regions}", "    optidel: {pool: regions}\n    meddel: {pool: regions}")
+    )
+    benchmark.run(*asked(str(more)))
+    config = matrix.read(path)[0]
+    (study,) = matrices.of_store(PatchStore(config.store.uri))
+    board = next(board for board in study.boards if board.dataset == "one")
+    assert {one.method: list(one.marks.names) for one in board.entries} == dict.fromkeys(
+        ("no pre-training", "random", "optidel", "meddel"), tested
+    )
+    report.run(config)
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [

@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +192,23 @@ def test_the_fingerprint_changes_with_any_byte_and_any_name(ten: Path) -> None:
             path.rename(path.with_stem("renamed"))
     seen.add(datasets.fingerprint(str(ten)))
     assert len(seen) == 4
+
+
+def test_the_fingerprint_changes_with_the_lists_and_the_index_of_a_set_and_what_has_neither_keeps_that_of_before(ten: Path) -> None:
+    lines = []
+    for pair in sorted(datasets.every(str(ten), "folder")):
+        lines += [pair.name, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in (pair.image, pair.mask))]
+    seen = {hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()[:12]}
+    assert seen == {datasets.fingerprint(str(ten))}
+    names = lines[::3]
+    for tested in (names[:2], names[1:3]):
+        (ten / "test.txt").write_text("\n".join(tested))
+        (ten / "train.txt").write_text("\n".join(name for name in names if name not in tested))
+        seen.add(datasets.fingerprint(str(ten)))
+    for places in (1, 2):
+        (ten / "index.csv").write_text("name,patient\n" + "".join(f"{name},{number // places}\n" for number, name in enumerate(names)))
+        seen.add(datasets.fingerprint(str(ten)))
+    assert len(seen) == 5
 
 
 def test_one_pair_is_too_few(ten: Path) -> None:

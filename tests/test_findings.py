@@ -1,33 +1,36 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
-from engine import schema, tracking
+from engine import schema, scores, tracking
 from engine.charts import amount
 from engine.config import SelectionConfig
 from engine.knobs import amend
 from engine.outcomes import comparisons
+from engine.scores import Marks
 from engine.selection import Selection
 from engine.store import PatchStore, WriteRows
 from jobs import findings, report
 from jobs.recipes import tiny
 from tests import rows
-from tests.test_report import Page
+from tests.test_report import Page, outcome
 
 
-def evaluated(config, method, hits, comparison="polyps · data aa", budget=0.25, **told):
+def evaluated(config, method, hits, comparison="polyps · data aa", budget=0.25, names="abcd", **told):
     """A finished evaluation of four images; `hits` are the pixels found of a hundred in each."""
     retained = 0.0 if method == "no pre-training" else 0.2
     tags = {"method": method, "selection": "", "retained": retained, "budget": budget, "seed": 0, "comparison": comparison} | told
-    with tracking.running(config, "evaluate", f"{method}-{comparison}-{budget}-{hits}-{tags.get('unit')}", tags) as run:
+    with tracking.running(config, "evaluate", f"{method}-{comparison}-{budget}-{hits}-{tags.get('unit')}{names}", tags) as run:
         scores = dict.fromkeys(("miou", "miou_low", "miou_high", "iou", "dice"), 0.5)
         run.log({f"evaluate/{name}": value for name, value in scores.items()}, 1)
         counts = [[hit, 5, 100 - hit, 300] for hit in hits]
-        run.keep("tested.json", json.dumps({"names": list("abcd"), "counts": counts, "examples": [0.7]}).encode())
+        run.keep("tested.json", json.dumps({"names": list(names), "counts": counts, "examples": [0.7]}).encode())
         run.keep("examples/0.jpg", b"jpeg")
 
 
@@ -45,14 +48,65 @@ def test_what_was_measured_on_other_data_is_never_compared(tmp_path):
     assert not findings.advantages(findings.outcomes(config, store))
 
 
+def test_what_was_tested_on_other_images_under_the_same_name_is_told_apart_and_the_page_is_written(tmp_path):
+    """As an older engine left it, which told nothing of lists in the name of the data."""
+    config, store = found(tmp_path)
+    evaluated(config, "random", [50, 60, 70, 80])
+    evaluated(config, "meddel", [50, 60, 70, 80])
+    evaluated(config, "random", [50, 60, 70, 80], names="abce")
+    evaluated(config, "optidel", [90, 90, 90, 90], names="abce")
+    made = findings.outcomes(config, store)
+    assert [(one.method, one.other) for one in findings.advantages(made)] == [("optidel", "random")]
+    assert {one.method for one, _ in made if "tested before on other images" in one.comparison} == {"meddel"}
+    report.run(config)
+    assert "tested before on other images" in Path(report.address(config)).read_text()
+
+
 def test_of_an_evaluation_that_was_made_again_the_newest_counts(tmp_path):
     config, store = found(tmp_path)
     evaluated(config, "random", [10, 10, 10, 10])
     evaluated(config, "optidel", [50, 60, 70, 80])
     evaluated(config, "random", [50, 60, 70, 80])
     (one,) = findings.advantages(findings.outcomes(config, store))
-    assert (one.method, one.other, one.seeds, one.difference, one.low, one.high) == ("optidel", "random", 1, 0, 0, 0)
+    assert (one.method, one.other, one.seeds, one.difference, one.low, one.high, one.p) == ("optidel", "random", 1, 0, 0, 0, 1)
     assert len(findings.outcomes(config, store)) == 2
+
+
+def test_methods_that_are_equal_on_the_images_that_all_seeds_share_are_told_apart_no_oftener_than_promised():
+    """Three methods, three seeds, the same sixty images: of a hundred reports five at most with a lead beyond chance."""
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(100):
+        hard = rng.normal(0.5, 0.15, 60)  # an image is as hard for all
+        wrong += any(
+            one.beyond_chance for one in findings.advantages([scored(rng, hard, name, seed) for name in "abc" for seed in range(3)])
+        )
+    assert wrong <= 11  # 11 of a fair test in one of a hundred
+
+
+def test_a_seed_that_looks_thrice_at_the_same_images_is_no_surer_of_them():
+    rng, hard = np.random.default_rng(0), np.full(60, 0.5)
+    alone = [scored(rng, hard, name, 0) for name in "ab"]
+    thrice = [(replace(one, seed=seed), marks) for one, marks in alone for seed in range(3)]
+    (one,), (three,) = findings.advantages(alone), findings.advantages(thrice)
+    assert (three.low, three.high) == (pytest.approx(one.low), pytest.approx(one.high))
+
+
+def test_all_that_a_comparison_compares_is_corrected_together():
+    rng = np.random.default_rng(0)
+    found = [scored(rng, np.full(60, 0.5 + number / 100), name, seed) for number, name in enumerate("abcd") for seed in range(3)]
+    made = findings.advantages(found)
+    plain = [
+        scores.contrast(*([marks for one, marks in found if one.method == name] for name in (advantage.method, advantage.other))).p
+        for advantage in made
+    ]
+    assert [one.p for one in made] == pytest.approx(scores.holm(plain))
+
+
+def scored(rng, hard, method, seed):
+    """An outcome on as many images of 100 foreground pixels as are `hard`, of which about that share was found."""
+    hit = (100 * np.clip(hard + rng.normal(0, 0.1, len(hard)), 0, 1)).astype(int)
+    counts = np.c_[hit, 0 * hit + 5, 100 - hit, 0 * hit + 300]
+    return outcome(method, seed=seed), Marks(tuple(map(str, range(len(hit)))), counts)
 
 
 def test_the_baseline_takes_part_at_every_budget(tmp_path):

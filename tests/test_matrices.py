@@ -1,12 +1,16 @@
+import pytest
+
+from engine.report import Findings, render
 from engine.standings import standings
 from jobs import matrices
+from tests.test_report import Page
 
 
-def cell(method="random", pool="regions", contents="a", protocol="p", reason=None, unit=None):
+def cell(method="random", pool="regions", contents="a", protocol="p", **told):
     """A row of the table results, as a cell of that pool left it."""
     row = {"method": method, "pool": pool, "budget": 0.1, "seed": 0, "dataset": "polyps", "architecture": "mae", "setting": "s"}
-    row |= {"model": f"{method}-{contents}", "protocol": protocol, "reason": reason, "retained": 0.1, "images": 9, "miou": 0.5}
-    return row | {"unit": unit, "names": ["x"], "counts": [1] * 8, "metrics": "{}", "measures": "{}"}
+    row |= {"model": f"{method}-{contents}", "protocol": protocol, "reason": None, "retained": 0.1, "images": 9, "miou": 0.5}
+    return row | {"unit": None, "names": ["x"], "counts": [1] * 8, "metrics": "{}", "measures": "{}"} | told
 
 
 def test_on_a_board_are_results_of_the_newest_data_and_of_each_pool_those_of_its_newest_contents():
@@ -44,3 +48,32 @@ def test_a_row_of_before_units_were_told_gives_way_to_a_newer_one_of_its_number_
     made = matrices.board([*before, cell("random", unit="images")])
     assert [one.spot for one in made.entries] == [("optidel", (0.1, "")), ("random", (0.1, "images"))]
     assert [row.over for row in standings(matrices.board(before)) if row.method == "random"] == [{}]
+
+
+def test_a_result_on_other_test_images_than_the_newest_of_its_seed_is_left_out_and_the_page_is_written_all_the_same():
+    """As an older engine left them, which told nothing of lists in the name of the data."""
+    some = [
+        cell(names=["a"]),
+        cell("meddel", names=["a"]),
+        cell(names=["b"], seed=1),
+        cell("optidel", names=["b"]),
+        cell("random", names=["b"]),
+    ]
+    made = matrices.results_of("s", some)
+    (board,) = made.boards
+    assert ({(one.method, one.seed) for one in board.entries}, board.others) == ({("random", 0), ("random", 1), ("optidel", 0)}, 2)
+    assert (
+        "2 results of other settings, data or pools are in the table results" in Page(render(Findings("t", "now", matrices=[made]))).words()
+    )
+
+
+def test_a_method_that_chooses_from_another_pool_by_now_is_not_more_seeds_of_the_same():
+    old = [cell("optidel", "regions", seed=seed, miou=0.5 + seed / 100) for seed in range(3)]
+    other = [cell("random", "regions", seed=seed) for seed in range(3)]
+    new = [cell("optidel", "crops", seed=seed, miou=0.7 + seed / 100) for seed in range(3)]
+    found = matrices.board([*old, *other, *new])
+    assert {one.method: (one.seeds, one.miou[0]) for one in standings(found)} == {
+        "optidel": (3, pytest.approx(0.71)),
+        "random": (3, pytest.approx(0.5)),
+    }
+    assert found.others == 3

@@ -112,8 +112,8 @@ def baseline(miou=0.5512, **changes):
     return replace(outcome("no pre-training", miou, retained=0.0, patches=0, images=0, run="ba5e11ne"), **changes)
 
 
-def advantage(difference=0.0161, low=-0.0041, high=0.0272, **changes):
-    return replace(Advantage(KVASIR, 0.05, "optidel", "random", 3, difference, low, high), **changes)
+def advantage(difference=0.0161, low=-0.0041, high=0.0272, p=0.31, **changes):
+    return replace(Advantage(KVASIR, 0.05, "optidel", "random", 3, difference, low, high, p), **changes)
 
 
 def trail(words="robustness"):
@@ -414,14 +414,23 @@ def test_the_dots_of_the_table_stand_at_the_miou_on_the_axis_that_is_labelled():
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        (advantage(), "optidel is ahead of random by 0.016 mIoU (95 % interval -0.004 to 0.027, 3 seeds), which may be chance."),
+        (advantage(), "optidel is ahead of random by 0.016 mIoU (95 % interval -0.004 to 0.027, p 0.31, 3 seeds), which may be chance."),
         (
-            advantage(low=0.002, seeds=1),
-            "by 0.016 mIoU (95 % interval 0.002 to 0.027, 1 seed), which is more than the choice of test images explains.",
+            advantage(low=0.002, p=0.049, seeds=1),
+            "by 0.016 mIoU (95 % interval 0.002 to 0.027, p 0.049, 1 seed), which is more than the choice of test images explains.",
         ),
-        (advantage(-0.02, -0.03, -0.01), "random is ahead of optidel by 0.020 mIoU (95 % interval 0.010 to 0.030, 3 seeds), which is more"),
-        (advantage(-0.02, -0.03, 0.0), "random is ahead of optidel by 0.020 mIoU (95 % interval 0.000 to 0.030, 3 seeds), which may be"),
-        (advantage(0.0, -0.01, 0.01), "optidel is level with random (95 % interval -0.010 to 0.010, 3 seeds), which may be chance."),
+        (
+            advantage(-0.02, -0.03, -0.01, 0.004),
+            "random is ahead of optidel by 0.020 mIoU (95 % interval 0.010 to 0.030, p 0.004, 3 seeds), which is more than seeds and",
+        ),
+        (
+            advantage(-0.02, -0.03, -0.01, 0.05),  # an interval is of one comparison, p of all
+            "random is ahead of optidel by 0.020 mIoU (95 % interval 0.010 to 0.030, p 0.05, 3 seeds), which may be chance.",
+        ),
+        (
+            advantage(0.0, -0.01, 0.01, 1.0),
+            "optidel is level with random (95 % interval -0.010 to 0.010, p 1, 3 seeds), which may be chance.",
+        ),
     ],
 )
 def test_a_paired_advantage_takes_the_place_of_overlapping_intervals(made, told):
@@ -446,7 +455,7 @@ def test_an_advantage_over_what_was_not_evaluated_is_a_bug():
 
 
 def test_advantages_stand_beside_a_zero_line_in_proportion():
-    pairs = [advantage(), advantage(-0.05, -0.08, -0.02, other="no pre-training")]
+    pairs = [advantage(), advantage(-0.05, -0.08, -0.02, 0.01, other="no pre-training")]
     html = report.render(replace(full(), advantages=pairs))
     zero = float(re.search(r"--zero:([\d.]+)%", html)[1])
     found = re.findall(r"left:([\d.]+)%;width:([\d.]+)%.*?\s*<b style=\"left:([\d.]+)%", html.split("<h4>Difference")[1].split("</ol>")[0])
@@ -455,8 +464,8 @@ def test_advantages_stand_beside_a_zero_line_in_proportion():
     drawn = np.c_[places[:, 0], places[:, 0] + places[:, 1], places[:, 2]] - zero
     assert np.allclose(drawn / drawn[1, 2], expected / expected[1, 2], atol=0.01)
     words = Page(html).words()
-    assert "optidel over random budget 5 %, 3 seeds +0.016 -0.004 to 0.027 may be chance" in words
-    assert "optidel over no pre-training budget 5 %, 3 seeds -0.050 -0.080 to -0.020 beyond the choice of images" in words
+    assert "optidel over random budget 5 %, 3 seeds +0.016 -0.004 to 0.027 p 0.31, may be chance" in words
+    assert "optidel over no pre-training budget 5 %, 3 seeds -0.050 -0.080 to -0.020 p 0.01, beyond chance" in words
 
 
 @given(st.lists(st.tuples(*[st.floats(-1, 1)] * 3).map(sorted), min_size=1, max_size=6))

@@ -169,23 +169,31 @@ def miou(marks):
 def test_the_advantage_turns_its_sign_with_its_arguments(seed):
     rng = np.random.default_rng(seed)
     first, second = [marks(rng, 0.6), marks(rng, 0.7)], [marks(rng, 0.5), marks(rng, 0.8)]
-    difference, low, high = scores.advantage(first, second)
-    turned = scores.advantage(second, first)
-    assert turned == pytest.approx((-difference, -high, -low))
-    assert low <= difference <= high
-    assert difference == pytest.approx(np.mean([miou(a) - miou(b) for a, b in zip(first, second, strict=True)]))
+    found, turned = scores.contrast(first, second), scores.contrast(second, first)
+    assert turned[:4] == pytest.approx((-found.difference, -found.high, -found.low, found.p))
+    assert found.low <= found.difference <= found.high
+    assert found.difference == pytest.approx(np.mean([miou(a) - miou(b) for a, b in zip(first, second, strict=True)]))
 
 
 def test_a_network_has_no_advantage_over_itself_and_a_clear_one_over_a_worse():
     rng = np.random.default_rng(0)
     good, bad = marks(rng, 0.9), marks(rng, 0.5)
-    assert scores.advantage([good], [good]) == (0, 0, 0)
-    assert scores.advantage([good], [bad])[1] > 0.1
+    same, worse = scores.contrast([good], [good]), scores.contrast([good], [bad])
+    assert (*same[:3], scores.certain(same)) == (0, 0, 0, 1)
+    assert worse.low > 0.1
+    assert scores.certain(worse) < 1e-6
+
+
+def test_the_p_of_one_seed_is_the_share_of_redrawn_images_on_the_other_side_of_zero():
+    rng = np.random.default_rng(0)
+    first, second = marks(rng, 0.6), marks(rng, 0.58)
+    drawn = scores.differences([first], [second], 1)[0]
+    assert scores.certain(scores.contrast([first], [second])) == pytest.approx(2 * min(np.mean(drawn < 0), np.mean(drawn > 0)), abs=0.05)
 
 
 def test_different_test_images_have_no_difference():
     one = marks(np.random.default_rng(0), 0.5)
     with pytest.raises(ValueError, match="different test images"):
-        scores.advantage([one], [Marks(one.names[::-1], one.counts)])
+        scores.contrast([one], [Marks(one.names[::-1], one.counts)])
     with pytest.raises(ValueError, match="different test images"):
-        scores.advantage([one, one], [one])
+        scores.contrast([one, one], [one])

@@ -268,6 +268,16 @@ def test_the_outcome_of_the_estimate_of_information_is_the_miou_over_the_mean_of
     assert found.points == 6
 
 
+def test_the_page_says_that_pools_are_ranked_together_as_they_are():
+    """Two pools of which the harder is the better, in each the harder choice the worse: what is told is mostly the pools."""
+    rows = [entry("random", quality=0.1)]
+    rows += [entry(f"{pool} {n}", quality=0.3 + 0.3 * pool - 0.05 * n, difficulty=10.0 * pool + n) for pool in (0, 1) for n in range(3)]
+    made = matrix_results("s", [board(rows)])
+    (found,) = standings.checks(made)
+    assert found.rho > 0.3
+    assert "part of a correlation is between pools and not between choices" in page(made).words()
+
+
 def test_fewer_points_than_a_rank_correlation_needs_are_told_as_none():
     rows = [entry("random"), *(entry(name, fid_128=float(number)) for number, name in enumerate("abcd"))]
     assert standings.checks(matrix_results("s", [board(rows)])) == []

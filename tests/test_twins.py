@@ -1,6 +1,7 @@
 """What the store's chosen patches and test images have in common, and what the job datasets says of a folder."""
 
 import json
+import shutil
 import zlib
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import pytest
 from engine import datasets, pictures, schema
 from engine.config import Config
 from engine.datasets import Pair, Split, sources
+from engine.knobs import amend
 from engine.leaks import Leak, Leaks
+from engine.store import PatchStore
 from jobs import __main__ as command
-from jobs import findings, twins
+from jobs import findings, found, ingest, twins
+from jobs.recipes import tiny
 from tests import miniatures
 from tests.test_leaks import scene
 
@@ -61,15 +65,47 @@ def test_patches_of_a_frame_are_laid_into_its_content_and_find_the_test_image(tm
     assert [(leak.pool, leak.test) for leak in found] == [("aa@0", "t5")]
 
 
-def test_a_file_that_was_ingested_is_not_tested_on(tmp_path: Path) -> None:
-    from engine.videos import content_hash
+def taken_in(folder: Path) -> PatchStore:
+    """A store of what lies in folder/pool: images too dark for the gate, so no model has to be trained."""
+    words = [f"videos.uri={folder / 'pool'}", f"store.uri={folder / 'store'}", "where=here", "patches.proposer=crops"]
+    ingest.run(amend(tiny(), words))
+    return PatchStore(str(folder / "store"))
 
-    path = tmp_path / "a.png"
-    cv2.imwrite(str(path), scene(1))
-    pair = Pair("a", path, path)
-    twins.refuse_same({"0" * 32}, [pair])
-    with pytest.raises(ValueError, match=r"1 of 1 test images of evaluate\.uri were ingested, byte for byte, the first is .*a\.png"):
-        twins.refuse_same({content_hash(str(path))}, [pair])
+
+def dark(path: Path, seed: int) -> Pair:
+    miniatures.put(path, miniatures.noise(seed) // 50)
+    return Pair(path.stem, path, path)
+
+
+def ids(store: PatchStore) -> set[str]:
+    return set(store.ledger()["video_id"].to_pylist())
+
+
+def test_a_file_that_was_ingested_is_not_tested_on(tmp_path: Path) -> None:
+    pair = dark(tmp_path / "pool/a.png", 1)
+    store = taken_in(tmp_path)
+    other = dark(tmp_path / "set/b.png", 2)
+    twins.refuse_same(store, ids(store), [other])
+    twins.refuse_same(store, {"0" * 32}, [pair])
+    with pytest.raises(ValueError, match=r"1 of 2 test images of evaluate\.uri were ingested, byte for byte, the first is .*a\.png"):
+        twins.refuse_same(store, ids(store), [pair, other])
+
+
+def test_an_image_of_a_folder_that_was_ingested_is_not_tested_on_wherever_it_lies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for seed in range(3):
+        dark(tmp_path / f"pool/kvasir/{seed}.png", seed)
+    store = taken_in(tmp_path)
+    assert len(store.ledger()) == 1
+    same, other = dark(tmp_path / "set/copy.png", 1), dark(tmp_path / "set/other.png", 7)
+    twins.refuse_same(store, ids(store), [other])
+    twins.refuse_same(store, set(), [same])
+    with pytest.raises(ValueError, match=r"1 of 2 test images of evaluate\.uri were ingested, byte for byte, the first is .*copy\.png"):
+        twins.refuse_same(store, ids(store), [same, other])
+    assert not [record for record in caplog.records if record.name == "jobs.twins"]
+    shutil.rmtree(tmp_path / "pool")
+    twins.refuse_same(store, ids(store), [same, other])
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "jobs.twins"]
+    assert told.startswith("1 ingested sources that may be folders of images are gone")
 
 
 def test_twins_are_told_for_the_split_they_concern_and_caution_the_reader() -> None:
@@ -145,10 +181,30 @@ def test_the_job_says_how_much_of_a_source_is_there(tmp_path: Path, capsys: pyte
     rows = {row["what"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert (rows["hyperkvasir: images in labeled-images"]["found"], rows["hyperkvasir: videos in labeled-videos"]["found"]) == (1, 1)
     assert rows["hyperkvasir: images in unlabeled-images/images"]["published"] == 99417
-    assert rows["hyperkvasir: images in segmented-images/images"]["told"].startswith("not used")
+    assert rows["hyperkvasir: images in segmented-images/images"]["told"] == "left out by ingest: a test set holds these"
     (tmp_path / "other").mkdir()
     assert jobs(f"videos.uri={tmp_path / 'other'}") == 1
     assert "is laid out like none of LDPolypVideo, HyperKvasir" in capsys.readouterr().err
+
+
+def test_an_ingest_leaves_out_what_the_job_says_that_it_leaves_out_and_takes_it_where_it_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in ("labeled-images/polyps", "unlabeled-images/images", "segmented-images/images", "segmented-images/masks"):
+        for number in range(2):
+            dark(tmp_path / "pool" / folder / f"{number}.png", zlib.crc32(f"{folder}{number}".encode()))
+    top = tmp_path / "pool/segmented-images"
+    assert len(found.find(f"file://{top}/images/")) == 1
+    assert not caplog.records
+    taken = [Path(uri).relative_to(tmp_path / "pool") for uri in taken_in(tmp_path).ledger()["uri"].to_pylist()]
+    assert sorted(map(str, taken)) == ["labeled-images/polyps", "unlabeled-images/images"]
+    assert {
+        f"segmented-images/images and segmented-images/masks below videos.uri={tmp_path / 'pool'} are left out, "
+        "as a test set holds these images; to take them in, name their folder itself"
+    } == {record.getMessage() for record in caplog.records if record.name == "jobs.found"}
+    shutil.rmtree(tmp_path / "pool/labeled-images")
+    shutil.rmtree(tmp_path / "pool/unlabeled-images")
+    assert len(found.find(str(tmp_path / "pool"))) == 2  # no source of which these were a part
 
 
 def test_the_patch_columns_that_are_read_are_the_tables_own() -> None:

@@ -138,13 +138,17 @@ def classes(uri: str, dataset: str) -> tuple[str, ...]:
 
 
 def fingerprint(uri: str, dataset: str = "folder") -> str:
-    """Twelve hex digits that change with any byte of any image or mask, and with any name."""
+    """Twelve hex digits that change with any byte of any image or mask, with any name, and with who is of which group or part.
+
+    Of a set that tells neither groups nor parts it is as it was before these counted.
+    """
     told, read = hashlib.sha256(), dict[Path, str]()
     for pair in sorted(every(uri, dataset)):
         masks = masks_of(pair)
         for path in {pair.image, *masks} - read.keys():
             read[path] = hashlib.sha256(path.read_bytes()).hexdigest()
-        told.update("\n".join([pair.name, *(read[path] for path in (pair.image, *masks)), ""]).encode())
+        put = [f"{pair.group}\0{pair.part}"] if pair.group or pair.part else []
+        told.update("\n".join([pair.name, *(read[path] for path in (pair.image, *masks)), *put, ""]).encode())
     return told.hexdigest()[:12]
 
 

@@ -4,7 +4,7 @@ Folders are from public code and papers; where one is from memory its part says 
 The counts of Kvasir-Capsule's videos are from memory, and not checked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class Part(NamedTuple):
     folder: str  # below the root
     kind: str  # "images" or "videos"
     published: int
-    used: str  # what a pre-training takes of it; "": nothing
+    used: str  # what a pre-training takes of it; "": nothing, as a test set holds these
 
 
 class Source(NamedTuple):
@@ -54,6 +54,7 @@ SOURCES: dict[str, Source] = {
             Part("unlabeled-images/images", "images", 99417, "images"),
             Part("labeled-videos", "videos", 374, "frames"),
             Part("segmented-images/images", "images", 1000, ""),  # Kvasir-SEG's images: tested on
+            Part("segmented-images/masks", "images", 0, ""),  # and its masks
         ),
         "datasets.simula.no/hyper-kvasir, doi 10.1038/s41597-020-00622-y",
         "CC BY 4.0",
@@ -93,3 +94,21 @@ def recognised(root: Path) -> list[tuple[str, list[tuple[Part, int]]]]:
         if own or any(there == part.published for part, there in counts):
             made.append((name, counts))
     return made
+
+
+def tested_on(names: Iterable[str]) -> list[str]:
+    """The folders of parts that nothing is taken of, where any of `names` (below a root) is in one and any in a part that is used.
+
+    A part that is all of its source tells nothing.
+    """
+    some, held = list(names), list[str]()
+    for told in SOURCES.values():
+        there = [part for part in told.parts if part.folder != "." and any(is_within(name, part.folder) for name in some)]
+        if any(part.used for part in there):
+            held += [part.folder for part in there if not part.used]
+    return held
+
+
+def is_within(name: str, folder: str) -> bool:
+    """Whether a name is that of a folder or of something below it."""
+    return name == folder or name.startswith(f"{folder}/")
