@@ -43,7 +43,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class LeadDrawing:
-    """SAM's regions over random crops at a budget, drawn."""
+    """Proposed regions over random crops at a budget, drawn."""
 
     budget: Amount
     contrast: Contrast

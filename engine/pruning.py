@@ -10,6 +10,7 @@ from itertools import groupby
 
 from engine.charts import Frame, Tick, ticks
 from engine.theory.figures import Curve, Figures, Panel
+from engine.theory.recommendation import Advice
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Advised:
     error: float
     best: float  # from the recommended start
     random: float
+    others: list[Advice] = field(default_factory=list)  # of the same pool by a probe of every angle that was solved
 
 
 @dataclass(frozen=True)

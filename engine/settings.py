@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from engine.models import Natural, Positive, Section, Seed, Word
+from engine.models import Natural, Numbered, Positive, Section, Seed, Word
 
 Address = Word  # a folder or file, local or any fsspec address
 Port = Annotated[int, Field(ge=0, le=65535)]  # that is listened at
@@ -144,8 +144,7 @@ class PlanConfig(Section):
     hours: Annotated[float, Field(ge=0)] = 100.0  # [h] of video. Default: our choice, because it is a round figure: put your own
     # [money/h] of a processor, in any currency. Default: our choice, because it is a round figure: put your own
     cpu_hour: Annotated[float, Field(ge=0)] = 0.05
-    # [money/h] of a GPU, in the same. Default: our choice, because it is a round figure: put your own
-    gpu_hour: Annotated[float, Field(ge=0)] = 2.5
+    gpu_hour: Annotated[float, Field(ge=0)] = 2.5  # [money/h] of a GPU. Default: our choice, because it is a round figure: put your own
 
 
 class BenchmarkConfig(Section):
@@ -155,17 +154,18 @@ class BenchmarkConfig(Section):
     data: Address = "data"
     # what $stores stands for: the folder of the pools. Default: our choice, because it then lies beside where one stands
     stores: Address = "stores"
-    # [models] trained, or measured, at the same time; 0: as many as there are GPUs, or processors. Default: our choice, because it uses the
-    # machine
+    # [models] trained, or measured, at once; 0: as many as there are GPUs, or processors. Default: our choice, because it uses the machine
     at_once: Natural = 0
     estimate: bool = False  # say what it would cost and end. Default: our choice, because the matrix is what the job is for
-    # [images/s] of one device in pre-training, for the estimate, where nothing of the matrix is done yet; 0: as measured before with these
-    # settings, else by a short trial. Default: our choice, because a measurement knows better
+    # [images/s] of one device in pre-training, for the estimate before anything is done; 0: as measured before with these settings, else
+    # by a short trial. Default: our choice, because a measurement knows better
     images_per_s: Annotated[float, Field(ge=0)] = 0.0
-    # the same by architecture, as in mae:900,simclr:1500. Default: our choice, because a measurement knows better
-    speeds: tuple[Annotated[str, Field(pattern=r"^.+:\d+(\.\d+)?$")], ...] = ()
+    # [images/s] the same by architecture, as in mae:900,simclr:1500. Default: our choice, because a measurement knows better
+    speeds: tuple[Numbered, ...] = ()
     # [steps/s] of one device in fine-tuning, for the same. Default: our choice, because a measurement knows better
     iterations_per_s: Annotated[float, Field(ge=0)] = 0.0
+    # [steps/s] the same by architecture, as in mae:9,simclr:20. Default: our choice, because a measurement knows better
+    paces: tuple[Numbered, ...] = ()
     frames: Natural = 0  # [frames] of a pool, for the estimate; 0: what its store holds. Default: our choice, because the store knows them
 
 

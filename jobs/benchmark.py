@@ -196,11 +196,10 @@ def amount(value: float) -> str:
 
 def estimate(config: Config, every: Sequence[Cell]) -> None:
     """Say what all of a matrix would cost, where it was measured or is tried now; nothing is written."""
-    devices, device = costs.planned(config)
+    devices, device = costs.planned(config, every)
     log.info("%s: %d cells of %d models", every[0].matrix, len(every), models(every))
     made = Costs(config)
     for architecture, cell in {cell.architecture: cell for cell in every if cell.pool}.items():
-        log.info("how fast %s pre-trains: where no knob tells and no run measured it, it is tried now, which takes minutes", architecture)
         log.info("%s: %.4g images/s on one device", architecture, made.speed(cell))
     cost = made.left(every, devices, device)
     kind = "GPUs" if device[1] else "processors" if config.where == "ray" else "device"

@@ -21,6 +21,7 @@ from engine import datasets, evaluate, flow, plan, simulate
 from engine.config import Config
 from engine.plan import Cost, Prices
 from engine.pool import whole_frames
+from engine.settings import PlanConfig
 from engine.store import PatchStore
 from jobs import places, pools, throughput
 from jobs.matrix import Cell
@@ -41,7 +42,7 @@ class Costs:
     images_per_s: dict[str, list[float]] = field(default_factory=dict)  # by architecture
     measure_s: dict[Place, list[float]] = field(default_factory=dict)
     choose_s: list[float] = field(default_factory=list)
-    tried: dict[str, tuple[float, float]] = field(default_factory=dict)  # by recipes
+    tried: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)  # by architecture and recipes
     trained: set[str] = field(default_factory=set)  # models, by name
     sizes: dict[tuple[str, str], int] = field(default_factory=dict)  # of pools, by store and kind
     weights: dict[tuple[str, str], float] = field(default_factory=dict)  # the same: bytes of a patch
@@ -93,7 +94,7 @@ class Costs:
 
     def iteration_s(self, cell: Cell) -> tuple[float, float]:
         """Seconds of an iteration and of a test image; of the same recipes they are tried once, whatever the data: that is made up."""
-        told, how = cell.config.benchmark.iterations_per_s, cell.recipes
+        told, how = told_pace(cell.config, cell.architecture), (cell.architecture, cell.recipes)
         if how not in self.tried:  # a test image is no dearer than one in training, which goes back through the network too
             self.tried[how] = (1 / told, 1 / told / cell.config.evaluate.batch) if told else tried(cell.config, self.config.where == "ray")
         return self.tried[how]
@@ -151,8 +152,17 @@ def sizes(cell: Cell) -> tuple[int, int]:
 
 def told_speed(config: Config, architecture: str) -> float:
     """Images a second by the knobs; 0: they do not say."""
-    named = dict(word.rsplit(":", 1) for word in config.benchmark.speeds)
-    return float(named.get(architecture, config.benchmark.images_per_s))
+    return by_name(config.benchmark.speeds).get(architecture, config.benchmark.images_per_s)
+
+
+def told_pace(config: Config, architecture: str) -> float:
+    """Iterations of fine-tuning a second by the knobs; 0: they do not say."""
+    return by_name(config.benchmark.paces).get(architecture, config.benchmark.iterations_per_s)
+
+
+def by_name(words: Sequence[str]) -> dict[str, float]:
+    """Numbers by architecture, of words as mae:900."""
+    return {name: float(number) for name, number in (word.rsplit(":", 1) for word in words)}
 
 
 def intake(cells: Sequence[Cell], cpus: float, gpus: float) -> tuple[Cost, list[str]]:
@@ -212,18 +222,47 @@ def here(config: Config) -> tuple[int, tuple[float, float]]:
     return config.benchmark.at_once or found, (1.0, float(gpu))
 
 
-def planned(config: Config) -> tuple[int, tuple[float, float]]:
-    """The same of the cluster that plan.* names; ValueError for one with GPUs of which nothing can be measured here."""
-    asked, known = config.plan, config.benchmark
-    told = (known.images_per_s or known.speeds) and known.iterations_per_s
+def planned(config: Config, cells: Sequence[Cell]) -> tuple[int, tuple[float, float]]:
+    """The same of the cluster that plan.* names.
+
+    ValueError for one that is not whole, for one with GPUs of which nothing can be measured here, and for a number of no architecture.
+    """
+    asked = config.plan
+    places.check_cluster(asked)
+    refuse_parts(asked)
+    refuse_strangers(config, cells)
     if not asked.gpus:
         return (int(asked.cpus), (1.0, 0.0)) if asked.cpus else here(config)
-    if not torch.cuda.is_available() and not told:
+    if not torch.cuda.is_available() and (lacking := unnamed(cells)):
         raise ValueError(
-            f"plan.gpus={asked.gpus:g}: this machine has no GPU to measure on; run it where there is one, or name "
-            "benchmark.images_per_s and benchmark.iterations_per_s as they were measured there"
+            f"plan.gpus={asked.gpus:g}: this machine has no GPU to measure on; run it where there is one, or name as it was measured there "
+            + " and ".join(lacking)
         )
     return int(asked.gpus), (asked.cpus / asked.gpus, 1.0)
+
+
+def refuse_parts(asked: PlanConfig) -> None:
+    """ValueError for a part of a device: a model, or a measurement, is given a whole one."""
+    knob, devices = ("plan.gpus", asked.gpus) if asked.gpus else ("plan.cpus", asked.cpus)
+    if devices % 1:
+        raise ValueError(f"{knob}={devices:g}: expected a whole number, since each model and each measurement has one to itself")
+
+
+def refuse_strangers(config: Config, cells: Sequence[Cell]) -> None:
+    """ValueError where a number is named of an architecture that the matrix lacks, as one that is misspelt."""
+    own = dict.fromkeys(cell.architecture for cell in cells)
+    for knob, words in {"speeds": config.benchmark.speeds, "paces": config.benchmark.paces}.items():
+        if vain := [name for name in by_name(words) if name not in own]:
+            raise ValueError(f"benchmark.{knob} names {', '.join(vain)}, and the architectures of the matrix are {', '.join(own)}")
+
+
+def unnamed(cells: Sequence[Cell]) -> list[str]:
+    """The knobs that would say what nobody told of the speed of some architectures."""
+    trained = dict.fromkeys(cell.architecture for cell in cells if cell.pool and not told_speed(cell.config, cell.architecture))
+    tuned = dict.fromkeys(cell.architecture for cell in cells if not told_pace(cell.config, cell.architecture))
+    speeds = f"images a second of {', '.join(trained)} (benchmark.speeds={','.join(f'{name}:N' for name in trained)})"
+    paces = f"iterations a second of {', '.join(tuned)} (benchmark.paces={','.join(f'{name}:N' for name in tuned)})"
+    return [speeds] * bool(trained) + [paces] * bool(tuned)
 
 
 def only_named(config: Config, device: tuple[float, float]) -> str:
@@ -231,10 +270,12 @@ def only_named(config: Config, device: tuple[float, float]) -> str:
     if not device[1] or torch.cuda.is_available():
         return ""
     known = config.benchmark
-    told = [f"benchmark.speeds={','.join(known.speeds)}"] if known.speeds else []
-    told += [f"benchmark.images_per_s={known.images_per_s:g}"] if known.images_per_s else []
-    told += [f"benchmark.iterations_per_s={known.iterations_per_s:g}"]
-    return f"no GPU was measured: all of this is as true as {' and '.join(told)}, which were named. Measure them where there is a GPU"
+    listed = {knob: ",".join(words) for knob, words in {"speeds": known.speeds, "paces": known.paces}.items() if words}
+    single = {"images_per_s": known.images_per_s, "iterations_per_s": known.iterations_per_s}
+    named = listed | {knob: f"{number:g}" for knob, number in single.items() if number}
+    order = ("speeds", "images_per_s", "paces", "iterations_per_s")
+    told = " and ".join(f"benchmark.{knob}={named[knob]}" for knob in order if knob in named) or "the numbers of the matrix"
+    return f"no GPU was measured: all of this is as true as {told}, which were named. Measure them where there is a GPU"
 
 
 def learnt(config: Config, rows: Iterable[Row]) -> Costs:

@@ -186,6 +186,7 @@ def advised(selection: str, metrics: dict[str, float]) -> Advised:
         error=recommendation.error(*pool, found["start"]),
         best=recommendation.error(*pool, found["recommended_start"]),
         random=recommendation.random_error(*pool[:2]),
+        others=recommendation.by_angle(found["alpha_tot"]),
     )
 
 

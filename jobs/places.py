@@ -6,6 +6,7 @@ from pathlib import Path
 from fsspec import available_protocols
 
 from engine.config import Config
+from engine.settings import PlanConfig
 from jobs.recipes import tiny
 
 ASKING = ("forget", "maintain", "requeue", "query", "nearest", "hardest", "explain", "history", "report", "browse")
@@ -82,8 +83,13 @@ def check_plan(config: Config) -> None:
     """ValueError where a plan cannot be made of these knobs."""
     if config.frames.sampling != "seconds":
         raise ValueError(f"frames.sampling={config.frames.sampling}: how many frames a second that gives is not known before; seconds is")
-    if config.plan.gpus and not config.plan.cpus:
-        raise ValueError(f"plan.gpus={config.plan.gpus:g} of what cluster? name its plan.cpus too; without both it is this machine")
+    check_cluster(config.plan)
+
+
+def check_cluster(asked: PlanConfig) -> None:
+    """ValueError for GPUs without processors, which would cost nothing."""
+    if asked.gpus and not asked.cpus:
+        raise ValueError(f"plan.gpus={asked.gpus:g} of what cluster? name its plan.cpus too; without both it is this machine")
 
 
 def simulates(config: Config) -> bool:

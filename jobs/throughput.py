@@ -77,7 +77,7 @@ def alike(params: dict[str, str], config: Config) -> bool:
 
 def tried(config: Config) -> Throughput:
     """By some steps of the training loop on this machine."""
-    log.info("no pre-training with these settings was measured on %s: trying some steps", devices.device())
+    log.info("no pre-training with these settings was measured on %s: trying some steps, which may take minutes", devices.device())
     side = config.frames.longest_side  # at most: a training image is as large as the frame that its first patch is from
     with threads_of_a_worker(config):
         return Throughput(pretrain.throughput(config.pretrain, side), "some steps on made-up images", devices.device())

@@ -373,7 +373,7 @@ def test_what_is_paid_for_is_every_device_until_the_last_is_done():
 def test_the_cost_of_a_matrix_is_images_by_epochs_and_iterations():
     config, found = matrix.read("paper", ["benchmark.images_per_s=1000", "benchmark.iterations_per_s=10", "plan.gpus=8", "plan.cpus=64"])
     every = matrix.cells(config, found)
-    devices, device = costs.planned(config)
+    devices, device = costs.planned(config, every)
     assert (devices, device) == (8, (8.0, 1.0))
     cost = Costs(config).left(every, devices, device)
     passes = 2 * 3 * 100 * 2_857_772 * (6 * (0.05 + 0.1 + 0.25 + 0.5) + 1)
@@ -446,8 +446,7 @@ def test_an_estimate_tells_what_it_measures_what_intake_takes_what_is_not_in_it_
     with caplog.at_level("INFO", "jobs.benchmark"):
         assert benchmark.run(*asked("paper", *words)) == 0
     said = [record.getMessage() for record in caplog.records]
-    assert said.index("mae: 1000 images/s on one device") == 1 + next(place for place, one in enumerate(said) if "how fast mae" in one)
-    assert "simclr: 2000 images/s on one device" in said
+    assert said[1:3] == ["mae: 1000 images/s on one device", "simclr: 2000 images/s on one device"]  # nothing is tried, nor said to be
     hours = 2_857_772 * 0.1 / 8 / 3600  # eight GPUs propose, a tenth of a second a frame
     assert f"before that the intake of the pools takes about {hours:,.1f} h" in " ".join(said)
     *_, lacking, caution = said
@@ -482,10 +481,45 @@ def test_finished_cells_teach_what_is_left(done):
     assert costs_now.training_s(cell) == pytest.approx(chose + images * config.pretrain.epochs / median)
 
 
-def test_gpus_that_nothing_is_known_of_are_refused():
-    config, _ = matrix.read("paper", ["plan.gpus=8"])
-    with pytest.raises(ValueError, match=r"plan\.gpus=8: this machine has no GPU to measure on"):
-        costs.planned(config)
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["plan.gpus=8"], r"plan\.gpus=8 of what cluster\? name its plan\.cpus too"),
+        (["plan.gpus=0.5", "plan.cpus=64"], r"plan\.gpus=0\.5: expected a whole number"),
+        (["plan.cpus=0.5"], r"plan\.cpus=0\.5: expected a whole number"),
+        (
+            ["plan.gpus=8", "plan.cpus=64"],
+            r"plan\.gpus=8: this machine has no GPU to measure on.* images a second of mae, simclr \(benchmark\.speeds=mae:N,simclr:N\) "
+            r"and iterations a second of mae, simclr \(benchmark\.paces=mae:N,simclr:N\)",
+        ),
+        (
+            ["plan.gpus=8", "plan.cpus=64", "benchmark.speeds=mae:900", "benchmark.iterations_per_s=9"],
+            r"images a second of simclr \(benchmark\.speeds=simclr:N\)$",
+        ),
+        (
+            ["plan.gpus=8", "plan.cpus=64", "benchmark.images_per_s=900", "benchmark.paces=mae:9"],
+            r"iterations a second of simclr \(benchmark\.paces=simclr:N\)$",
+        ),
+        (["benchmark.speeds=simcrl:9"], r"benchmark\.speeds names simcrl, and the architectures of the matrix are mae, simclr"),
+    ],
+)
+def test_a_cluster_of_which_something_is_not_known_is_refused_by_the_knob_that_would_tell(words, sentence, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=sentence):
+        costs.planned(*cells_of("paper", words))
+
+
+def cells_of(name, words):
+    """The configuration of a matrix, and its cells."""
+    config, found = matrix.read(name, words)
+    return config, matrix.cells(config, found)
+
+
+def test_each_architecture_is_told_its_pace_by_name_and_one_pace_is_of_all_others():
+    words = ["benchmark.iterations_per_s=9", "benchmark.paces=simclr:20", "benchmark.images_per_s=1"]
+    config, every = cells_of("paper", words)
+    assert {one.architecture: Costs(config).iteration_s(one)[0] for one in every} == {"mae": 1 / 9, "simclr": 1 / 20}
+    assert "benchmark.paces=simclr:20 and benchmark.iterations_per_s=9, which were named" in costs.only_named(config, (8.0, 1.0))
 
 
 # -- killed ---------------------------------------------------------------------------------------------------------------------

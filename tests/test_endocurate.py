@@ -216,6 +216,16 @@ def test_what_theory_would_do_is_told_and_done_only_where_asked_for():
         assert chosen[said].patch_ids == [ids[row] for row in order[:40]]
 
 
+@pytest.mark.parametrize("times", [1, 5, 10])
+def test_copies_are_counted_and_give_the_theory_no_more_examples(times):
+    single = pool_of(100)
+    rows = np.tile(np.arange(100), times)
+    ids = [f"v{place % 5}@{place}" for place in range(len(rows))]
+    columns = single.columns.take(rows).set_column(0, "patch_id", pa.array(ids))
+    told = choose(Pool(columns, Held(single.vectors.array[rows])), CONFIG).told
+    assert (told["copies"], told["different"]) == (100 * (times - 1), 50 if times == 1 else 100)
+
+
 def test_by_theory_too_a_smaller_budget_takes_a_beginning_of_a_larger_one():
     pool, config = pool_of(80), CONFIG.model_copy(update={"endocurate": EndocurateConfig(start="theory")})
     small, large = (choose(pool, config.model_copy(update={"budget": budget})).patch_ids for budget in (0.2, 0.8))

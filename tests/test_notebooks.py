@@ -13,10 +13,11 @@ import pytest
 
 from engine import schema, tracking
 from engine.knobs import amend
-from engine.selection import METHODS
+from engine.selection import METHODS, choose
 from engine.store import PatchStore
 from engine.trails import Choice, Trail
 from jobs import report
+from jobs.choose import pool_of
 from jobs.recipes import tiny
 from tests import rows
 from tests.test_standings import marks
@@ -146,6 +147,24 @@ def test_the_sixth_keeps_hard_examples_of_many_and_easy_ones_of_few(config, monk
     error = {(alpha, keep): left["perceptron"].pruned(alpha, 0.6, 0.0, keep).error for alpha in (0.5, 10.0) for keep in ("hard", "easy")}
     assert error[10.0, "hard"] < error[10.0, "easy"]
     assert error[0.5, "easy"] < error[0.5, "hard"]
+
+
+def test_the_sixth_advises_of_a_store_as_endocurate_does(config, monkeypatch, capsys):
+    left, store = run("06_theory", config, monkeypatch), PatchStore(config.store.uri)
+    asked = amend(config, ["selection.method=endocurate", "selection.budget=0.1"])
+    told = choose(pool_of(asked, store, store.complete_version()), asked.selection).told
+    shown = ("copies", "different", "alpha_tot", "degrees", "recommended_start", "recommended_share")
+    assert {name: left["told"][name] for name in shown} == {name: told[name] for name in shown}
+    assert told["different"] < len(left["pool"])
+    advised = f"from the quantile {told['recommended_start']:.2f} of worth on; {told['recommended_share']:.0%} is enough"
+    assert f"probe 45 degrees off, as assumed: {advised}" in capsys.readouterr().out
+
+
+def test_the_sixth_shows_that_the_cosine_is_the_theorys_and_the_published_correlation_is_not(config, monkeypatch):
+    left = run("06_theory", config, monkeypatch)
+    cosine, correlation = left["both"][0.1].T
+    assert np.mean(cosine) == pytest.approx(left["perceptron"].pruned(10.0, 0.1, 10.0, "hard").teacher, abs=0.03)
+    assert np.std(correlation - cosine) > 0.02
 
 
 @pytest.mark.slow

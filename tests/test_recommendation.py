@@ -41,6 +41,13 @@ def test_the_worse_the_probe_the_less_of_the_data_can_be_spared(place):
     ]
 
 
+def test_the_advice_of_every_angle_is_that_of_the_pool_that_was_advised():
+    advice = recommended(10_000, 100, 45.0)
+    others = recommendation.by_angle(advice.alpha_tot)
+    assert [other.degrees for other in others] == list(ANGLES)
+    assert others[ANGLES.index(45)] == advice
+
+
 def test_rungs_hold_a_growing_pool_still():
     assert recommended(10_000, 100, 20.0) == recommended(10_100, 100, 20.0)
     assert recommended(10_000, 100, 20.0).alpha_tot == 100

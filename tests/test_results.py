@@ -4,6 +4,8 @@ import csv
 import re
 from pathlib import Path
 
+from engine import judge
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -99,3 +101,40 @@ def test_what_the_readme_says_of_simclr_is_what_was_measured():
     budgets = {row["budget"] for row in kept if row["method"] not in ("no pre-training", "full data")}
     assert budgets == {str(int(share) / 100)}
     assert {(row["dataset"], row["seeds"], row["commit"][:7]) for row in kept} == {("Kvasir-SEG", "3", commit)}
+
+
+def test_what_the_readme_says_was_known_before_the_benchmark_is_what_was_measured():
+    told, kept = told_of("Nothing here is told apart"), measured("benchmark-checks")
+    pattern = r"difficulty (\S+), FID (\S+) \(of (\d+) .*? takes (\d+)\), embedding distance (\S+), V-information estimate and mIoU (\S+),"
+    difficulty, fid, images, taken, distance, information = re.search(pattern, told).groups()
+    assert [float(number) for number in (difficulty, fid, distance, information)] == [float(row["value"]) for row in kept]
+    assert [row["known"] for row in kept] == ["difficulty", "FID", "embedding distance", "V-information estimate"]
+    assert f"of {images} training images" in kept[1]["taken"]
+    assert int(taken) == judge.IMAGES
+    assert all(float(row["low"]) < 0 < float(row["high"]) for row in kept)
+    assert {row["commit"][:7] for row in kept} == {"d598889"}
+
+
+def test_what_the_readme_says_could_have_been_told_is_what_was_measured():
+    told, kept = told_of("Nothing here is told apart"), measured("benchmark-tellable")
+    assert {row["comparisons"] for row in kept} == set(re.findall(r"of (\d+) paired comparisons on each set", told)) == {"34"}
+    least = re.search(r"the least p after Holm is (\S+) and (\S+)\)", told).groups()
+    could = re.search(r"differences below (\S+) \(Kvasir-SEG\) and (\S+) \(PolypGen\)", told).groups()
+    assert [row["dataset"] for row in kept] == ["Kvasir-SEG", "PolypGen2021"]
+    assert [tuple("0" + number for number in pair) for pair in (least, could)] == [
+        tuple(row[column] for row in kept) for column in ("least_p_holm", "tellable")
+    ]
+
+
+def test_what_the_readme_says_of_regions_over_crops_is_what_was_measured():
+    told, kept = told_of("Nothing here is told apart"), measured("benchmark-regions")
+    who, low, high, seconds = re.search(
+        r"(\w+)'s regions .*?: between (\S+) and (\S+), for (\S+) s of a processor a frame in bfloat16", told
+    ).groups()
+    differences = [float(row["difference"]) for row in kept]
+    assert (float(low), float(high)) == (min(differences), max(differences))
+    assert {(row["proposer"], row["processor_s_a_frame"]) for row in kept} == {(f"{who} in bfloat16", seconds)}
+    means = {(row["dataset"], row["budget"], row["method"]): float(row["miou"]) for row in measured("benchmark")}
+    for row in kept:  # of means that were rounded
+        mine, other = (means[row["dataset"], row["budget"], method] for method in ("optidel", "optidel_s"))
+        assert abs(mine - other - float(row["difference"])) < 0.0016

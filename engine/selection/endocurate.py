@@ -47,6 +47,7 @@ from engine.theory.recommendation import Advice
 
 COLUMNS = ("difficulty", "variance", "video_id", *LIMITS)
 
+COPY = 0.999  # cosine above which a patch counts as one more of the same: our choice, as all others are above 0.9 with weak scorers
 SAMPLE = 4096  # embeddings, drawn by their patches' ids, of which the directions are counted
 Floats = NDArray[np.float64]
 
@@ -75,15 +76,23 @@ def endocurate(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) ->
     advice = recommendation.recommended(max(examples, 1), directions(pool))
     start = advice.start if knobs.start == "theory" else knobs.start
     knobs = knobs.model_copy(update={"start": start})
-    told = {"artefacts": float(np.mean(traits.artefacts)), "different": examples, "learnable": float(pool.rebuilds)}
-    told |= {"start": start, **advised(advice)}
+    told = {"artefacts": float(np.mean(traits.artefacts)), "copies": copies(traits), "different": examples}
+    told |= {"learnable": float(pool.rebuilds), "start": start, **advised(advice)}
     return Order(ordered(pool, traits, knobs, budget=budget), told, traits.clustering)
 
 
 def different(traits: Traits, knobs: EndocurateConfig) -> int:
-    """How many patches are neither artefacts nor late for being alike: the examples of the theory, its redundancy taken out of them."""
+    """How many patches are neither artefacts, nor late for being alike, nor copies: the examples of the theory, without its redundancy.
+
+    The likest are late, so what copies there are beyond these are all that is still to be taken out.
+    """
     clean = int(np.sum(~traits.artefacts))
-    return clean - int(knobs.alike * clean)
+    return clean - max(int(knobs.alike * clean), copies(traits))
+
+
+def copies(traits: Traits) -> int:
+    """How many clean patches are the same as a harder one of their cluster, as far as the scorer can tell."""
+    return int(np.sum(~traits.artefacts & (traits.likeness > COPY)))
 
 
 def directions(pool: Pool) -> float:

@@ -1,10 +1,11 @@
 """What the theory of the pruned perceptron says of a pool: from which hardness on to keep, and how much of it is enough.
 
 Nobody published how a pool of patches maps onto the theory. Ours, declared and not shown to hold: the examples are the patches less their
-copies; the dimensions are those that their embeddings really use, as a linear read-out has one weight for each; the probe's angle cannot
-be known without labels and is DEGREES. A model that pre-trains is no perceptron, and what is hard to rebuild need not lie near a boundary.
-So a recommendation is shown beside what was done, and acts only where it is asked for. What it says of hardness `endocurate` does with
-worth, which is hard and can be learnt (its module says why).
+copies, which are counted; the dimensions are those that their embeddings really use, as a linear read-out has one weight for each; the
+probe's angle cannot be known without labels and is DEGREES. There all is enough for all pools but the smallest, so how much to keep hangs
+on the angle alone: `by_angle` has the others beside it. A model that pre-trains is no perceptron, and what is hard to rebuild need not lie
+near a boundary. So a recommendation is shown beside what was done, and acts only where it is asked for. What it says of hardness
+`endocurate` does with worth, which is hard and can be learnt (its module says why).
 """
 
 import math
@@ -51,7 +52,7 @@ class Advice:
     enough: float  # the least of SHARES, or 1, that is nearly as good as all when it is taken from where it is best
 
 
-def recommended(examples: int, dimensions: float, degrees: float = DEGREES) -> Advice:
+def recommended(examples: float, dimensions: float, degrees: float = DEGREES) -> Advice:
     """The advice for a pool of so many different `examples`; of the nearest angle and rung that were solved.
 
     ValueError for less than one example or dimension.
@@ -61,6 +62,11 @@ def recommended(examples: int, dimensions: float, degrees: float = DEGREES) -> A
     place = min(max(round(RUNGS * math.log10(examples / dimensions)), 0), SIZES - 1)
     angle = min(ANGLES, key=lambda solved: abs(solved - degrees))
     return Advice(rung(place), float(angle), STARTED[angle][place], SUFFICED[angle][place])
+
+
+def by_angle(alpha_tot: float) -> list[Advice]:
+    """The advice for a pool of so many examples a dimension, of every angle that was solved. ValueError for none at all."""
+    return [recommended(alpha_tot, 1, degrees) for degrees in ANGLES]
 
 
 def rung(place: int) -> float:
