@@ -37,7 +37,7 @@ class Service:
     start_up: float = 0.0  # seconds of the constructor: once per actor
 
     def __post_init__(self) -> None:
-        for name in ("seconds_per_row", "rows_per_frame", "cpus", "gpus"):
+        for name in ("seconds_per_row", "rows_per_frame", "out_per_row", "cpus", "gpus", "start_up"):
             if not 0 <= (value := getattr(self, name)) < inf:
                 raise ValueError(f"{self.stage}: {name}={value}, expected 0 or more")
         if not self.cpus:  # or of a pool on a cluster without GPUs there would be no end
