@@ -137,7 +137,7 @@ def test_processors_that_slow_each_other_down_do_so_only_while_both_work():
 # -- forecasts and nodes --------------------------------------------------------------------------------------------------------
 
 
-SERVICES = [Service("decode", 0.1, 1, 1, 1), Service("model", 2.0, 4, 1, 1, gpus=0.5), Service("write", 0.01, 64, 1, 1, cpus=0.25)]
+SERVICES = [Service("decode", 0.1, 1, 1, 1), Service("model", 1.0, 4, 1, 1, gpus=0.5), Service("write", 0.01, 64, 1, 1, cpus=0.25)]
 
 
 def test_a_long_run_costs_what_the_plan_says_and_a_short_one_more():
