@@ -193,7 +193,7 @@ def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, pric
     parcels, widest = ceil(frames / parcel), max(station.actors for station in line)
     turn = line[0].actors * line[0].run
     left_out = max(parcels - max(most, 8 * widest, 3 * turn), 0) // turn * turn
-    flow = simulate(line[1:], sourced(line[0], parcels - left_out), room=4 * widest)
+    flow = simulate(line[1:], sourced(line[0], parcels - left_out))
     turns = (parcels - left_out) // turn
     third = turns // 3 * turn
     pace = (

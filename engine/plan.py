@@ -4,9 +4,7 @@ Everything but `measure` is arithmetic on dataclasses: times measured in one pla
 is one that was sampled from the video, kept or not: it is what hours of video can be counted in before they are seen.
 """
 
-import heapq
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import floor, inf
@@ -286,30 +284,3 @@ def service(step: Step, start_up: float, seconds: float, rows: int, made: int, f
         gpus=step.gpus,
         start_up=start_up,
     )
-
-
-# -- trainings ------------------------------------------------------------------------------------------------------------------
-
-
-def makespan(chains: Sequence[tuple[float, Sequence[float]]], devices: int) -> float:
-    """Seconds until all is done where `devices` each take the next thing that is ready, in order.
-
-    A chain is what a model takes, and then each of its measurements, which wait for it and not for each other. ValueError for no devices.
-    """
-    if devices < 1:
-        raise ValueError(f"devices={devices}, expected one at least")
-    models, ready, now = deque(chains), deque[float](), 0.0
-    running: list[tuple[float, tuple[float, ...]]] = []  # when each ends, and what can begin then
-    while models or ready or running:
-        while (models or ready) and len(running) < devices:
-            seconds, behind = (ready.popleft(), ()) if ready else models.popleft()
-            heapq.heappush(running, (now + seconds, tuple(behind)))
-        now, freed = heapq.heappop(running)
-        ready.extend(freed)
-    return now
-
-
-def cost_of(chains: Sequence[tuple[float, Sequence[float]]], devices: int, share: tuple[float, float], prices: Prices) -> Cost:
-    """What trainings and measurements cost on `devices`; `share` is the processors and GPUs that one of them is."""
-    cpus, gpus = (devices * part for part in share)
-    return priced(makespan(chains, devices) / 3600, cpus, gpus, prices)

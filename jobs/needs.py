@@ -97,7 +97,8 @@ def refuse_small(job: str, config: Config, found: dict[str, float], words: Seque
         told = {"benchmark": "pretrain.precision in its matrix says", "plan": "plan.gpus and patches.proposer say"}
         raise ValueError(
             f"{job} with these knobs is for GPUs and the cluster has none; "
-            f"{told.get(job, 'patches.proposer and precision say')} what it can do without"
+            f"{told.get(job, 'patches.proposer and precision say')} what it can do without; "
+            "where its autoscaler keeps no GPU node, give it some first (step 4 of cluster/README.md)"
         )
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if found[kind] < needed:

@@ -13,6 +13,8 @@ from jobs.recipes import tiny
 from tests.raylets import ROOT, Cluster, surroundings
 from tests.test_submit import chosen
 
+NONE = "with these knobs is for GPUs and the cluster has none; patches.proposer and precision say what it can do without; "
+NONE += "where its autoscaler keeps no GPU node, give it some first (step 4 of cluster/README.md)"
 FOR_GPUS = ["pretrain.workers=2", "pretrain.precision=bf16"]
 
 
@@ -70,8 +72,7 @@ def test_neither_does_a_training_nor_goes_on_where_the_gpus_went_meanwhile(joini
     ended = run(joining, sys.executable, "-c", BEGUN, *knobs, "selection.budget=12", *FOR_GPUS)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines() == [
-        "pretrain with these knobs is for GPUs and the cluster has none; patches.proposer and precision say what it can do without",
-        "probe with these knobs is for GPUs and the cluster has none; patches.proposer and precision say what it can do without",
+        *(f"{job} {NONE}" for job in ("pretrain", "probe")),
         "the job needs 2 GPUs at once and the Ray cluster has 0: add nodes or lower the actors in the job",
         "one that takes GPUs where there are any begins",
     ]
