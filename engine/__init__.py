@@ -89,6 +89,7 @@ around
     backoff      how long to wait before what failed is tried again
     metrics      what a job counts and measures, for Prometheus
     plan         from measured times to pool sizes, frames a second, the bottleneck and the cost
+    queues       how long trainings take on so many devices
     fleet        the nodes that a plan takes, and a simulation of the pipeline on 1 to 1,000 GPUs
     tracking     MLflow runs, written to also while the server is lost
     charts       the report's charts as numbers

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
+from statistics import fmean
 
 from engine import plan
 from engine.flow import SPARE_CPUS
@@ -40,7 +41,7 @@ class Station:
     name: str
     actors: int
     seconds: float  # that one of them takes for a parcel
-    gpus: float = 0.0  # that one of them holds
+    gpus: float = 0.0  # that one of them keeps at work while it serves
     start_up: float = 0.0  # seconds before its actors serve
     run: int = 1  # parcels of one source, which one actor of the first station serves one after another: those of a video
 
@@ -154,7 +155,11 @@ def stations(made: Plan, parcel: int, videos: float, serial: Sequence[Station]) 
     """
     found = [
         Station(
-            pool.service.stage, pool.actors, pool.service.seconds_per_frame * parcel, plan.share(pool.service.gpus), pool.service.start_up
+            pool.service.stage,
+            pool.actors,
+            pool.service.seconds_per_frame * parcel * pool.slowed,
+            max(pool.service.gpus, 1.0) / pool.slowed if pool.service.gpus else 0.0,
+            pool.service.start_up,
         )
         for pool in made.pools
     ]
@@ -182,15 +187,18 @@ def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, pric
     """`frames` in parcels through the stations, on what the plan pays for.
 
     Of more than `most` parcels whole turns of the first station, a source for each of its actors, are left out of the middle: they go at
-    the pace of the middle third of the others.
+    the pace from the middle third of the others to the last. Of whole thirds, since actors that began together end together: between two
+    moments there may be one such burst more.
     """
     parcels, widest = ceil(frames / parcel), max(station.actors for station in line)
     turn = line[0].actors * line[0].run
     left_out = max(parcels - max(most, 8 * widest, 3 * turn), 0) // turn * turn
-    flow = simulate(line[1:], sourced(line[0], parcels - left_out), room=4 * widest)
+    flow = simulate(line[1:], sourced(line[0], parcels - left_out))
     turns = (parcels - left_out) // turn
-    begin, end = turns // 3 * turn, 2 * turns // 3 * turn
-    pace = (flow.leaves[end] - flow.leaves[begin]) / (end - begin) if left_out else 0.0  # seconds a parcel
+    third = turns // 3 * turn
+    pace = (
+        (fmean(flow.leaves[2 * third : 3 * third]) - fmean(flow.leaves[third : 2 * third])) / third if left_out else 0.0
+    )  # seconds a parcel
     seconds = flow.leaves[-1] + pace * left_out
     work = sum(station.seconds * parcels * station.gpus for station in line)
     use = work / (seconds * made.gpus) if made.gpus else 0.0

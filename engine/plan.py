@@ -4,9 +4,7 @@ Everything but `measure` is arithmetic on dataclasses: times measured in one pla
 is one that was sampled from the video, kept or not: it is what hours of video can be counted in before they are seen.
 """
 
-import heapq
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import floor, inf
@@ -25,7 +23,10 @@ ROUNDING = 1e-9  # of sums of fractions
 
 @dataclass(frozen=True)
 class Service:
-    """What one actor of a stage does and takes, all in seconds of wall time while it has the processors that it takes."""
+    """What one actor of a stage does and takes, in seconds of wall time while it has the processors that it takes, and a GPU for itself.
+
+    So it is measured. Where actors share a GPU they slow each other down: at worst, which is assumed, two that work take twice as long.
+    """
 
     stage: str
     seconds_per_row: float  # of a call with `batch` rows, shared out
@@ -37,7 +38,7 @@ class Service:
     start_up: float = 0.0  # seconds of the constructor: once per actor
 
     def __post_init__(self) -> None:
-        for name in ("seconds_per_row", "rows_per_frame", "cpus", "gpus"):
+        for name in ("seconds_per_row", "rows_per_frame", "out_per_row", "cpus", "gpus", "start_up"):
             if not 0 <= (value := getattr(self, name)) < inf:
                 raise ValueError(f"{self.stage}: {name}={value}, expected 0 or more")
         if not self.cpus:  # or of a pool on a cluster without GPUs there would be no end
@@ -50,9 +51,18 @@ class Service:
         """Seconds that one frame of the video costs in this stage."""
         return self.seconds_per_row * self.rows_per_frame
 
+    @property
+    def gpu_seconds(self) -> float:
+        """Seconds of a whole GPU that one frame of the video costs in this stage."""
+        return self.seconds_per_frame * max(self.gpus, 1.0) if self.gpus else 0.0
+
     def rate(self, actors: int) -> float:
-        """Frames a second of so many actors; no end of them where the stage takes no time."""
+        """Frames a second of so many actors with GPUs for themselves; no end of them where the stage takes no time."""
         return actors / self.seconds_per_frame if self.seconds_per_frame else inf
+
+    def assured(self, actors: int) -> float:
+        """The same while each has but its share of its GPU, since all beside it work too."""
+        return self.rate(actors) * (min(share(self.gpus), 1.0) if self.gpus else 1.0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class Pool:
     service: Service
     actors: int
     utilisation: float  # share of its actors' time that is work, at the plan's frames a second
+    slowed: float = 1.0  # times as long as alone takes a call of an actor, since others work on its GPU
 
     @property
     def cpus(self) -> float:
@@ -80,7 +91,7 @@ class Plan:
 
     pools: tuple[Pool, ...]
     frames_per_second: float
-    bottleneck: str  # the stage that is never idle, or "cores" where the machine's own processors are
+    bottleneck: str  # the stage that is never idle, on a GPU with what shares it, or "cores" where the machine's own processors are
     cpus: float  # what is paid for: all that was named, or the cores that are shared
     gpus: float
     start_up: float  # seconds until all actors stand: they are built at the same time
@@ -114,7 +125,9 @@ def plan(services: Sequence[Service], cpus: float, gpus: float = 0.0, cores: flo
     Ray counts more than that, as a local cluster does: the pools share them, so that all stages together are no faster than they.
 
     The actors of a rate are the fewest that reach it, stage by stage, and all of them grow with the rate. So to give the stage that is
-    slowest one more until that cannot be is optimal, and what then is left would make nothing faster: it stays free.
+    slowest one more until that cannot be is optimal for what is assured, which shares out the GPUs. What one actor leaves idle of its GPU
+    another uses, so the pace is more: as fast as the GPUs are for the work of all stages on them. So those that take none grow to that,
+    and what then is left would make nothing faster: it stays free.
     """
     if not services:
         raise ValueError("there is no stage to plan")
@@ -124,20 +137,35 @@ def plan(services: Sequence[Service], cpus: float, gpus: float = 0.0, cores: flo
     refuse_small(stages, sizes, cpus, gpus)
     if not any(stage.seconds_per_frame for stage in stages):
         raise ValueError("no stage takes any time: measure on a sample with more frames")
-    while fits(stages, grown := one_more(stages, sizes), cpus, gpus):
+    while fits(stages, grown := one_more(stages, sizes, Service.assured), cpus, gpus):
         sizes = grown
-    rates = [stage.rate(size) for stage, size in zip(stages, sizes, strict=True)]
+    while min(map(Service.rate, stages, sizes)) < most(stages, gpus) and fits(stages, grown := one_more(stages, sizes), cpus, gpus):
+        sizes = grown
+    slower = [slowed(stages, sizes, gpus) if stage.gpus else 1.0 for stage in stages]
+    rates = [stage.rate(size) / times for stage, size, times in zip(stages, sizes, slower, strict=True)]
     shared = cores / together if together else inf
     reached = min(*rates, shared)
     bottleneck = "cores" if shared < min(rates) else stages[rates.index(min(rates))].stage
-    pools = tuple(Pool(stage, size, reached / rate) for stage, size, rate in zip(stages, sizes, rates, strict=True))
+    pools = tuple(Pool(stage, size, reached / rate, times) for stage, size, rate, times in zip(stages, sizes, rates, slower, strict=True))
     return Plan(pools, reached, bottleneck, min(cpus, cores), gpus, max(stage.start_up for stage in stages))
 
 
-def one_more(stages: Sequence[Service], sizes: Sequence[int]) -> list[int]:
+def one_more(stages: Sequence[Service], sizes: Sequence[int], rate: Callable[[Service, int], float] = Service.rate) -> list[int]:
     """The same pools with one actor more in the slowest."""
-    slowest = min(range(len(stages)), key=lambda i: stages[i].rate(sizes[i]))
+    slowest = min(range(len(stages)), key=lambda i: rate(stages[i], sizes[i]))
     return [size + (i == slowest) for i, size in enumerate(sizes)]
+
+
+def most(stages: Sequence[Service], gpus: float) -> float:
+    """Frames a second of so many GPUs that are never idle: each does the work of one stage at a time."""
+    taken = sum(stage.gpu_seconds for stage in stages)
+    return gpus / taken if taken else inf
+
+
+def slowed(stages: Sequence[Service], sizes: Sequence[int], gpus: float) -> float:
+    """How many times as long as alone the actors on GPUs take while all work: so long that together they are as fast as the GPUs."""
+    alone = min(stage.rate(size) for stage, size in zip(stages, sizes, strict=True) if stage.gpus)
+    return max(1.0, alone / most(stages, gpus)) if alone < inf else 1.0
 
 
 def fits(stages: Sequence[Service], sizes: Sequence[int], cpus: float, gpus: float) -> bool:
@@ -256,30 +284,3 @@ def service(step: Step, start_up: float, seconds: float, rows: int, made: int, f
         gpus=step.gpus,
         start_up=start_up,
     )
-
-
-# -- trainings ------------------------------------------------------------------------------------------------------------------
-
-
-def makespan(chains: Sequence[tuple[float, Sequence[float]]], devices: int) -> float:
-    """Seconds until all is done where `devices` each take the next thing that is ready, in order.
-
-    A chain is what a model takes, and then each of its measurements, which wait for it and not for each other. ValueError for no devices.
-    """
-    if devices < 1:
-        raise ValueError(f"devices={devices}, expected one at least")
-    models, ready, now = deque(chains), deque[float](), 0.0
-    running: list[tuple[float, tuple[float, ...]]] = []  # when each ends, and what can begin then
-    while models or ready or running:
-        while (models or ready) and len(running) < devices:
-            seconds, behind = (ready.popleft(), ()) if ready else models.popleft()
-            heapq.heappush(running, (now + seconds, tuple(behind)))
-        now, freed = heapq.heappop(running)
-        ready.extend(freed)
-    return now
-
-
-def cost_of(chains: Sequence[tuple[float, Sequence[float]]], devices: int, share: tuple[float, float], prices: Prices) -> Cost:
-    """What trainings and measurements cost on `devices`; `share` is the processors and GPUs that one of them is."""
-    cpus, gpus = (devices * part for part in share)
-    return priced(makespan(chains, devices) / 3600, cpus, gpus, prices)

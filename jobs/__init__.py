@@ -15,6 +15,7 @@ many: six jobs or more
     output      rows as a table, JSON lines or Parquet
     named       selections by their id, and which of them was asked for
     findings    what choices and evaluations came to, for the report and to compare with
+    needs       processors and GPUs that a job does not begin without
 ingest, plan, benchmark, watch
     pools       the pools of an ingest by the times that `plan` measured
 ingest, plan, probe
@@ -44,8 +45,6 @@ transfer-study
     tradeoff    the curves of its picture
 submit
     pods        addresses that pods cannot reach
-submit, benchmark, watch, worth
-    needs       processors and GPUs that a job does not begin without
 worth
     retrain     pre-training on one selection, here or on a cluster
 drift

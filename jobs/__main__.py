@@ -18,7 +18,7 @@ from engine.models import Section
 from jobs import matrix, places, quiet
 from jobs.documents import NAMED, from_file, section
 from jobs.recipes import RECIPES
-from jobs.troubles import BUGS, mendable, said
+from jobs.troubles import BUGS, CommandError, mendable, said
 
 JOBS = {
     "demo": "simulated video through the whole chain, with a report at the end",
@@ -133,7 +133,7 @@ def start(job: str, config: Config, rest: list[str]) -> int:
         raise  # not something a person can mend; or nobody is left to tell
     except mendable(FloatingPointError) as error:  # a training met numbers that are none
         quiet.complain(f"endocurate {job}: {sentence(error)}")
-        return 1
+        return 2 if isinstance(error, CommandError) else 1
     except KeyboardInterrupt as error:  # with a sentence where something runs on elsewhere
         stays = error if error.args else "what was committed stays, the same command goes on from there"
         quiet.complain(f"endocurate {job}: interrupted; {stays}")

@@ -55,14 +55,21 @@ def reach(store: PatchStore) -> None:
         raise OSError(f"the store {store.uri} is away: {error}") from error
 
 
+def reach_nodes(config: Config, seconds: float = FREED) -> None:
+    """Where batches run on Ray: ClusterError unless the cluster has what the job does not begin without, or gets it in so many seconds."""
+    least = needs.least("watch", config)
+    if config.where == "ray" and not flow.awaited(*least, seconds):
+        flow.connect(*least)
+
+
 def await_cluster(config: Config, steps: Sequence[Step], line: Line) -> None:
     """Where batches run on Ray: ClusterError unless the cluster has what the job does not begin without, and room for the smallest pools.
 
     What a batch would wait for in silence, as GPUs that are gone or that others train on, is so an outage, for which no file is blamed.
     """
     if config.where == "ray":
-        flow.connect(*needs.least("watch", config))
         with beating(line.beat):
+            reach_nodes(config)
             flow.await_pools(steps, FREED)
 
 

@@ -50,6 +50,7 @@ def run(config: Config, name: str, *words: str) -> int:
     rows = [row for row in home.results().to_pylist() if row["fingerprint"] in told and not row["reason"]]
     todo = {mark: cell for mark, cell in told.items() if mark not in {row["fingerprint"] for row in rows}}
     if todo and config.where == "ray":
+        needs.await_nodes("benchmark", config, [name, *words])
         cpus, gpus = flow.resources([])
         needs.refuse_small("benchmark", config, {"CPU": cpus, "GPU": gpus}, [name, *words])
     tracking.reach(config)

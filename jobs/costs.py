@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from engine import datasets, evaluate, flow, plan, simulate
+from engine import datasets, evaluate, flow, plan, queues, simulate
 from engine.config import Config
 from engine.plan import Cost, Prices
 from engine.pool import whole_frames
@@ -65,7 +65,7 @@ class Costs:
         for cell in cells:
             chains.setdefault(cell.model, []).append(cell)
         timed = [(self.training_s(some[0]), [self.measuring_s(cell) for cell in some]) for some in chains.values()]
-        return plan.cost_of(timed, devices, share, prices)
+        return queues.cost_of(timed, devices, share, prices)
 
     def training_s(self, cell: Cell) -> float:
         """Seconds to choose and pre-train, 0 where the model is there or none is needed."""

@@ -3,14 +3,16 @@
 The times are a file, as `plan` measures them; what of them is assumed the file says itself.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from engine import fleet, plan
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from engine import fleet, knobs
 from engine.fleet import Forecast, Nodes, Station
 from engine.plan import Prices, Service
 from engine.settings import PlanConfig
@@ -21,23 +23,38 @@ FASTER = 60  # what a small encoder in half precision may come to; nobody has me
 PARCEL = 4  # frames: SAM's batch
 
 
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Size(TypedDict):
+    """GPUs of a size of cluster, so many of them a node, and the recipe that it is for."""
+
+    recipe: str
+    gpus: Count
+    gpus_each: Count
+
+
 @dataclass(frozen=True)
 class Times:
     """Of a pipeline, and of what there is one of beside it."""
 
-    services: list[Service]
-    commit_s: float  # of a micro-batch of videos, by the one committer
-    block_s: float  # that the driver takes for a block of frames, over all stages
-    block_frames: int
-    video_frames: int  # sampled from a video: one actor decodes it
-    sizes: dict[str, dict[str, Any]]
+    __pydantic_config__ = ConfigDict(strict=True)
+
+    services: Annotated[list[Service], Field(min_length=1)]
+    commit_s: Seconds  # of a micro-batch of videos, by the one committer
+    block_s: Seconds  # that the driver takes for a block of frames, over all stages
+    block_frames: Count
+    video_frames: Annotated[int, Field(ge=PARCEL)]  # sampled from a video: one actor decodes it
+    sizes: dict[str, Size]
 
 
 def read(path: Path) -> Times:
-    """The times measured before, from their file."""
-    held = json.loads(path.read_text())
-    rest = {name: held[name] for name in ("commit_s", "block_s", "block_frames", "video_frames", "sizes")}
-    return Times(plan.from_data(held["services"]), **rest)
+    """The times measured before, from their file; OSError or, in one sentence, ValueError where it holds something else."""
+    try:
+        return TypeAdapter(Times).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(knobs.sentence(error.errors()[0])) from error
 
 
 def nodes(times: Times, size: str) -> tuple[Nodes, Nodes]:
@@ -88,17 +105,22 @@ def sizes(times: Times) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the tables of a file of times; 2, with a sentence, where there is none or it holds something else."""
+    """Print the tables of a file of times; 2, with a sentence, where there is none, or none that tables can be drawn of."""
     if len(words) != 1:
         print("expected a file of times: python -m jobs.fleet cluster/times.json", file=sys.stderr)
         return 2
     try:
-        asked = read(Path(words[0]))
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        print(f"{words[0]} holds no times as cluster/times.json does: {type(error).__name__}: {error}", file=sys.stderr)
+        told = drawn(read(Path(words[0])))
+    except (OSError, ValueError) as error:
+        print(f"{words[0]} holds no times as cluster/times.json does: {error}", file=sys.stderr)
         return 2
-    print(f"{sizes(asked)}\n\n{table(asked)}\n\nWith regions {FASTER} times as fast:\n\n{table(faster(asked, 'ProposePatches', FASTER))}")
+    print(told)
     return 0
+
+
+def drawn(times: Times) -> str:
+    """All tables; ValueError where the GPUs of a size make no whole nodes, or are too few for the smallest pools."""
+    return f"{sizes(times)}\n\n{table(times)}\n\nWith regions {FASTER} times as fast:\n\n{table(faster(times, 'ProposePatches', FASTER))}"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from engine.ledger import REPLACED, Arrivals
 from engine.patches import ProposePatches
 from engine.store import PatchStore, WriteRows
 from engine.videos import ConfirmVideos, IdentifyVideos
-from jobs import pools, probe
+from jobs import needs, pools, probe
 from jobs.found import find
 
 log = logging.getLogger("jobs.ingest")
@@ -69,13 +69,16 @@ def opened(config: Config) -> PatchStore:
 
 def run(config: Config) -> None:
     """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
+    needs.await_nodes("ingest", probe.ready(config))
     store = opened(config)
     sources = store.unseen(find(config.videos.uri))
     log.info("%d sources are new to the ledger of %s", len(sources), store.uri)
     if not len(sources):
         return
     try:
-        config, work = (scored := probe.with_scorer(config)), pools.sized(scored, store, steps(scored, store))
+        config = probe.with_scorer(config)
+        needs.await_nodes("ingest", config)  # which its training may have outlived
+        work = pools.sized(config, store, steps(config, store))
     except probe.TooFewCropsError as reason:
         log.warning("%s; if no frame of these passes the gate, their verdicts are kept all the same", reason)
         work = verdicts(config, store)

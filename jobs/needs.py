@@ -1,4 +1,4 @@
-"""What a job does not begin without: processors and GPUs, which a cluster is asked for before it is given the job."""
+"""What a job does not begin without: processors and GPUs, which a cluster is asked for before it is given the job, and when it begins."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from engine import flow
 from engine.config import Config
 from engine.models import TrainConfig
 from engine.store import PatchStore
-from jobs import ingest, matrix, probe
+from jobs import matrix
 
 SCORING = {"score": 0.25, "rescore": 0.25}  # the GPU that one actor of them takes at least
 SPREAD = (*SCORING, "ingest", "watch", "probe", "pretrain", "benchmark")  # all others compute in their own process
@@ -39,6 +39,8 @@ def of_pools(job: str, config: Config, words: Sequence[str] = ()) -> tuple[float
 
 def of_intake(job: str, config: Config) -> tuple[float, float]:
     """Of an ingest for which no scorer is named also what training one takes: whether the store has one only the cluster may know."""
+    from jobs import ingest  # which asks here before it begins
+
     steps = ingest.steps(config, PatchStore(config.store.uri))
     cpus, gpus = flow.cpus_of(steps), flow.gpus_of(steps) if config.patches.proposer == "sam" else 0.0
     if job == "watch" or config.difficulty.checkpoint:
@@ -73,6 +75,21 @@ def of_entrypoint(job: str, config: Config, words: Sequence[str] = ()) -> tuple[
     return 1.0, float(job in TRAINING and config.pretrain.precision != "no")
 
 
+def await_nodes(job: str, config: Config, words: Sequence[str] = ()) -> None:
+    """Back once a cluster that is joined has what the job does not begin without, which its autoscaler is asked for.
+
+    ValueError, in one sentence, where it has not and gets no such nodes. A machine of one's own goes on with what it has.
+    """
+    if config.where == "ray" and flow.named() and not flow.awaited(*least(job, config, words)):
+        refuse_small(job, config, dict(zip(("CPU", "GPU"), flow.resources([]), strict=True)), words)
+
+
+def await_workers(recipe: TrainConfig) -> None:
+    """The same of a training whose job began: nodes may have gone while nobody used their GPUs. ClusterError where they do not come."""
+    if flow.named() and not flow.awaited(*of_training(recipe)):
+        flow.connect(*of_training(recipe))
+
+
 def refuse_small(job: str, config: Config, found: dict[str, float], words: Sequence[str] = ()) -> None:
     """ValueError, in one sentence, where a cluster of these resources cannot begin the job."""
     cpus, gpus = least(job, config, words)
@@ -80,7 +97,8 @@ def refuse_small(job: str, config: Config, found: dict[str, float], words: Seque
         told = {"benchmark": "pretrain.precision in its matrix says", "plan": "plan.gpus and patches.proposer say"}
         raise ValueError(
             f"{job} with these knobs is for GPUs and the cluster has none; "
-            f"{told.get(job, 'patches.proposer and precision say')} what it can do without"
+            f"{told.get(job, 'patches.proposer and precision say')} what it can do without; "
+            "where its autoscaler keeps no GPU node, give it some first (step 4 of cluster/README.md)"
         )
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if found[kind] < needed:
@@ -94,6 +112,8 @@ def scorer_first(job: str, config: Config, kind: str, there: float) -> str:
     """More of the sentence, where it is the training of a scorer that is too large and a scorer may be there."""
     if job != "ingest" or config.difficulty.checkpoint:
         return ""
+    from jobs import probe  # which asks here before it begins
+
     needed = dict(zip(("CPU", "GPU"), of_intake("watch", config), strict=True))
     return (
         ""

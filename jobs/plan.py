@@ -30,7 +30,7 @@ CLIPS, SECONDS = 2, 8.0  # simulated where no video is named
 BOUGHT = pa.schema(
     [
         pa.field("stage", pa.string()),
-        pa.field("seconds_per_frame", pa.float64()),  # of one core, or of the GPU share
+        pa.field("seconds_per_frame", pa.float64()),  # of one core, or of a whole GPU
         pa.field("start_up_s", pa.float64()),
         pa.field("actors", pa.int64()),
         pa.field("cpus", pa.float64()),  # of all its actors

@@ -1,4 +1,4 @@
-"""What the pods of cluster/ see of the paths that a job is given: buckets, and a claim at /data, from which they only read."""
+"""What nodes of a cluster see of the paths that a job is given, and the pods of cluster/: buckets, and a claim at /data to read from."""
 
 import ipaddress
 import re
@@ -59,6 +59,26 @@ def refuse_local(job: str, config: Config) -> None:
         of_bucket, of_claim = "://" in path, f"{normpath(path)}/".startswith(f"{CLAIM}/")
         if (of_bucket and "bucket" not in wanted) or (not of_bucket and not (of_claim and CLAIM in wanted)):
             raise ValueError(f"{knob}={uri!r} is nowhere that pods can {'read' if CLAIM in wanted else 'write'}: name {wanted}")
+
+
+def paths(job: str, config: Config) -> list[str]:
+    """The knobs whose addresses are paths, which are the same on several nodes only where one file system is mounted on all.
+
+    ValueError, in one sentence, for what never is: a relative path, and a server on the node itself.
+    """
+    server, found = config.tracking.uri, list[str]()
+    if server.startswith(("http://", "https://")) and is_here(host(server)):
+        raise ValueError(f"tracking.uri={server!r} is each node of the cluster itself, and there are several: name a server that all reach")
+    for knob, uri, _ in named(job, config):
+        path = re.sub(r"^(file|local)://", "", uri)
+        if "://" in path:
+            continue
+        if not path.startswith("/"):
+            raise ValueError(
+                f"{knob}={uri!r} is another place on each of the cluster's nodes: name a bucket, or a path that all have mounted"
+            )
+        found.append(knob)
+    return found
 
 
 def host(address: str) -> str | None:

@@ -10,7 +10,7 @@ from engine.charts import amount
 from engine.config import Config
 from engine.monitor import title
 from engine.store import ImageReader, PatchStore, trainings
-from jobs import looks, named, training
+from jobs import looks, named, needs, training
 from jobs.kept import Export, Kept
 
 log = logging.getLogger("jobs.pretrain")
@@ -65,6 +65,7 @@ def train(config: Config, selection_id: str, retained: float) -> None:
         Kept(config, name).clear()  # of a job that was killed at its very end
         log.info("%s: trained before with this recipe", selection_id)
         return
+    needs.await_nodes("pretrain", config)
     reader = store.reader(selection_id)
     made = named.made(store, selection_id)
     tags = {"selection": selection_id, "retained": retained, "patches_version": made["patches_version"]}

@@ -16,7 +16,7 @@ from engine.models import TrainConfig
 from engine.patches import ProposePatches
 from engine.store import PatchStore, trainings
 from engine.videos import IdentifyVideos
-from jobs import training
+from jobs import needs, training
 from jobs.found import find
 from jobs.sampling import SampleFrames
 
@@ -50,6 +50,11 @@ def stored(config: Config, early: bool = False) -> DifficultyConfig | None:
 def at_hand(config: Config) -> DifficultyConfig | None:
     """The same with the checkpoint that they name, else the store's own."""
     return config.difficulty if config.difficulty.checkpoint else stored(config)
+
+
+def ready(config: Config) -> Config:
+    """`config` with a scorer's checkpoint where there is one; none is trained."""
+    return config.model_copy(update={"difficulty": at_hand(config) or config.difficulty})
 
 
 def with_scorer(config: Config) -> Config:
@@ -89,6 +94,7 @@ def run(config: Config) -> None:
     TooFewCropsError where too few pass the gate, RuntimeError where a video was forgotten meanwhile.
     """
     objectives.check(recipe_of(config, config.probe.train.batch))
+    needs.await_nodes("probe", config)
     store = PatchStore(config.store.uri)
     forgotten = store.forgotten()
     sample = sample_crops(config, frozenset(forgotten))

@@ -10,7 +10,7 @@ from engine.config import Config, DifficultyConfig
 from engine.difficulty import ScoreAgain
 from engine.flow import Step
 from engine.store import PatchStore, journal, rescoring
-from jobs import probe, score
+from jobs import needs, probe, score
 
 log = logging.getLogger("jobs.rescore")
 
@@ -45,6 +45,8 @@ def run(config: Config) -> None:
     if not len(old):
         return
     left = np.intersect1d(old, store.missing(name, version))
+    if len(left):
+        needs.await_nodes("rescore", config)
     log.info("%s: %d patches came in with another scorer, %d of them are to be scored", name, len(old), len(left))
     tags = {"scorer": name, "patches_version": version}
     stage = Step(ScoreAgain, (section,), batch=64, gpus=0.25, actors=(1, 4096))  # the most: as in jobs/ingest.py

@@ -14,8 +14,8 @@ from engine.config import Config
 from engine.files import locate
 from engine.flow import Step
 from engine.store import PatchStore, writers
-from jobs import ingest, needs, pools, probe, quiet
-from jobs.absence import Absence, lacking, reach
+from jobs import ingest, pools, probe, quiet
+from jobs.absence import Absence, lacking, reach, reach_nodes
 from jobs.line import STARTING, Line, Past, beating
 from jobs.news import measure
 from jobs.shortage import nodes_awaited
@@ -24,6 +24,7 @@ from jobs.troubles import BUGS, away
 from jobs.watcher import TICK, TakenOverError, Watcher
 
 log = logging.getLogger("jobs.watch")
+ARRIVING = STARTING - 60.0  # seconds for nodes that an autoscaler is to start: some of what there is before the first look
 Answer = TypeVar("Answer")
 Ready = tuple[Config, PatchStore, list[Step]]
 
@@ -94,7 +95,7 @@ def begun_first(config: Config, line: Line) -> Ready:
 
 
 def begun(config: Config) -> Ready:
-    """What a watch needs; ValueError or OSError, in one sentence, where there is something that it has not."""
+    """What a watch needs; ValueError, OSError or ClusterError, in one sentence, where there is something that it has not."""
     store = PatchStore(config.store.uri)
     refuse_nowhere(store)
     if not probe.at_hand(config):
@@ -103,6 +104,7 @@ def begun(config: Config) -> Ready:
             "arrive would stay: run the job ingest or probe on what there is first, or set difficulty.checkpoint"
         )
     inbox.glance(config.videos.uri)
+    reach_nodes(config, ARRIVING)
     announce(store)
     return equipped(config, ingest.opened(config))
 
@@ -124,23 +126,21 @@ def announce(store: PatchStore) -> None:
 def begun_again(config: Config) -> Ready:
     """The same where all was there before, so that what is missing is away; nothing is made in its place.
 
-    OSError where the scorer is away.
+    OSError where the scorer is away, ClusterError where the nodes are.
     """
     store = PatchStore(config.store.uri)
     reach(store)
     tracking.reach(config)
     if not probe.at_hand(config):
         raise OSError(f"the store {store.uri} is away: the scorer that it had is not there")
+    reach_nodes(config)
     return equipped(config, store)
 
 
 def equipped(config: Config, store: PatchStore) -> Ready:
-    """The configuration with its scorer, the store, and the steps in their sizes; ClusterError where a cluster has no room for these."""
+    """The configuration with its scorer, the store, and the steps in their sizes."""
     scored = probe.with_scorer(config)
-    work = ingest.steps(scored, store)
-    if config.where == "ray":
-        flow.connect(*needs.least("watch", scored))
-    return scored, store, pools.sized(scored, store, work)
+    return scored, store, pools.sized(scored, store, ingest.steps(scored, store))
 
 
 def patiently(config: Config, line: Line, ask: Callable[[], Answer]) -> Answer:

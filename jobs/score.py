@@ -13,7 +13,7 @@ from engine.features import EmbedPatches
 from engine.flow import Step
 from engine.rows import Rows
 from engine.store import PatchStore, ReadPixels, trainings
-from jobs import probe
+from jobs import needs, probe
 
 log = logging.getLogger("jobs.score")
 TOGETHER = 256  # patches that are read together: about 5 MB of pixels
@@ -29,6 +29,7 @@ def run(config: Config) -> None:
     log.info("%s: %d of %d patches are to be scored", name, len(left), store.open("patches", version).count_rows())
     if not len(left):
         return
+    needs.await_nodes("score", config)
     tags = {"scorer": name, "patches_version": version}
     with store.writing("score"), store.reading("patches", version), tracking.running(config, "score", name, tags) as record:
         made = flow.runner(config.where)(steps(store, version, stage), pieces(left))

@@ -9,7 +9,8 @@ import logging
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -21,6 +22,7 @@ from engine.flow import submission
 from engine.flow.submission import Request
 from engine.knobs import flat
 from jobs import needs, pods
+from jobs.troubles import CommandError
 
 log = logging.getLogger("jobs.submit")
 CLUSTER = "endocurate"  # the RayCluster and the namespace of cluster/
@@ -36,14 +38,36 @@ def run(config: Config, *words: str) -> int:
     from jobs.__main__ import asked_of_submit
 
     command = asked_of_submit(list(words))
-    pods.refuse_secrets(config)
+    with typed():
+        pods.refuse_secrets(config)
     asked = request(command, config)
     if kubernetes := [word for word in words if word in ("--kubernetes", "--kubernetes=apply")]:
         return as_rayjob(asked, config, "--again" in words, kubernetes[-1].endswith("=apply"))
-    client = submission.server()
-    needs.refuse_small(command[0], config, submission.room(), command[1:])
+    with typed():
+        submission.address()
+    client, there = submission.server(), submission.room()
+    needs.refuse_small(command[0], config, there, command[1:])
+    if there.get("nodes", 1) > 1:
+        warn_apart(command[0], config)
     warn_untracked(command[0], config)
     return submitted(client, asked, again="--again" in words)
+
+
+@contextmanager
+def typed() -> Iterator[None]:
+    """Tell what is refused in here as a wrong command, before anything was asked for."""
+    try:
+        yield
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def warn_apart(job: str, config: Config) -> None:
+    """Say which addresses are paths, of which each node has its own unless one file system is mounted on all. CommandError as `paths`."""
+    with typed():
+        paths = pods.paths(job, config)
+    if paths:
+        log.warning("%s: paths; each node of the cluster takes its own, unless one file system is mounted there on all", ", ".join(paths))
 
 
 def warn_untracked(job: str, config: Config) -> None:
@@ -147,11 +171,12 @@ def written(value: Any) -> str:
 
 
 def as_rayjob(asked: Request, config: Config, again: bool, apply: bool) -> int:
-    """Give the RayJob of a request; ValueError where pods would not find what it names, or it is to run again though it may be there."""
+    """Give the RayJob of a request; CommandError where pods would not find what it names, or it is to run again though it may be there."""
     job = dict(asked.metadata)["job"]
     if again:
-        raise ValueError(f"--again is of the job server; a RayJob runs again after: kubectl delete rayjob {asked.id} -n {CLUSTER}")
-    pods.refuse_local(job, config)
+        raise CommandError(f"--again is of the job server; a RayJob runs again after: kubectl delete rayjob {asked.id} -n {CLUSTER}")
+    with typed():
+        pods.refuse_local(job, config)
     code = give(manifest(asked), apply)
     warn_untracked(job, config)
     return code

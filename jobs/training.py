@@ -22,6 +22,7 @@ from engine.models import TrainConfig
 from engine.objectives import Trained
 from engine.store import PatchStore
 from engine.weights import DamagedError
+from jobs import needs
 from jobs.looks import Watched
 
 log = logging.getLogger("jobs.training")
@@ -56,6 +57,7 @@ Loop = Callable[..., nn.Module]  # pretrain.fit of what there is to learn from; 
 def carry_out(config: Config, recipe: TrainConfig, work: flow.Work, name: str, validate: flow.Validate | None = None) -> Trained:
     """What a loop comes to, on Ray Train or in this process; it goes on where an earlier run of this `name` stopped."""
     if config.where == "ray":
+        needs.await_workers(recipe)
         gpus = flow.resources([])[1] > 0  # of the cluster: the head of one, where this runs, has none
         workers = flow.Workers(recipe.workers, recipe.least_workers, gpus, recipe.max_failures)
         folder = str(flow.train_on_ray(work, workers, runs(config), name, validate))

@@ -5,6 +5,10 @@ from engine import files, flow, tracking
 BUGS = (KeyError, IndexError, NotImplementedError, RecursionError)  # kinds of what is mendable that are none: only we can mend these
 
 
+class CommandError(ValueError):
+    """What was typed cannot be done, whatever there is elsewhere."""
+
+
 def away(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
     """What is raised where a file system, a bucket or a server does not answer, or a cluster has lost its nodes, and `more`."""
     return *files.unreadable(), *tracking.troubles(), flow.ClusterError, *more

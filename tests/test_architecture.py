@@ -94,7 +94,7 @@ LAYERS = [
     },
     {"flow", "explain", "rebuild", "shards"},
     {"plan", "browser"},
-    {"fleet"},
+    {"fleet", "queues"},
 ]
 
 BESIDE = LAYERS[4]  # tools may use each other

@@ -1,6 +1,8 @@
 """What Ray's autoscaler decides for the node groups of cluster/, by its fake provider: real raylets, started and ended as it says."""
 
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -112,3 +114,30 @@ def test_pools_bring_the_kind_of_node_that_they_want_and_what_nobody_wants_goes(
         print(f"the GPU node went {waits_for(lambda: cluster.kinds() == {'decode': 1}):.0f} s after the ingest")
         assert cluster.ids() == {"decode": before["decode"]}
     right(tmp_path / "store", words, strikes.rows_of(str(tmp_path / "undisturbed")))
+
+
+AWAITED = """
+import sys
+from engine import flow
+from engine.knobs import amend
+from jobs import needs
+from jobs.recipes import cluster
+try:
+    needs.await_nodes("pretrain", amend(cluster(), ["pretrain.workers=512", "pretrain.batch=512"]))
+except ValueError as error:
+    print(error)
+needs.await_nodes("watch", cluster())
+print(flow.resources([]))
+"""
+
+
+def test_a_job_for_gpus_waits_for_those_that_the_autoscaler_can_bring_and_is_refused_where_it_can_not():
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as folder, Scaled(folder) as cluster:
+        cluster.begin()
+        waits_for(lambda: cluster.kinds() == {"decode": 1})
+        environment = surroundings(RAY_ADDRESS=f"127.0.0.1:{cluster.gcs}", RAY_SCHEDULER_EVENTS="0")
+        ended = subprocess.run([sys.executable, "-c", AWAITED], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+        refused, found = ended.stdout.splitlines()
+        assert refused.startswith("pretrain with these knobs is for GPUs and the cluster has none"), ended.stderr
+        assert float(found.strip("()").split(", ")[1]) == cluster.holds("GPU") >= 0.75
+        assert cluster.kinds() == {"decode": 1, "models": 1}

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from engine import datasets, flow, mae, plan, schema, simulate, theory, tracking
+from engine import datasets, flow, mae, plan, queues, schema, simulate, theory, tracking
 from engine.difficulty import ScoreDifficulty
 from engine.knobs import amend
 from engine.plan import Prices
@@ -354,19 +354,19 @@ def test_a_pool_that_was_scored_anew_is_another_pool_and_is_chosen_from_anew(tmp
 
 
 def test_a_measurement_waits_for_its_model_and_devices_share_the_rest():
-    assert plan.makespan([(10, [1, 1])], 1) == 12
-    assert plan.makespan([(10, [1, 1])], 2) == 11
-    assert plan.makespan([(10, []), (4, []), (4, [])], 2) == 10
+    assert queues.makespan([(10, [1, 1])], 1) == 12
+    assert queues.makespan([(10, [1, 1])], 2) == 11
+    assert queues.makespan([(10, []), (4, []), (4, [])], 2) == 10
     assert (
-        plan.makespan([(10, [1]), (3, [5, 5]), (1, [])], 2) == 13
+        queues.makespan([(10, [1]), (3, [5, 5]), (1, [])], 2) == 13
     )  # one device takes the first, its measurement and the third; the other the second and its two
-    assert plan.makespan([], 3) == 0
+    assert queues.makespan([], 3) == 0
     with pytest.raises(ValueError, match="devices=0, expected one at least"):
-        plan.makespan([], 0)
+        queues.makespan([], 0)
 
 
 def test_what_is_paid_for_is_every_device_until_the_last_is_done():
-    cost = plan.cost_of([(3600, [1800])], 2, (8, 1), Prices(0.05, 2.0))
+    cost = queues.cost_of([(3600, [1800])], 2, (8, 1), Prices(0.05, 2.0))
     assert (cost.hours, cost.cpu_hours, cost.gpu_hours, cost.money) == pytest.approx((1.5, 24, 3, 24 * 0.05 + 3 * 2))
 
 

@@ -44,7 +44,13 @@ PARTS = {
 # Files to pre-train on, by folder; the same table has 110,079 frames and 374 videos of HyperKvasir and 117 videos of Kvasir-Capsule.
 FILES = {
     "ldpolypvideo": {"TrainValid/Images": 0, "Test/Images": 0, ".": 901666},
-    "hyperkvasir": {"labeled-images": 10662, "unlabeled-images/images": 99417, "labeled-videos": 374, "segmented-images/images": 1000},
+    "hyperkvasir": {
+        "labeled-images": 10662,
+        "unlabeled-images/images": 99417,
+        "labeled-videos": 374,
+        "segmented-images/images": 1000,
+        "segmented-images/masks": 0,
+    },
     "gastrovision": {".": 8000},
     "kvasir_capsule": {"labelled_images": 47238, "labelled_videos": 43, "unlabelled_videos": 74},
 }

@@ -26,10 +26,11 @@ services = st.lists(st.builds(service, st.sampled_from("ABC"), TIMES, CPUS, GPUS
 
 
 def best_of_all(stages, cpus, gpus):
-    """The highest rate of the slowest stage over every allocation that fits; None where none does."""
-    shares = [share(stage.gpus) if gpus else 0.0 for stage in stages]
+    """The highest assured rate of the slowest stage over every allocation that fits; None where none does."""
+    stages = [stage if gpus else replace(stage, gpus=0.0) for stage in stages]
+    shares = [share(stage.gpus) for stage in stages]
     rates = [
-        min(stage.rate(size) for stage, size in zip(stages, sizes, strict=True))
+        min(stage.assured(size) for stage, size in zip(stages, sizes, strict=True))
         for sizes in product(*(range(1, int(cpus / stage.cpus) + 1) for stage in stages))
         if sum(n * stage.cpus for n, stage in zip(sizes, stages, strict=True)) + 1 <= cpus
         and sum(n * part for n, part in zip(sizes, shares, strict=True)) <= gpus
@@ -39,7 +40,7 @@ def best_of_all(stages, cpus, gpus):
 
 @settings(max_examples=300, deadline=None)
 @given(services, st.sampled_from([1.0, 2.0, 3.5, 5.0, 9.0]), st.sampled_from([0.0, 1.0, 2.0, 4.0]))
-def test_no_allocation_is_faster_than_the_planned_one(stages, cpus, gpus):
+def test_no_allocation_assures_more_than_the_planned_one_and_that_is_no_faster_than_its_gpus(stages, cpus, gpus):
     best = best_of_all(stages, cpus, gpus)
     if best is None:
         with pytest.raises(ValueError, match="are lacking"):
@@ -49,7 +50,10 @@ def test_no_allocation_is_faster_than_the_planned_one(stages, cpus, gpus):
             plan(stages, cpus, gpus)
     else:
         made = plan(stages, cpus, gpus)
-        assert made.frames_per_second == pytest.approx(best)
+        assert min(pool.service.assured(pool.actors) for pool in made.pools) == pytest.approx(best)
+        assert made.frames_per_second >= best * (1 - 1e-9)
+        assert made.frames_per_second <= min(pool.service.rate(pool.actors) for pool in made.pools) * (1 + 1e-9)
+        assert sum(pool.service.gpu_seconds for pool in made.pools) * made.frames_per_second <= gpus * (1 + 1e-9)
         assert sum(pool.cpus for pool in made.pools) + 1 <= cpus
         assert sum(pool.gpus for pool in made.pools) <= gpus
         assert all(0 <= pool.utilisation <= 1 + 1e-9 for pool in made.pools)
@@ -63,8 +67,8 @@ def test_more_of_a_resource_never_makes_it_slower(stage, cpus, gpus):
     elif sum(each.gpus for each in stages) > gpus:
         return
     few = plan(stages, cpus, gpus).frames_per_second
-    assert plan(stages, cpus + 1, gpus).frames_per_second >= few
-    assert plan(stages, cpus, gpus + (gpus > 0)).frames_per_second >= few
+    assert plan(stages, cpus + 1, gpus).frames_per_second >= few * (1 - 1e-9)
+    assert plan(stages, cpus, gpus + (gpus > 0)).frames_per_second >= few * (1 - 1e-9)
 
 
 def test_pools_grow_where_it_is_slow_and_the_rest_stays_free():
@@ -89,6 +93,29 @@ def test_a_cluster_without_gpus_runs_the_same_stages_on_processors():
 def test_shares_of_a_gpu_count_as_the_card_holds_them():
     assert [share(part) for part in (0.0, 0.25, 0.4, 0.5, 0.6, 1.0, 2.0)] == [0.0, 0.25, 0.5, 0.5, 1.0, 1.0, 2.0]
     assert plan([service(gpus=0.4, cpus=0.1)], cpus=9, gpus=2).pools[0].actors == 4
+
+
+def test_a_gpu_that_stages_share_is_as_fast_as_its_work_takes_however_it_is_shared():
+    """What `plan` measured of an actor alone on a GPU counts once, whatever share the actors have of it."""
+    sam, scorer = (
+        Service(name, seconds, 1, 1, 1, cpus=1, gpus=part) for name, seconds, part in (("SAM", 5.6, 0.5), ("scorer", 0.56, 0.25))
+    )
+    for gpus, sizes in ((1, [1, 1]), (4, [7, 2]), (64, [116, 24])):
+        made = plan([sam, scorer], 1000, gpus)
+        assert [pool.actors for pool in made.pools] == sizes
+        assert made.frames_per_second == pytest.approx(gpus / (5.6 + 0.56))
+        assert made.bottleneck == "SAM"
+        assert made.pools[0].utilisation == pytest.approx(1.0), "waiting for what shares its GPU is no idleness"
+    assert plan([sam], 1000, 1).frames_per_second == pytest.approx(1 / 5.6), "two halves of a GPU are no faster than the whole"
+    assert plan([replace(sam, gpus=2)], 1000, 4).frames_per_second == pytest.approx(2 / 5.6), "two at a time, each on two"
+
+
+def test_what_takes_no_gpu_keeps_up_with_gpus_that_are_never_idle():
+    made = plan([service("decode", 0.17), service("SAM", 1.0, gpus=0.5), service("scorer", 0.001, gpus=0.25)], 100, 6)
+    assert made.bottleneck == "SAM"
+    assert made.frames_per_second == pytest.approx(6 / 1.001)
+    assert made.pools[0].actors == 2
+    assert made.pools[0].service.assured(1) > min(pool.service.assured(pool.actors) for pool in made.pools)
 
 
 def test_cores_that_pools_share_are_the_limit_of_all_stages_together():

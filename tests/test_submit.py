@@ -22,6 +22,8 @@ from jobs import choose, needs, pods, pretrain, retrain, submit
 from jobs.__main__ import JOBS, main, parse
 from jobs.recipes import cluster, tiny
 from tests import rows
+from tests.jobserver import JobServer, job
+from tests.jobserver import nodes as of_one
 from tests.manifests import KUBERAY, jobs, named, platform, schema_of_kuberay
 from tests.raylets import TOKEN, Cluster
 
@@ -211,19 +213,19 @@ def refused(command, words, sentence, capsys, code=1):
 
 
 @pytest.mark.parametrize(
-    ("address", "sentence"),
+    ("address", "sentence", "code"),
     [
-        ("", "RAY_ADDRESS='' is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265"),
-        ("auto", "RAY_ADDRESS='auto' is no job server"),
-        ("http://me:hunter2@127.0.0.1:9", "RAY_ADDRESS holds a user or a password"),
-        ("me:hunter2@127.0.0.1:9", "RAY_ADDRESS holds a user or a password"),
-        ("http://127.0.0.1:9", "no job server answers at http://127.0.0.1:9: "),
-        ("http://no.such.host.invalid:8265", "no job server answers at http://no.such.host.invalid:8265: "),
+        ("", "RAY_ADDRESS='' is no job server; expected its address, as in RAY_ADDRESS=http://127.0.0.1:8265", 2),
+        ("auto", "RAY_ADDRESS='auto' is no job server", 2),
+        ("http://me:hunter2@127.0.0.1:9", "RAY_ADDRESS holds a user or a password", 2),
+        ("me:hunter2@127.0.0.1:9", "RAY_ADDRESS holds a user or a password", 2),
+        ("http://127.0.0.1:9", "no job server answers at http://127.0.0.1:9: ", 1),
+        ("http://no.such.host.invalid:8265", "no job server answers at http://no.such.host.invalid:8265: ", 1),
     ],
 )
-def test_an_address_where_nobody_answers_is_told(monkeypatch, capsys, address, sentence):
+def test_an_address_where_nobody_answers_is_told(monkeypatch, capsys, address, sentence, code):
     monkeypatch.setenv("RAY_ADDRESS", address)
-    assert "hunter2" not in refused(main, ["submit", "datasets"], sentence, capsys)
+    assert "hunter2" not in refused(main, ["submit", "datasets"], sentence, capsys, code)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_an_address_where_nobody_answers_is_told(monkeypatch, capsys, address, s
 def test_the_variable_that_was_read_is_the_one_that_is_told_of(monkeypatch, capsys, address, sentence):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
-    refused(main, ["submit", "datasets"], sentence, capsys)
+    refused(main, ["submit", "datasets"], sentence, capsys, code=2)
 
 
 def test_a_token_ends_before_the_newline_it_was_read_with(monkeypatch):
@@ -400,6 +402,33 @@ def test_a_token_refused_while_a_job_is_followed_ends_in_a_sentence(turned, caps
 )
 def test_a_wrong_command_is_refused_before_the_server_is_asked(capsys, words, sentence):
     refused(main, words, sentence, capsys, code=2)
+
+
+SEVERAL = {"data": {"result": {"result": [{"resources_total": {"CPU": 16.0, "GPU": 4.0}}] * 6}}}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["ingest", "cluster", "videos.uri=s3://a/v"], "store.uri='store' is another place on each of the cluster's nodes"),
+        (["choose", "store.uri=s3://a/b", "tracking.uri=http://localhost:5000"], "tracking.uri='http://localhost:5000' is each node"),
+    ],
+)
+def test_what_is_another_thing_on_each_node_is_not_given_to_several(monkeypatch, capsys, words, sentence):
+    with JobServer(nodes=SEVERAL) as server:
+        monkeypatch.setenv("RAY_ADDRESS", server.address)
+        refused(main, ["submit", *words], sentence, capsys, code=2)
+        assert not server.asked["begin"]
+
+
+@pytest.mark.parametrize(("nodes", "lines"), [(SEVERAL, ["evaluate.uri, store.uri"]), (of_one(), [])])
+def test_paths_are_taken_as_of_a_file_system_that_all_nodes_have_and_told_of_in_one_line(monkeypatch, caplog, nodes, lines):
+    words = ["evaluate", "store.uri=/mnt/store", "evaluate.uri=/mnt/kvasir", "tracking.uri=http://mlflow:5000"]
+    with JobServer([["done\n"]], nodes=nodes, job=[404, job("RUNNING"), job("SUCCEEDED", 0)]) as server:
+        monkeypatch.setenv("RAY_ADDRESS", server.address)
+        assert main(["submit", *words]) == 0
+    told = [one.getMessage().partition(": ")[0] for one in caplog.records if one.levelname == "WARNING"]
+    assert told == lines
 
 
 # -- what is asked --------------------------------------------------------------------------------------------------------------
@@ -659,7 +688,7 @@ def test_without_kubectl_nothing_is_applied_and_a_refusal_is_one_sentence(capsys
 )
 def test_a_folder_of_this_machine_is_not_given_to_pods(capsys, monkeypatch, words, knob):
     monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
-    refused(main, ["submit", "--kubernetes", *words], f"{knob} is nowhere that pods can ", capsys)
+    refused(main, ["submit", "--kubernetes", *words], f"{knob} is nowhere that pods can ", capsys, code=2)
 
 
 @pytest.mark.parametrize("words", [["submit"], ["submit", "--kubernetes"], ["submit", "--kubernetes=apply"]])
@@ -682,7 +711,7 @@ def test_an_address_with_a_password_is_not_given_away(capsys, monkeypatch, tmp_p
     (tmp_path / "run.yaml").write_text(f"{section}: {{{name}: {value!r}}}")
     usual = [one for one in ("videos.uri=s3://a/v", "store.uri=s3://a/b") if not one.startswith(knob)]
     for told in ([*usual, address], [str(tmp_path / "run.yaml"), *usual]):
-        assert main([*words, "ingest", *told]) == 1
+        assert main([*words, "ingest", *told]) == 2
         said = capsys.readouterr()
         assert f"{knob} holds a user or a password" in said.err
         assert said.err.count("\n") == 1
@@ -695,7 +724,7 @@ def test_an_address_that_carries_a_signature_is_not_given_away(capsys, monkeypat
     monkeypatch.setenv("RAY_ADDRESS", "")
     usual = [one for one in ("videos.uri=s3://a/v", "store.uri=s3://a/b") if not one.startswith(knob)]
     for words in (["submit"], ["submit", "--kubernetes"]):
-        assert main([*words, "ingest", *usual, f"{knob}=https://store.example/of/it?{name}=hunter2"]) == 1
+        assert main([*words, "ingest", *usual, f"{knob}=https://store.example/of/it?{name}=hunter2"]) == 2
         said = capsys.readouterr()
         assert f"{knob} holds a signature, a token or a password" in said.err
         assert said.err.count("\n") == 1
@@ -736,7 +765,7 @@ def test_the_sentence_says_that_the_claim_is_read_and_not_written_to():
 def test_a_rayjob_is_not_run_again_by_a_word_that_is_of_the_job_server(capsys, monkeypatch):
     monkeypatch.setenv("ENDOCURATE_COMMIT", "0123456789ab")
     name = asked("datasets").id
-    refused(main, ["submit", "--again", "--kubernetes", "datasets"], f"kubectl delete rayjob {name} -n endocurate", capsys)
+    refused(main, ["submit", "--again", "--kubernetes", "datasets"], f"kubectl delete rayjob {name} -n endocurate", capsys, code=2)
 
 
 @pytest.mark.parametrize(("words", "lines"), [([], 1), (["tracking.uri=http://mlflow:5000"], 0)])

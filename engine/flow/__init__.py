@@ -6,6 +6,7 @@ The steps say what is done; how many processors each takes is said by the job. T
     steps       what a flow is made of
     here        a flow in this process
     cluster     the cluster that is joined, or started, and a flow on it
+    nodes       what that has not yet and its autoscaler may start
     meters      what Ray is told of counts
     train       a training loop on Ray Train
     tasks       calls that wait for each other
@@ -23,17 +24,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.flow.cluster import SLOTS, ClusterError, await_room, connect, shut_down, starved
+from engine.flow.cluster import SLOTS, ClusterError, await_room, connect, named, shut_down, starved
 from engine.flow.here import Execute, Workbench, in_batches, run_here
 from engine.flow.meters import RayMeters, metered
+from engine.flow.nodes import awaited
 from engine.flow.steps import Step
 from engine.flow.tasks import Task, devices, tasks_here, tasks_on_ray
 from engine.flow.train import Report, Validate, Work, Workers, scored, train_on_ray, unscored
 
 __all__ = [
     "SLOTS", "SPARE_CPUS", "ClusterError", "Execute", "RayMeters", "Report", "Step", "Task", "Validate", "Work", "Workbench", "Workers",
-    "await_pools", "connect", "cpus_of", "devices", "in_batches", "run_here", "run_on_ray", "runner", "scored", "shut_down", "starved",
-    "tasks_here", "tasks_on_ray", "train_on_ray", "unscored",
+    "await_pools", "awaited", "connect", "cpus_of", "devices", "in_batches", "named", "run_here", "run_on_ray", "runner", "scored",
+    "shut_down", "starved", "tasks_here", "tasks_on_ray", "train_on_ray", "unscored",
 ]  # fmt: skip
 
 SPARE_CPUS = 1.0  # beside the pools: those that hold every processor wait for ever, without a word

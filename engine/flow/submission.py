@@ -145,7 +145,7 @@ def refusal(at: str) -> str:
 
 
 def room() -> dict[str, float]:
-    """Processors and GPUs of all nodes that the cluster of RAY_ADDRESS has now.
+    """Processors and GPUs of all nodes that the cluster of RAY_ADDRESS has now, and how many "nodes" these are.
 
     OSError where it does not tell, of which PermissionError where it refuses the token.
     """
@@ -160,7 +160,8 @@ def room() -> dict[str, float]:
     try:
         answer.raise_for_status()
         nodes = answer.json()["data"]["result"]["result"]
-        return {kind: sum(float(node["resources_total"].get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU")}
+        found = {kind: sum(float(node["resources_total"].get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU")}
+        return found | {"nodes": float(len(nodes))}
     except (AttributeError, KeyError, TypeError, ValueError, requests.HTTPError) as error:
         told = f"{answer.status_code} {answer.text[:200]!r}"
         raise OSError(f"the job server at {address()} does not tell what nodes its cluster has: {told}") from error
