@@ -55,7 +55,7 @@ def run(config: Config, *words: str) -> int:
 
 @contextmanager
 def typed() -> Iterator[None]:
-    """Tell what is refused in here as a wrong command, before anything was asked for."""
+    """Raise what is refused in here as a CommandError: a wrong command, before anything was asked for."""
     try:
         yield
     except ValueError as error:
