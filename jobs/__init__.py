@@ -15,6 +15,9 @@ many: six jobs or more
     output      rows as a table, JSON lines or Parquet
     named       selections by their id, and which of them was asked for
     findings    what choices and evaluations came to, for the report and to compare with
+ingest, plan, probe, watch
+    own         what this engine keeps below videos.uri, which is no video
+    spelling    names of files as others may write them, which no log may show
 ingest, plan, benchmark, watch
     pools       the pools of an ingest by the times that `plan` measured
 probe
@@ -60,7 +63,6 @@ watch, the process that works
     underway    what it is trying
     absence     what may be found away: store, MLflow, disk, inbox
     shortage    nodes that its pools wait for
-    spelling    names of files as others may write them, which no log may show
     latency     how long what arrives took
     after       what follows a batch
     setbacks    what of that fails

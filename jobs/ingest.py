@@ -17,8 +17,8 @@ from engine.frames import DecodeFrames
 from engine.ledger import REPLACED, Arrivals
 from engine.patches import ProposePatches
 from engine.store import PatchStore, WriteRows
-from engine.videos import ConfirmVideos, IdentifyVideos, find
-from jobs import pools, probe
+from engine.videos import ConfirmVideos, IdentifyVideos
+from jobs import own, pools, probe
 
 log = logging.getLogger("jobs.ingest")
 PATIENCE = 10.0  # seconds without a word
@@ -69,7 +69,8 @@ def opened(config: Config) -> PatchStore:
 def run(config: Config) -> None:
     """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
     store = opened(config)
-    sources = store.unseen(find(config.videos.uri))
+    own.tell(config)
+    sources = store.unseen(own.found(config))
     log.info("%d sources are new to the ledger of %s", len(sources), store.uri)
     if not len(sources):
         return

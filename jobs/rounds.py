@@ -11,15 +11,13 @@ from typing import TypeVar
 
 from engine import flow, inbox, tracking
 from engine.config import Config
-from engine.files import locate
 from engine.flow import Step
 from engine.store import PatchStore, writers
-from jobs import ingest, needs, pools, probe, quiet
+from jobs import ingest, needs, own, pools, probe, quiet
 from jobs.absence import Absence, lacking, reach
 from jobs.line import STARTING, Line, Past, beating
 from jobs.news import measure
 from jobs.shortage import nodes_awaited
-from jobs.spelling import names_below
 from jobs.troubles import BUGS, away
 from jobs.watcher import TICK, TakenOverError, Watcher
 
@@ -31,7 +29,7 @@ Ready = tuple[Config, PatchStore, list[Step]]
 def serve(config: Config, past: Past, connection: Connection) -> None:
     """Watch until told to stop. Where the first of such processes cannot begin, it says why."""
     quiet.begin(config.watch.log)
-    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
+    quiet.withhold(own.namer(config))
     line = Line(connection)
     with suppress(KeyboardInterrupt), quiet.Surprises():
         try:
@@ -103,6 +101,7 @@ def begun(config: Config) -> Ready:
             "arrive would stay: run the job ingest or probe on what there is first, or set difficulty.checkpoint"
         )
     inbox.glance(config.videos.uri)
+    own.tell(config)
     announce(store)
     return equipped(config, ingest.opened(config))
 

@@ -75,6 +75,9 @@ def is_word(name: str, text: str) -> bool:
     return name in text and re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text) is not None
 
 
-def names_below(root: str, text: str) -> bool:
-    """Whether a text holds the address of something below `root`, in whatever spelling, and not only its own."""
-    return re.search(re.escape(plain(root.rstrip("/")).casefold()) + r"/[^/\s'\"]", plain(text).casefold()) is not None
+def names_below(root: str, text: str, but: Iterable[str] = ()) -> bool:
+    """Whether a text holds the address of something below `root`, in whatever spelling, and not only its own or one at or below `but`."""
+    told = plain(text).casefold()
+    for one in but:
+        told = re.sub(re.escape(plain(one).casefold()) + r"(?=/|['\"]|[:;,.)]?(\s|$))", "", told)
+    return re.search(re.escape(plain(root.rstrip("/")).casefold()) + r"/[^/\s'\"]", told) is not None
