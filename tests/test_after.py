@@ -249,12 +249,13 @@ def test_it_is_told_which_sources_are_unlike_now_and_what_training_again_is_wort
     config, store = drifted, PatchStore(drifted.store.uri)
     source = table.source(table.key(store), f"{FOLDER}/other")
     found = table.found(store).to_pylist()
-    assert list(table.standing(store)) == [source]
+    assert list(table.standing(store, drift.today())) == [source]
+    assert table.standing(store, DAYS[2]) == {}  # to which the day of the alarm is one to come
     told = standing.told(config)
     assert (told["unlike"], told["gain"], told["worth"]) == (1, None, False)
     assert told["drift"] in [row["reason"] for row in found if row["source"] == source]
     monkeypatch.setattr(table, "LATELY", timedelta(days=-1))
-    assert table.standing(store) == {}
+    assert table.standing(store, drift.today()) == {}
     monkeypatch.setattr(standing.worth, "pair", lambda config: ("older", "newer"))
     for gain, is_worth in ((0.19, False), (0.2, True)):
         monkeypatch.setattr(standing.worth, "told", lambda config, both, gain=gain: gain)
@@ -343,6 +344,25 @@ def test_a_day_that_grows_is_looked_at_when_it_doubled_and_when_it_is_over_and_a
     drift.run(config)
     late = [row for row in table.found(store).to_pylist() if row["quantity"] == "sharpness"]
     assert [(one["videos"], one["allowed"]) for one in late] == [(6, 0.0)]
+
+
+def test_one_video_of_a_day_that_is_still_to_come_keeps_no_alarm_from_others_and_is_told(tmp_path, monkeypatch, caplog):
+    config = amend(tiny(), [f"store.uri={tmp_path}/store", "where=here", "watch.false_alarms=0.4"])
+    store = PatchStore(config.store.uri)
+    store.create(rows.WIDTH)
+    take_in(store, range(40), DAYS[0])
+    take_in(store, [99], "2099-01-01", f"{FOLDER}/other")
+    monkeypatch.setattr(drift, "today", lambda: DAYS[1])
+    monkeypatch.setattr(standing, "today", lambda: DAYS[1])
+    for number in range(100, 109):
+        take_in(store, [number], DAYS[1], **({"sharpness": 3.0} if number > 100 else {}))
+        drift.run(config)
+    source = table.source(table.key(store), FOLDER)
+    assert list(table.standing(store, DAYS[1])) == [source]
+    assert standing.told(config)["unlike"] == 1
+    assert caplog.text.count("a clock is wrong: of the videos of source") == 1
+    assert f"1 were taken in on 2099-01-01, which is after today, {DAYS[1]}" in caplog.text
+    assert not any(row["over"] for row in table.found(store).to_pylist() if row["day"] in (DAYS[1], "2099-01-01"))
 
 
 def test_upkeep_reaches_the_tables_of_what_followed(followed):
