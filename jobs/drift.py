@@ -184,10 +184,8 @@ def profiled(store: PatchStore, ids: list[str], version: int) -> tuple[dict[str,
 def tell_future(group: Group, now: str, videos: int) -> None:
     """Say of a day that is still to come that a clock is wrong: that of who took its videos in, or of this machine."""
     if group[1] > now:
-        say = (
-            "a clock is wrong: of the videos of source %s %d were taken in on %s, which is after today, %s; of days to come no alarm stands"
-        )
-        log.warning(say, group[0], videos, group[1], now)
+        say = "a clock is wrong: videos of source %s were taken in on %s, which is after today, %s: %d; no alarm of theirs stands"
+        log.warning(say, *group, now, videos)
 
 
 def tell(rows: pa.Table, record: tracking.Run) -> None:
