@@ -17,6 +17,7 @@ many: six jobs or more
     findings    what choices and evaluations came to, for the report and to compare with
 ingest, plan, probe, watch
     own         what this engine keeps below videos.uri, which is no video
+    news        the words that go over the line of a watcher, and what meters make of them
     spelling    names of files as others may write them, which no log may show
 ingest, plan, benchmark, watch
     pools       the pools of an ingest by the times that `plan` measured
@@ -56,7 +57,6 @@ selections
 watch, the process that sees to the work
     health      how the watcher is, for who asks over HTTP
     line        to the process that works, which it ends and starts again
-    news        the words that go over it, and what meters make of them
 watch, the process that works
     rounds      what it needs before it begins
     watcher     its rounds: look, take in, rest

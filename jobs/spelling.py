@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import PurePath
 
+from jobs.news import REASONS
+
 SHORT = 4  # letters: a name with fewer is found in every second sentence, and tells nobody
 LONG = 6  # digits: shorter numbers are days and months of a folder for each day
 NOUNS = ("video", "clip", "film", "frame", "image", "picture", "file", "recording")
-ORDINARY = {*NOUNS, *(f"{noun}s" for noun in NOUNS), "patch", "patches", "store", "inbox", "data"}
+ORDINARY = {*NOUNS, *(f"{noun}s" for noun in NOUNS), "patch", "patches", "store", "inbox", "data", *REASONS, "kept"}
 DAY = re.compile(r"(\d{4})[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])")
 BYTES = re.compile(r"(?:%[0-9A-Fa-f]{2}|\\x[0-9A-Fa-f]{2}|\\[0-3][0-7]{2}|[\udc80-\udcff])+")
 ONE = re.compile(r"%([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|\\([0-3][0-7]{2})|([\udc80-\udcff])")

@@ -62,7 +62,8 @@ class Watcher:
         # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
         self.after = After(config, line, past)
         self.upkeep = Upkeep(config, line, self.after.setbacks)
-        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow, self.tell_standing]
+        self.latency = Latency(self.inbox, record, line)
+        self.followers: list[Follow] = [self.latency.tell, self.tell_versions, self.after.follow, self.tell_standing]
 
     def run(self, lease: Lease) -> None:
         """Go on until told to stop, or until nothing is left where watch.once says so. TakenOverError where another has the inbox."""
@@ -236,7 +237,7 @@ class Watcher:
         """Set a video aside for good, with a ledger row that says why; `requeue` brings it back."""
         if len(self.store.unknown(pa.Table.from_pylist([video], schema.VIDEO))):
             stamp = self.stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")}
-            quarantine.set_aside(self.store, video, detail, stamp)
+            self.latency.tell(quarantine.set_aside(self.store, video, detail, stamp))
             told = {"event": "quarantined", "told": {"video_id": video["video_id"], "tries": self.config.watch.tries}}
             log.warning("video %s is set aside: %s `requeue` brings it back", video["video_id"], detail, extra=told)
         self.aside.add(one.key)

@@ -29,7 +29,7 @@ from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, journal
 from engine.store import drift as table
 from engine.store.vectors import StoredVectors
-from jobs import after, alike, choose, drift, findings, line, named, outdated, pretrain, selections, standing, thrift, worth
+from jobs import after, alike, aside, choose, drift, findings, line, named, outdated, pretrain, selections, standing, thrift, worth
 from jobs.after import After
 from jobs.line import Past, Setback, beating
 from jobs.recipes import tiny
@@ -596,6 +596,32 @@ def test_what_a_step_leaves_is_done_beside_also_where_the_step_was_made_up_for(t
     assert started == [[False]]
     follower.follow(ROWS)
     assert (answers, len(started)) == ([], 1)
+
+
+def test_of_what_a_step_took_the_slowest_is_told(tmp_path, monkeypatch):
+    follower, clock, seconds = After(settings(tmp_path), Line()), [0.0], [20.0, 15.0, 30.0, 5.0]
+    monkeypatch.setattr(after, "monotonic", lambda: clock[0])
+    monkeypatch.setitem(after.STEPS, "drift", lambda config: clock.__setitem__(0, clock[0] + seconds.pop(0)))
+    while seconds:
+        follower.timed("drift")
+    assert follower.took == {"drift": 30.0}
+    assert [word for word, _ in follower.line.heard] == ["took", "took"]
+
+
+def test_a_process_beside_gives_way_to_what_takes_video_in():
+    command = "import os, multiprocessing as m\nfrom jobs import aside\na, b = m.Pipe()\naside.begin(a)\nprint(os.nice(0), flush=True)"
+    found = subprocess.run([sys.executable, "-c", f"{command}\nos._exit(0)"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(found.stdout) == os.nice(0) + aside.NICE
+
+
+def test_that_near_duplicates_wait_for_clusters_is_said_once_however_many_batches_come(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    made = settings(tmp_path)
+    PatchStore(made.store.uri).create(rows.WIDTH)
+    for number in range(3):
+        take_in(PatchStore(made.store.uri), [number], DAYS[0])
+        alike.soon(made)
+    assert caplog.text.count("near-duplicates are told once there are clusters: the job choose makes them") == 1
 
 
 def test_upkeep_is_due_so_long_after_the_last_whoever_did_it(tmp_path):
