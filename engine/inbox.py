@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.listing import Row, below, key_of, reached, sources
+from engine.listing import Row, below, is_among, key_of, reached, sources
 
 Clock = Callable[[], float]  # seconds, never backwards
 MOST = 100_000  # sources that are waited for at a time, about 50 MB; of those beyond it a later look tells
@@ -64,13 +64,19 @@ class Waiting:
 
 
 class Inbox:
-    """What lies below `uri` and is new; `known` are those that are not."""
+    """What lies below `uri` and is new; `known` are those that are not, `but` addresses of what is no video."""
 
     def __init__(
-        self, uri: str, settle_s: float, known: Known, clock: Clock = time.monotonic, beat: Callable[[], None] = lambda: None
+        self,
+        uri: str,
+        settle_s: float,
+        known: Known,
+        clock: Clock = time.monotonic,
+        beat: Callable[[], None] = lambda: None,
+        but: Collection[str] = (),
     ) -> None:
         self.uri, self.settle_s, self.known, self.clock = uri, settle_s, known, clock
-        self.beat = beat  # called at every source that is listed: a look at a million takes minutes
+        self.but, self.beat = but, beat  # called at every source that is listed: a look at a million takes minutes
         self.waiting: dict[str, Waiting] = {}
         self.looks = 0
 
@@ -82,7 +88,7 @@ class Inbox:
     def is_known(self, row: Row) -> bool:
         """Whether a source needs no look; also a sign of life, as a listing may take minutes."""
         self.beat()
-        return key_of(row) in self.known
+        return key_of(row) in self.known or is_among(row["uri"], self.but)
 
     def see(self, rows: Iterable[Row]) -> None:
         """A look at these sources: what is not among them any more is not waited for."""

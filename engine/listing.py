@@ -6,7 +6,7 @@ with more than HELD files only sums are kept meanwhile, and it is listed again w
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
@@ -141,6 +141,31 @@ def unknown(fs: Any, files: Iterable[Found], known: Told) -> Iterator[Row]:
 def is_within(folder: str, outer: str) -> bool:
     """Whether a folder is another one or lies below it."""
     return folder == outer or folder.startswith(outer.rstrip("/") + "/")
+
+
+def below_it(uri: str, places: Iterable[str]) -> tuple[str, ...]:
+    """Those of some addresses that lie below another one, however either is spelled, as a listing of that one tells them.
+
+    OSError where there is no such kind of address.
+    """
+    fs, root = locate(uri)
+    found = []
+    for other, place in map(locate, places):
+        if type(other) is type(fs):
+            under = beneath(place, root, isinstance(fs, LocalFileSystem))
+            found += [address(fs, f"{root.rstrip('/')}/{under}")] if under else []
+    return tuple(found)
+
+
+def beneath(place: str, root: str, local: bool) -> str:
+    """The path from `root` to what lies below it, "" where it does not; local ones as their links lead."""
+    place, root = (os.path.realpath(one) if local else one.rstrip("/") for one in (place, root))
+    return place.removeprefix(root).strip("/") if is_within(place, root) else ""
+
+
+def is_among(uri: str, places: Collection[str]) -> bool:
+    """Whether an address is one of these, or lies below one."""
+    return any(is_within(uri, one) for one in places)
 
 
 # -- listing --------------------------------------------------------------------------------------------------------------------

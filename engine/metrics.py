@@ -26,7 +26,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "endocurate_frames_total": Kind("counter", "Frames that came out of a stage.", ("stage",)),
-    "endocurate_videos_total": Kind("counter", "Videos entered in the ledger, by its reason; none: kept.", ("reason",)),
+    "endocurate_videos_total": Kind("counter", "Videos entered in the ledger for good, by its reason; none: kept.", ("reason",)),
     "endocurate_patches_total": Kind("counter", "Patches that were committed."),
     "endocurate_batches_total": Kind("counter", "Batches that were committed."),
     "endocurate_latency_seconds": Kind("histogram", "From the first look that saw a source to its rows.", (), LATENCIES),

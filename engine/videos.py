@@ -4,6 +4,7 @@ The kind of a file is told by its content, never by its name; a folder that hold
 """
 
 import hashlib
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -11,21 +12,22 @@ import pyarrow as pa
 from engine import schema
 from engine.files import images_of, locate, unreadable
 from engine.ledger import REPLACED
-from engine.listing import ETAGS, modified, reached, sources
+from engine.listing import ETAGS, is_among, modified, reached, sources
 
 CHUNK = 8 << 20  # bytes per read while hashing
 OTHER = {"reason": REPLACED, "detail": "The file was written anew while it was read."}
 
 
-def find(uri: str) -> pa.Table:
+def find(uri: str, but: Collection[str] = ()) -> pa.Table:
     """Every source at or below `uri` (file or folder; local path or fsspec address) as a table of schema.SOURCE, sorted by uri.
 
     Hidden files and folders are left out, and links to folders. A folder with two or more files directly in it, all of them
-    images, is one source. A folder that may not be listed is a row, too: it will be reported as unreadable.
+    images, is one source. A folder that may not be listed is a row, too: it will be reported as unreadable. What lies at or below the
+    addresses `but` is left out.
     FileNotFoundError or OSError says in one sentence what could not be listed.
     """
     with reached(uri) as (fs, root):
-        found = list(sources(fs, root, lambda row: False))
+        found = list(sources(fs, root, lambda row: is_among(row["uri"], but)))
     return pa.Table.from_pylist(sorted(found, key=lambda row: str(row["uri"])), schema.SOURCE)
 
 

@@ -16,6 +16,10 @@ many: six jobs or more
     named       selections by their id, and which of them was asked for
     findings    what choices and evaluations came to, for the report and to compare with
     needs       processors and GPUs that a job does not begin without
+ingest, plan, probe, watch
+    own         what this engine keeps below videos.uri, which is no video
+    news        the words that go over the line of a watcher, and what meters make of them
+    spelling    names of files as others may write them, which no log may show
 ingest, plan, benchmark, watch
     pools       the pools of an ingest by the times that `plan` measured
 ingest, plan, probe
@@ -54,14 +58,12 @@ selections
 watch, the process that sees to the work
     health      how the watcher is, for who asks over HTTP
     line        to the process that works, which it ends and starts again
-    news        the words that go over it, and what meters make of them
 watch, the process that works
     rounds      what it needs before it begins
     watcher     its rounds: look, take in, rest
     underway    what it is trying
     absence     what may be found away: store, MLflow, disk, inbox
     shortage    nodes that its pools wait for
-    spelling    names of files as others may write them, which no log may show
     latency     how long what arrives took
     after       what follows a batch
     setbacks    what of that fails

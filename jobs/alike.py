@@ -7,7 +7,7 @@ falls into, and of no other. It is written anew where the clusters are others, a
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -94,13 +94,19 @@ def due(store: PatchStore) -> Due | None:
     if not waiting:
         return None
     if rescoring.mixed(store, version):
-        log.info("near-duplicates are not told while the patches have embeddings by several scorers: run the job rescore")
+        put_off(store, "near-duplicates are not told while the patches have embeddings by several scorers: run the job rescore")
         return None
     known, width = clusterings.centroids(store, judging.KINDS), store.open("patches", version).schema.field("embedding").type.list_size
     if known is None or known.centroids.shape[1] != width:
-        log.info("near-duplicates are told once there are clusters: the job choose makes them")
+        put_off(store, "near-duplicates are told once there are clusters: the job choose makes them")
         return None
     return Due(waiting, version, known, ledger)
+
+
+@cache
+def put_off(store: PatchStore, why: str) -> None:
+    """Say why nothing can be told yet, once a process: it is asked after every batch."""
+    log.info("%s", why)
 
 
 def gathered(store: PatchStore, found: Due) -> bool:

@@ -10,17 +10,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from math import inf
 from multiprocessing.connection import Connection
 from time import monotonic, sleep
 from typing import Any
 
 from engine.config import Config
-from engine.files import locate
-from jobs import quiet
+from jobs import own, quiet
 from jobs.line import BEAT, STARTING
-from jobs.spelling import names_below
 
 log = logging.getLogger("jobs.watch")
 Work = Callable[[Config, Connection], None]
@@ -85,7 +82,7 @@ def beside(config: Config, line: Connection, longest: float = inf) -> Iterator[N
     """Be such a process while the block lasts, by whose words no file of the inbox is named; a surprise in it ends the process."""
     begin(line, longest)
     quiet.begin(config.watch.log)
-    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
+    quiet.withhold(own.namer(config))
     with quiet.Surprises():
         yield
 

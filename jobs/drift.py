@@ -52,15 +52,16 @@ def run(config: Config) -> None:
     if all(day == first for _, day in videos):
         return
     names, version = named(store, {folder for folder, _ in videos}), store.complete_version()
-    seen, over = told(store), max(today(), *(day for _, day in videos))  # days before it
+    seen, now = told(store), today()  # whose clock says which days are over: the newest day of all may be of one that is wrong
     hashes = {(names[folder], day): some for (folder, day), some in videos.items() if day > first}
-    due = [group for group in sorted(hashes, key=lambda one: one[::-1]) if is_due(hashes[group], seen.get(group), group[1] < over)]
+    due = [group for group in sorted(hashes, key=lambda one: one[::-1]) if is_due(hashes[group], seen.get(group), group[1] < now)]
     if not due or rescoring.mixed(store, version):
         return  # a day would count as looked at without its scores, which cannot be compared meanwhile
     with tracking.running(config, "drift", str(version), {"patches_version": version}) as record:
         for group in due:
+            tell_future(group, now, len(hashes[group]))
             before = [one for other, some in videos.items() if other[1] < group[1] for one in some]
-            one = planned(config, group, (sorted(hashes[group]), by_lot(before)), seen.get(group), group[1] < over)
+            one = planned(config, group, (sorted(hashes[group]), by_lot(before)), seen.get(group), group[1] < now)
             rows = looked(store, one, version)
             table.enter(store, rows)
             tell(rows, record)
@@ -178,6 +179,13 @@ def profiled(store: PatchStore, ids: list[str], version: int) -> tuple[dict[str,
 
 
 # -- told ---------------------------------------------------------------------------------------------------------------------------
+
+
+def tell_future(group: Group, now: str, videos: int) -> None:
+    """Say of a day that is still to come that a clock is wrong: that of who took its videos in, or of this machine."""
+    if group[1] > now:
+        say = "a clock is wrong: videos of source %s were taken in on %s, which is after today, %s: %d; no alarm of theirs stands"
+        log.warning(say, *group, now, videos)
 
 
 def tell(rows: pa.Table, record: tracking.Run) -> None:

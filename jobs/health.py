@@ -147,7 +147,7 @@ def served(health: Health, host: str, port: int) -> Iterator[int]:
     try:
         server = ThreadingHTTPServer((host, port), answering(health))
     except OSError as error:
-        raise ValueError(f"watch.port={port} at watch.host={host} cannot be listened on: {os.strerror(error.errno or 0)}") from error
+        raise ValueError(f"watch.port={port} at watch.host={host} cannot be listened on: {error.strerror or error}") from error
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

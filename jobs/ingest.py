@@ -18,8 +18,7 @@ from engine.ledger import REPLACED, Arrivals
 from engine.patches import ProposePatches
 from engine.store import PatchStore, WriteRows
 from engine.videos import ConfirmVideos, IdentifyVideos
-from jobs import needs, pools, probe
-from jobs.found import find
+from jobs import needs, own, pools, probe
 
 log = logging.getLogger("jobs.ingest")
 PATIENCE = 10.0  # seconds without a word
@@ -71,7 +70,8 @@ def run(config: Config) -> None:
     """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
     needs.await_nodes("ingest", probe.ready(config))
     store = opened(config)
-    sources = store.unseen(find(config.videos.uri))
+    own.tell(config)
+    sources = store.unseen(own.found(config))
     log.info("%d sources are new to the ledger of %s", len(sources), store.uri)
     if not len(sources):
         return

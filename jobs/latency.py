@@ -7,6 +7,7 @@ from statistics import median
 from time import monotonic, time
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine import tracking
 from engine.inbox import Inbox
@@ -25,11 +26,14 @@ class Latency:
         self.last: deque[float] = deque(maxlen=LAST)
 
     def tell(self, rows: pa.Table) -> None:
-        """Of the ledger rows of a batch, right after their commit."""
-        now = monotonic()
+        """Of the ledger rows of a batch, right after their commit.
+
+        What could not be read is not in the ledger for good: it is told when it is taken in, or set aside.
+        """
+        now, rows = monotonic(), rows.filter(pc.not_equal(pc.fill_null(rows["reason"], ""), "unreadable"))
         took = [now - self.inbox.waiting[uri].arrived for uri in rows["uri"].to_pylist()]
         if not took:
-            return  # nothing but what was replaced or forgotten
+            return  # nothing but what was replaced, forgotten or not readable
         self.batches += 1
         self.last.extend(took)
         numbers = {"videos": len(rows), "refused": len(rows) - rows["reason"].null_count, "patches": sum(rows["patches"].to_pylist())}

@@ -26,14 +26,14 @@ TABLES = ("patches", "frames", "videos")
 AWAY = ("store", "MLflow", "disk", "inbox", "cluster", "nodes")
 ENDS = ("silent", "signal", "code")
 STAGES = ("DecodeFrames", "ProposePatches", "ScoreDifficulty", "ScoreContrast", "WriteRows", "commit")
-REASONS = (  # of the ledger
+REASONS = (  # of the ledger, and of what is left out of it
     *("none", "quarantined", "replaced", "unreadable", "empty", "truncated", "damaged", "encrypted", "no frames", "no video stream"),
     *("not a video", "too large", "too small", "unsupported codec", "unsupported pixels", "unsupported transfer syntax", "no pixel data"),
     "encapsulated document",
 )
 KNOWN: dict[str, list[dict[str, str]]] = {  # what counters are told apart by; kinds of errors, of setbacks, nobody knows before
     "endocurate_frames_total": [{"stage": one} for one in STAGES],
-    "endocurate_videos_total": [{"reason": one} for one in REASONS],
+    "endocurate_videos_total": [{"reason": one} for one in REASONS if one not in ("unreadable", "replaced")],  # which are tried again
     "endocurate_outages_total": [{"reason": one} for one in AWAY],
     "endocurate_worker_ends_total": [{"reason": one} for one in ENDS],
 }

@@ -72,7 +72,11 @@ def check_pictures(uri: str) -> None:
 
 
 def check_video(job: str, config: Config) -> None:
-    """ValueError where the video is not there; `plan` may simulate some."""
+    """ValueError where there is no video, or no place for the store beside it; `plan` may simulate some."""
+    if same(config.videos.uri, config.store.uri):
+        raise ValueError(f"videos.uri={config.videos.uri!r} is store.uri too: give the store a folder of its own, there or elsewhere")
+    if "://" not in config.store.uri and (file := blocking(config.store.uri)):
+        raise ValueError(f"store.uri={config.store.uri!r}: {file} is a file; expected a folder, or room for one")
     if is_missing(config.videos.uri) and not (job == "plan" and simulates(config)):
         raise ValueError(f"videos.uri={config.videos.uri!r} does not exist; expected a folder or a file with video")
     if job == "plan":
@@ -110,6 +114,19 @@ def check_scheme(knob: str, uri: str) -> None:
     scheme = uri.partition("://")[0]
     if "://" in uri and (scheme == "memory" or scheme not in available_protocols()):
         raise ValueError(f"{knob}={uri!r}: there is no kind of address {scheme}://; a local path, s3:// and gs:// are some that there are")
+
+
+def blocking(path: str) -> Path | None:
+    """What stands where a folder would have to be: the nearest that there is of a path and its parents, where it is none."""
+    whole = Path(path).expanduser().absolute()
+    nearest = next(one for one in (whole, *whole.parents) if one.exists())
+    return None if nearest.is_dir() else nearest
+
+
+def same(uri: str, other: str) -> bool:
+    """Whether two addresses are one; of paths of this machine links lead where they do."""
+    one, two = (uri.rstrip("/") if "://" in uri else str(Path(uri).expanduser().resolve()) for uri in (uri, other))
+    return one == two
 
 
 def is_missing(uri: str) -> bool:

@@ -22,8 +22,7 @@ from engine.flow import Step
 from engine.frames import DecodeFrames, tables
 from engine.plan import Plan, Prices, Service
 from engine.store import PatchStore
-from jobs import ingest, output, places, pools, probe
-from jobs.found import find
+from jobs import ingest, output, own, places, pools, probe
 
 log = logging.getLogger("jobs.plan")
 CLIPS, SECONDS = 2, 8.0  # simulated where no video is named
@@ -114,7 +113,7 @@ def measured(config: Config, folder: Path) -> list[Service]:
 
 def sample(config: Config) -> pa.Table:
     """Videos evenly spread over the sources in the order of their addresses, as rows for the decoder. ValueError where there is none."""
-    sources = find(config.videos.uri)
+    sources = own.found(config)
     if not len(sources):
         raise ValueError(f"videos.uri={config.videos.uri!r} holds no file to measure on")
     places = np.unique(np.linspace(0, len(sources) - 1, min(config.plan.videos, len(sources))).astype(int))

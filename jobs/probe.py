@@ -16,8 +16,7 @@ from engine.models import TrainConfig
 from engine.patches import ProposePatches
 from engine.store import PatchStore, trainings
 from engine.videos import IdentifyVideos
-from jobs import needs, training
-from jobs.found import find
+from jobs import needs, own, training
 from jobs.sampling import SampleFrames
 
 log = logging.getLogger("jobs.probe")
@@ -172,7 +171,7 @@ def sample_crops(config: Config, forgotten: frozenset[str] = frozenset()) -> pa.
     Videos are read in a random order until there are enough; of each are taken evenly drawn frames, so that a long one does not crowd
     out the others. In memory are the frames of one video at most per process, and the crops.
     """
-    sources, rng = find(config.videos.uri), np.random.default_rng(config.probe.train.seed)
+    sources, rng = own.found(config), np.random.default_rng(config.probe.train.seed)
     shuffled = sources.take(pa.array(rng.permutation(len(sources))))
     execute = flow.runner(config.where)
     enough, found = config.probe.frames * config.probe.crops, [NO_CROPS]

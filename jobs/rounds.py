@@ -11,15 +11,13 @@ from typing import TypeVar
 
 from engine import flow, inbox, tracking
 from engine.config import Config
-from engine.files import locate
 from engine.flow import Step
 from engine.store import PatchStore, writers
-from jobs import ingest, pools, probe, quiet
+from jobs import ingest, own, pools, probe, quiet
 from jobs.absence import Absence, lacking, reach, reach_nodes
 from jobs.line import STARTING, Line, Past, beating
 from jobs.news import measure
 from jobs.shortage import nodes_awaited
-from jobs.spelling import names_below
 from jobs.troubles import BUGS, away
 from jobs.watcher import TICK, TakenOverError, Watcher
 
@@ -32,7 +30,7 @@ Ready = tuple[Config, PatchStore, list[Step]]
 def serve(config: Config, past: Past, connection: Connection) -> None:
     """Watch until told to stop. Where the first of such processes cannot begin, it says why."""
     quiet.begin(config.watch.log)
-    quiet.withhold(partial(names_below, locate(config.videos.uri)[1]))
+    quiet.withhold(own.namer(config))
     line = Line(connection)
     with suppress(KeyboardInterrupt), quiet.Surprises():
         try:
@@ -105,6 +103,7 @@ def begun(config: Config) -> Ready:
         )
     inbox.glance(config.videos.uri)
     reach_nodes(config, ARRIVING)
+    own.tell(config)
     announce(store)
     return equipped(config, ingest.opened(config))
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import PurePath
 
+from jobs.news import REASONS
+
 SHORT = 4  # letters: a name with fewer is found in every second sentence, and tells nobody
 LONG = 6  # digits: shorter numbers are days and months of a folder for each day
 NOUNS = ("video", "clip", "film", "frame", "image", "picture", "file", "recording")
-ORDINARY = {*NOUNS, *(f"{noun}s" for noun in NOUNS), "patch", "patches", "store", "inbox", "data"}
+ORDINARY = {*NOUNS, *(f"{noun}s" for noun in NOUNS), "patch", "patches", "store", "inbox", "data", *REASONS, "kept"}
 DAY = re.compile(r"(\d{4})[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])")
 BYTES = re.compile(r"(?:%[0-9A-Fa-f]{2}|\\x[0-9A-Fa-f]{2}|\\[0-3][0-7]{2}|[\udc80-\udcff])+")
 ONE = re.compile(r"%([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|\\([0-3][0-7]{2})|([\udc80-\udcff])")
@@ -75,6 +77,9 @@ def is_word(name: str, text: str) -> bool:
     return name in text and re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text) is not None
 
 
-def names_below(root: str, text: str) -> bool:
-    """Whether a text holds the address of something below `root`, in whatever spelling, and not only its own."""
-    return re.search(re.escape(plain(root.rstrip("/")).casefold()) + r"/[^/\s'\"]", plain(text).casefold()) is not None
+def names_below(root: str, text: str, but: Iterable[str] = ()) -> bool:
+    """Whether a text holds the address of something below `root`, in whatever spelling, and not only its own or one at or below `but`."""
+    told = plain(text).casefold()
+    for one in but:
+        told = re.sub(re.escape(plain(one).casefold()) + r"(?=/|['\"]|[:;,.)]?(\s|$))", "", told)
+    return re.search(re.escape(plain(root.rstrip("/")).casefold()) + r"/[^/\s'\"]", told) is not None

@@ -5,11 +5,12 @@ from typing import Any
 from engine.config import Config
 from engine.store import PatchStore, drift
 from jobs import worth
+from jobs.drift import today
 
 
 def told(config: Config) -> dict[str, Any]:
     """As it is told over the line, see news; nothing of it is a name."""
-    unlike = drift.standing(PatchStore(config.store.uri))
+    unlike = drift.standing(PatchStore(config.store.uri), today())
     both = worth.pair(config)
     gain = worth.told(config, both) if both else None
     newest = next(reversed(unlike.values()), None)

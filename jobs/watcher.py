@@ -21,7 +21,7 @@ from engine.inbox import Inbox, Known, Waiting, batch_of
 from engine.listing import key_of
 from engine.store import PatchStore, intake, quarantine, writers
 from engine.store.lock import Lease, LostError
-from jobs import ingest, spelling, standing
+from jobs import ingest, own, spelling, standing
 from jobs.absence import Absence, await_cluster, lacking, reach
 from jobs.after import After
 from jobs.latency import Latency
@@ -50,7 +50,8 @@ class Watcher:
         self.execute = (
             flow.run_on_ray if config.where == "ray" else flow.Workbench(lambda stage, frames: line.tell("frames", (stage, frames)))
         )
-        self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known(), beat=line.beat)
+        self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known(), beat=line.beat, but=own.places(config))
+        self.is_below = own.namer(config)
         self.tries = UnderWay(store, writers.mark(config.videos.uri))
         self.aside: set[int] = set()  # keys of what is set aside
         self.is_fresh = False  # whether it looked since the last batch
@@ -61,7 +62,8 @@ class Watcher:
         # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
         self.after = After(config, line, past)
         self.upkeep = Upkeep(config, line, self.after.setbacks)
-        self.followers: list[Follow] = [Latency(self.inbox, record, line).tell, self.tell_versions, self.after.follow, self.tell_standing]
+        self.latency = Latency(self.inbox, record, line)
+        self.followers: list[Follow] = [self.latency.tell, self.tell_versions, self.after.follow, self.tell_standing]
 
     def run(self, lease: Lease) -> None:
         """Go on until told to stop, or until nothing is left where watch.once says so. TakenOverError where another has the inbox."""
@@ -235,7 +237,7 @@ class Watcher:
         """Set a video aside for good, with a ledger row that says why; `requeue` brings it back."""
         if len(self.store.unknown(pa.Table.from_pylist([video], schema.VIDEO))):
             stamp = self.stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")}
-            quarantine.set_aside(self.store, video, detail, stamp)
+            self.latency.tell(quarantine.set_aside(self.store, video, detail, stamp))
             told = {"event": "quarantined", "told": {"video_id": video["video_id"], "tries": self.config.watch.tries}}
             log.warning("video %s is set aside: %s `requeue` brings it back", video["video_id"], detail, extra=told)
         self.aside.add(one.key)
@@ -281,7 +283,7 @@ class Watcher:
         """Whether a text names something below the inbox: no log may."""
         root = locate(self.config.videos.uri)[1].rstrip("/")
         parts = {part for uri in self.inbox.waiting for part in uri.partition(root)[2].split("/")}
-        return spelling.names_below(root, text) or spelling.holds(text, spelling.names(parts))
+        return self.is_below(text) or spelling.holds(text, spelling.names(parts))
 
     def rest(self) -> None:
         """Wait until the next round, or until told to stop."""

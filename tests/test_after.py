@@ -29,7 +29,7 @@ from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, journal
 from engine.store import drift as table
 from engine.store.vectors import StoredVectors
-from jobs import after, alike, choose, drift, findings, line, named, outdated, pretrain, selections, standing, thrift, worth
+from jobs import after, alike, aside, choose, drift, findings, line, named, outdated, pretrain, selections, standing, thrift, worth
 from jobs.after import After
 from jobs.line import Past, Setback, beating
 from jobs.recipes import tiny
@@ -249,12 +249,13 @@ def test_it_is_told_which_sources_are_unlike_now_and_what_training_again_is_wort
     config, store = drifted, PatchStore(drifted.store.uri)
     source = table.source(table.key(store), f"{FOLDER}/other")
     found = table.found(store).to_pylist()
-    assert list(table.standing(store)) == [source]
+    assert list(table.standing(store, drift.today())) == [source]
+    assert table.standing(store, DAYS[2]) == {}  # to which the day of the alarm is one to come
     told = standing.told(config)
     assert (told["unlike"], told["gain"], told["worth"]) == (1, None, False)
     assert told["drift"] in [row["reason"] for row in found if row["source"] == source]
     monkeypatch.setattr(table, "LATELY", timedelta(days=-1))
-    assert table.standing(store) == {}
+    assert table.standing(store, drift.today()) == {}
     monkeypatch.setattr(standing.worth, "pair", lambda config: ("older", "newer"))
     for gain, is_worth in ((0.19, False), (0.2, True)):
         monkeypatch.setattr(standing.worth, "told", lambda config, both, gain=gain: gain)
@@ -343,6 +344,25 @@ def test_a_day_that_grows_is_looked_at_when_it_doubled_and_when_it_is_over_and_a
     drift.run(config)
     late = [row for row in table.found(store).to_pylist() if row["quantity"] == "sharpness"]
     assert [(one["videos"], one["allowed"]) for one in late] == [(6, 0.0)]
+
+
+def test_one_video_of_a_day_that_is_still_to_come_keeps_no_alarm_from_others_and_is_told(tmp_path, monkeypatch, caplog):
+    config = amend(tiny(), [f"store.uri={tmp_path}/store", "where=here", "watch.false_alarms=0.4"])
+    store = PatchStore(config.store.uri)
+    store.create(rows.WIDTH)
+    take_in(store, range(40), DAYS[0])
+    take_in(store, [99], "2099-01-01", f"{FOLDER}/other")
+    monkeypatch.setattr(drift, "today", lambda: DAYS[1])
+    monkeypatch.setattr(standing, "today", lambda: DAYS[1])
+    for number in range(100, 109):
+        take_in(store, [number], DAYS[1], **({"sharpness": 3.0} if number > 100 else {}))
+        drift.run(config)
+    source = table.source(table.key(store), FOLDER)
+    assert list(table.standing(store, DAYS[1])) == [source]
+    assert standing.told(config)["unlike"] == 1
+    assert caplog.text.count("a clock is wrong: videos of source") == 1
+    assert f"were taken in on 2099-01-01, which is after today, {DAYS[1]}: 1;" in caplog.text
+    assert not any(row["over"] for row in table.found(store).to_pylist() if row["day"] in (DAYS[1], "2099-01-01"))
 
 
 def test_upkeep_reaches_the_tables_of_what_followed(followed):
@@ -576,6 +596,32 @@ def test_what_a_step_leaves_is_done_beside_also_where_the_step_was_made_up_for(t
     assert started == [[False]]
     follower.follow(ROWS)
     assert (answers, len(started)) == ([], 1)
+
+
+def test_of_what_a_step_took_the_slowest_is_told(tmp_path, monkeypatch):
+    follower, clock, seconds = After(settings(tmp_path), Line()), [0.0], [20.0, 15.0, 30.0, 5.0]
+    monkeypatch.setattr(after, "monotonic", lambda: clock[0])
+    monkeypatch.setitem(after.STEPS, "drift", lambda config: clock.__setitem__(0, clock[0] + seconds.pop(0)))
+    while seconds:
+        follower.timed("drift")
+    assert follower.took == {"drift": 30.0}
+    assert [word for word, _ in follower.line.heard] == ["took", "took"]
+
+
+def test_a_process_beside_gives_way_to_what_takes_video_in():
+    command = "import os, multiprocessing as m\nfrom jobs import aside\na, b = m.Pipe()\naside.begin(a)\nprint(os.nice(0), flush=True)"
+    found = subprocess.run([sys.executable, "-c", f"{command}\nos._exit(0)"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(found.stdout) == os.nice(0) + aside.NICE
+
+
+def test_that_near_duplicates_wait_for_clusters_is_said_once_however_many_batches_come(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    made = settings(tmp_path)
+    PatchStore(made.store.uri).create(rows.WIDTH)
+    for number in range(3):
+        take_in(PatchStore(made.store.uri), [number], DAYS[0])
+        alike.soon(made)
+    assert caplog.text.count("near-duplicates are told once there are clusters: the job choose makes them") == 1
 
 
 def test_upkeep_is_due_so_long_after_the_last_whoever_did_it(tmp_path):

@@ -97,6 +97,7 @@ def test_a_dead_worker_is_not_ready_and_what_was_counted_stays(clock):
     assert 'endocurate_worker_ends_total{reason="signal"} 1.0' in text
     assert 'endocurate_videos_total{reason="dark"} 1.0' in text
     assert "endocurate_batches_total 1.0" in text
+    assert "endocurate_patches_total 9.0" in text
 
 
 def test_an_alarm_of_drift_is_told_in_words_and_as_a_number_and_leaves_the_watcher_ready(clock):
@@ -188,6 +189,12 @@ def test_a_port_that_is_taken_is_refused_in_one_sentence(clock):
         pytest.raises(ValueError, match=rf"watch.port={where} at watch.host=127.0.0.1 cannot be listened on: Address already in use"),
         served(health(clock), "127.0.0.1", where),
     ):
+        pass
+
+
+def test_a_host_that_is_none_is_refused_with_what_the_resolver_says(clock):
+    told = r"^watch\.port=8080 at watch\.host=256\.1\.1\.1 cannot be listened on: (?!Unknown error)(Name|Temporary|No address|nodename)"
+    with pytest.raises(ValueError, match=told), served(health(clock), "256.1.1.1", 8080):
         pass
 
 

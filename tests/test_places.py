@@ -30,6 +30,15 @@ def test_what_is_not_there_is_refused_before_the_job_begins(job, knobs, sentence
         places.check(job, amend(tiny(), knobs))
 
 
+@pytest.mark.parametrize("under", ["", "/store", "/deep/store"])
+def test_a_store_at_a_file_or_below_one_is_refused_before_it_is_said_that_one_is_made(tmp_path, under):
+    (tmp_path / "0.mp4").write_bytes(b"1")
+    for job in ("ingest", "watch"):
+        with pytest.raises(ValueError, match=r"^store\.uri='.*': .*/0\.mp4 is a file; expected a folder, or room for one$"):
+            places.check(job, amend(tiny(), [f"videos.uri={tmp_path}", f"store.uri={tmp_path}/0.mp4{under}"]))
+    places.check("ingest", amend(tiny(), [f"videos.uri={tmp_path}", f"store.uri={tmp_path}/not/yet"]))
+
+
 def test_buckets_and_what_a_job_does_not_read_are_left_to_it():
     places.check("ingest", amend(tiny(), ["videos.uri=s3://bucket/videos", "store.uri=/not/yet"]))
     places.check("ingest", amend(tiny(), ["videos.uri=.", "patches.proposer=crops", "patches.checkpoint=/no.pth"]))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from engine import simulate
-from jobs import quiet, spelling
+from jobs import news, quiet, spelling
 from jobs.spelling import names_below
 from tests.crashes import trials
 
@@ -117,6 +117,9 @@ def test_folders_for_each_day_and_ordinary_names_hide_none_of_our_own_words(hand
     logging.getLogger("jobs.watch").info("batch %d: %d videos", YEAR, 1122)
     logging.getLogger("library").warning("video.mp4 is damaged")
     assert [line.startswith("(a line") for line in handler] == [False, False, False, True]
+    verdicts = spelling.names([f"{one}.mp4" for one in (*news.REASONS, "kept")])
+    assert not any(spelling.holds(f"video 0a1b: {one}", verdicts) for one in (*news.REASONS, "kept"))
+    assert spelling.holds("empty.mp4 has no bytes", verdicts)
     assert spelling.holds("born 1970-11-22", spelling.names(["1970-11-22"]))
     rosa = spelling.names(["Rosa.mp4"])
     assert [spelling.holds(text, rosa) for text in ("ROSA was read", "rosa-2 was read", "the mucosa is rosaceous")] == [True, True, False]

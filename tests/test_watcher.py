@@ -48,7 +48,7 @@ class Quick(Watcher):
 
     def __init__(self, folder, meets=(), poison="", inbox="inbox"):
         config = amend(tiny(), [*KNOBS, "watch.once=true", f"videos.uri={folder}/{inbox}", f"store.uri={folder}/store"])
-        super().__init__(config, PatchStore(config.store.uri), [], Line(), Past(), SimpleNamespace())
+        super().__init__(config, PatchStore(config.store.uri), [], Line(), Past(), SimpleNamespace(log=lambda numbers, step: None))
         self.meets, self.poison, self.batches, self.counts = list(meets), poison, [], []
 
     def ingest(self, batch):
@@ -397,8 +397,9 @@ def test_the_backlog_counts_what_waits_and_no_copies(folder, monkeypatch, caplog
     batch = watcher.inbox.rested()
     (folder / "inbox" / "later.mp4").write_bytes(b"later")
     watcher.look()
+    watcher.aside = {7}  # the key of one that was set aside since
     Watcher.ingest(watcher, batch)
-    assert [said for word, said in heard if word in ("looked", "left")][-1] == {"backlog": 1, "quarantined": 0}
+    assert [said for word, said in heard if word in ("looked", "left")][-1] == {"backlog": 1, "quarantined": 1}
     assert "batch 1: 2 videos, 0 with a reason, 0 patches" in caplog.text
     assert caplog.text.count("· 1 wait") == 1
 
@@ -516,7 +517,9 @@ def test_a_source_that_cannot_be_opened_is_tried_so_often_and_then_set_aside(fol
     (folder / "inbox" / "gone.mp4").symlink_to(folder / "nowhere")
     monkeypatch.setattr(ingest, "batches", entered_as_unreadable)
     watcher = Quick(folder)
-    watcher.followers = []
+    health = Health(watcher.config)
+    watcher.line.tell = lambda word, said="": health.hear(word, said)
+    watcher.followers = [watcher.latency.tell]
 
     def waiting():
         watcher.look()
@@ -529,9 +532,57 @@ def test_a_source_that_cannot_be_opened_is_tried_so_often_and_then_set_aside(fol
     assert not waiting()
     (row,) = watcher.store.ledger().to_pylist()
     assert (row["reason"], row["detail"]) == ("quarantined", "It was tried 3 times, and each time it could not be read.")
+    assert counted(health, "endocurate_videos_total") == {'{reason="quarantined"}': 1}
+    assert counted(health, "endocurate_latency_seconds_count") == counted(health, "endocurate_batches_total") == {"": 1}
+    assert health.sums["videos"] == health.sums["refused"] == 1
+    assert health.numbers["quarantined"] == 1
     quarantine.requeue(watcher.store, "all", "")
     waiting()  # it sees that it was called back,
     assert waiting()  # and then the file
+
+
+def counted(health, name):
+    """What is above 0 of a meter, by its labels."""
+    lines = [line.removeprefix(name).rpartition(" ")[::2] for line in health.meters.text().decode().splitlines() if line.startswith(name)]
+    return {labels: float(value) for labels, value in lines if float(value) and labels[:1] in ("", "{")}
+
+
+def test_failed_tries_are_counted_one_by_one(folder):
+    watcher = Quick(folder, poison="aa")
+    health = Health(watcher.config)
+    watcher.line.tell = lambda word, said="": health.hear(word, said)
+    watcher.look()
+    (one,) = (one for one in watcher.inbox.waiting.values() if one.row["uri"].endswith("aa.mp4"))
+    for tries in (1, 2):
+        watcher.take_in([one], SimpleNamespace(check=lambda: None))
+        assert counted(health, "endocurate_failed_tries_total") == {"": tries}
+
+
+def test_what_has_arrived_waits_for_more_as_long_as_it_may_and_no_longer(folder):
+    watcher = Quick(folder)
+    watcher.config = amend(watcher.config, ["watch.once=false", "watch.batch_s=100", "watch.settle_s=7"])
+    watcher.look()
+    watcher.look()
+    assert len(watcher.inbox.rested()) == 2
+    assert watcher.due() == []
+    for waited, count in ((106, 0), (108, 2)):  # of one of the two
+        next(iter(watcher.inbox.waiting.values())).since = monotonic() - waited
+        assert len(watcher.due()) == count
+
+
+def test_the_latency_of_a_file_that_grew_counts_from_the_first_look_that_saw_it(folder):
+    watcher, heard = Quick(folder), []
+    watcher.line.tell = lambda word, said="": heard.append((word, said))
+    watcher.look()
+    for one in watcher.inbox.waiting.values():
+        one.arrived, one.since = monotonic() - 1000, monotonic() - 10
+    uris = [one.row["uri"] for one in watcher.inbox.waiting.values()]
+    ledger = pa.Table.from_pylist([dict.fromkeys(schema.VIDEOS_TABLE.names) | {"uri": uri} | NUMBERS for uri in uris], schema.VIDEOS_TABLE)
+    watcher.latency.tell(ledger)
+    assert dict(heard)["batch"]["latencies"] == pytest.approx([1000, 1000], abs=5)
+
+
+NUMBERS = {"size": 1, "modified": "", "video_id": "x", "frames": 1, "kept": 1, "patches": 1, "patches_version": 1} | rows.STAMP
 
 
 def entered_as_unreadable(config, store, sources, *rest):

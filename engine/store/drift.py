@@ -104,9 +104,12 @@ def enter(tables: Tables, rows: pa.Table) -> None:
         exchange(tables, DRIFT, schema.check(rows, COLUMNS, DRIFT), mine, lease)
 
 
-def standing(tables: Tables) -> dict[str, str]:
-    """Why each source is unlike what came before whose newest day is, the newest last, but for those that sent nothing for LATELY."""
-    rows = found(tables).to_pylist()  # by day
+def standing(tables: Tables, today: str) -> dict[str, str]:
+    """Why each source is unlike what came before whose newest day is, the newest last, but for those that sent nothing for LATELY.
+
+    Days after `today` are of a clock that was wrong: the newest day would be one of theirs for years.
+    """
+    rows = [row for row in found(tables).to_pylist() if row["day"] <= today]  # by day
     newest = {row["source"]: row["day"] for row in rows}
     since = date.fromisoformat(rows[-1]["day"]) - LATELY if rows else date.min
     mine = [row for row in rows if row["day"] == newest[row["source"]] and date.fromisoformat(row["day"]) >= since]

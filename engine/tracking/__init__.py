@@ -38,6 +38,15 @@ def address(config: Config) -> str:
     return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
 
 
+def kept_in(config: Config) -> list[str]:
+    """The files and folders of this machine that MLflow keeps the runs in; none of a server's."""
+    kind, _, rest = (uri := address(config)).partition("://")
+    if kind == "sqlite":
+        path = rest.removeprefix("/")
+        return [*(f"{path}{end}" for end in ("", "-journal", "-wal", "-shm")), f"{Path(path).resolve().parent}/artifacts"]
+    return [uri] if kind == "file" or "://" not in uri else []
+
+
 def handle(config: Config, run_id: str) -> Run:
     """The run by its id; what is not yet sent waits in the store, which every process of a job reaches."""
     return Run(address(config), run_id, f"{unsent(config)}/{run_id}")

@@ -26,7 +26,7 @@ from engine.flow import Step
 from engine.knobs import amend
 from engine.plan import Service
 from engine.store import PatchStore
-from jobs import ingest, probe
+from jobs import ingest, own, probe
 from jobs import plan as job
 from jobs.recipes import tiny
 from tests.bench import neighbour
@@ -123,7 +123,7 @@ def test_an_ingest_beside_its_simulation(tmp_path):
     config = job.with_some_scorer(amend(tiny(), knobs), tmp_path)
     store = PatchStore(config.store.uri)
     store.create(probe.width(config))
-    videos = pa.concat_tables(flow.run_here(ingest.identify(), job.find(config.videos.uri)))
+    videos = pa.concat_tables(flow.run_here(ingest.identify(), own.found(config)))
     *others, write = ingest.steps(config, store)
     # A call of a pool waits for the rows of a batch: few, so that it is one video's, of two frames and a verdict.
     steps = [Step(one.stage, one.arguments, min(one.batch, most)) for one, most in zip((*others, write), (1, 2, 16, 16), strict=True)]

@@ -19,7 +19,7 @@ from engine.flow import Step
 from engine.knobs import amend
 from engine.plan import Service
 from engine.store import PatchStore
-from jobs import ingest, probe
+from jobs import ingest, own, probe
 from jobs import plan as job
 from jobs.recipes import tiny
 from tests.bench.sleep import Sleep
@@ -81,7 +81,7 @@ def prepared(tmp_path_factory):
     store = PatchStore(config.store.uri)
     store.create(probe.width(config))
     *others, write = ingest.steps(config, store)
-    videos = pa.concat_tables(flow.run_here(ingest.identify(), job.find(config.videos.uri)))
+    videos = pa.concat_tables(flow.run_here(ingest.identify(), own.found(config)))
     services = job.measured(config, folder)
     for service in services:
         print(f"\n{service.stage}: {service.seconds_per_frame * 1000:.1f} ms a frame, starts in {service.start_up:.1f} s", end="")
