@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from engine.methods import D4Config, DensityConfig, EndocurateConfig, HierarchicalConfig
+from engine.methods import D4Config, DensityConfig, EndocurateConfig, HierarchicalConfig, refuse_dealt_twice
 from engine.models import (
     EvaluateConfig,
     MAEConfig,
@@ -176,8 +176,7 @@ class SelectionConfig(Section):
     of: Literal["patches", "frames"] = "patches"
     embedding: str = ""  # which of the store's; "": the scorer's own. Default: our choice, because that one is always there
     clusters: Natural = 0  # [clusters] of k-means; 0: the root of the number of patches. Default: our choice, because no paper fits so few
-    # [iterations] of k-means. Default: our choice, because of SemDeDup's 100 (facebookresearch/SemDeDup) the later ones change next to
-    # nothing
+    # [iterations] of k-means. Default: our choice, because the later ones of SemDeDup's 100 (facebookresearch/SemDeDup) change little
     iterations: Positive = 20
     # [images/s] of one device in pre-training, for unit=gpu_hours; 0: as measured. Default: our choice, because a measurement knows better
     images_per_s: Annotated[float, Field(ge=0)] = 0.0
@@ -197,11 +196,10 @@ class SynthesisConfig(Section):
     """How chosen patches become training images."""
 
     patches: int = 4  # [patches] an image, a square of them. Default: OptiDEL's M (arXiv 2408.07107)
-    # rank: consecutive ones; spread: j, j+n, j+2n, ... of n images, as in RDED; random: by seed and id; diverse: far apart in video and
-    # time. Default: OptiDEL (arXiv 2408.07107)
+    # rank: consecutive ones; spread: j, j+n, j+2n, ... of n images, as RDED deals out (a choice by rded is in that order already); random:
+    # by seed and id; diverse: far apart in video and time. Default: OptiDEL (arXiv 2408.07107)
     order: Literal["rank", "random", "diverse", "spread"] = "rank"
-    # a patch covers its place and is cut, or is whole with black around it. Default: our choice, because black is nothing to learn; OptiDEL
-    # does not say
+    # a patch covers its place and is cut, or is whole with black around it. Default: our choice, because black is nothing to learn
     fill: Literal["crop", "pad"] = "crop"
     # [JPEG quality] of the training images. Default: our choice, because patches have it too; OptiDEL does not say
     quality: Annotated[int, Field(ge=1, le=100)] = 95
@@ -217,8 +215,7 @@ class SynthesisConfig(Section):
 class Config(Section):
     """All knobs of the flow, a section for each part of it; what one section says against another is refused here."""
 
-    # in this process, or on the Ray cluster (a local one if there is none). Default: our choice, because the rows are the same and it uses
-    # all processors
+    # in this process, or on the Ray cluster (a local one if there is none). Default: our choice, because it uses all processors
     where: Literal["here", "ray"] = "ray"
     videos: VideosConfig = VideosConfig()
     frames: FramesConfig = FramesConfig()
@@ -247,9 +244,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def keeps_selections_that_can_be_made(self) -> Self:
+        if not self.selection.named:
+            refuse_dealt_twice(self.selection.method, self.synthesis.order, f"selection.method={self.selection.method}")
         for told, one in zip(self.watch.selections, self.maintained(), strict=True):
             if one.unit == "patches" and 1 < one.budget < self.synthesis.patches:
                 raise ValueError(f"watch.selections={told} never holds an image of synthesis.patches={self.synthesis.patches}")
+            refuse_dealt_twice(one.method, self.synthesis.order, f"watch.selections={told}")
             if one.method == "optidel_s" and self.patches.proposer != "crops":
                 raise ValueError(f"watch.selections={told} ranks random crops, and patches.proposer={self.patches.proposer} makes others")
         if self.watch.retrain and not self.watch.selections:

@@ -19,6 +19,16 @@ def flat(section: BaseModel, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+# What a knob with a pattern of letters takes, in words, by its name without the section.
+FORMS = {
+    "by": "early, checkpoint, medsam-lite, sam, or timm: and the name of a model, such as timm:resnet18.a1_in1k",
+    "named": "the id of a selection: letters, digits, _, . and -",
+    "selections": "method:budget or method:budget:unit, such as random:0.05",
+    "size": "the size of a ViT of timm, such as tiny",
+    "speeds": "architecture:images a second, such as mae:900",
+}
+
+
 def of_now(params: Mapping[str, str]) -> dict[str, str]:
     """The knobs of an older run, as MLflow has them, by the names that they have now."""
     found = dict(params)
@@ -88,6 +98,8 @@ def sentence(fault: Any) -> str:
         return f"there is no knob {knob}"
     if not knob:
         return rule  # of several sections: the rule names its knobs
+    if fault["type"] == "string_pattern_mismatch":
+        rule = f"expected {FORMS[next(part for part in reversed(fault['loc']) if isinstance(part, str))]}"
     if isinstance(fault["loc"][-1], int) and fault["type"].endswith("_parsing"):
         rule += "; a list is written with commas, as in 0,1,2"
     return f"{knob}: {rule}" if isinstance(fault["input"], dict) else f"{knob}={written(fault['input'])}: {rule}"

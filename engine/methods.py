@@ -39,3 +39,9 @@ class EndocurateConfig(Section):
     start: ShareOrTheory = 0.5
     balance: Share = 0.5  # [exponent] clusters of n patches are taken from at a rate of n^balance: 0 all alike, 1 by size
     alike: Share = 0.5  # [share of the clean patches] those likest to others, which come after the rest; D4: 0.25, of texts
+
+
+def refuse_dealt_twice(method: str, order: str, told: str) -> None:
+    """ValueError for images in an order that deals out what a method has dealt out over them; `told` says what was asked for."""
+    if method == "rded" and order == "spread":
+        raise ValueError(f"{told} deals its patches out over the images, and synthesis.order=spread would do so again: take rank")

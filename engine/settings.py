@@ -125,7 +125,7 @@ class ExportConfig(Section):
 
     # of the folder that holds this folder, local or any fsspec address. Default: our choice, because it then lies beside where one stands
     path: Address = "export"
-    selection: str = ""  # its id; "": the newest that selection.* names. Default: our choice, because that is what was just chosen
+    selection: str = ""  # its id; "": the newest that selection.* and synthesis.* made. Default: our choice, because it was just chosen
     # pictures, or tar files of them. Default: our choice, because every trainer reads pictures
     format: Literal["folder", "webdataset"] = "folder"
     shard: Positive = 1000  # [images] of one tar file. Default: our choice, because it is in memory while it is made

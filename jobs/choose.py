@@ -39,12 +39,13 @@ def run(config: Config, kept_by: str = "") -> None:
         return
     pool, name = pool_of(config, store, version), selection.clustering_of(config.selection)
     group, speed = config.synthesis.patches, throughput.known(config)
-    seconds = config.pretrain.epochs / speed.images_per_s if speed else 0.0
+    seconds = speed.seconds(config.pretrain.epochs) if speed else 0
     solve = partial(selection.choose, config=config.selection, group=group, seconds_per_image=seconds)
     chosen, took = thrift.measured(config, pool, spread(config), lambda pool, run: solve(pool, run=run))
     chosen = replace(chosen, selection_id=synthesis.named(chosen.selection_id, config.synthesis))
     tags = {"selection": chosen.selection_id, "patches_version": version, "raters": raters(store), **(speed.tags if speed else {})}
     tags |= unlearnable(config, chosen)
+    tags |= {"few": chosen.few} if chosen.few else {}
     tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
     with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
         if chosen.clustering:
@@ -65,6 +66,8 @@ def run(config: Config, kept_by: str = "") -> None:
         "%s: %d of %d patches, %.1f%% of the stored bytes, %d images; %.6g %s of the budget are left",
         chosen.selection_id, len(chosen.patch_ids), len(pool), 100 * chosen.retained, images, chosen.unspent, config.selection.unit,
     )  # fmt: skip
+    if chosen.few:
+        log.warning("the budget has room for more: %s", chosen.few)
 
 
 def lay_out(config: Config, store: PatchStore, version: int) -> None:

@@ -17,10 +17,8 @@ AT_ONCE = 64  # images, whose bytes are in memory
 
 
 def run(config: Config) -> None:
-    """Write the images of export.selection, or of the selection that selection.* names, the newest where many are, to export.path."""
-    store, asked = PatchStore(config.store.uri), config.selection
-    selection_id = config.export.selection or (named.training_set(config) if asked.named else "")
-    selection_id = selection_id or store.selection(asked.method, asked.budget, asked.seed, asked.unit)["selection_id"][0].as_py()
+    """Write the images of export.selection, or of the selection that selection.* and synthesis.* name, to export.path."""
+    store, selection_id = PatchStore(config.store.uri), config.export.selection or named.asked(config)
     reader, address = store.reader(selection_id), f"{config.export.path.rstrip('/')}/{selection_id}"
     with store.reading("images", reader.version):
         made = samples(reader, rows(store, reader))

@@ -1,5 +1,6 @@
 """Which selection is asked for: by the knobs that made it, or by its id, as one made of a view in `browse` is."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,12 @@ import pyarrow.compute as pc
 from engine import schema, synthesis, tracking
 from engine.config import Config
 from engine.knobs import flat, of_now
+from engine.methods import refuse_dealt_twice
 from engine.pool import retained
 from engine.selection import Selection
 from engine.store import PatchStore, quoted
+
+log = logging.getLogger("jobs.named")
 
 
 def made(store: PatchStore, selection_id: str) -> dict[str, Any]:
@@ -76,6 +80,36 @@ def of_version(version: int) -> str:
     return f"tags.patches_version = '{version}'"
 
 
+def asked(config: Config) -> str:
+    """The id of the training set that selection.* and synthesis.* name; LookupError, which says how it is made, where there is none.
+
+    The one of selection.named; else the newest whose run of the job choose had these very knobs; where no run tells of those of the same
+    method, budget, unit and seed, as beside another MLflow, the newest of these.
+    """
+    if config.selection.named:
+        return str(chosen(config)["selection_id"])
+    if (one := newest(config)) is not None:
+        return str(one["tags"]["selection"])
+    store, sought = PatchStore(config.store.uri), config.selection
+    found = str(store.selection(sought.method, sought.budget, sought.seed, sought.unit)["selection_id"][0].as_py())
+    refuse_others(config, store)
+    log.warning("no run of the job choose tells how %s was made: it is taken for its method, budget, unit and seed", found)
+    return found
+
+
+def refuse_others(config: Config, store: PatchStore) -> None:
+    """LookupError where a run tells of a selection of that method, budget, unit and seed: it was made by other knobs."""
+    sought = config.selection
+    same = f"method = '{sought.method}' AND budget = {sought.budget!r} AND seed = {sought.seed} AND unit = '{sought.unit}'"
+    ids = sorted(set(store.open("selections").to_table(columns=["selection_id"], filter=same)["selection_id"].to_pylist()))
+    if any(tracking.begun(config, "choose", f"tags.selection = '{one}'") for one in ids):
+        raise LookupError(
+            f"the store {store.uri} has selections of {sought.method} with budget {sought.budget:g} of {sought.unit}, seed {sought.seed}, "
+            f"but none by all these knobs of selection.* and synthesis.*: run the job choose with the same knobs first, or name one by "
+            f"selection.named ({', '.join(ids)})"
+        )
+
+
 def training_set(config: Config) -> str:
     """The id of selection.named with images as synthesis.* lays them out."""
     name, ending = config.selection.named, synthesis.named("", config.synthesis)
@@ -97,10 +131,11 @@ def chosen(config: Config) -> dict[str, Any]:
 def selection(config: Config, version: int) -> tuple[Selection, pa.Table]:
     """What selection.named holds, cut to whole images, and its rows as those of the training set; of one that is there as they are.
 
-    ValueError where it makes no image, as when its videos were forgotten.
+    ValueError where it makes no image, as when its videos were forgotten, and for one of rded that is laid out as synthesis.order=spread.
     """
     store, name, each = PatchStore(config.store.uri), training_set(config), config.synthesis.patches
     rows = ranked(store, config.selection.named)
+    refuse_dealt_twice(rows["method"][0].as_py(), config.synthesis.order, f"selection.named={config.selection.named}")
     kept = rows.slice(0, len(rows) // each * each)
     if not len(kept):
         raise ValueError(f"selection.named={config.selection.named} has {len(rows)} patches, an image takes {each}")

@@ -17,19 +17,9 @@ log = logging.getLogger("jobs.pretrain")
 
 
 def chosen(config: Config) -> tuple[str, float]:
-    """The id of the selection that selection.* and synthesis.* made, and the share of the stored bytes it kept.
-
-    The one of selection.named; else the newest whose run of the job choose had these very knobs; where no run tells, that of the same
-    method, budget, unit and seed.
-    """
-    if config.selection.named:
-        there = named.chosen(config)
-        return there["selection_id"], there["retained"]
-    if (one := named.newest(config)) is not None:
-        return one["tags"]["selection"], one["metrics"]["choose/retained"]
-    asked = config.selection
-    rows = PatchStore(config.store.uri).selection(asked.method, asked.budget, asked.seed, asked.unit)
-    return rows["selection_id"][0].as_py(), rows["retained"][0].as_py()
+    """The id of the selection that selection.* and synthesis.* name, and the share of the stored bytes it kept."""
+    selection_id = named.asked(config)
+    return selection_id, named.made(PatchStore(config.store.uri), selection_id)["retained"]
 
 
 def key(config: Config, selection_id: str) -> str:

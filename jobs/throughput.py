@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from statistics import median
 
 import torch
@@ -32,6 +33,10 @@ class Throughput:
     images_per_s: float  # of one device
     source: str
     device: str = "not told"  # by name; where it says that there is no GPU, GPU-hours are hours of its processors
+
+    def seconds(self, epochs: int) -> Fraction:
+        """What an image takes of the device over so many epochs, exactly as the throughput is written."""
+        return epochs / Fraction(str(self.images_per_s))
 
     @property
     def tags(self) -> dict[str, str]:

@@ -1,11 +1,13 @@
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import config, methods, models, settings
 from engine.config import Config
-from engine.knobs import amend, build, flat, of_now
+from engine.knobs import FORMS, amend, build, flat, of_now
 from engine.methods import EndocurateConfig
 from jobs.__main__ import parse
 from jobs.recipes import EVALUATIONS, RECIPES, TRAININGS, tiny
@@ -29,7 +31,11 @@ from jobs.recipes import EVALUATIONS, RECIPES, TRAININGS, tiny
         ("evaluate.seeds=[]", "evaluate: seeds is empty"),
         ("watch.selections=best:0.1", "watch.selections=best:0.1: Input should be 'random', 'optidel'"),
         ("watch.selections=optidel:2.5", "watch.selections=optidel:2.5: budget=2.5 is neither a share"),
-        ("watch.selections=optidel", "watch.selections.0=optidel: String should match pattern"),
+        ("watch.selections=optidel", "watch.selections.0=optidel: expected method:budget or method:budget:unit"),
+        ("selection.named=a b", "selection.named=a b: expected the id of a selection: letters, digits, _, . and -"),
+        ("score.by=nonsense", "score.by=nonsense: expected early, checkpoint, medsam-lite, sam, or timm: and the name of a model"),
+        ("pretrain.mae.size=Tiny!", "pretrain.mae.size=Tiny!: expected the size of a ViT of timm, such as tiny"),
+        ("benchmark.speeds=mae", "benchmark.speeds.0=mae: expected architecture:images a second, such as mae:900"),
         ("watch.retrain=true", "watch.retrain=True trains on the first of watch.selections, and there is none"),
         ("selection.endocurate.start=2", "selection.endocurate.start=2: expected a number from 0 to 1, or theory"),
         ("selection.endocurate.start=late", "selection.endocurate.start=late: expected a number from 0 to 1, or theory"),
@@ -52,6 +58,20 @@ def test_a_wrong_knob_is_refused_with_knob_value_and_rule(change, sentence):
         amend(Config(), [change])
     assert sentence in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_every_pattern_of_a_knob_has_its_words():
+    sources = [Path(module.__file__).read_text() for module in (config, methods, models, settings)]
+    assert sum(source.count("pattern=") for source in sources) == len(FORMS)
+
+
+@pytest.mark.parametrize("asked", ["selection.method=rded", "watch.selections=rded:0.1"])
+def test_what_rded_deals_out_is_not_dealt_out_again(asked):
+    with pytest.raises(ValueError, match=rf"^{asked} deals its patches out over the images, and synthesis.order=spread would do so again"):
+        amend(Config(), [asked, "synthesis.order=spread"])
+    for order in ("rank", "random", "diverse"):
+        amend(Config(), [asked, f"synthesis.order={order}"])
+    assert amend(Config(), ["selection.method=rded", "selection.named=random-1", "synthesis.order=spread"])  # the method is not looked at
 
 
 @pytest.mark.parametrize(("word", "value"), [("videos.uri=2024", "2024"), ("videos.uri=*.mp4", "*.mp4"), ("pretrain.precision=no", "no")])

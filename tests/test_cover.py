@@ -51,6 +51,24 @@ def test_a_cover_that_is_gone_on_with_is_that_of_all_rows_in_its_order(budget, u
     assert (again.patch_ids, again.told["radius"]) == (made.patch_ids, made.told["radius"])
 
 
+@pytest.mark.parametrize("seed", [1, 9])  # where it matters which rows are looked at because their stand-in may go
+def test_a_larger_radius_is_found_among_the_rows_whose_stand_in_may_go(seed):
+    """A budget in whole patches, and more of them than before."""
+    rng = np.random.default_rng(seed)
+    whole = Pool(pool(240, seed).columns, Held(rng.normal(size=(240, 4)).astype(np.float32)))
+    knobs = SelectionConfig(method="meddel", budget=40, unit="patches", clusters=4, iterations=2)
+    before = whole.part(np.arange(228))
+    known = choose(before, knobs, group=1).clustering
+    made = choose(replace(whole, clustering=known.at(np.append(np.arange(228), [-1] * 12))), knobs, group=1)
+    outside_in = sorted(range(240), key=list(zip(made.clustering.nearness, whole.keys(), strict=True)).__getitem__)
+    kept = set(np.flatnonzero(known.kept).tolist())
+    assert made.told["covered_anew"] == 0
+    assert made.told["radius"] > choose(before, knobs, group=1).told["radius"]
+    assert sorted(made.patch_ids) == greedy(
+        whole, made.clustering, sorted(outside_in, key=lambda row: row not in kept), made.told["radius"]
+    )
+
+
 @pytest.mark.parametrize(("budget", "most"), [(0.1, 0.16), (200, 0.35)])
 def test_a_cover_of_many_is_gone_on_with_for_what_is_kept_and_what_is_new(budget, most):
     rng = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from engine.methods import EndocurateConfig
 from engine.pool import Held, Pool
 from engine.selection import choose, in_process
 from engine.selection.budgets import budget_of
-from engine.selection.endocurate import Traits, endocurate, measured, ordered, worth_of
+from engine.selection.endocurate import Traits, directions, endocurate, measured, ordered, worth_of
 from engine.theory import recommendation
 
 CONFIG = SelectionConfig(method="endocurate", budget=1.0, unit="patches", clusters=4)
@@ -109,7 +109,7 @@ def test_what_a_budget_takes_is_the_beginning_of_the_whole_order_after_more_came
     for one in (anew, replace(pool, clustering=known)):
         rows = endocurate(one, budget, config, in_process).rows
         assert rows.tolist() == whole[: len(rows)].tolist()
-        assert budget.within(rows) == budget.within(whole)
+        assert budget.within(rows).tolist() == budget.within(whole).tolist()
 
 
 @pytest.mark.parametrize("start", [0.0, 0.3, 0.5, 1.0])
@@ -224,6 +224,16 @@ def test_copies_are_counted_and_give_the_theory_no_more_examples(times):
     columns = single.columns.take(rows).set_column(0, "patch_id", pa.array(ids))
     told = choose(Pool(columns, Held(single.vectors.array[rows])), CONFIG).told
     assert (told["copies"], told["different"]) == (100 * (times - 1), 50 if times == 1 else 100)
+
+
+def test_the_directions_are_counted_of_4096_embeddings_by_lot():
+    rng = np.random.default_rng(0)
+    pool = pool_of(4200)
+    vectors = (rng.normal(size=(4200, 40)) * np.linspace(0.1, 3, 40)).astype(np.float32)
+    pool = replace(pool, vectors=Held(vectors))
+    drawn = sorted(range(4200), key=pool.keys().__getitem__)[:4096]
+    assert directions(pool) == pytest.approx(effective_rank(vectors[drawn]), rel=1e-6)
+    assert directions(pool) != pytest.approx(effective_rank(vectors), rel=1e-6)
 
 
 def test_by_theory_too_a_smaller_budget_takes_a_beginning_of_a_larger_one():

@@ -1,5 +1,6 @@
 """A selection that somebody made by hand is trained on by its id, and all that is made of it says so."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,49 @@ def test_what_was_named_does_not_pass_for_a_choice_by_the_knobs_that_were_not_lo
     choose.run(amend(mine, [f"selection.named={MADE}"]))
     assert named.newest(amend(mine, [f"selection.named={MADE}"]))["tags"]["selection"] == MADE
     assert pretrain.chosen(mine)[0] == named.newest(mine)["tags"]["selection"] == made
+
+
+def exported(config, folder):
+    export.run(amend(config, [f"export.path={folder}"]))
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_pretrain_and_export_take_the_set_of_these_very_knobs_or_none(config, tmp_path):
+    """Three sets of one method, budget, unit and seed: whoever names them gets the one that was made so, newest or not."""
+    mine = amend(config, ["selection.named=", "selection.method=random", "selection.budget=18", "selection.unit=patches"])
+    others = [["synthesis.patches=9"], ["synthesis.order=diverse"], []]
+    made = {}
+    for number, knobs in enumerate(others):
+        choose.run(amend(mine, knobs))
+        made[number] = tracking.runs(mine, "choose")[-1]["tags"]["selection"]
+    assert len(set(made.values())) == 3
+    for number, knobs in enumerate(others):
+        one = amend(mine, knobs)
+        assert pretrain.chosen(one)[0] == made[number]
+        assert exported(one, tmp_path / str(number)) == [made[number]]
+    for knobs in (["selection.clusters=5"], ["synthesis.patches=1"], ["synthesis.patches=9", "synthesis.fill=pad"]):
+        never = amend(mine, knobs)
+        for ask in (pretrain.chosen, lambda one: exported(one, tmp_path)):
+            with pytest.raises(LookupError, match=r"none by all these knobs .* run the job choose with the same knobs first, or name one"):
+                ask(never)
+
+
+def test_a_set_of_which_no_run_tells_is_taken_by_its_method_and_budget_and_that_is_said(config, tmp_path, caplog):
+    mine = amend(config, ["selection.named=", "selection.method=easy", "selection.budget=8", "selection.unit=patches"])
+    choose.run(mine)
+    (made,) = (one["tags"]["selection"] for one in tracking.newest(mine, "choose") if one["params"]["selection.method"] == "easy")
+    away = amend(mine, [f"tracking.uri=sqlite:///{tmp_path}/other.db", "selection.clusters=5"])
+    with caplog.at_level(logging.WARNING, "jobs.named"):
+        assert pretrain.chosen(away)[0] == made
+    assert f"no run of the job choose tells how {made} was made" in caplog.text
+
+
+def test_a_choice_by_rded_that_is_named_is_not_dealt_out_again(config):
+    mine = amend(config, ["selection.named=", "selection.method=rded", "selection.budget=4", "selection.unit=patches"])
+    choose.run(mine)
+    spread = amend(mine, [f"selection.named={named.asked(mine)}", "synthesis.order=spread"])
+    with pytest.raises(ValueError, match=r"selection.named=rded-\w+ deals its patches out over the images"):
+        choose.run(spread)
 
 
 def test_the_report_says_how_a_named_selection_was_made_and_not_what_the_knobs_say(config):

@@ -225,7 +225,7 @@ def test_ray_makes_the_same_scores(store, tmp_path):
 @pytest.mark.parametrize(
     ("knobs", "sentence"),
     [
-        (["score.by=dino"], "score.by=dino: String should match pattern"),
+        (["score.by=dino"], "score.by=dino: expected early, checkpoint, medsam-lite, sam, or timm: and the name of a model"),
         (["score.by=timm:nothing"], "score.by=timm:nothing: timm knows no such model"),
         (["score.by=timm:resnet18", "score.checkpoint=/nowhere.pth"], "score.checkpoint='/nowhere.pth' does not exist"),
         (["score.by=checkpoint"], "difficulty.checkpoint is empty"),

@@ -123,7 +123,9 @@ def test_what_is_missing_is_told_before_anything_is_read(store):
     for ask in (lambda: store.vectors(version, "early-1"), lambda: store.earlier(version, ["early-1"])):
         with pytest.raises(LookupError, match=f"24 of 48 patches have no score by early-1, such as {names[1]}, .*: run the job score"):
             ask()
-    with pytest.raises(LookupError, match=r"has no scores by 'nobody' \(it has early-1\): run the job score first"):
+    with pytest.raises(
+        LookupError, match=r"has no scores by 'nobody' \(it has early-1\): take such a whole name, or run the job score first"
+    ):
         store.vectors(version, "nobody")
     (scored,) = store.earlier(version, ["early-1"], np.arange(0, 48, 2))
     assert (scored == of(rows.scores(names[::2]), names[::2])[1]).all()

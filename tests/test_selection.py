@@ -13,6 +13,8 @@ from engine.appearance import LIMITS
 from engine.config import Method, SelectionConfig
 from engine.pool import Held, Pool
 from engine.selection import METHODS, choose, columns
+from engine.selection.budgets import budget_of
+from jobs.throughput import Throughput
 
 PLAIN = ["random", "optidel", "optidel_s", "easy", "rded"]
 SCORERS = ["el2n_like", "forgetting_like"]
@@ -235,6 +237,80 @@ def test_hours_of_a_gpu_buy_the_images_that_go_through_it():
     assert made.unspent == pytest.approx(0)
     with pytest.raises(ValueError, match=r"selection.unit=gpu_hours needs selection.images_per_s"):
         choose(table(np.arange(100)), config)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 10, 100, 800])
+@pytest.mark.parametrize("tenths", [5, 13, 33, 100, 333, 1234, 10_001])  # of an image a second
+def test_hours_pay_for_every_image_that_exact_arithmetic_says(epochs, tenths):
+    """Of ten thousandths of an hour, in whole numbers: floor(hours * 3600 * images a second / epochs)."""
+    told = Throughput(tenths / 10, "")
+    for parts in (1, 5, 7, 29, 100, 2500, 9999, 12_345):
+        config = SelectionConfig(budget=parts / 10_000, unit="gpu_hours")
+        budget = budget_of(Pool(table([1.0])), config, 4, told.seconds(epochs))
+        images, left = divmod(parts * 3600 * tenths, 100_000 * epochs)
+        assert budget.limit == 4 * images
+        assert budget.unspent(np.zeros(0, np.int64)) == pytest.approx(parts / 10_000)
+        assert budget.rest == pytest.approx(left / (36_000_000 * tenths), abs=1e-15)
+
+
+def test_what_hours_pay_for_is_chosen_and_what_is_left_counts_less_than_an_image_too():
+    """1.8 s at 10 images a second are nine images of two epochs; 1.98 s are nine and .18 s."""
+    for hours, left in [(0.0005, 0), (0.00055, 0.18 / 3600)]:
+        config = SelectionConfig(budget=hours, unit="gpu_hours")
+        made = choose(table(np.arange(100)), config, seconds_per_image=Throughput(10.0, "").seconds(2))
+        assert (len(made.patch_ids), made.unspent) == (36, pytest.approx(left, abs=1e-12))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_patch_that_alone_exceeds_the_budget_in_bytes_is_passed_over(method):
+    """Whichever of them they are, the first in the order too: before, one large first patch made every such budget too small."""
+    many = pool(120)
+    sizes, frames = np.full(120, 100), pa.array([f"f{i % 60}" for i in range(120)])
+
+    def made_of(sizes):
+        columns = table(many.columns["difficulty"], sizes).set_column(1, "frame_id", frames)
+        return chosen(replace(many, columns=columns), method, 4000)
+
+    large = [int(name[1:]) for name in made_of(sizes).patch_ids[:2]]
+    sizes[large] = 5000
+    made = made_of(sizes)
+    assert 20 <= len(made.patch_ids) <= 40
+    assert not {f"p{row:04d}" for row in large} & set(made.patch_ids)
+    assert made.unspent == 4000 - 100 * len(made.patch_ids)
+
+
+def test_where_nothing_alone_exceeds_the_budget_the_choice_ends_before_the_first_there_is_no_room_for():
+    columns = table(np.arange(40)[::-1], [100] * 8 + [3900] + [100] * 31)
+    assert chosen(columns, "optidel", 4000).patch_ids == [f"p{row:04d}" for row in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("method", "count", "why"),
+    [
+        ("density", 124, "SemDeDup leaves 126 of 200 patches, and Density-Based Pruning chooses among these: choose by another method"),
+        ("d4", 148, "SemDeDup leaves 150 of 200 patches to choose from: raise selection.d4.dedup, or choose by another method"),
+        ("rded", 4, "selection.method=rded takes one patch of each frame, and there are 5: take in more video"),
+        ("optidel", 180, ""),
+        ("semdedup", 180, ""),
+    ],
+)
+def test_a_method_that_has_no_more_to_choose_says_so_where_the_budget_has_room(method, count, why):
+    made = chosen(pool(200), method, 0.9, unit="patches")
+    assert (len(made.patch_ids), made.few) == (count, why)
+    assert chosen(pool(200), method, 4, unit="patches").few == ""
+
+
+def test_a_store_without_whole_frames_says_how_they_come_in():
+    with pytest.raises(ValueError, match=r"of 0 frames .* whole frames are stored where video is taken in with patches.whole_frames=true"):
+        chosen(table(np.arange(8)), of="frames")
+
+
+@pytest.mark.parametrize("method", ["optidel", "rded", "density", "d4", "meddel"])
+@pytest.mark.parametrize("unit", ["patches", "bytes"])
+@pytest.mark.parametrize(("count", "why"), [(3, "take in more video"), (60, "raise the budget")])
+def test_what_would_help_is_said_and_nothing_else(method, unit, count, why):
+    with pytest.raises(ValueError, match=f"order of choice: {why}$"):
+        chosen(pool(count), method, 3, unit=unit)
 
 
 def test_a_share_is_read_as_it_is_written():

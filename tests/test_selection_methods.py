@@ -224,6 +224,22 @@ def test_the_projection_is_the_solution_of_the_programme(parts, share, balance):
     assert (np.abs(counts - found) < 1.001).all()
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 20)), min_size=1, max_size=8), st.floats(0, 1), st.floats(0, 1))
+def test_what_rounding_down_leaves_goes_one_each_to_where_most_was_cut_off(parts, share, balance):
+    """The largest remainder, by its definition."""
+    weights, sizes = np.array([w for w, _ in parts]) + 0.01, np.array([n for _, n in parts])
+    total = round(share * sizes.sum())
+    low = np.minimum(balance * total / len(parts), np.maximum(sizes - 1, 0))
+    exact = projected(weights / weights.sum() * total, total, low, sizes)
+    counts = allotted(weights / weights.sum(), total, sizes, balance)
+    cut = [value - int(value) for value in exact]
+    one_more = [got - int(value) for got, value in zip(counts, exact, strict=True)]
+    assert set(one_more) <= {0, 1}
+    others = [rest for rest, more, value, size in zip(cut, one_more, exact, sizes, strict=True) if not more and int(value) < size]
+    assert min([rest for rest, more in zip(cut, one_more, strict=True) if more], default=1) >= max(others, default=0)
+
+
 def test_a_wide_cluster_far_from_others_is_complex():
     rng = np.random.default_rng(0)
     middles = np.eye(3)
@@ -287,10 +303,11 @@ def test_hierarchical_clusters_the_nearest_of_each_cluster_again_and_again(seed)
     assert [level.tolist() for level in tree(many, config)] == [below, above]
 
 
-def test_hierarchical_gives_every_branch_its_even_part():
-    many, config = pool(200, width=8), of("hierarchical", 60, clusters=20)
-    levels, keys = tree(many, config), many.keys(0)
-    quotas = shared_out(levels, 200, 60, 0)
+@pytest.mark.parametrize("seed", [0, 3])
+def test_hierarchical_gives_every_branch_its_even_part_and_takes_it_by_lot(seed):
+    many, config = pool(200, width=8), of("hierarchical", 60, clusters=20, seed=seed)
+    levels, keys = tree(many, config), many.keys(seed)
+    quotas = shared_out(levels, 200, 60, seed)
     expected = set()
     for leaf in range(len(quotas)):
         rows = sorted(np.flatnonzero(levels[0] == leaf), key=lambda row: keys[row])
@@ -302,6 +319,14 @@ def test_hierarchical_gives_every_branch_its_even_part():
     sizes = np.bincount(levels[1][levels[0]], minlength=6)
     level = max(tops)
     assert all(top >= min(level - 1, size) for top, size in zip(tops, sizes, strict=True))
+
+
+def test_which_of_two_equal_clusters_gives_one_more_is_drawn_for_every_branch_by_itself():
+    """Forty clusters of five patches, two in each branch, of which three patches are taken."""
+    draws = [shared_out([np.repeat(np.arange(40), 5), np.repeat(np.arange(20), 2)], 200, 60, seed).reshape(20, 2) for seed in (0, 1)]
+    for draw in draws:
+        assert {tuple(one) for one in draw.tolist()} == {(1, 2), (2, 1)}
+    assert draws[0].tolist() != draws[1].tolist()
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=9), st.integers(0, 60), st.integers(0, 9))
@@ -404,6 +429,13 @@ def test_most_finds_the_longest_beginning_that_can_be_paid(costs, limit):
     found = most(budget, lambda count: np.arange(count))
     assert sum(costs[: len(found)]) <= limit
     assert len(found) == len(costs) or sum(costs[: len(found) + 1]) > limit
+
+
+def test_most_looks_once_where_all_cost_the_same():
+    """Of 1,000 patches of 5,000 bytes ten are paid by 50,000."""
+    looks = []
+    found = most(Budget(np.full(1000, 5000), 50_000, "bytes", 1), lambda count: looks.append(count) or np.arange(count))
+    assert (looks, len(found)) == ([10], 10)
 
 
 def test_the_bytes_of_ten_million_patches_do_not_overflow():

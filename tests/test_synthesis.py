@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import pictures, synthesis
-from engine.config import SynthesisConfig
+from engine.config import SelectionConfig, SynthesisConfig
+from engine.selection import choose
+from tests.test_selection import table
 
 COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40)]
 
@@ -20,6 +22,15 @@ def patches(count=4, side=(60, 80), frame=(120, 160)):
         size = {"frame_height": frame[0], "frame_width": frame[1], "height": side[0], "width": side[1]}
         rows.append({"patch_id": f"p{i}", "proposer": "crops", **size, "pixels": pictures.encode(flat, 95)})
     return pa.Table.from_pylist(rows, synthesis.READ)
+
+
+def test_a_choice_by_rded_in_order_of_rank_is_grouped_as_rded_deals_out():
+    """RDED (utils.py): of n images the j-th gets the patches j, j + n, j + 2n, ... of those by realism."""
+    columns = table(np.arange(64), frames=64)
+    ids = choose(columns, SelectionConfig(method="rded", budget=64, unit="patches")).patch_ids
+    easiest = [f"p{row:04d}" for row in range(64)]
+    images = np.reshape(synthesis.ordered(ids, SynthesisConfig()), (16, 4)).tolist()
+    assert images == [easiest[j::16] for j in range(16)]
 
 
 def test_four_patches_stand_in_reading_order_at_the_resolution_of_the_hardest_ones_frame():

@@ -19,6 +19,7 @@ A method orders the patches of a pool; the budget then cuts the order to whole t
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,7 @@ class Selection:
     unspent: float = 0.0
     told: Mapping[str, float] = field(default_factory=dict)  # what the method found out, as MedDEL's radius
     clustering: Clustering | None = None  # of the patches chosen from, to be kept for the next choice: see clustering_of
+    few: str = ""  # why there are no more, where the budget has room for them and the method knows it
 
     def rows(self, config: SelectionConfig, patches_version: int) -> pa.Table:
         """The selection as rows of schema.SELECTION."""
@@ -126,7 +128,7 @@ class Selection:
 
 
 def choose(
-    pool: Pool | pa.Table, config: SelectionConfig, *, run: Run = in_process, group: int = GROUP, seconds_per_image: float = 0.0
+    pool: Pool | pa.Table, config: SelectionConfig, *, run: Run = in_process, group: int = GROUP, seconds_per_image: Fraction | int = 0
 ) -> Selection:
     """The patches that `config.method` takes within `config.budget`, whatever the order of the rows.
 
@@ -139,14 +141,21 @@ def choose(
         raise ValueError(f"{missing:,} of {len(pool):,} {config.of} do not tell their bytes, which is what a budget counts")
     budget = budget_of(pool, config, group, seconds_per_image)
     order = METHODS[config.method].order(pool, budget, config, run) if len(pool) else Order(np.zeros(0, np.int64))
-    taken = order.rows[: budget.within(order.rows)]
+    taken = budget.within(order.rows)
     if not len(taken):
-        why = order.few or "take in more video or raise the budget"
+        why = (budget.holds_more(taken) and order.few) or too_few(pool, config, group)
         raise ValueError(
             f"selection.budget={config.budget:g} with selection.unit={config.unit} of {len(pool):,} {config.of} "
             f"({total_bytes(pool):,} bytes) holds no image of {group} patch{'es' * (group > 1)} in the order of choice: {why}"
         )
     return selected(pool, taken, config, budget, order)
+
+
+def too_few(pool: Pool, config: SelectionConfig, group: int) -> str:
+    """What would help where a budget holds no image of what a pool has."""
+    if not len(pool) and config.of == "frames":
+        return "whole frames are stored where video is taken in with patches.whole_frames=true"
+    return "raise the budget" if len(pool) >= group else "take in more video"
 
 
 def of_kind(pool: Pool, kind: str) -> Pool:
@@ -168,7 +177,8 @@ def selected(pool: Pool, taken: Rows, config: SelectionConfig, budget: Budget, o
     sizes = pool.columns["bytes"].take(taken).to_numpy()
     ids = pool.columns["patch_id"].take(taken).to_pylist()
     retained = float(sizes.sum(dtype=np.int64) / total_bytes(pool))
-    return Selection(name(config, ids), ids, sizes, retained, budget.unspent(taken), order.told, order.clustering)
+    few = order.few if budget.holds_more(taken) else ""
+    return Selection(name(config, ids), ids, sizes, retained, budget.unspent(taken), order.told, order.clustering, few)
 
 
 def name(config: SelectionConfig, patch_ids: list[str]) -> str:

@@ -28,18 +28,25 @@ class Order:
 
 @dataclass(frozen=True)
 class Budget:
-    """What each row costs, (N,) whole numbers, and the limit of their sum. `worth` of one is so much of `unit`."""
+    """What each row costs, (N,) whole numbers, and the limit of their sum. `worth` of one is so much of `unit`.
+
+    A row that by itself exceeds the limit costs 0 and is passed over: else one large patch could empty a choice.
+    """
 
     costs: NDArray[np.int64]
     limit: int
     unit: str
     group: int  # patches of a training image
     worth: float = 1.0
+    rest: float = 0.0  # too little for another image, in `unit`
 
-    def within(self, order: Rows) -> int:
-        """How many of the first rows do not exceed the limit, as a whole number of images; no later row takes the place of a large one."""
-        affordable = int(np.searchsorted(np.cumsum(self.costs[order]), self.limit, side="right"))
-        return affordable - affordable % self.group
+    def within(self, order: Rows) -> Rows:
+        """The first rows that do not exceed the limit, as whole images; no later one takes the place of one that is too large."""
+        costs = self.costs[order]
+        if not costs.all():
+            order, costs = order[costs > 0], costs[costs > 0]
+        affordable = int(np.searchsorted(np.cumsum(costs), self.limit, side="right"))
+        return order[: affordable - affordable % self.group]
 
     def spent(self, rows: Rows) -> int:
         """What these rows cost together."""
@@ -47,17 +54,24 @@ class Budget:
 
     def unspent(self, rows: Rows) -> float:
         """What is left, in `unit`."""
-        return (self.limit - self.spent(rows)) * self.worth
+        return (self.limit - self.spent(rows)) * self.worth + self.rest
+
+    def holds_more(self, rows: Rows) -> bool:
+        """Whether so much is left that another image of mean cost would not exceed it."""
+        costs = self.costs[self.costs > 0]
+        return bool(len(costs)) and self.limit - self.spent(rows) >= self.group * float(costs.mean())
 
 
-def budget_of(pool: Pool, config: SelectionConfig, group: int, seconds_per_image: float = 0.0) -> Budget:
+def budget_of(pool: Pool, config: SelectionConfig, group: int, seconds_per_image: Fraction | int = 0) -> Budget:
     """The budget of `config` for this pool and images of `group` patches.
 
-    `seconds_per_image` is the time of a GPU that an image takes over all epochs. ValueError where a budget in hours does not know it.
+    `seconds_per_image` is the time of a GPU that an image takes over all epochs, exactly: by a float of it hours pay for an image too few.
+    ValueError where a budget in hours does not know it.
     """
     if config.unit == "bytes":
         costs = pool.columns["bytes"].to_numpy().astype(np.int64)
-        return Budget(costs, whole_number(config.budget, int(costs.sum())), "bytes", group)
+        limit = whole_number(config.budget, int(costs.sum()))
+        return Budget(np.where(costs > limit, 0, costs), limit, "bytes", group)
     ones = np.broadcast_to(np.int64(1), len(pool))
     if config.unit == "patches":
         return Budget(ones, whole_number(config.budget, len(pool)), "patches", group)
@@ -67,8 +81,9 @@ def budget_of(pool: Pool, config: SelectionConfig, group: int, seconds_per_image
         return Budget(ones, whole_number(config.budget, frames) * group, "images", group, 1 / group)
     if seconds_per_image <= 0:
         raise ValueError("selection.unit=gpu_hours needs selection.images_per_s, the images a second that pre-training was measured at")
-    images = int(Fraction(str(config.budget)) * 3600 / Fraction(seconds_per_image))
-    return Budget(ones, images * group, "gpu_hours", group, seconds_per_image / group / 3600)
+    hours, each = Fraction(str(config.budget)), Fraction(seconds_per_image) / 3600
+    images = int(hours / each)
+    return Budget(ones, images * group, "gpu_hours", group, float(each / group), float(hours - images * each))
 
 
 def whole_number(budget: float, total: int) -> int:
@@ -78,8 +93,9 @@ def whole_number(budget: float, total: int) -> int:
 
 def most(budget: Budget, choose: Callable[[int], Rows]) -> Rows:
     """The rows that `choose` gives for the largest count of them that stays in the budget, found by bisection."""
-    cheapest = max(1, int(budget.costs.min(initial=1)))
-    low, high = 0, min(len(budget.costs), budget.limit // cheapest)
+    costs = budget.costs[budget.costs > 0]
+    passed_over, cheapest = len(budget.costs) - len(costs), int(costs.min(initial=budget.limit + 1))
+    low, high = 0, min(len(budget.costs), passed_over + budget.limit // cheapest)
     best, middle = np.zeros(0, np.int64), high  # with equal costs the first look is at the right one
     while low < high:
         rows = choose(middle)

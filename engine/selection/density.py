@@ -34,7 +34,8 @@ def density(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Or
         counts = allotted(shares, min(count, len(kept)), sizes, config.density.balance)
         return kept[order[place < counts[found.labels[order]]]]
 
-    return Order(most(budget, chosen), clustering=known)
+    few = f"SemDeDup leaves {len(kept):,} of {len(pool):,} patches, and Density-Based Pruning chooses among these: choose by another method"
+    return Order(most(budget, chosen), clustering=known, few=few)
 
 
 def complexity(found: Clustering) -> NDArray[np.float64]:
@@ -56,7 +57,7 @@ def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def allotted(shares: NDArray[np.float64], count: int, sizes: Counts, balance: float) -> Counts:
     """Whole numbers (k,) of sum `count`: the programme's solution rounded down, and one more where most was cut off."""
     exact = projected(shares * count, count, np.minimum(balance * count / len(sizes), np.maximum(sizes - 1, 0)), sizes)
-    found = np.minimum(np.floor(exact + 1e-9).astype(np.int64), sizes)
+    found = np.floor(exact).astype(np.int64)
     room = np.argsort(np.where(found < sizes, found - exact, np.inf), kind="stable")
     found[room[: count - found.sum()]] += 1
     return found

@@ -20,4 +20,5 @@ def d4(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
     Of the two clusterings the first is used again when patches were added; what SemDeDup leaves is then another pool.
     """
     kept, found = deduplicated(pool, config, run, config.d4.dedup)
-    return Order(kept[ssl_prototypes(pool.part(kept), budget, config, run).rows], clustering=found)
+    few = f"SemDeDup leaves {len(kept):,} of {len(pool):,} patches to choose from: raise selection.d4.dedup, or choose by another method"
+    return Order(kept[ssl_prototypes(pool.part(kept), budget, config, run).rows], clustering=found, few=few)

@@ -85,7 +85,8 @@ def realistic(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> 
     ranked = easiest(pool, budget, config, run).rows
     _, first = np.unique(pool.codes("frame_id")[ranked], return_index=True)
     chosen = ranked[np.sort(first)]
-    return Order(dealt(chosen[: budget.within(chosen)], budget.group))
+    few = f"selection.method=rded takes one patch of each frame, and there are {len(chosen):,}: take in more video"
+    return Order(dealt(budget.within(chosen), budget.group), few=few)
 
 
 def dealt(rows: Rows, group: int) -> Rows:

@@ -76,7 +76,8 @@ def opened(tables: Tables, name: str) -> lance.LanceDataset:
     """The table of a scorer; LookupError says which there are."""
     if f"{SCORES}{name}" not in (found := tables.scores()):
         have = ", ".join(table.removeprefix(SCORES) for table in found) or "none"
-        raise LookupError(f"the store {tables.uri} has no scores by {name!r} (it has {have}): run the job score first")
+        first = f"{'take such a whole name, or ' * bool(found)}run the job score first"
+        raise LookupError(f"the store {tables.uri} has no scores by {name!r} (it has {have}): {first}")
     return tables.open(f"{SCORES}{name}")
 
 
