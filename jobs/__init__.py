@@ -18,12 +18,11 @@ many: six jobs or more
     needs       processors and GPUs that a job does not begin without
 ingest, plan, probe, watch
     own         what this engine keeps below videos.uri, which is no video
+    found       what there is to take in, without what a test set holds
     news        the words that go over the line of a watcher, and what meters make of them
     spelling    names of files as others may write them, which no log may show
 ingest, plan, benchmark, watch
     pools       the pools of an ingest by the times that `plan` measured
-ingest, plan, probe
-    found       what there is to take in, without what a test set holds
 probe
     sampling    an even draw of frames
 probe, pretrain, forget

@@ -138,11 +138,11 @@ def test_meddel_of_few_kinds_says_that_none_of_its_radii_makes_an_image(kinds, b
 
 def test_meddel_says_which_budget_its_next_radius_takes():
     rng = np.random.default_rng(0)
-    kinds = np.eye(8)[np.repeat([0, 1, 2], [2, 4, 30])]  # a pair, a four and thirty, the members of each nearer to each other
-    kinds[:6, 5] = [0.5, -0.5, 0.3, -0.3, 0.1, -0.1]
+    kinds = np.eye(12)[np.repeat([0, 1, 2], [6, 4, 26])]  # three kinds, of the first of which six are as far from each other as can be
+    kinds[:6, 5:11] = 0.5 * np.eye(6)
     many = Pool(table(np.ones(36)), Held((kinds + 1e-4 * rng.normal(size=kinds.shape)).astype(np.float32)))
     with pytest.raises(ValueError, match=r"here 3, and by the next smaller radius more than the budget takes \((\d+) patches\)") as told:
-        choose(many, of("meddel", 3, clusters=1))
+        choose(many, of("meddel", 6, clusters=1))
     needed = int(str(told.value).split("takes (")[1].split()[0])
     assert len(choose(many, of("meddel", needed, clusters=1), group=1).patch_ids) == needed
 

@@ -42,9 +42,9 @@ def serving(monkeypatch):
         one.__exit__()
 
 
-def refused(words, sentence, capsys):
+def refused(words, sentence, capsys, code=1):
     began = time.monotonic()
-    assert main(words) == 1
+    assert main(words) == code
     assert time.monotonic() - began < 20
     told = capsys.readouterr()
     assert sentence in told.err
@@ -111,7 +111,7 @@ def test_a_strange_answer_is_told_of_in_a_sentence_with_the_question_and_the_add
 
 def test_an_address_with_half_its_brackets_is_told_by_its_variable(monkeypatch, capsys):
     monkeypatch.setenv("RAY_ADDRESS", "http://[::1:8265")
-    refused(["submit", "datasets"], "RAY_ADDRESS='http://[::1:8265' is no job server", capsys)
+    refused(["submit", "datasets"], "RAY_ADDRESS='http://[::1:8265' is no job server", capsys, code=2)
 
 
 def test_a_server_that_takes_no_connection_was_waited_for_as_long_as_is_said(monkeypatch):
@@ -235,4 +235,4 @@ def test_a_server_that_fails_where_nodes_are_asked_for_is_told_of_in_a_sentence(
 
 def test_the_room_is_that_of_all_nodes(serving):
     serving(nodes=nodes(CPU=3.0))
-    assert submission.room() == {"CPU": 3.0, "GPU": 0.0}
+    assert submission.room() == {"CPU": 3.0, "GPU": 0.0, "nodes": 1.0}
