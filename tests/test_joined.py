@@ -13,6 +13,8 @@ from jobs.recipes import tiny
 from tests.raylets import ROOT, Cluster, surroundings
 from tests.test_submit import chosen
 
+pytestmark = pytest.mark.processes
+
 NONE = "with these knobs is for GPUs and the cluster has none; patches.proposer and precision say what it can do without; "
 NONE += "where its autoscaler keeps no GPU node, give it some first (step 4 of cluster/README.md)"
 FOR_GPUS = ["pretrain.workers=2", "pretrain.precision=bf16"]
