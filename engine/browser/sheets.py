@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.rows import Keys, Rows, hashed
 from engine.store import PatchStore
+from engine.store.tables import taken
 
 Flags = NDArray[np.bool_]
 NAMES = {"patches": "patch_id", "frames": "frame_id"}
@@ -71,11 +72,7 @@ class Sheet:
 
     def take(self, rows: Rows, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Columns of some rows, in the order they are asked for."""
-        if not len(rows):
-            return []
-        order = np.argsort(rows, kind="stable")  # Lance reads rows in their order in half the time
-        found = self.dataset.take(rows[order].tolist(), columns=list(columns)).to_pylist()
-        return [found[place] for place in np.argsort(order).tolist()]
+        return taken(self.dataset, rows, columns)
 
 
 def one(store: PatchStore, patch_id: str, columns: Sequence[str]) -> dict[str, Any]:

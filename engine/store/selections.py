@@ -13,7 +13,7 @@ from lance.fragment import FragmentMetadata
 
 from engine import schema
 from engine.store.commits import committing, replace
-from engine.store.tables import Tables, filesystem, fragments_of, gathered, quoted
+from engine.store.tables import Tables, filesystem, fragments_of, gathered, quoted, taken
 from engine.store.tombstones import forgotten
 
 FILE = 2**27  # bytes of images that are in memory at once and become one file: reading at random from small ones costs twice as much
@@ -115,10 +115,7 @@ class ImageReader:
     def column(self, name: str, positions: Sequence[int]) -> list[Any]:
         """A column's values at these positions of the selection, in that order."""
         dataset, rows = self.open()
-        wanted = rows[np.asarray(positions, np.int64)]
-        order = np.argsort(wanted, kind="stable")  # Lance needs half the processor time for rows in their order
-        found = dataset.take(wanted[order].tolist(), columns=[name])[name].to_pylist()
-        return [found[place] for place in np.argsort(order).tolist()]
+        return [row[name] for row in taken(dataset, rows[np.asarray(positions, np.int64)], [name])]
 
     def open(self) -> tuple[lance.LanceDataset, np.ndarray]:
         """The table, and for every position the row it stands in. (N,)."""

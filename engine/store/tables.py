@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import lance
+import numpy as np
 import pyarrow as pa
 from lance.fragment import FragmentMetadata, write_fragments
 
 from engine import schema
 from engine.files import locate, placeless, unreadable
+from engine.rows import Rows
 
 TABLES = {
     "frames": schema.FRAMES_TABLE,
@@ -240,6 +242,15 @@ def among(patch_ids: Iterable[str]) -> str:
 def quoted(values: Iterable[str]) -> str:
     """Strings as a list in a Lance filter."""
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+
+
+def taken(dataset: lance.LanceDataset, rows: Rows, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Columns of some rows of a table by their places, in the order they are asked for. OSError where it cannot be read."""
+    if not len(rows):
+        return []
+    order = np.argsort(rows, kind="stable")  # Lance needs half the processor time for rows in their order
+    found = dataset.take(rows[order].tolist(), columns=list(columns)).to_pylist()
+    return [found[place] for place in np.argsort(order).tolist()]
 
 
 def gathered(batches: Iterable[pa.Table], size: Callable[[pa.Table], int], most: int) -> Iterator[pa.Table]:
