@@ -7,6 +7,7 @@ from jobs.recipes import tiny
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the whole set of figures: six minutes of two processors that others hold too
 def test_the_figures_that_the_job_makes_are_those_that_the_report_finds(tmp_path):
     config = amend(tiny(), [f"store.uri={tmp_path}", "where=here", "theory.dimensions=10", "theory.draws=2"])
     assert findings.theory(config).figures is None
