@@ -30,7 +30,8 @@ Thumb = NDArray[np.float32]  # (side, side), by which the next frame is compared
 class DecodeFrames:
     """Turn videos into rows of sampled frames, kept ones with their image, and one verdict row (frame_id null) per video.
 
-    Videos that come with a reason pass through as their verdict. Memory does not grow with the length of a video. `find_text`
+    Videos that come with a reason pass through as their verdict; of a folder of images that grew the images from `start` on are read, as if
+    those before had been read, too, of which `before` was kept last. Memory does not grow with the length of a video. `find_text`
     maps an (H, W, 3) RGB picture, or a part of it, to boxes; the default is the trained detector.
     """
 

@@ -52,7 +52,10 @@ def ids_of(uri: str) -> Iterator[str]:
 
 @schema.stage(reads=schema.SOURCE, writes=schema.VIDEO)
 class IdentifyVideos:
-    """Give every source its content hash as `video_id`; what is empty or cannot be read gets a reason."""
+    """Give every source its content hash as `video_id`; what is empty or cannot be read gets a reason.
+
+    A folder of images also gets `heads`, by which the job that knows the ledger finds what of it is known.
+    """
 
     def __call__(self, sources: pa.Table) -> pa.Table:
         return pa.Table.from_pylist([identified(source) for source in sources.to_pylist()], schema.VIDEO)

@@ -68,9 +68,12 @@ def continued(tables: Tables, videos: pa.Table) -> pa.Table:
 
 
 def taken_at(tables: Tables, folders: pa.Table) -> Mapping[str, set[str]]:
-    """The ids under which some folders, or the first of their images, were taken in, by the folder's address."""
-    firsts = quoted(pc.list_element(folders["heads"], 0).to_pylist())
-    where = f"reason IS NULL AND (uri IN ({quoted(folders['uri'].to_pylist())}) OR video_id IN ({firsts}))"
+    """The ids under which some folders, or the first of their images, were taken in, by the folder's address.
+
+    What was refused, set aside or forgotten has no frames in the ledger, and of what became unreadable amid its images some are missing.
+    """
+    places, firsts = (quoted(column.to_pylist()) for column in (folders["uri"], pc.list_element(folders["heads"], 0)))
+    where = f"frames > 0 AND (reason IS NULL OR reason != 'unreadable') AND (uri IN ({places}) OR video_id IN ({firsts}))"
     found = defaultdict[str, set[str]](set)
     for row in tables.open("videos").to_table(columns=["video_id", "uri"], filter=where).to_pylist():
         for place in (row["uri"], row["uri"].rpartition("/")[0]):
