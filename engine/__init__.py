@@ -13,6 +13,7 @@ contracts
 front of the flow
     videos       finds sources and names them by their bytes
     listing      what lies below an address, as a stream
+    growth       what of a folder of images that grew is new
     inbox        what is new in a folder, and has come to rest
     files        local paths and addresses, and what their file systems raise
     pictures     what a picture, a mask and a box are, and one JPEG codec for all

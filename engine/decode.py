@@ -233,9 +233,9 @@ def spread(clip: Clip, count: int) -> dict[int, Image]:
     return found
 
 
-def stills(fs: Any, folder: str) -> Iterator[Moment]:
-    """The images of a folder as a sequence with one a second; EXIF orientation is applied."""
-    for number, path in enumerate(images_of(fs, folder)):
+def stills(fs: Any, folder: str, start: int = 0) -> Iterator[Moment]:
+    """The images of a folder, from number `start` on, as a sequence with one a second; EXIF orientation is applied."""
+    for number, path in enumerate(images_of(fs, folder)[start:], start):
         with fs.open(path, "rb") as file:
             yield Moment(number, Fraction(1), read_image(file.read()))
 

@@ -23,13 +23,15 @@ from engine.text import FindText, Search, Strokes, WatchText, filled_in, strokes
 
 TABLE_BYTES = 64 << 20  # pixels per yielded table
 Row = dict[str, Any]
+Thumb = NDArray[np.float32]  # (side, side), by which the next frame is compared: see gate.py
 
 
 @schema.stage(reads=schema.VIDEO, writes=schema.FRAME)
 class DecodeFrames:
     """Turn videos into rows of sampled frames, kept ones with their image, and one verdict row (frame_id null) per video.
 
-    Videos that come with a reason pass through as their verdict. Memory does not grow with the length of a video. `find_text`
+    Videos that come with a reason pass through as their verdict; of a folder of images that grew the images from `start` on are read, as if
+    those before had been read, too, of which `before` was kept last. Memory does not grow with the length of a video. `find_text`
     maps an (H, W, 3) RGB picture, or a part of it, to boxes; the default is the trained detector.
     """
 
@@ -58,16 +60,26 @@ class DecodeFrames:
         """The rows of a video's sampled frames; VideoError comes after the last of them."""
         fs, path = locate(video["uri"])
         if fs.isdir(path):
-            yield from self.judged(video["video_id"], stills(fs, path), None)
+            last_kept = None if video["before"] is None else self.thumb(next(stills(fs, path, video["before"]), None))
+            yield from self.judged(video["video_id"], stills(fs, path, video["start"] or 0), None, last_kept)
             return
         with fs.open(path, "rb") as file:
             seen = glimpses(file)
             yield from self.judged(video["video_id"], sampled(file, self.config), seen)
 
-    def judged(self, video_id: str, moments: Iterator[Moment], seen: list[Image] | None) -> Iterator[Row]:
-        """One row per moment; `seen` are glimpses of the whole video, None where every image stands alone."""
+    def thumb(self, now: Moment | None) -> Thumb | None:
+        """The thumbnail of an image that stands alone; None where it is not kept, or none any more."""
+        if now is None or now.image is None:
+            return None
+        made, thumb = self.gated(View(now.image, [], self.find_text), now.image, None, None)
+        return thumb if made["reason"] is None else None
+
+    def judged(self, video_id: str, moments: Iterator[Moment], seen: list[Image] | None, last_kept: Thumb | None = None) -> Iterator[Row]:
+        """One row per moment; `seen` are glimpses of the whole video, None where every image stands alone.
+
+        `last_kept` is the thumbnail of the last frame that was kept before.
+        """
         view: View | None = None
-        last_kept: NDArray[np.float32] | None = None
         taken: set[int] = set()
         again: set[tuple[int, int]] = set()  # moments of the same millisecond as another one
         for now, following in with_next(moments):
@@ -89,7 +101,7 @@ class DecodeFrames:
             last_kept = thumb if made["reason"] is None else last_kept
             yield row | made
 
-    def gated(self, view: "View", image: Image, following: Image | None, last_kept: NDArray[np.float32] | None) -> tuple[Row, Any]:
+    def gated(self, view: "View", image: Image, following: Image | None, last_kept: Thumb | None) -> tuple[Row, Any]:
         """The columns of one frame below its moment, and its thumbnail."""
         shown, hidden = scaled(*view.cleaned(image, following), self.config.longest_side)
         row: Row = {"content": list(view.box), "frame_height": shown.shape[0], "frame_width": shown.shape[1]}

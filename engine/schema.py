@@ -36,7 +36,10 @@ VERDICT = [
     text("detail"),  # the sentence behind it; never holds a path or a name
 ]
 
-VIDEO = pa.schema([text("video_id", nullable=False), *SOURCE, *VERDICT])
+# Of a folder of images, on its way only (see growth.py): the ids that it had with its first image, its first two, and so on; the number of
+# the first image that is not known, null: 0; that of the last one before it that was kept, null: there is none.
+GROWTH = [pa.field("heads", pa.list_(pa.string())), pa.field("start", pa.int64()), pa.field("before", pa.int64())]
+VIDEO = pa.schema([text("video_id", nullable=False), *SOURCE, *VERDICT, *GROWTH])
 
 MOMENT = [
     text("video_id", nullable=False),  # sha256 of the bytes, 32 hex digits
@@ -146,7 +149,7 @@ STORED = pa.schema([text("patch_id"), PIXELS])  # of a patch what any model need
 
 VIDEOS_TABLE = pa.schema(
     [
-        *VIDEO,
+        *(field for field in VIDEO if field not in GROWTH),
         pa.field("frames", pa.int64(), False),  # sampled
         pa.field("kept", pa.int64(), False),  # frames that passed the gate
         pa.field("patches", pa.int64(), False),
@@ -181,9 +184,7 @@ IMAGE = pa.schema(
         pa.field("position", pa.int64(), False),  # 0 holds the first choice
         pa.field("patch_ids", pa.list_(pa.string()), False),  # reading order: left to right, then down
         text("layout", nullable=False),  # JSON of the settings of the synthesis; "" where they are the paper's
-        pa.field("height", pa.int32(), False),
-        pa.field("width", pa.int32(), False),
-        pa.field("bytes", pa.int32(), False),
+        *(pa.field(name, pa.int32(), False) for name in ("height", "width", "bytes")),
         PIXELS,
     ]
 )
@@ -195,9 +196,7 @@ RESULT = pa.schema(
         text("fingerprint", nullable=False),  # of all that decides the result: settings, seed, what the pool holds, and the test data
         text("matrix", nullable=False),
         text("protocol", nullable=False),  # hash of what all methods share: the recipes, and every byte of the test data
-        text("architecture", nullable=False),
-        text("method", nullable=False),
-        text("pool", nullable=False),
+        *(text(name, nullable=False) for name in ("architecture", "method", "pool")),
         pa.field("budget", pa.float64(), False),
         pa.field("seed", pa.int64(), False),
         text("dataset", nullable=False),

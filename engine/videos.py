@@ -4,17 +4,18 @@ The kind of a file is told by its content, never by its name; a folder that hold
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from engine import schema
+from engine import growth, schema
 from engine.files import images_of, locate, unreadable
 from engine.ledger import REPLACED
 from engine.listing import ETAGS, is_among, modified, reached, sources
 
 CHUNK = 8 << 20  # bytes per read while hashing
+EMPTY = hashlib.sha256(b"").hexdigest()[:32]  # the id of what has no bytes
 OTHER = {"reason": REPLACED, "detail": "The file was written anew while it was read."}
 
 
@@ -33,16 +34,28 @@ def find(uri: str, but: Collection[str] = ()) -> pa.Table:
 
 def content_hash(uri: str) -> str:
     """32 hex digits of the sha256 of a file's bytes; of an image folder: of its images' hashes in the order of their names."""
+    *_, last = EMPTY, *ids_of(uri)
+    return last
+
+
+def holds(uri: str, video_id: str) -> bool:
+    """Whether a file has this content hash, or an image folder had it when it ended with one of the images that it has now."""
+    return any(one == video_id for one in ids_of(uri))
+
+
+def ids_of(uri: str) -> Iterator[str]:
+    """The content hash of a file; of an image folder those that it has with its first image, its first two, to all of them."""
     fs, path = locate(uri)
-    if not fs.isdir(path):
-        return file_hash(fs, path)[:32]
-    hashes = "\n".join(file_hash(fs, image) for image in images_of(fs, path))
-    return hashlib.sha256(hashes.encode()).hexdigest()[:32]
+    images = images_of(fs, path) if fs.isdir(path) else [path]
+    return growth.ids(file_hash(fs, image) for image in images)
 
 
 @schema.stage(reads=schema.SOURCE, writes=schema.VIDEO)
 class IdentifyVideos:
-    """Give every source its content hash as `video_id`; what is empty or cannot be read gets a reason."""
+    """Give every source its content hash as `video_id`; what is empty or cannot be read gets a reason.
+
+    A folder of images also gets `heads`, by which the job that knows the ledger finds what of it is known.
+    """
 
     def __call__(self, sources: pa.Table) -> pa.Table:
         return pa.Table.from_pylist([identified(source) for source in sources.to_pylist()], schema.VIDEO)
@@ -78,12 +91,12 @@ def is_replaced(video: dict[str, Any]) -> bool:
 def identified(source: dict[str, Any]) -> dict[str, Any]:
     """A row of schema.VIDEO from one of schema.SOURCE."""
     try:
-        video_id = content_hash(source["uri"])
+        *heads, video_id = [*ids_of(source["uri"])] or [EMPTY]
     except unreadable() as error:
         return unread(source, f"The file could not be read ({type(error).__name__}).")  # the error's own text would hold the path
-    empty = video_id == hashlib.sha256(b"").hexdigest()[:32]
+    empty = video_id == EMPTY
     verdict = {"reason": "empty", "detail": "The file has no bytes."} if empty else {"reason": None, "detail": None}
-    return {**source, "video_id": video_id, **verdict}
+    return {**source, "video_id": video_id, "heads": heads or None, **verdict}
 
 
 def unread(source: dict[str, Any], detail: str) -> dict[str, Any]:

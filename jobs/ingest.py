@@ -16,7 +16,7 @@ from engine.flow import Step
 from engine.frames import DecodeFrames
 from engine.ledger import REPLACED, Arrivals
 from engine.patches import ProposePatches
-from engine.store import PatchStore, WriteRows
+from engine.store import PatchStore, WriteRows, intake
 from engine.videos import ConfirmVideos, IdentifyVideos
 from jobs import needs, own, pools, probe
 
@@ -105,6 +105,7 @@ def batches(
         some = sources.slice(start, ROUND * config.videos.batch)
         videos = store.unknown(pa.concat_tables(progress.heard(execute(identify(), some))).sort_by("uri"))
         progress.copies += len(some) - len(videos)
+        videos = intake.continued(store, videos)
         arrivals = Arrivals(videos, config.videos.batch)
         steps = [*others, replace(write, arguments=(store.uri, arrivals.batch_of))]
         for batch, written in arrivals.whole(progress.follow(execute(steps, videos) if len(videos) else iter(()))):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine import schema
+from engine import growth, schema
 from engine.config import FramesConfig
 from engine.frames import DecodeFrames
 
@@ -14,14 +14,15 @@ from engine.frames import DecodeFrames
 class SampleFrames:
     """Decode videos and keep of each the `count` frames whose hash with the seed is smallest: an even draw, whatever the order.
 
-    Of videos in `forgotten` none.
+    Of videos in `forgotten` none, nor of the first images of a folder that grew after it was forgotten.
     """
 
     def __init__(self, config: FramesConfig, count: int, seed: int, forgotten: frozenset[str] = frozenset()) -> None:
         self.decode, self.count, self.seed, self.forgotten = DecodeFrames(config), count, seed, forgotten
 
     def __call__(self, videos: pa.Table) -> Iterator[pa.Table]:
-        videos = videos.filter(pa.array([video_id not in self.forgotten for video_id in videos["video_id"].to_pylist()], pa.bool_()))
+        rows = [growth.continued(row, (), self.forgotten) for row in videos.to_pylist() if row["video_id"] not in self.forgotten]
+        videos = pa.Table.from_pylist(rows, schema.VIDEO)
         for row in range(len(videos)):
             drawn = pa.Table.from_pylist([], schema.FRAME)
             for frames in self.decode(videos.slice(row, 1)):

@@ -19,6 +19,7 @@ SEEING = {
     "pictures",
     "files",
     "listing",
+    "growth",
     "clip",
     "dicom",
     "decode",

@@ -23,6 +23,7 @@ from jobs.__main__ import main
 from jobs.recipes import tiny
 from tests import rows
 from tests.crashes import strikes
+from tests.test_growth import PNGS, Taken
 from tests.test_watcher import Quick, ledger
 
 pytestmark = pytest.mark.processes
@@ -155,6 +156,14 @@ def test_a_bucket_is_listed_page_by_page_as_a_folder_is(bucket, tmp_path, monkey
     assert find(f"{bucket}/in/top.mp4")["uri"].to_pylist() == [f"{bucket}/in/top.mp4"]
     monkeypatch.setattr(listing, "HELD", 1)
     assert [uri.partition("/in/")[2] for uri in find(f"{bucket}/in")["uri"].to_pylist()] == here
+
+
+def test_of_a_folder_of_images_that_grows_in_a_bucket_what_is_new_is_taken_in(bucket, tmp_path):
+    fs, taken = fsspec.filesystem("s3"), Taken(tmp_path, f"{bucket}/in")
+    for start, end in ((0, 2), (2, 4)):
+        fs.pipe({f"{bucket}/in/seq/{number}.png": PNGS[number] for number in range(start, end)})
+        (row,) = taken.look()
+        assert taken.numbers(row["video_id"]) == [*range(start, end)]
 
 
 def test_a_bucket_that_is_not_there_or_not_open_to_us_is_one_sentence(bucket):

@@ -1,8 +1,8 @@
 """The frame of a patch and the seconds around it, from the video file, as the store would have kept them and never as they are.
 
-The file is read only while its bytes hash to the video's id. Everything outside the endoscope's picture is cut; what is burnt in is looked
-for in every frame that is shown, and what is hidden in one of them is hidden in all. A moment that the gate would have refused as dark,
-as glaring or as outside the body stays black.
+The file is read only while its bytes hash to the video's id; of an image folder that grew, those of the images that it held then.
+Everything outside the endoscope's picture is cut; what is burnt in is looked for in every frame that is shown, and what is hidden in one of
+them is hidden in all. A moment that the gate would have refused as dark, as glaring or as outside the body stays black.
 """
 
 import io
@@ -25,7 +25,7 @@ from engine.listing import modified
 from engine.pictures import Image, Mask
 from engine.store import PatchStore, quoted
 from engine.text import FindText, Search
-from engine.videos import content_hash
+from engine.videos import holds
 
 Instant = tuple[int, Fraction]  # pts and its time base
 CLIP_SIDE, FRAME_SIDE = 480, 1024  # px of the longest side
@@ -91,7 +91,7 @@ class Footage:
             info = {} if fs.isdir(path) else fs.info(path)
             mark = (uri, info.get("size"), modified(info))
             if not info or self.sound.get(video_id) != mark:
-                if content_hash(uri) != video_id:
+                if not holds(uri, video_id):
                     raise LookupError(OTHER_FILE)
                 self.sound[video_id] = mark
         except unreadable():

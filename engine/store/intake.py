@@ -6,7 +6,8 @@ the earlier, which are equal. A commit costs what it adds: it looks at its own f
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import lance
@@ -15,12 +16,13 @@ import pyarrow.compute as pc
 from lance.file import LanceFileReader
 from lance.fragment import FragmentMetadata
 
-from engine import schema
+from engine import growth, schema
+from engine.gate import PASSED
 from engine.ledger import REPLACED, apart, frame_rows, ledger_rows, written_rows
 from engine.store.commits import committing, land, replace
 from engine.store.lock import Lease
 from engine.store.tables import Tables, first_line, fragments_of, quoted
-from engine.store.tombstones import FORGOTTEN, spared, without
+from engine.store.tombstones import FORGOTTEN, forgotten, spared, without
 
 LOOSE = 32  # small fragments of the ledger before they are joined: every look into it opens each of them
 JOINED = 4096  # rows of a fragment that is left alone
@@ -49,6 +51,41 @@ def unknown(tables: Tables, videos: pa.Table) -> pa.Table:
         fresh.append(video_id not in known)
         known.add(video_id)
     return videos.filter(pa.array(fresh, pa.bool_()))
+
+
+def continued(tables: Tables, videos: pa.Table) -> pa.Table:
+    """The same videos (schema.VIDEO); folders of images that grew begin behind what was taken in there, or forgotten, before."""
+    folders = videos.filter(pc.is_valid(videos["heads"]))
+    if not len(folders):
+        return videos
+    taken, gone = taken_at(tables, folders), forgotten(tables)
+    rows = []
+    for video in (row for part in videos.to_batches(max_chunksize=1) for row in part.to_pylist()):  # one folder's many ids at a time
+        earlier = taken[video["uri"]].intersection(video["heads"] or ())
+        row = growth.continued(video, earlier, gone)
+        rows.append(row | {"before": last_kept(tables, earlier) if row["start"] else None})
+    return pa.Table.from_pylist(rows, schema.VIDEO)
+
+
+def taken_at(tables: Tables, folders: pa.Table) -> Mapping[str, set[str]]:
+    """The ids under which some folders, or the first of their images, were taken in, by the folder's address.
+
+    What was refused, set aside or forgotten has no frames in the ledger, and of what became unreadable amid its images some are missing.
+    """
+    places, firsts = (quoted(column.to_pylist()) for column in (folders["uri"], pc.list_element(folders["heads"], 0)))
+    where = f"frames > 0 AND (reason IS NULL OR reason != 'unreadable') AND (uri IN ({places}) OR video_id IN ({firsts}))"
+    found = defaultdict[str, set[str]](set)
+    for row in tables.open("videos").to_table(columns=["video_id", "uri"], filter=where).to_pylist():
+        for place in (row["uri"], row["uri"].rpartition("/")[0]):
+            found[place].add(row["video_id"])
+    return found
+
+
+def last_kept(tables: Tables, earlier: Collection[str]) -> int | None:
+    """The number of the last image that passed the gate under one of the earlier ids of a folder, which the next one is compared with."""
+    where = f"video_id IN ({quoted(earlier)})"
+    frames = tables.open("frames").to_table(columns=["time_ms", "reason"], filter=where).to_pylist() if earlier else []
+    return max((row["time_ms"] // 1000 for row in frames if row["reason"] in PASSED), default=None)
 
 
 def commit(tables: Tables, written: pa.Table, videos: pa.Table, stamp: dict[str, str]) -> pa.Table:
