@@ -153,8 +153,11 @@ def reused(pool: Pool, chosen: Selection) -> dict[str, float]:
 
 
 def moved(config: Config, store: PatchStore, chosen: Selection, version: int) -> dict[str, float]:
-    """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none."""
-    one = next(named.held(config, store, "selection", before=version), None)
+    """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none.
+
+    Of the same layout too: another takes other numbers of patches, so what differed would be the layout.
+    """
+    one = next(named.held(config, store, "selection", "synthesis", before=version), None)
     if one is None:
         return {}
     tags = one["tags"]

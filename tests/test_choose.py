@@ -77,6 +77,8 @@ def test_a_choice_keeps_the_clusters_of_the_one_before_until_much_has_come_and_t
     take_in(config, *VIDEOS[13:])
     third, last = chosen(config)
     assert (third["metrics"]["choose/fitted"], third["metrics"]["choose/entered"]) == (1, len(set(last) - set(after)))
+    assert len(last) > len(after)
+    assert 0 < third["metrics"]["choose/left"] == len(set(after) - set(last)) < third["metrics"]["choose/entered"]
     assert third["tags"]["clustering"] != second["tags"]["clustering"]
     assert solved(config, None) == last
     assert PatchStore(config.store.uri).open(rounded).count_rows() == 96
@@ -115,6 +117,19 @@ def test_a_choice_that_was_forgotten_counts_as_one_that_left(config):
     one, after = chosen(random)
     assert one["metrics"]["choose/entered"] == len(set(after) - set(before)) > 0
     assert one["metrics"]["choose/left"] == len(set(before) - set(after)) > 0
+
+
+@pytest.mark.parametrize("layout", ["synthesis.patches=9", "synthesis.fill=pad"])
+def test_what_changed_is_told_beside_a_choice_of_the_same_layout(config, layout):
+    four = amend(config, ["selection.method=random", f"selection.seed={len(layout)}"])
+    other = amend(four, [layout])
+    _, before = chosen(other)
+    take_in(config, f"{len(layout):x}" * 30)
+    first, _ = chosen(four)
+    assert "choose/entered" not in first["metrics"]
+    second, after = chosen(other)
+    assert second["metrics"]["choose/entered"] == len(set(after) - set(before))
+    assert second["metrics"]["choose/left"] == len(set(before) - set(after))
 
 
 def test_the_first_choice_of_its_settings_that_goes_on_has_nothing_solved_in_full_beside_it(config, caplog):
