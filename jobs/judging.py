@@ -22,7 +22,7 @@ from jobs import named, places, probe
 from jobs.choices import NOTED, OF, POOLS, PREFIX
 
 log = logging.getLogger("jobs.judging")
-CLUSTERS, ITERATIONS = 1000, 10  # at most, for what is covered: a minute for ten million patches, and no finer than a report is read
+CLUSTERS, ITERATIONS = 1000, 10  # at most, for what is covered: a minute of a processor for a million patches, and no finer than is read
 KINDS = "kinds"  # what their clustering is called in the store
 COLUMNS = ["patch_id", "video_id", "time_ms", "proposer", "difficulty", "black", "glare", "foreign"]  # of those what the table has
 AT_ONCE = 256  # patches whose pixels are in memory
