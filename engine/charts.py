@@ -42,8 +42,9 @@ def figure(budget: float, unit: str = "") -> str:
 
 
 def amount(budget: float, unit: str = "") -> str:
-    """A budget in words: its figure, and of what it is where `unit` is told."""
-    of_what = f"of the {unit}" if unit and is_share(budget, unit) else unit.replace("_", " ")
+    """A budget in words: its figure, and of what it is where `unit` is told. As OptiDEL has it, a share in images is of the frames."""
+    whole = "frames in images" if unit == "images" else unit
+    of_what = f"of the {whole}" if unit and is_share(budget, unit) else unit.replace("_", " ")
     return f"{figure(budget, unit)} {of_what}".rstrip()
 
 

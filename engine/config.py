@@ -167,7 +167,7 @@ class SelectionConfig(Section):
     named: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
     # who is hard, who is like whom, or by lot: docs/choosing.md tells them apart. Default: OptiDEL (arXiv 2408.07107)
     method: Method = "optidel"
-    # [of `unit`] up to 1 a share, above a whole number. Default: the headline of arXiv 2408.07107 and 2401.17542
+    # [of `unit`] up to 1 a share, above a whole number; of gpu_hours: hours. Default: the headline of arXiv 2408.07107 and 2401.17542
     budget: Annotated[float, Field(gt=0)] = 0.05
     # images: synthesised ones, a share is of the frames. Default: our choice, because the papers speak of storage
     unit: Literal["bytes", "patches", "images", "gpu_hours"] = "bytes"

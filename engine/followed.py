@@ -24,6 +24,7 @@ class Current:
     avoided_pairs: float | None  # comparisons inside clusters
     seconds: float | None
     full_seconds: float | None  # of the last that was solved in full
+    settings: str = ""  # the knobs that are not as by default
 
 
 @dataclass(frozen=True)

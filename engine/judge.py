@@ -105,6 +105,8 @@ class Judgement:
     values: Mapping[str, float]
     reasons: Mapping[str, str]
     notes: Mapping[str, str] = field(default_factory=dict)
+    pool: Mapping[str, float] = field(default_factory=dict)  # some of the same of all that was chosen from
+    of: str = "patches"  # what kind that was
 
 
 def judge(case: Case) -> Judgement:

@@ -39,7 +39,8 @@ class LossCurve:
 class Judged:
     """A selection judged without training: values by the names of judge.MEASURES, and for what could not be measured the reason.
 
-    `notes` say of a value what it is of.
+    `notes` say of a value what it is of, `settings` which knobs are not as by default. It was chosen from what is `of` a kind, patches or
+    frames, in a `version` of the patch table; `pool` are values of all of these.
     """
 
     method: str
@@ -48,6 +49,20 @@ class Judged:
     values: dict[str, float]
     reasons: dict[str, str]
     notes: dict[str, str] = field(default_factory=dict)
+    settings: str = ""
+    of: str = "patches"
+    version: int = 0
+    pool: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The judged selections from patches, or from frames; `pool` are values of all of these in the newest `version` that one is from."""
+
+    of: str
+    version: int
+    pool: dict[str, float]
+    judged: list[Judged]
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,7 @@ def render(findings: Findings) -> str:
             matrices=[boards.matrix_drawing(one) for one in findings.matrices],
             pruned=pruning.drawn(findings.theory.figures),
             drift=followed.drawn(findings.arrivals.days),
+            kinds=kinds(findings.judged),
             gaps=gaps(findings.judged),
             notes=list(dict.fromkeys(note for one in findings.judged for name, note in one.notes.items() if name in one.values)),
             videos=listed(findings.videos),
@@ -128,6 +144,16 @@ def template() -> jinja2.Template:
 def embedded(jpeg: bytes) -> str:
     """A JPEG as an address that holds it."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def kinds(judged: Sequence[Judged]) -> list[Kind]:
+    """Selections apart by what they were chosen from, patches first: pools of two kinds are not alike."""
+    found = []
+    for of in sorted({one.of for one in judged}, reverse=True):
+        mine = [one for one in judged if one.of == of]
+        newest = max(mine, key=lambda one: one.version)
+        found.append(Kind(of, newest.version, newest.pool, mine))
+    return found
 
 
 def gaps(judged: Sequence[Judged]) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ all: the command line
 many: six jobs or more
     output      rows as a table, JSON lines or Parquet
     named       selections by their id, and which of them was asked for
-    findings    what choices and evaluations came to, for the report and to compare with
+    choices     by which settings choices were made, and how they were judged
     needs       processors and GPUs that a job does not begin without
 ingest, plan, probe, watch
     own         what this engine keeps below videos.uri, which is no video
@@ -43,6 +43,8 @@ benchmark
     costs       what a matrix will still take
 benchmark, report
     matrices    the matrices that were run, as boards
+report
+    findings    what evaluations came to, who is ahead of whom, and what theory says
 transfer-study
     oracles     the least regret that any rule of a kind can reach
     tradeoff    the curves of its picture

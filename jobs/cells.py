@@ -22,8 +22,8 @@ from engine.config import Config
 from engine.patches import ProposePatches
 from engine.store import PatchStore
 from jobs import choose, evaluate, named, pools, pretrain, throughput, twins
+from jobs.choices import PREFIX, below
 from jobs.evaluate import Contender
-from jobs.findings import PREFIX, below
 from jobs.matrices import PROPOSAL
 from jobs.matrix import Cell
 from jobs.troubles import BUGS, mendable, said

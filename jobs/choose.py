@@ -15,7 +15,7 @@ from engine.flow import Step
 from engine.pool import Pool
 from engine.selection import Selection
 from engine.selection.clustering import fits
-from engine.store import PatchStore, journal, roundings
+from engine.store import PatchStore, Scorer, journal, roundings
 from engine.store.tables import CLUSTERS
 from jobs import judging, named, thrift, throughput
 
@@ -58,13 +58,14 @@ def run(config: Config, kept_by: str = "") -> None:
         counts = {"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}
         told = {f"choose/{name}": value for name, value in chosen.told.items()}
         record.log({**counts, f"choose/unspent_{config.selection.unit}": chosen.unspent, **told}, step=0)
-        record.log(took | reused(pool, chosen) | moved(config, store, chosen, version), step=0)
+        record.log(took | reused(pool, chosen, config.selection.of) | moved(config, store, chosen, version), step=0)
         if speed:
             record.log({throughput.METRICS["choose"]: speed.images_per_s}, step=0)
         judging.keep(judging.judged(config, store, chosen, version), record)
     log.info(
-        "%s: %d of %d patches, %.1f%% of the stored bytes, %d images; %.6g %s of the budget are left",
-        chosen.selection_id, len(chosen.patch_ids), len(pool), 100 * chosen.retained, images, chosen.unspent, config.selection.unit,
+        "%s: %d of %d %s, %.1f%% of the stored bytes, %d images; %.6g %s of the budget are left",
+        chosen.selection_id, len(chosen.patch_ids), len(pool), config.selection.of, 100 * chosen.retained, images,
+        chosen.unspent, config.selection.unit,
     )  # fmt: skip
     if chosen.few:
         log.warning("the budget has room for more: %s", chosen.few)
@@ -78,8 +79,10 @@ def lay_out(config: Config, store: PatchStore, version: int) -> None:
         is_there = chosen.selection_id == config.selection.named
         images = len(store.reader(chosen.selection_id)) if is_there else store.save(rows, images_of(config, store, chosen, version))
         record.log({"choose/patches": len(rows), "choose/images": images, "choose/retained": chosen.retained}, step=0)
-        judging.keep(judging.judged(config, store, chosen, version), record)
-    log.info("%s: %d patches, %.1f%% of the stored bytes, %d images", chosen.selection_id, len(rows), 100 * chosen.retained, images)
+        found = judging.judged(config, store, chosen, version)
+        judging.keep(found, record)
+    size = 100 * chosen.retained
+    log.info("%s: %d %s, %.1f%% of the stored bytes, %d images", chosen.selection_id, len(rows), found.of, size, images)
 
 
 def pool_of(config: Config, store: PatchStore, version: int) -> Pool:
@@ -99,17 +102,29 @@ def heard(config: Config, store: PatchStore, version: int, patches: int) -> list
 
     EL2N averages trainings of one network and forgetting goes along one: so a contrastive loss is not heard beside a squared error.
     """
-    own, every = difficulty.scale(config.difficulty), [one for one in store.scorers(version) if one.rated == patches]
-    others = [one.name for one in every if one.scale not in ("", own)]
-    found = [one.name for one in every if one.name not in others]
-    told = f"{', '.join(others)}: on another scale than the patches' own, which by difficulty.* is a {own}"
-    if others and not found:
-        raise ValueError(f"selection.method={config.selection.method} compares scorers of one scale, and the store has but {told}")
-    if others:
+    own, rating = difficulty.scale(config.difficulty), [one for one in store.scorers(version) if one.rated]
+    others = [one.name for one in rating if one.scale not in ("", own)]
+    behind = [one for one in rating if one.name not in others and one.rated < patches]
+    found = [one.name for one in rating if one.name not in others and one.rated == patches]
+    reasons = [f"{', '.join(others)}: on another scale than the patches' own, which by difficulty.* is a {own}"] if others else []
+    reasons += [unrated(one, patches) for one in behind]
+    if reasons and not found:
+        first = "every patch" if behind else "one scale"
+        raise ValueError(
+            f"selection.method={config.selection.method} compares scorers of {first}, and the store has but {'; '.join(reasons)}"
+        )
+    for told in reasons:
         log.warning("not heard are %s", told)
     if found:
         log.info("heard are, from the least trained on, %s and the patches' own scorer", ", ".join(found))
     return found
+
+
+def unrated(one: Scorer, patches: int) -> str:
+    """How many of so many patches a scorer has yet to score, and by which command it does."""
+    by = "score.by=early" if one.name.startswith("early-") else "score.by=checkpoint and its difficulty.checkpoint"
+    left = f"{patches - one.rated:,} of {patches:,} patches"
+    return f"{one.name}, which has yet to score {left}: run the job score with {by} and the same other knobs"
 
 
 def unlearnable(config: Config, chosen: Selection) -> dict[str, str]:
@@ -142,19 +157,22 @@ def raters(store: PatchStore) -> str:
     return ", ".join(sorted(map(str, store.patches(["scorer"])["scorer"].unique().to_pylist())))
 
 
-def reused(pool: Pool, chosen: Selection) -> dict[str, float]:
-    """How many patches a clustering came upon for the first time, and whether it was fitted anew; nothing of a choice by none."""
+def reused(pool: Pool, chosen: Selection, of: str) -> dict[str, float]:
+    """How many patches, or frames, a clustering met for the first time, and whether it was fitted anew; nothing of a choice by none."""
     if not chosen.clustering:
         return {}
     known, fitted = pool.clustering, pool.clustering is None or chosen.clustering.name != pool.clustering.name
     new = len(pool) if known is None else int(np.sum(known.labels < 0))
-    log.info("%d of %d patches are new; the clusters were %s", new, len(pool), "fitted anew" if fitted else "kept from an earlier choice")
+    log.info("%d of %d %s are new; the clusters were %s", new, len(pool), of, "fitted anew" if fitted else "kept from an earlier choice")
     return {"choose/new": new, "choose/fitted": fitted}
 
 
 def moved(config: Config, store: PatchStore, chosen: Selection, version: int) -> dict[str, float]:
-    """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none."""
-    one = next(named.held(config, store, "selection", before=version), None)
+    """How many choices entered and left since the newest one of the same settings on an older version; nothing where there is none.
+
+    Of the same layout too: another takes other numbers of patches, so what differed would be the layout.
+    """
+    one = next(named.held(config, store, "selection", "synthesis", before=version), None)
     if one is None:
         return {}
     tags = one["tags"]

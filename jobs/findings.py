@@ -1,4 +1,4 @@
-"""What the report finds in the runs of other jobs: how choices were judged, what evaluations came to and who is ahead of whom."""
+"""What the report finds in the runs of other jobs: what evaluations came to, who is ahead of whom, and what theory says."""
 
 import hashlib
 import itertools
@@ -13,22 +13,17 @@ from engine import difficulty, scores, tracking
 from engine.charts import amount
 from engine.config import Config, DifficultyConfig
 from engine.explain import scorers
-from engine.followed import Current
-from engine.knobs import of_now
 from engine.outcomes import Advantage, Outcome, Picture
 from engine.pruning import Advised, Theory
-from engine.report import Judged
 from engine.scores import Contrast, Marks
 from engine.store import PatchStore, quoted
 from engine.theory import recommendation
 from engine.theory.figures import FIGURES_FILE, Figures
 from engine.trails import Trail
 from jobs import named
+from jobs.choices import below
 
-Asked = tuple[str, float, str]  # method, budget and its unit
 LEAST = 0.001  # share of a pool: of less the theory says nothing else
-PREFIX = "judge/"  # of the metrics, and of the tags that hold the reason where there is none
-NOTED = "judged/"  # of the tags that say what a value is of
 
 
 def outcomes(config: Config, store: PatchStore) -> list[tuple[Outcome, Marks]]:
@@ -188,68 +183,6 @@ def advised(selection: str, metrics: dict[str, float]) -> Advised:
         random=recommendation.random_error(*pool[:2]),
         others=recommendation.by_angle(found["alpha_tot"]),
     )
-
-
-def judgements(config: Config) -> list[Judged]:
-    """The judgement of the newest selection of every method and budget, by budget; values of another net or pool are left out."""
-    runs = tracking.runs(config, "choose")
-    found = {asked: one for one in runs if (asked := asked_for(config, one))}
-    of = {name: note for one in runs for name, note in below(one["tags"], NOTED).items()}
-    return [comparable(judged(*pair), of) for pair in sorted(found.items(), key=lambda pair: pair[0][::-1])]
-
-
-def asked_for(config: Config, one: dict[str, Any]) -> Asked | None:
-    """Method, budget and unit of a run of choose: its knobs, or where it was told of a selection by its id, what the rows of that say.
-
-    Then no knob was looked at. None where the rows are gone.
-    """
-    tags, knobs = one["tags"], one["params"]
-    if "named" not in tags:
-        return knobs["selection.method"], float(knobs["selection.budget"]), knobs.get("selection.unit", "bytes")
-    store = PatchStore(config.store.uri)
-    if not named.is_there(store, tags["selection"]):
-        return None
-    made = named.made(store, tags["selection"])
-    return made["method"], made["budget"], made["unit"]
-
-
-def below(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Those whose names begin so, without that beginning."""
-    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-
-
-def comparable(one: Judged, of: Mapping[str, str]) -> Judged:
-    """A judgement without the values that are of something else than those beside them are `of`."""
-    others = {name: f"it is of {note}, and beside it of {of[name]}" for name, note in one.notes.items() if note != of[name]}
-    values = {name: value for name, value in one.values.items() if name not in others}
-    return replace(one, values=values, reasons=one.reasons | others)
-
-
-def judged(asked: Asked, one: dict[str, Any]) -> Judged:
-    """What a choice was judged by: values, and the reasons where there is none."""
-    method, budget, unit = asked
-    values, reasons, notes = below(one["metrics"], PREFIX), below(one["tags"], PREFIX), below(one["tags"], NOTED)
-    return Judged(method, amount(budget, unit), one["tags"]["selection"], values, reasons, notes)
-
-
-def current(config: Config) -> list[Current]:
-    """Of every selection that was made more than once the newest choice, and what of its work was avoided."""
-    made: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for one in tracking.runs(config, "choose"):
-        settings = sorted((name, value) for name, value in of_now(one["params"]).items() if name.startswith(("selection.", "synthesis.")))
-        made.setdefault(tuple(map("=".join, settings)), []).append(one)
-    again = [runs[-1] for runs in made.values() if len(runs) > 1]
-    return [current_of(asked, one) for one in again if (asked := asked_for(config, one))]
-
-
-def current_of(asked: Asked, one: dict[str, Any]) -> Current:
-    """The newest choice of a method and budget: what is new in it, and what was saved by the one before."""
-    method, budget, unit = asked
-    found = below(one["metrics"], "choose/")
-    counts = {name: int(found[name]) if name in found else None for name in ("new", "entered", "left")}
-    rest = {name: found.get(name) for name in ("avoided_read", "avoided_pairs", "seconds", "full_seconds")}
-    made, version = one["tags"]["selection"], int(one["tags"]["patches_version"])
-    return Current(made, method, amount(budget, unit), version, int(found["patches"]), **counts, **rest)
 
 
 def scale(config: Config, store: PatchStore) -> str:

@@ -72,7 +72,7 @@ def run(config: Config) -> None:
     store = opened(config)
     own.tell(config)
     sources = store.unseen(own.found(config))
-    log.info("%d sources are new to the ledger of %s", len(sources), store.uri)
+    log.info("%d %s new to the ledger of %s", len(sources), "source is" if len(sources) == 1 else "sources are", store.uri)
     if not len(sources):
         return
     try:

@@ -1,6 +1,7 @@
 """What a selection is worth before anything is trained on it: measured on the store and its images, and kept in MLflow."""
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,20 +12,21 @@ from numpy.typing import NDArray
 from engine import difficulty, judge, schema, tracking
 from engine.config import Config, SelectionConfig
 from engine.difficulty import ScoreContrast, ScoreDifficulty, colours_of
-from engine.judge import IMAGES, Case, Colours, Judgement, UnknownError
+from engine.judge import IMAGES, MEASURES, Case, Colours, Judgement, UnknownError
 from engine.pool import Held, Part, Pool, candidates, whole_frames
 from engine.rows import Rows, hashed
 from engine.selection import METHODS, Selection
 from engine.selection.clustering import clustered
 from engine.store import PatchStore
 from jobs import named, places, probe
-from jobs.findings import NOTED, PREFIX
+from jobs.choices import NOTED, OF, POOLS, PREFIX
 
 log = logging.getLogger("jobs.judging")
-CLUSTERS, ITERATIONS = 1000, 10  # at most, for what is covered: a minute for ten million patches, and no finer than a report is read
+CLUSTERS, ITERATIONS = 1000, 10  # at most, for what is covered: a minute of a processor for a million patches, and no finer than is read
 KINDS = "kinds"  # what their clustering is called in the store
 COLUMNS = ["patch_id", "video_id", "time_ms", "proposer", "difficulty", "black", "glare", "foreign"]  # of those what the table has
 AT_ONCE = 256  # patches whose pixels are in memory
+DRAWN = 16_384  # patches of a pool, drawn by their ids, that its variety is measured on, our choice: a second whatever the pool
 
 
 def judged(config: Config, store: PatchStore, chosen: Selection, version: int) -> Judgement:
@@ -45,15 +47,46 @@ def judged(config: Config, store: PatchStore, chosen: Selection, version: int) -
         case = replace(case, labels=kinds(store, whole, version)[mine])
     except ValueError as error:
         log.warning("judged without embeddings: %s", error)
-        return judge.judge(replace(case, pool=replace(pool, vectors=None)))
+        return beside_pool(replace(case, pool=replace(pool, vectors=None)))
     try:
-        synthetic, net = features(config, store, chosen.selection_id, version)
+        case = with_features(case, config, store, chosen.selection_id, version)
     except UnknownError as error:
-        return judge.judge(replace(case, featureless=str(error)))
-    frames = np.flatnonzero(whole_frames(columns))
-    real = Part(store.vectors(version), frames) if len(frames) else pool.vectors
+        case = replace(case, featureless=str(error))
+    return beside_pool(case)
+
+
+def beside_pool(case: Case) -> Judgement:
+    """The judgement of a case, with what its pool comes to."""
+    return replace(judge.judge(case), pool=of_pool(case), of=kind(case.pool.columns))
+
+
+def with_features(case: Case, config: Config, store: PatchStore, selection_id: str, version: int) -> Case:
+    """The case with the features of training images, and what they are held against; UnknownError where they have none."""
+    synthetic, net = features(config, store, selection_id, version)
+    frames = np.flatnonzero(whole_frames(store.patches(["proposer"], version=version)))
+    real = Part(store.vectors(version), frames) if len(frames) else case.pool.vectors
     compared = f"{IMAGES} training images against the {'whole frames' if len(frames) else 'patches'} of the pool, by the features of {net}"
-    return judge.judge(replace(case, synthetic=synthetic, real=real, compared=compared))
+    return replace(case, synthetic=synthetic, real=real, compared=compared)
+
+
+def of_pool(case: Case) -> dict[str, float]:
+    """What a pool itself comes to, to hold the figures of a selection against: the artefacts of all, the variety of DRAWN.
+
+    What cannot be had of the pool cannot be had of what was chosen from it, and that tells the reason.
+    """
+    every = np.arange(len(case.pool))
+    drawn = np.argsort(case.pool.keys(), kind="stable")[:DRAWN]
+    found = {}
+    for name, rows in {"artefacts": every, "distance": drawn, "vendi": drawn}.items():
+        with suppress(UnknownError):
+            found[name] = MEASURES[name](replace(case, chosen=rows))
+    return found
+
+
+def kind(patches: pa.Table) -> str:
+    """What patches are, by the column proposer: patches, frames, or both."""
+    whole = whole_frames(patches)
+    return "patches and frames" if whole.any() and not whole.all() else "frames" if whole.all() else "patches"
 
 
 def nested(config: Config, store: PatchStore) -> bool:
@@ -128,7 +161,8 @@ def scorer(config: Config, scorers: list[str]) -> tuple[Any, str]:
 
 
 def keep(found: Judgement, record: tracking.Run) -> None:
-    """The values as metrics of a run; as tags the reasons for those that there are not, and what a value is of."""
+    """The values, and the pool's, as metrics of a run; as tags the reasons for those that there are not, and what a value is of."""
     record.log({PREFIX + name: value for name, value in found.values.items()}, step=0)
     record.note({PREFIX + name: reason for name, reason in found.reasons.items()})
-    record.note({NOTED + name: note for name, note in found.notes.items()})
+    record.log({POOLS + name: value for name, value in found.pool.items()}, step=0)
+    record.note({NOTED + name: note for name, note in found.notes.items()} | {OF: found.of})

@@ -17,7 +17,7 @@ from engine.gate import PASSED
 from engine.outcomes import Picture
 from engine.report import Findings, LossCurve
 from engine.store import PatchStore, drift
-from jobs import findings, matrices
+from jobs import choices, findings, matrices
 
 log = logging.getLogger("jobs.report")
 CURVES = 12  # of a kind: a matrix trains dozens of models
@@ -50,14 +50,14 @@ def run(config: Config) -> None:
         hardest=gallery(store, order[::-1][: config.report.pictures], version),
         easiest=gallery(store, order[: config.report.pictures], version),
         synthetic=synthetic(store, selections, config.report.pictures),
-        judged=findings.judgements(config),
+        judged=choices.judgements(config),
         curves=curves(config),
         trails=findings.trails(config),
         matrices=matrices.of_store(store),
         theory=findings.theory(config),
         outcomes=[outcome for outcome, _ in evaluated],
         advantages=findings.advantages(evaluated),
-        arrivals=Followed(findings.current(config), drift.found(store).to_pylist(), findings.worth(config)),
+        arrivals=Followed(choices.current(config), drift.found(store).to_pylist(), findings.worth(config)),
         sources=sources(config, version),
         notebooks=[] if config.report.path else notebooks(store),
     )
@@ -187,7 +187,7 @@ def sources(config: Config, version: int) -> list[tuple[str, str]]:
         ("videos, frames, reasons", "tables videos and frames, newest version"),
         ("patches, difficulty", f"table patches, version {version}"),
         ("selections and images", "tables selections and images, newest version; the newest selection of each method"),
-        ("judged without training", f"{experiment}, the newest run of the job choose of every method and budget"),
+        ("judged without training", f"{experiment}, the newest run of the job choose of all the same settings"),
         ("curves, mIoU, Dice, NormDEL", f"{experiment}, runs of the jobs probe, pretrain and evaluate"),
         ("benchmark", "table results of this store, newest settings of every matrix"),
         ("as video arrives", f"table drift, and {experiment}, runs of the jobs choose and worth"),

@@ -19,7 +19,7 @@ from jobs import named
 
 log = logging.getLogger("jobs.choose")
 COMPARING = ("semdedup", "density", "d4", "endocurate")  # methods that compare the rows of a cluster with each other, each pair once
-SAID = {"read": "embeddings not read", "pairs": "pairs not compared"}
+SAID = {"read": "reads of embeddings", "pairs": "comparisons of pairs"}
 Choose = Callable[[Pool, Run], Selection]
 
 
@@ -102,9 +102,9 @@ def saved(config: Config, told: dict[str, float]) -> dict[str, float]:
     if "choose/seconds" in full:
         found["choose/full_seconds"] = full["choose/seconds"]
     if found:
-        shares = {said: found[f"choose/avoided_{name}"] for name, said in SAID.items() if f"choose/avoided_{name}" in found}
-        parts = ", ".join(f"{100 * share:.1f} % of the {said}" for said, share in shares.items()) or "not known"
+        shares = {said: found.get(f"choose/avoided_{name}", 0.0) for name, said in SAID.items()}
+        parts = ", ".join(f"{100 * share:.1f} % of the {said}" for said, share in shares.items() if share > 0) or "nothing"
         took = found.get("choose/full_seconds")
-        beside = f"{took:.2f} s of the last that was solved in full" if took else "none of the same settings that was solved in full"
-        log.info("avoided: %s; %.2f s beside %s", parts, told["choose/seconds"], beside)
+        beside = f"{took:.2f} s where it was last solved in full" if took else "and no choice of the same settings was solved in full"
+        log.info("avoided: %s; it took %.2f s, %s", parts, told["choose/seconds"], beside)
     return found

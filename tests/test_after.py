@@ -29,7 +29,7 @@ from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, journal
 from engine.store import drift as table
 from engine.store.vectors import StoredVectors
-from jobs import after, alike, aside, choose, drift, findings, line, named, outdated, pretrain, selections, standing, thrift, worth
+from jobs import after, alike, aside, choices, choose, drift, line, named, outdated, pretrain, selections, standing, thrift, worth
 from jobs.after import After
 from jobs.line import Past, Setback, beating
 from jobs.recipes import tiny
@@ -185,7 +185,7 @@ def test_a_selection_that_is_kept_current_is_that_of_solving_anew(second_day, me
 
 
 def test_the_report_says_what_of_the_work_was_avoided(second_day):
-    told = {one.method: one for one in findings.current(second_day)}
+    told = {one.method: one for one in choices.current(second_day)}
     assert set(told) == {"semdedup", "random", "optidel"}
     mine = told["semdedup"]
     assert (mine.new, mine.patches % 4) == (24, 0)
@@ -193,7 +193,7 @@ def test_the_report_says_what_of_the_work_was_avoided(second_day):
     assert 0 < mine.avoided_pairs < 1
     assert mine.seconds > 0 < mine.full_seconds
     assert told["random"].avoided_read is None
-    page = Page(render(Findings("t", "now", arrivals=Followed(findings.current(second_day)))))
+    page = Page(render(Findings("t", "now", arrivals=Followed(choices.current(second_day)))))
     assert any("semdedup" in row[0] and "24" in row for row in page.table())
 
 

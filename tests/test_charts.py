@@ -71,7 +71,7 @@ def test_equal_scores_and_a_single_score_have_a_histogram():
     [
         (0.25, "bytes", "25 % of the bytes"),
         (0.25, "", "25 %"),
-        (1, "images", "100 % of the images"),
+        (1, "images", "100 % of the frames in images"),
         (8, "patches", "8 patches"),
         (8, "", "8"),
         (2_500_000, "bytes", "2,500,000 bytes"),

@@ -11,7 +11,7 @@ from engine import appearance, selection, tracking
 from engine.knobs import amend
 from engine.pool import Pool
 from engine.store import PatchStore, roundings
-from jobs import choose, named
+from jobs import choose, named, selections, thrift
 from jobs.recipes import tiny
 from tests import rows
 
@@ -77,6 +77,8 @@ def test_a_choice_keeps_the_clusters_of_the_one_before_until_much_has_come_and_t
     take_in(config, *VIDEOS[13:])
     third, last = chosen(config)
     assert (third["metrics"]["choose/fitted"], third["metrics"]["choose/entered"]) == (1, len(set(last) - set(after)))
+    assert len(last) > len(after)
+    assert 0 < third["metrics"]["choose/left"] == len(set(after) - set(last)) < third["metrics"]["choose/entered"]
     assert third["tags"]["clustering"] != second["tags"]["clustering"]
     assert solved(config, None) == last
     assert PatchStore(config.store.uri).open(rounded).count_rows() == 96
@@ -100,6 +102,19 @@ def test_a_cover_begins_with_the_clusters_of_another_method_and_goes_on_from_its
     assert other["tags"]["clustering"] != again["tags"]["clustering"]
 
 
+def test_of_the_clusters_of_another_method_nothing_is_taken_over_but_the_clusters(config):
+    """Whom that found alike, in its order, would pass for what a cover keeps, and its table for one that is to be added to."""
+    chosen(config)
+    store, known = PatchStore(config.store.uri), kept(config)
+    assert (np.isfinite(known.likeness).any(), known.members.sum() > 0, known.version > 0) == (True, True, True)
+    mine = amend(config, ["selection.method=meddel", "selection.budget=0.77", "selection.unit=bytes"])
+    found = choose.pool_of(mine, store, store.complete_version()).clustering
+    assert (found.name, found.labels.tolist()) == (known.name, known.labels.tolist())
+    assert np.isnan(found.likeness).all()
+    assert np.isnan(found.order).all()
+    assert (found.members.sum(), found.version) == (0, 0)
+
+
 def test_a_choice_among_whole_frames_of_a_store_that_has_none_is_a_sentence(config):
     with pytest.raises(ValueError, match="of 0 frames"):
         choose.run(amend(config, ["selection.of=frames"]))
@@ -117,14 +132,34 @@ def test_a_choice_that_was_forgotten_counts_as_one_that_left(config):
     assert one["metrics"]["choose/left"] == len(set(before) - set(after)) > 0
 
 
+@pytest.mark.parametrize("layout", ["synthesis.patches=9", "synthesis.fill=pad"])
+def test_what_changed_is_told_beside_a_choice_of_the_same_layout(config, layout):
+    four = amend(config, ["selection.method=random", f"selection.seed={len(layout)}"])
+    other = amend(four, [layout])
+    _, before = chosen(other)
+    take_in(config, f"{len(layout):x}" * 30)
+    first, _ = chosen(four)
+    assert "choose/entered" not in first["metrics"]
+    second, after = chosen(other)
+    assert second["metrics"]["choose/entered"] == len(set(after) - set(before))
+    assert second["metrics"]["choose/left"] == len(set(before) - set(after))
+
+
 def test_the_first_choice_of_its_settings_that_goes_on_has_nothing_solved_in_full_beside_it(config, caplog):
     chosen(amend(config, ["selection.clusters=4", "selection.budget=0.4"]))
     with caplog.at_level(logging.INFO, "jobs.choose"):
         one, _ = chosen(amend(config, ["selection.clusters=4", "selection.budget=0.3"]))
     assert one["metrics"]["choose/fitted"] == 0
     assert "choose/full_seconds" not in one["metrics"]
-    assert "s beside none of the same settings that was solved in full" in caplog.text
+    assert "avoided: 100.0 % of the comparisons of pairs; it took" in caplog.text
+    assert "s, and no choice of the same settings was solved in full" in caplog.text
     assert "nan" not in caplog.text
+
+
+def test_where_nothing_was_avoided_it_says_so(config, caplog):
+    with caplog.at_level(logging.INFO, "jobs.choose"):
+        thrift.saved(amend(config, ["selection.seed=99"]), {"choose/seconds": 0.1, "choose/pairs": 5.0, "choose/pairs_of_all": 5.0})
+    assert caplog.messages == ["avoided: nothing; it took 0.10 s, and no choice of the same settings was solved in full"]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +199,24 @@ def test_only_scorers_of_one_scale_are_compared(config, caplog):
     assert min(sums[one] for one in ids) >= max(sums[one] for one in set(names) - set(ids)) - 1e-6
     assert "not heard are simclr-resnet18-aa: on another scale" in caplog.text
     assert "heard are, from the least trained on, early-mae-tiny-bb and the patches' own scorer" in caplog.text
+
+
+def test_a_scorer_that_has_yet_to_score_what_came_is_not_heard_and_the_command_that_mends_it_is_told(config, caplog):
+    store, mine = PatchStore(config.store.uri), amend(config, ["selection.method=forgetting_like", "selection.seed=3"])
+    rated = store.patches(["patch_id"])["patch_id"].to_pylist()
+    store.add_scores("early-mae-tiny-dd", [rows.scores(rated, seed=4)])
+    take_in(config, "d" * 30)
+    names = store.patches(["patch_id"])["patch_id"].to_pylist()
+    told = f"early-mae-tiny-dd, which has yet to score 6 of {len(names)} patches: run the job score with score.by=early"
+    with pytest.raises(ValueError, match=f"compares scorers of every patch, and the store has but .*{told}"):
+        choose.run(mine)
+    with pytest.raises(ValueError, match=told):
+        selections.run(amend(config, ["watch.selections=forgetting_like:0.5"]))
+    store.add_scores("mae-tiny-ee", [rows.scores(names, seed=5)])
+    with caplog.at_level(logging.INFO, "jobs.choose"):
+        chosen(mine)
+    assert "heard are, from the least trained on, mae-tiny-ee and the patches' own scorer" in caplog.text
+    assert f"not heard are {told}" in caplog.text
 
 
 def test_a_choice_by_theory_of_before_is_found_by_the_knob_of_now_alone(config):

@@ -10,13 +10,14 @@ import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
 from engine import difficulty, mae, pictures, rebuild, schema, tracking
+from engine.appearance import LIMITS
 from engine.difficulty import ScoreDifficulty
 from engine.judge import FID, MEASURES, UnknownError
 from engine.knobs import amend
 from engine.pool import Held, Pool
 from engine.rows import hashed
 from engine.store import PatchStore, WriteRows
-from jobs import choose, findings, judging, report
+from jobs import choices, choose, judging, report
 from jobs.recipes import tiny
 from tests import rows
 from tests.test_report import Page
@@ -117,14 +118,14 @@ def test_the_fid_is_of_so_many_images_by_lot_against_the_whole_frames_where_ther
 
 def test_a_table_holds_no_fid_of_another_net_or_of_other_pictures(framed):
     report.run(framed)
-    by_lot, frames = sorted(findings.judgements(framed), key=lambda one: one.method, reverse=True)
+    by_lot, frames = sorted(choices.judgements(framed), key=lambda one: one.method, reverse=True)
     told = by_lot.notes["fid_128"]
     assert "fid_128" in by_lot.values
     assert "fid_128" not in frames.values
     page = Path(report.address(framed)).read_text()
     assert told in page
     assert "FID of 128" in page
-    other = findings.comparable(by_lot, {"fid_128": "128 images by another net"})
+    other = choices.comparable(by_lot, {"fid_128": "128 images by another net"})
     assert "fid_128" not in other.values
     assert other.reasons["fid_128"] == f"it is of {told}, and beside it of 128 images by another net"
 
@@ -200,12 +201,45 @@ def test_what_is_covered_is_told_by_clusters_that_stay_when_patches_come(config)
 def test_the_report_shows_the_newest_judgement_of_every_method_and_budget(config):
     choose.run(config)
     report.run(config)
-    found = findings.judgements(config)
+    found = choices.judgements(config)
     assert [(one.method, one.budget) for one in found] == [("optidel", "30 % of the bytes"), ("optidel", "60 % of the bytes")]
     table = Page(Path(report.address(config)).read_text()).table()
     for one in found:
         row = next(row for row in table if row[0].endswith(one.selection))
         assert row[1:4] == [one.budget, *(f"{100 * one.values[name]:.3g} %" for name in ("clusters", "videos"))]
+
+
+def test_the_report_shows_the_newest_of_every_set_of_settings_with_what_tells_them_apart(config):
+    mine = amend(config, ["selection.budget=0.5", "selection.method=endocurate"])
+    for words in ([], ["selection.endocurate.balance=0.25"], ["synthesis.patches=1", "synthesis.fill=pad"], ["selection.d4.dedup=0.5"]):
+        choose.run(amend(mine, words))
+    shown = {one.settings: one.selection for one in choices.judgements(mine) if one.method == "endocurate"}
+    assert set(shown) == {"", "endocurate.balance 0.25", "M 1, fill pad"}  # what another method looks at tells nothing apart
+    assert shown[""] == tracking.runs(config, "choose")[-1]["tags"]["selection"]
+    report.run(mine)
+    heads = {row[0] for row in Page(Path(report.address(mine)).read_text()).table() if row}
+    assert {f"endocurate {words}; {name}" if words else f"endocurate {name}" for words, name in shown.items()} <= heads
+
+
+def test_frames_are_shown_apart_from_patches_and_each_beside_its_own_pool(framed):
+    report.run(framed)
+    patches, frames = report.report.kinds(choices.judgements(framed))
+    assert (patches.of, frames.of) == ("patches", "frames")
+    assert [(one.method, one.budget) for one in patches.judged + frames.judged] == [
+        ("random", "130 patches"),
+        ("optidel", "100 % of the frames"),
+    ]
+    table = PatchStore(framed.store.uri).patches(["proposer", "embedding", *LIMITS]).to_pylist()
+    for kind, whole in ((patches, False), (frames, True)):
+        mine = [row for row in table if (row["proposer"] == schema.FRAME_PROPOSER) == whole]
+        alike = cosine_similarity([row["embedding"] for row in mine])
+        assert kind.pool["distance"] == pytest.approx(np.mean(1 - alike[np.triu_indices(len(mine), 1)]), abs=1e-5)
+        assert kind.pool["artefacts"] == np.mean([any(row[name] > limit for name, limit in LIMITS.items()) for row in mine])
+    assert frames.judged[0].values["vendi"] == pytest.approx(frames.pool["vendi"])  # all of them were chosen
+    page = Page(Path(report.address(framed)).read_text())
+    assert "chosen from frames" in page.words()
+    row = next(row for row in page.table() if row[0].startswith("the pool all patches of version"))
+    assert f"{100 * patches.pool['artefacts']:.3g} %" in row
 
 
 def test_nine_patches_an_image_make_a_selection_of_their_own_that_is_rebuilt(config):

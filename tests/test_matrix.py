@@ -198,7 +198,7 @@ def test_a_wrong_command_is_one_sentence(words, sentence, capsys):
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize(("unit", "said"), [("images", "10 % of the images"), ("gpu_hours", "0.1 gpu hours")])
+@pytest.mark.parametrize(("unit", "said"), [("images", "10 % of the frames in images"), ("gpu_hours", "0.1 gpu hours")])
 def test_a_cell_says_its_budget_with_the_unit(unit, said):
     found = [str(one) for one in made(amend(tiny(), [f"selection.unit={unit}"]))]
     assert f"random at {said}, seed 0, mae, one" in found

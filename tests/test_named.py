@@ -14,7 +14,7 @@ from engine.config import SelectionConfig, SynthesisConfig
 from engine.knobs import amend
 from engine.selection import Selection
 from engine.store import PatchStore, WriteRows
-from jobs import choose, evaluate, export, findings, named, pretrain
+from jobs import choices, choose, evaluate, export, named, pretrain
 from jobs.recipes import tiny
 from tests import rows
 from tests.browsed import A, take_in
@@ -138,8 +138,8 @@ def test_the_report_says_how_a_named_selection_was_made_and_not_what_the_knobs_s
     save(PatchStore(config.store.uri), "browse-12ab", 12)
     mine = amend(config, ["selection.named=browse-12ab"])
     choose.run(mine)
-    assert ("browse", "12 patches", "browse-12ab") in {(one.method, one.budget, one.selection) for one in findings.judgements(mine)}
-    assert not [one for one in findings.judgements(mine) if one.method == mine.selection.method]
+    assert ("browse", "12 patches", "browse-12ab") in {(one.method, one.budget, one.selection) for one in choices.judgements(mine)}
+    assert not [one for one in choices.judgements(mine) if one.method == mine.selection.method]
 
 
 def test_a_name_changes_no_id_of_what_is_chosen_and_is_not_kept_current(config):

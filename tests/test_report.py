@@ -280,7 +280,7 @@ def test_hostile_text_stays_text_wherever_it_comes_in():
         [outcome(HOSTILE, run=HOSTILE, comparison=HOSTILE, examples=[picture]), outcome("random", comparison=HOSTILE)],
         [advantage(comparison=HOSTILE, method=HOSTILE)],
         [(HOSTILE, HOSTILE)],
-        [Judged(HOSTILE, HOSTILE, HOSTILE, {}, {"vendi": HOSTILE, HOSTILE: HOSTILE})],
+        [Judged(HOSTILE, HOSTILE, HOSTILE, {}, {"vendi": HOSTILE, HOSTILE: HOSTILE}, settings=HOSTILE, of=HOSTILE, pool={"vendi": 1.0})],
         [trail(HOSTILE)],
     )
     page = Page(report.render(findings))

@@ -279,6 +279,45 @@ def test_a_patch_that_alone_exceeds_the_budget_in_bytes_is_passed_over(method):
     assert made.unspent == 4000 - 100 * len(made.patch_ids)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_alone_exceeds_the_budget_in_bytes_has_no_part_in_the_choice_of_the_others(method):
+    """It stands in for none, is nobody's copy, no centre and no frame's easiest, and what is said of a lack counts without it."""
+    many, sizes = pool(160), np.full(160, 100)
+    frames = pa.array([f"f{i % 40}" for i in range(160)])
+    sizes[np.random.default_rng(3).permutation(160)[:30]] = 9000
+    columns = table(many.columns["difficulty"], sizes).set_column(1, "frame_id", frames)
+    whole = replace(many, columns=columns)
+    part = whole.part(np.flatnonzero(sizes == 100))
+    made, alone = chosen(whole, method, 8000), chosen(part, method, 8000)
+    assert made.patch_ids == alone.patch_ids
+    assert (made.told, made.few) == (alone.told, alone.few)
+    assert made.unspent == alone.unspent == 8000 - 100 * len(made.patch_ids)
+
+
+@pytest.mark.parametrize("method", ["semdedup", "endocurate", "d4", "density"])
+def test_a_larger_budget_goes_on_from_clusters_that_a_smaller_one_compared_without_the_large_patches(method):
+    many, sizes = pool(160), np.full(160, 100)
+    sizes[np.random.default_rng(4).permutation(160)[:20]] = 4000
+    many = replace(many, columns=many.columns.set_column(many.columns.schema.get_field_index("bytes"), "bytes", pa.array(sizes)))
+    large = chosen(many, method, 60_000)
+    small = chosen(replace(many, clustering=large.clustering), method, 3000)
+    known, bare = (replace(many, clustering=one) for one in (small.clustering, large.clustering.bare()))
+    assert small.clustering.name == large.clustering.name
+    assert (small.clustering.labels == large.clustering.labels).all()
+    part = bare.part(np.flatnonzero(sizes == 100))
+    assert small.patch_ids == chosen(replace(part, clustering=bare.clustering.at(np.flatnonzero(sizes == 100))), method, 3000).patch_ids
+    assert chosen(known, method, 60_000).patch_ids == large.patch_ids == chosen(bare, method, 60_000).patch_ids
+
+
+@pytest.mark.parametrize("unit", ["patches", "bytes", "images"])
+@pytest.mark.parametrize("method", ["hierarchical", "density", "kcenter", "meddel", "random"])
+def test_any_budget_above_what_there_is_takes_all_that_the_method_takes(method, unit):
+    many = pool(60)
+    huge = chosen(many, method, 1e300, unit=unit)
+    assert huge.patch_ids == chosen(many, method, 1_000_000_000, unit=unit).patch_ids
+    assert len(huge.patch_ids) == (36 if method == "density" else 60)  # of the 38 that SemDeDup leaves
+
+
 def test_where_nothing_alone_exceeds_the_budget_the_choice_ends_before_the_first_there_is_no_room_for():
     columns = table(np.arange(40)[::-1], [100] * 8 + [3900] + [100] * 31)
     assert chosen(columns, "optidel", 4000).patch_ids == [f"p{row:04d}" for row in range(8)]

@@ -105,7 +105,7 @@ def test_the_newest_selection_of_a_method_is_found_as_other_jobs_find_it(store, 
     folder, images = exported(store, tmp_path, selection="")
     assert [(folder / f"{n:06}.jpg").read_bytes() for n in range(5)] == [image["pixels"] for image in images]
     assert main(["export", f"store.uri={store.uri}", f"export.path={tmp_path}", "export.selection=nobody"]) == 1
-    assert "has no training images of a selection 'nobody'" in capsys.readouterr().err
+    assert "has no training images of a selection 'nobody' (it has those of " in capsys.readouterr().err
     assert main(["export", f"store.uri={tmp_path}/none"]) == 2
     assert "run the job choose first" in capsys.readouterr().err
 

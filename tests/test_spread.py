@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from engine import flow
+from engine.appearance import LIMITS
 from engine.config import SelectionConfig
 from engine.flow import Step
 from engine.pool import Held, Pool
@@ -19,12 +20,15 @@ def ray():
     flow.shut_down()
 
 
-@pytest.mark.parametrize("method", ["semdedup", "meddel"])
+@pytest.mark.parametrize("method", ["semdedup", "meddel", "d4", "density", "endocurate"])
 @pytest.mark.processes
 def test_a_choice_whose_clusters_are_spread_over_workers_is_the_same(monkeypatch, method):
     monkeypatch.setattr(spread, "AT_ONCE", 40)  # a dozen tasks
     rng = np.random.default_rng(0)
     columns = pa.table({"patch_id": [f"p{row}" for row in range(400)], "bytes": rng.integers(50, 900, 400)})
+    for name in ("difficulty", "variance", *LIMITS):  # a fifth is artefacts, by one of the three
+        columns = columns.append_column(name, pa.array(rng.random(400) * LIMITS.get(name, 1) * 1.08))
+    columns = columns.append_column("video_id", pa.array([f"v{row % 5}" for row in range(400)]))
     pool = Pool(columns, Held(rng.normal(size=(80, 16))[rng.integers(0, 80, 400)] + 0.1 * rng.normal(size=(400, 16))))
     tasks_seen = []
 

@@ -114,7 +114,8 @@ def test_twins_are_told_for_the_split_they_concern_and_caution_the_reader() -> N
     assert mine == Leaks((Leak("f@1", "b", 0.9),), 3)
     assert json.loads(twins.told(mine)) == {"unjudged": 3, "twins": [{"pool": "f@1", "test": "b", "likeness": 0.9}]}
     tags = {"method": "optidel", "budget": "0.1", "unit": "images", "seed": "2"}
-    assert "1 test images of optidel at a budget of 10 % of the images, seed 2, have a near-duplicate" in findings.caution(tags, 1)
+    told = findings.caution(tags, 1)
+    assert "1 test images of optidel at a budget of 10 % of the frames in images, seed 2, have a near-duplicate" in told
     assert findings.caution(tags, 0) == ""
 
 

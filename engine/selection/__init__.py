@@ -3,6 +3,7 @@
 A method orders the patches of a pool; the budget then cuts the order to whole training images. What a method looks at stands in METHODS.
 
     budgets       how much, and where an order is cut
+    room          without what exceeds a budget by itself
     spread        work inside clusters, here or on other processes
     clustering    the clusters that a choice goes by
     ranking       methods by what scorers say, or by lot
@@ -31,7 +32,7 @@ from engine.config import SelectionConfig
 from engine.pool import Clustering, Pool
 from engine.rows import Rows
 from engine.schema import PATCHES_PER_IMAGE as GROUP
-from engine.selection import cover, coverage, density, endocurate, hierarchical, likeness, prototypes, ranking
+from engine.selection import cover, coverage, density, endocurate, hierarchical, likeness, prototypes, ranking, room
 from engine.selection.budgets import Budget, Order, budget_of
 from engine.selection.spread import Run, in_process
 
@@ -140,7 +141,8 @@ def choose(
     if missing := pool.columns["bytes"].null_count:
         raise ValueError(f"{missing:,} of {len(pool):,} {config.of} do not tell their bytes, which is what a budget counts")
     budget = budget_of(pool, config, group, seconds_per_image)
-    order = METHODS[config.method].order(pool, budget, config, run) if len(pool) else Order(np.zeros(0, np.int64))
+    solve = METHODS[config.method].order
+    order = room.order(pool, budget, lambda pool, budget: solve(pool, budget, config, run))
     taken = budget.within(order.rows)
     if not len(taken):
         why = (budget.holds_more(taken) and order.few) or too_few(pool, config, group)

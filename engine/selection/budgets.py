@@ -28,10 +28,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Budget:
-    """What each row costs, (N,) whole numbers, and the limit of their sum. `worth` of one is so much of `unit`.
-
-    A row that by itself exceeds the limit costs 0 and is passed over: else one large patch could empty a choice.
-    """
+    """What each row costs, (N,) whole numbers, and the limit of their sum. `worth` of one is so much of `unit`."""
 
     costs: NDArray[np.int64]
     limit: int
@@ -42,10 +39,7 @@ class Budget:
 
     def within(self, order: Rows) -> Rows:
         """The first rows that do not exceed the limit, as whole images; no later one takes the place of one that is too large."""
-        costs = self.costs[order]
-        if not costs.all():
-            order, costs = order[costs > 0], costs[costs > 0]
-        affordable = int(np.searchsorted(np.cumsum(costs), self.limit, side="right"))
+        affordable = int(np.searchsorted(np.cumsum(self.costs[order]), self.limit, side="right"))
         return order[: affordable - affordable % self.group]
 
     def spent(self, rows: Rows) -> int:
@@ -58,7 +52,7 @@ class Budget:
 
     def holds_more(self, rows: Rows) -> bool:
         """Whether so much is left that another image of mean cost would not exceed it."""
-        costs = self.costs[self.costs > 0]
+        costs = self.costs[self.costs <= self.limit]
         return bool(len(costs)) and self.limit - self.spent(rows) >= self.group * float(costs.mean())
 
 
@@ -71,7 +65,7 @@ def budget_of(pool: Pool, config: SelectionConfig, group: int, seconds_per_image
     if config.unit == "bytes":
         costs = pool.columns["bytes"].to_numpy().astype(np.int64)
         limit = whole_number(config.budget, int(costs.sum()))
-        return Budget(np.where(costs > limit, 0, costs), limit, "bytes", group)
+        return Budget(costs, limit, "bytes", group)
     ones = np.broadcast_to(np.int64(1), len(pool))
     if config.unit == "patches":
         return Budget(ones, whole_number(config.budget, len(pool)), "patches", group)
@@ -94,8 +88,8 @@ def whole_number(budget: float, total: int) -> int:
 def most(budget: Budget, choose: Callable[[int], Rows]) -> Rows:
     """The rows that `choose` gives for the largest count of them that stays in the budget, found by bisection."""
     costs = budget.costs[budget.costs > 0]
-    passed_over, cheapest = len(budget.costs) - len(costs), int(costs.min(initial=budget.limit + 1))
-    low, high = 0, min(len(budget.costs), passed_over + budget.limit // cheapest)
+    free, cheapest = len(budget.costs) - len(costs), int(costs.min()) if len(costs) else 1
+    low, high = 0, min(len(budget.costs), free + budget.limit // cheapest)
     best, middle = np.zeros(0, np.int64), high  # with equal costs the first look is at the right one
     while low < high:
         rows = choose(middle)

@@ -70,7 +70,10 @@ def scored(pool: Pool, config: SelectionConfig) -> list[NDArray[np.float64]]:
     Shape: (N,) each.
     """
     if not pool.earlier:
-        raise ValueError(f"selection.method={config.method} compares several scorers and the store has the scores of one only")
+        raise ValueError(
+            f"selection.method={config.method} compares several scorers and the store has the scores of one only: run the job score "
+            "with score.by=early, or with score.by=checkpoint of another"
+        )
     for place, values in enumerate(pool.earlier):
         if bad := int(np.sum(~np.isfinite(values))):
             raise ValueError(f"{bad:,} of {len(values):,} patches have a difficulty by the scorer {place} that is not a finite number")

@@ -124,6 +124,9 @@ class ImageReader:
             table = dataset.to_table(columns=["selection_id", "position"])
             mine = np.flatnonzero(pc.equal(table["selection_id"], self.selection_id).to_numpy())
             if not len(mine):
-                raise LookupError(f"the store {self.uri} has no training images of a selection {self.selection_id!r}")
+                have = ", ".join(sorted(table["selection_id"].unique().to_pylist())) or "none"
+                raise LookupError(
+                    f"the store {self.uri} has no training images of a selection {self.selection_id!r} (it has those of {have})"
+                )
             self.opened = dataset, mine[np.argsort(table["position"].to_numpy()[mine])]
         return self.opened
