@@ -189,8 +189,8 @@ class Watcher:
         reach(self.store)  # who follows would make folders where it was
         reasons = {row["uri"]: row["reason"] for rows in made for row in rows.to_pylist()}
         for one in batch:
-            if one.row["uri"] not in reasons and one.row["uri"] not in progress.replaced:
-                self.inbox.done(one)  # a copy of what is known: it waits no more
+            if one.row["uri"] not in {*reasons, *progress.replaced, *progress.lost}:
+                self.inbox.done(one)  # a copy of what is in the ledger for good: it waits no more
         for rows in made:
             for follow in self.followers:
                 follow(rows)
