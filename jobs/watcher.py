@@ -51,7 +51,8 @@ class Watcher:
             flow.run_on_ray if config.where == "ray" else flow.Workbench(lambda stage, frames: line.tell("frames", (stage, frames)))
         )
         self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known(), beat=line.beat, but=own.places(config))
-        self.is_below = own.namer(config)
+        self.is_below, self.names, root = own.namer(config), spelling.Names(), locate(config.videos.uri)[1].rstrip("/")
+        self.inbox.told = lambda uri, waits: self.names.told(uri.partition(root or "/")[2], waits)
         self.tries = UnderWay(store, writers.mark(config.videos.uri))
         self.aside: set[int] = set()  # keys of what is set aside
         self.is_fresh = False  # whether it looked since the last batch
@@ -281,9 +282,7 @@ class Watcher:
 
     def is_named(self, text: str) -> bool:
         """Whether a text names something below the inbox: no log may."""
-        root = locate(self.config.videos.uri)[1].rstrip("/")
-        parts = {part for uri in self.inbox.waiting for part in uri.partition(root)[2].split("/")}
-        return self.is_below(text) or spelling.holds(text, spelling.names(parts))
+        return self.is_below(text) or self.names.are_in(text)
 
     def rest(self) -> None:
         """Wait until the next round, or until told to stop."""
