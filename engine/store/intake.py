@@ -22,6 +22,7 @@ from engine.store.lock import Lease
 from engine.store.tables import Tables, first_line, fragments_of, quoted
 from engine.store.tombstones import FORGOTTEN, spared, without
 
+UNREAD = "unread-"  # begins the id of a source whose bytes nobody knows (videos.unread)
 LOOSE = 32  # small fragments of the ledger before they are joined: every look into it opens each of them
 JOINED = 4096  # rows of a fragment that is left alone
 
@@ -114,10 +115,15 @@ def at_version(rows: pa.Table, version: int) -> pa.Table:
 
 
 def entered(tables: Tables, videos: pa.Table) -> pa.Table:
-    """The ledger rows of the same videos, and of the same sources where they could not be read before."""
+    """The ledger rows of the same videos, and of the same sources where they could not be read before, set aside for it or not."""
     same = f"video_id IN ({quoted(videos['video_id'].to_pylist())})"
-    refused = f"reason = 'unreadable' AND uri IN ({quoted(videos['uri'].to_pylist())})"
-    return tables.open("videos").to_table(filter=f"{same} OR ({refused})")
+    shut = f"(reason = 'unreadable' OR starts_with(video_id, '{UNREAD}'))"
+    return tables.open("videos").to_table(filter=f"{same} OR ({shut} AND uri IN ({quoted(videos['uri'].to_pylist())}))")
+
+
+def was_shut(row: Mapping[str, Any]) -> bool:
+    """Whether a ledger row is of a source that could not be read: it has no bytes, so it stands for that address alone."""
+    return bool(row["reason"] == "unreadable") or str(row["video_id"]).startswith(UNREAD)
 
 
 def enter(tables: Tables, rows: pa.Table, earlier: pa.Table, lease: Lease) -> None:
@@ -130,7 +136,7 @@ def enter(tables: Tables, rows: pa.Table, earlier: pa.Table, lease: Lease) -> No
         join(tables, lease)
         return
     readable = {row["uri"] for row in rows.to_pylist() if row["reason"] != "unreadable"}
-    outdated = [row["video_id"] for row in earlier.to_pylist() if row["reason"] == "unreadable" and row["uri"] in readable]
+    outdated = [row["video_id"] for row in earlier.to_pylist() if was_shut(row) and row["uri"] in readable]
     merge = ledger.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all().conflict_retries(0)
     if outdated:
         merge = merge.when_not_matched_by_source_delete(f"video_id IN ({quoted(outdated)})")
