@@ -233,12 +233,12 @@ def judged(asked: Asked, one: dict[str, Any]) -> Judged:
 
 
 def current(config: Config) -> list[Current]:
-    """Of every selection that was made more than once the newest choice, and what of its work was avoided."""
+    """Of every selection that is kept current, or was made more than once, the newest choice, and what of its work was avoided."""
     made: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for one in tracking.runs(config, "choose"):
         settings = sorted((name, value) for name, value in of_now(one["params"]).items() if name.startswith(("selection.", "synthesis.")))
         made.setdefault(tuple(map("=".join, settings)), []).append(one)
-    again = [runs[-1] for runs in made.values() if len(runs) > 1]
+    again = [runs[-1] for runs in made.values() if len(runs) > 1 or "kept_by" in runs[-1]["tags"]]
     return [current_of(asked, one) for one in again if (asked := asked_for(config, one))]
 
 
