@@ -16,7 +16,7 @@ from engine.flow import Step
 from engine.frames import DecodeFrames
 from engine.ledger import REPLACED, Arrivals
 from engine.patches import ProposePatches
-from engine.store import PatchStore, WriteRows
+from engine.store import PatchStore, WriteRows, intake
 from engine.videos import ConfirmVideos, IdentifyVideos
 from jobs import needs, own, pools, probe
 
@@ -112,14 +112,10 @@ def batches(
         for batch, written in arrivals.whole(progress.follow(execute(steps, videos) if len(videos) else iter(()))):
             read = progress.confirmed(pa.concat_tables(execute(confirm(), batch)))
             yield store.commit(written, read, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
-        progress.left_over(lost(store, identified, videos))
-
-
-def lost(store: PatchStore, identified: pa.Table, tried: pa.Table) -> list[str]:
-    """The addresses of the copies of what was tried of whose bytes the ledger has no row that stays: not of a file that came to nothing."""
-    copies = identified.filter(pc.invert(pc.is_in(identified["uri"], tried["uri"])))
-    missing = store.unknown(copies)["video_id"]
-    return list(copies.filter(pc.is_in(copies["video_id"], missing))["uri"].to_pylist())
+        copies = identified.filter(pc.invert(pc.is_in(identified["uri"], videos["uri"])))
+        missing = pc.is_in(copies["video_id"], store.unknown(copies)["video_id"])
+        intake.make_way(store, copies.filter(pc.invert(missing)))
+        progress.left_over(copies.filter(missing)["uri"].to_pylist())
 
 
 class Progress:

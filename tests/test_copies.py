@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from engine import schema
+from engine import schema, videos
 from engine.flow import Step
-from engine.store import PatchStore, WriteRows
+from engine.store import PatchStore, WriteRows, quarantine
 from jobs.watcher import Watcher
 from tests import rows
 from tests.test_watcher import Quick
@@ -60,3 +60,18 @@ def test_a_copy_of_a_file_that_came_to_nothing_is_taken_in_by_the_same_watcher(t
     found = {Path(row["uri"]).name: row["reason"] for row in watcher.store.ledger().to_pylist()}
     assert found == {"second0.mp4": None} | ({"first.mp4": None} if how == "is replaced" else {})
     assert not watcher.inbox.waiting
+
+
+def test_a_source_that_was_set_aside_unread_and_is_replaced_by_a_copy_is_set_aside_no_more(tmp_path):
+    store = PatchStore(str(tmp_path / "store"))
+    store.create(rows.WIDTH)
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "known.mp4").write_bytes(b"known")
+    Reading(tmp_path).go()
+    shut = videos.unread({"uri": str(tmp_path / "inbox" / "shut.mp4"), "size": 0, "modified": ""}, "")
+    quarantine.set_aside(store, shut, "why", rows.STAMP)
+    (tmp_path / "inbox" / "shut.mp4").write_bytes(b"known")
+    watcher = Reading(tmp_path).go()
+    assert [row["reason"] for row in store.ledger().to_pylist()] == [None]
+    watcher.look()
+    assert not watcher.aside

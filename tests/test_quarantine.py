@@ -121,3 +121,16 @@ def test_a_source_that_was_set_aside_unread_gives_way_to_what_it_holds_once_it_c
     assert {row["video_id"]: row["reason"] for row in store.ledger().to_pylist()} == {"aa": None, "ff": "quarantined"}
     assert len(quarantine.keys(store)) == 1
     assert len(quarantine.requeue(store, "all", "")) == 1
+
+
+@pytest.mark.parametrize("reason", ["unreadable", "quarantined"])
+def test_a_source_that_could_not_be_read_and_is_a_copy_now_is_not_told_of_any_more(store, reason):
+    rows.take_in(store, "aa")
+    shut = videos.unread({"uri": "/in/gone.mp4", "size": 0, "modified": ""}, "")
+    verdict = {"video_id": shut["video_id"], "reason": reason, "detail": "why", "patches": 0, "expected": 0}
+    written = pa.Table.from_pylist([dict.fromkeys(schema.WRITTEN.names) | verdict], schema.WRITTEN)
+    store.commit(written, pa.Table.from_pylist([shut], schema.VIDEO), rows.STAMP)
+    intake.make_way(store, pa.Table.from_pylist([shut], schema.VIDEO))  # it cannot be read to this day
+    assert sorted(store.ledger()["video_id"].to_pylist()) == ["aa", shut["video_id"]]
+    intake.make_way(store, pa.Table.from_pylist([shut | {"video_id": "aa", "reason": None}], schema.VIDEO))
+    assert store.ledger()["video_id"].to_pylist() == ["aa"]

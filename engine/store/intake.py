@@ -135,13 +135,28 @@ def enter(tables: Tables, rows: pa.Table, earlier: pa.Table, lease: Lease) -> No
         land(ledger, lance.LanceOperation.Append(fragments_of(ledger.uri, rows)), lease)
         join(tables, lease)
         return
-    readable = {row["uri"] for row in rows.to_pylist() if row["reason"] != "unreadable"}
-    outdated = [row["video_id"] for row in earlier.to_pylist() if was_shut(row) and row["uri"] in readable]
+    outdated = opened(rows, earlier)
     merge = ledger.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all().conflict_retries(0)
     if outdated:
         merge = merge.when_not_matched_by_source_delete(f"video_id IN ({quoted(outdated)})")
     lease.check()
     merge.execute(rows)
+
+
+def opened(rows: pa.Table, earlier: pa.Table) -> list[str]:
+    """The ids of the earlier rows of sources that could not be read, and now, by rows or videos, can."""
+    readable = {row["uri"] for row in rows.to_pylist() if row["reason"] != "unreadable"}
+    return [row["video_id"] for row in earlier.to_pylist() if was_shut(row) and row["uri"] in readable]
+
+
+def make_way(tables: Tables, copies: pa.Table) -> None:
+    """Take out of the ledger what says of these that they could not be read, or were set aside for it: their bytes are known by now."""
+    if not len(copies) or not opened(copies, entered(tables, copies)):
+        return
+    with committing(tables) as lease:
+        if outdated := opened(copies, entered(tables, copies)):
+            lease.check()
+            tables.open("videos").delete(f"video_id IN ({quoted(outdated)})", conflict_retries=0)
 
 
 def join(tables: Tables, lease: Lease) -> None:
