@@ -78,6 +78,7 @@ class Inbox:
         self.uri, self.settle_s, self.known, self.clock = uri, settle_s, known, clock
         self.but, self.beat = but, beat  # called at every source that is listed: a look at a million takes minutes
         self.waiting: dict[str, Waiting] = {}
+        self.told: Callable[[str, bool], None] = lambda uri, waits: None  # called when an address begins to wait, or does no more
         self.looks = 0
 
     def look(self) -> None:
@@ -98,8 +99,11 @@ class Inbox:
             if before is not None and before.key == key:
                 before.seen, before.looked = now, self.looks
             elif before is not None or len(self.waiting) < MOST:
+                if before is None:
+                    self.told(row["uri"], True)
                 self.waiting[row["uri"]] = Waiting(row, key, before.arrived if before else now, now, now, self.looks)
-        self.waiting = {uri: one for uri, one in self.waiting.items() if one.looked == self.looks}
+        for uri in [uri for uri, one in self.waiting.items() if one.looked != self.looks]:
+            self.leave(uri)
 
     def gone(self, keys: Collection[int]) -> set[int]:
         """Those of these sources that the last look did not find as they were: renamed, replaced, removed; none where not all can wait."""
@@ -114,7 +118,12 @@ class Inbox:
     def done(self, one: Waiting) -> None:
         """A source that needs no look any more, as it is."""
         self.known.add(one.key)
-        del self.waiting[one.row["uri"]]
+        self.leave(one.row["uri"])
+
+    def leave(self, uri: str) -> None:
+        """Wait for an address no more."""
+        del self.waiting[uri]
+        self.told(uri, False)
 
     def put_off(self, one: Waiting, seconds: float) -> None:
         """Try a source again no sooner than in so many seconds, unless it changes."""

@@ -94,7 +94,10 @@ def due(store: PatchStore) -> Due | None:
     if not waiting:
         return None
     if rescoring.mixed(store, version):
-        put_off(store, "near-duplicates are not told while the patches have embeddings by several scorers: run the job rescore")
+        put_off(
+            store,
+            "near-duplicates wait until the patches have embeddings by one scorer: that is the job rescore, which watch begins by itself",
+        )
         return None
     known, width = clusterings.centroids(store, judging.KINDS), store.open("patches", version).schema.field("embedding").type.list_size
     if known is None or known.centroids.shape[1] != width:

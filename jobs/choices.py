@@ -117,12 +117,12 @@ def judged(asked: Asked, one: dict[str, Any]) -> Judged:
 
 
 def current(config: Config) -> list[Current]:
-    """Of every selection that was made more than once the newest choice, and what of its work was avoided."""
+    """Of every selection that is kept current, or was made more than once, the newest choice, and what of its work was avoided."""
     made: dict[Asked, list[dict[str, Any]]] = {}
     for one in tracking.runs(config, "choose"):
         if asked := asked_for(config, one):
             made.setdefault(asked, []).append(one)
-    return [current_of(asked, runs[-1]) for asked, runs in made.items() if len(runs) > 1]
+    return [current_of(asked, runs[-1]) for asked, runs in made.items() if len(runs) > 1 or "kept_by" in runs[-1]["tags"]]
 
 
 def current_of(asked: Asked, one: dict[str, Any]) -> Current:

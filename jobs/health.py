@@ -41,7 +41,14 @@ class Health:
         self.process: int | None = None  # the one that works, while it is alive
         self.doing, self.away = "starting", dict[str, None]()
         self.looked = self.heard = -np.inf
-        self.numbers: dict[str, Any] = {"backlog": None, "quarantined": None, "versions": {}, "last_batch": None, "worker_ends": 0}
+        self.numbers: dict[str, Any] = {
+            "backlog": None,
+            "unread": None,
+            "quarantined": None,
+            "versions": {},
+            "last_batch": None,
+            "worker_ends": 0,
+        }
         self.numbers |= {"keeping_up": False, "setbacks": {}, "stands": None}
         self.sums = dict.fromkeys(("batches", "videos", "refused", "patches", "frames"), 0)
         self.latencies: deque[float] = deque(maxlen=LAST)

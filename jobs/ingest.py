@@ -97,13 +97,15 @@ def batches(
     """Commit `sources` in micro-batches as each becomes whole; yields the ledger rows of each.
 
     Many micro-batches share one flow, because starting its pools and filling them takes longer than many a micro-batch. A video whose file
-    was written anew while it was read is left out: the rows that are kept are of the bytes that they are named by.
+    was written anew while it was read is left out: the rows that are kept are of the bytes that they are named by. Its copies are told as
+    `lost`, as are those of a file that vanished: they were dropped before, and the next time takes them in.
     """
     stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
     *others, write = work
     for start in range(0, len(sources), ROUND * config.videos.batch):
         some = sources.slice(start, ROUND * config.videos.batch)
-        videos = store.unknown(pa.concat_tables(progress.heard(execute(identify(), some))).sort_by("uri"))
+        identified = pa.concat_tables(progress.heard(execute(identify(), some))).sort_by("uri")
+        videos = store.unknown(identified)
         progress.copies += len(some) - len(videos)
         videos = intake.continued(store, videos)
         arrivals = Arrivals(videos, config.videos.batch)
@@ -111,6 +113,10 @@ def batches(
         for batch, written in arrivals.whole(progress.follow(execute(steps, videos) if len(videos) else iter(()))):
             read = progress.confirmed(pa.concat_tables(execute(confirm(), batch)))
             yield store.commit(written, read, stamp | {"ingested_at": datetime.now(UTC).isoformat(timespec="seconds")})
+        copies = identified.filter(pc.invert(pc.is_in(identified["uri"], videos["uri"])))
+        missing = pc.is_in(copies["video_id"], store.unknown(copies)["video_id"])
+        intake.make_way(store, copies.filter(pc.invert(missing)))
+        progress.left_over(copies.filter(missing)["uri"].to_pylist())
 
 
 class Progress:
@@ -119,6 +125,7 @@ class Progress:
     def __init__(self, expected: int, beat: Callable[[], None] = lambda: None) -> None:
         self.expected, self.began, self.said, self.copies, self.beat = expected, monotonic(), monotonic(), 0, beat
         self.replaced: list[str] = []  # addresses of what was written anew while it was read
+        self.lost: list[str] = []  # and of copies of what came to nothing
         self.frames = self.patches = 0  # that came out of the flow, committed or not
         self.ledger = pa.Table.from_pylist([], schema.VIDEOS_TABLE)
 
@@ -134,6 +141,13 @@ class Progress:
             log.warning("%d files were written anew while they were read: nothing of them is kept, the next time takes them in", len(again))
         self.replaced += again
         return videos
+
+    def left_over(self, copies: list[str]) -> None:
+        """Tell of copies that were dropped for the sake of a file that came to nothing."""
+        if copies:
+            log.warning("of %d copies the file that was read came to nothing: the next time takes them in", len(copies))
+        self.lost += copies
+        self.copies -= len(copies)
 
     def follow(self, written: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """The same rows; tells of those that are not committed yet."""

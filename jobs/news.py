@@ -4,7 +4,7 @@
 |---|---|
 | standing by, watching | |
 | busy, idle, making up, made up, keeping up, kept up, alive | |
-| looked, left | backlog, quarantined: how many, after a look and after a batch |
+| looked, left | backlog, unread (of it what could not be read), quarantined: how many, after a look and after a batch |
 | waits, goes on | what is away: store, MLflow, disk, inbox, cluster or nodes |
 | failed | |
 | follows | the step of what follows that is begun, "" at its end |

@@ -27,6 +27,10 @@ Answer = TypeVar("Answer")
 Ready = tuple[Config, PatchStore, list[Step]]
 
 
+class OccupiedError(Exception):
+    """Another watcher has the inbox, and this one is not to wait for it."""
+
+
 def serve(config: Config, past: Past, connection: Connection) -> None:
     """Watch until told to stop. Where the first of such processes cannot begin, it says why."""
     quiet.begin(config.watch.log)
@@ -44,14 +48,18 @@ def serve(config: Config, past: Past, connection: Connection) -> None:
 
 
 def keep_watch(ready: Ready, line: Line, past: Past) -> None:
-    """Watch until told to end; where another watcher took the inbox over, stand by until that one is gone."""
+    """Watch until told to end; where another watcher took the inbox over, stand by until that one is gone.
+
+    Under watch.once it ends instead, and leaves the rest to that one: begun again by the clock, more and more of them would wait.
+    """
     if ready[0].where == "ray":  # whose endpoint hears the news
         line.also.append(partial(measure, flow.RayMeters()))
     line.tell("ready")
-    while not is_watched(ready, line, past):
-        log.warning("another watcher took over this inbox, while this one stood still", extra={"event": "taken over"})
-        line.busy = False
-        line.tell("idle")
+    with suppress(OccupiedError):
+        while not is_watched(ready, line, past):
+            log.warning("another watcher took over this inbox, while this one stood still", extra={"event": "taken over"})
+            line.busy = False
+            line.tell("idle")
 
 
 def is_watched(ready: Ready, line: Line, past: Past) -> bool:
@@ -64,11 +72,11 @@ def is_watched(ready: Ready, line: Line, past: Past) -> bool:
 
 
 def watch(ready: Ready, line: Line, past: Past) -> None:
-    """The same; TakenOverError where the lease was lost."""
+    """The same; TakenOverError where the lease was lost, OccupiedError where it is not waited for."""
     config, store, work = ready
     told = {"patches_version_in": store.complete_version()}
     with ExitStack() as stack:
-        lone = partial(writers.watching, store, config.videos.uri, partial(occupied, line), line.beat)
+        lone = partial(writers.watching, store, config.videos.uri, partial(occupied, line, config.watch.once), line.beat)
         lease = patiently(config, line, lambda: stack.enter_context(lone()))
         record = patiently(config, line, lambda: stack.enter_context(tracking.running(config, "watch", config.fingerprint(), told)))
         watcher = Watcher(config, store, work, line, past, record)
@@ -80,9 +88,12 @@ def watch(ready: Ready, line: Line, past: Past) -> None:
         watcher.run(lease)
 
 
-def occupied(line: Line) -> None:
-    """Say that another watcher holds the inbox."""
+def occupied(line: Line, once: bool) -> None:
+    """Say that another watcher holds the inbox; OccupiedError where nobody waits for it."""
     line.tell("standing by")
+    if once:
+        log.info("another job watches this inbox: this one ends, and leaves what is there to that one", extra={"event": "occupied"})
+        raise OccupiedError
     log.info("another job watches this inbox: this one waits, and takes over when that one is gone")
 
 

@@ -1,6 +1,6 @@
-"""What a watcher is trying, in memory and in its store, so that whoever comes after a death finds what was under way."""
+"""What a watcher is trying, and what it could not read, in memory and in its store: whoever comes after it finds both there."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from contextlib import suppress
 
 from engine.inbox import Known
@@ -61,3 +61,32 @@ class UnderWay(dict[int, int]):
         self.update(before)
         if before:
             self.note(before)
+
+
+class Unread(dict[int, int]):
+    """Of each source of an inbox (16 hex digits) that could not be read, by key, how often it was tried, in this run or one before."""
+
+    def __init__(self, store: PatchStore, inbox: str) -> None:
+        super().__init__()
+        self.store, self.place = store, f"{inbox}/unread"  # no inbox: who looks for what was under way leaves it alone
+
+    def recall(self, known: Known) -> None:
+        """What the runs before this one counted, but for what is known by now."""
+        found = {name.partition("@"): tries for name, tries in attempts.begun(self.store).items()}
+        self.update({int(name, 16): tries for (name, _, place), tries in found.items() if place == self.place})
+        self.end({key for key in self if key in known})
+
+    def once_more(self, keys: Collection[int]) -> None:
+        """These could not be read; where the store is away this run alone knows."""
+        self.update({key: self.get(key, 0) + 1 for key in keys})
+        if keys:
+            with suppress(*away(LookupError)):
+                attempts.begin(self.store, {attempts.of(name_of(key), self.place): self[key] for key in keys})
+
+    def end(self, keys: Set[int]) -> None:
+        """These are not tried any more: taken in, set aside, called back or gone."""
+        if ended := keys & self.keys():
+            for key in ended:
+                del self[key]
+            with suppress(*away(LookupError)):
+                attempts.end(self.store, [attempts.of(name_of(key), self.place) for key in ended])

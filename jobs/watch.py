@@ -183,5 +183,7 @@ class Warden:
         """The last line: what was taken in since the beginning."""
         sums = self.health.sums
         batches, videos, patches = (many(sums[f"{one}{end}"], one) for one, end in (("batch", "es"), ("video", "s"), ("patch", "es")))
-        told = {"event": "stopped", "told": sums}
-        log.info("stopped: %s, %s, %d with a reason, %s", batches, videos, sums["refused"], patches, extra=told)
+        unread = self.health.numbers["unread"] or 0
+        left = f"; {many(unread, 'source')} could not be read, to be tried again" if unread else ""
+        told = {"event": "stopped", "told": sums | {"unread": unread}}
+        log.info("stopped: %s, %s, %d with a reason, %s%s", batches, videos, sums["refused"], patches, left, extra=told)

@@ -29,7 +29,7 @@ from jobs.line import Line, Past, beating
 from jobs.news import TABLES, many
 from jobs.setbacks import Attempt
 from jobs.troubles import BUGS, away
-from jobs.underway import UnderWay
+from jobs.underway import UnderWay, Unread
 from jobs.upkeep import Upkeep
 
 log = logging.getLogger("jobs.watch")
@@ -51,12 +51,13 @@ class Watcher:
             flow.run_on_ray if config.where == "ray" else flow.Workbench(lambda stage, frames: line.tell("frames", (stage, frames)))
         )
         self.inbox = Inbox(config.videos.uri, config.watch.settle_s, Known(), beat=line.beat, but=own.places(config))
-        self.is_below = own.namer(config)
-        self.tries = UnderWay(store, writers.mark(config.videos.uri))
+        self.is_below, self.names, root = own.namer(config), spelling.Names(), locate(config.videos.uri)[1].rstrip("/")
+        self.inbox.told = lambda uri, waits: self.names.told(uri.partition(root or "/")[2], waits)
+        mine = writers.mark(config.videos.uri)
+        self.tries, self.unread = UnderWay(store, mine), Unread(store, mine)
         self.aside: set[int] = set()  # keys of what is set aside
-        self.is_fresh = False  # whether it looked since the last batch
+        self.is_fresh, self.next_look = False, monotonic()  # whether it looked since the last batch, and when it does again
         self.outage, self.closed = Absence(config, line), Absence(config, line)  # of what is written to, and of the inbox
-        self.next_look = monotonic()
         self.stamp = {"fingerprint": config.fingerprint(), "commit": tracking.code_commit()}
         self.versions: dict[str, int] = {}  # of the tables, as they were told last
         # In this order after every batch. A process that dies among them does not call them again for it: they go by what the store has.
@@ -104,6 +105,7 @@ class Watcher:
         self.aside = quarantine.keys(self.store)  # before it reads what is known: what is called back in between is missed by nobody
         self.inbox.known = Known(map(key_of, intake.sources(self.store)))
         self.tries.recall(self.inbox.known)
+        self.unread.recall(self.inbox.known)
         if self.tries:
             how = f" when a process {self.past.ended}" if self.past.ended else ""
             log.info("%s under way%s: to be tried one by one", many(len(self.tries), "source"), how)
@@ -125,12 +127,13 @@ class Watcher:
                 self.tries.pop(key, None)
             self.aside = aside
             self.tries.end(self.inbox.gone(self.tries.own()))  # a process died with it, and it is there no more
+            self.unread.end(self.inbox.gone(self.unread.keys()))
         self.tell_versions()  # others change tables, too
         self.tell_backlog("looked")
 
     def tell_backlog(self, when: str) -> None:
-        """Tell how many sources wait, and how many are set aside."""
-        self.line.tell(when, {"backlog": len(self.inbox.waiting), "quarantined": len(self.aside)})
+        """Tell how many sources wait, of these how many could not be read, and how many are set aside."""
+        self.line.tell(when, {"backlog": len(self.inbox.waiting), "unread": len(self.unread), "quarantined": len(self.aside)})
 
     def due(self) -> list[Waiting]:
         """What is to be taken in now: one that was under way when a process ended, alone, or a batch that is full or has waited."""
@@ -189,19 +192,25 @@ class Watcher:
         reach(self.store)  # who follows would make folders where it was
         reasons = {row["uri"]: row["reason"] for rows in made for row in rows.to_pylist()}
         for one in batch:
-            if one.row["uri"] not in reasons and one.row["uri"] not in progress.replaced:
-                self.inbox.done(one)  # a copy of what is known: it waits no more
+            if one.row["uri"] not in {*reasons, *progress.replaced, *progress.lost}:
+                self.inbox.done(one)  # a copy of what is in the ledger for good: it waits no more
         for rows in made:
             for follow in self.followers:
                 follow(rows)
-        for one in (one for one in batch if one.row["uri"] in reasons):
-            if reasons[one.row["uri"]] != "unreadable":
-                self.inbox.done(one)
-            elif one.tries + 1 >= self.config.watch.tries:
-                self.give_up(one)
-            else:
-                self.put_off(one, one.tries + 1)
+        for one in (one for one in batch if reasons.get(one.row["uri"], "unreadable") != "unreadable"):
+            self.inbox.done(one)
+        self.try_later([one for one in batch if reasons.get(one.row["uri"]) == "unreadable"])
+        self.unread.end({one.key for one in batch if one.key in self.inbox.known})
         self.tell_backlog("left")
+
+    def try_later(self, shut: Sequence[Waiting]) -> None:
+        """Count that these could not be read: what was tried so often, in whichever runs, is given up."""
+        self.unread.once_more([one.key for one in shut])
+        most = self.config.watch.tries
+        for one in shut:
+            self.put_off(one, tries) if (tries := self.unread[one.key]) < most else self.give_up(one)
+        if left := sum(self.unread[one.key] < most for one in shut):
+            log.warning("%s could not be read: tried again, %d times in all", many(left, "source"), most)
 
     def failed(self, batch: Sequence[Waiting], before: Mapping[int, int], error: BaseException) -> None:
         """A file system, a store or a server failed: where they answer, what was tried is to blame; else they are waited for."""
@@ -281,9 +290,7 @@ class Watcher:
 
     def is_named(self, text: str) -> bool:
         """Whether a text names something below the inbox: no log may."""
-        root = locate(self.config.videos.uri)[1].rstrip("/")
-        parts = {part for uri in self.inbox.waiting for part in uri.partition(root)[2].split("/")}
-        return self.is_below(text) or spelling.holds(text, spelling.names(parts))
+        return self.is_below(text) or self.names.are_in(text)
 
     def rest(self) -> None:
         """Wait until the next round, or until told to stop."""

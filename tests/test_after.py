@@ -156,6 +156,7 @@ def seen(store):
 def test_a_batch_is_followed_by_what_the_store_has_and_twice_is_once(config, caplog):
     store, follower = PatchStore(config.store.uri), After(config, Line())
     follower.follow(ROWS)  # whatever rows it is told
+    assert {one.method for one in findings.current(config)} == {"semdedup", "random", "optidel"}  # kept current, and chosen once
     chosen = store.open("selections").to_table()
     assert set(chosen["method"].to_pylist()) == {"semdedup", "random", "optidel"}
     assert store.query("SELECT count(*) AS many FROM alike").to_pylist()[0]["many"] > 5
@@ -596,6 +597,21 @@ def test_what_a_step_leaves_is_done_beside_also_where_the_step_was_made_up_for(t
     assert started == [[False]]
     follower.follow(ROWS)
     assert (answers, len(started)) == ([], 1)
+
+
+def test_after_every_batch_it_is_asked_what_is_due_beside(tmp_path, monkeypatch):
+    steps(monkeypatch)
+    asked = []
+    monkeypatch.setattr(after, "DUE", {"rescore": lambda config: bool(asked.append("rescore"))})
+    follower = After(settings(tmp_path), Line())
+    for _ in range(3):
+        follower.follow(ROWS)
+    assert asked == ["rescore"] * 3
+
+
+def test_to_train_again_is_worth_it_from_the_very_gain_that_is_asked_for():
+    bound = amend(tiny(), ["watch.gain=0.2"])
+    assert [" not worth training" in worth.verdict(gain, bound) for gain in (0.19, 0.2, 0.21)] == [True, False, False]
 
 
 def test_of_what_a_step_took_the_slowest_is_told(tmp_path, monkeypatch):

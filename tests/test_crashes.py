@@ -227,6 +227,22 @@ def test_a_file_that_is_replaced_while_it_is_decoded_comes_in_once_and_as_what_i
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", ["vanishes", "changes"])
+def test_a_copy_of_a_file_that_came_to_nothing_while_it_was_decoded_is_taken_in_by_the_same_watcher(clips, tmp_path, how):
+    inbox = clips / f"copies {how}"
+    inbox.mkdir()
+    one, other, _ = sorted((clips / "videos").iterdir())
+    for path, name in ((one, f"poison-{how}.mp4"), (one, "twin.mp4"), (other, f".poison-{how}.mp4")):
+        shutil.copy2(path, inbox / name)
+    assert trials.finish(trials.watch(clips, tmp_path / "store", "", inbox.name)) == 0, trials.said_of(tmp_path / "store").read_text()
+    store = PatchStore(str(tmp_path / "store"))
+    found = {row["uri"].rpartition("/")[2]: row["reason"] for row in store.ledger().to_pylist()}
+    assert found == {"twin.mp4": None} | ({"poison-changes.mp4": None} if how == "changes" else {})
+    assert not attempts.begun(store)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_watchers_of_one_inbox_leave_each_row_once_and_the_second_does_nothing_twice(clips, taken_in, tmp_path):
     both = [trials.watch(clips, tmp_path / "store"), trials.watch(clips, tmp_path / "store")]
     assert [trials.finish(process) for process in both] == [0, 0]

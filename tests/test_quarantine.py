@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from engine import schema, videos
 from engine.listing import key_of
 from engine.settings import UpkeepConfig
 from engine.store import PatchStore, WriteRows, attempts, intake, quarantine
@@ -107,3 +108,29 @@ def test_of_a_video_that_was_replaced_nothing_is_kept_and_the_others_are(store):
     assert {one["video_id"] for one in store.patches(["video_id"]).to_pylist()} == {"bb"}
     assert set(store.open("frames").to_table()["video_id"].to_pylist()) == {"bb"}
     assert store.unknown(rows.videos("aa", "bb"))["video_id"].to_pylist() == ["aa"]
+
+
+def test_a_source_that_was_set_aside_unread_gives_way_to_what_it_holds_once_it_can_be_read(store):
+    """And one whose bytes ended the process does not: they are what was set aside, wherever they lie."""
+    shut = videos.unread({"uri": "/in/gone.mp4", "size": 0, "modified": ""}, "")
+    for video in (shut, shut | {"video_id": "ff"}):
+        quarantine.set_aside(store, video, "why", rows.STAMP)
+    found = shut | {"video_id": "aa", "reason": None, "detail": None, "size": 9, "modified": "2"}
+    written = pa.concat_tables(WriteRows(store.uri)(rows.scored("aa")))
+    store.commit(written, pa.Table.from_pylist([found], schema.VIDEO), rows.STAMP)
+    assert {row["video_id"]: row["reason"] for row in store.ledger().to_pylist()} == {"aa": None, "ff": "quarantined"}
+    assert len(quarantine.keys(store)) == 1
+    assert len(quarantine.requeue(store, "all", "")) == 1
+
+
+@pytest.mark.parametrize("reason", ["unreadable", "quarantined"])
+def test_a_source_that_could_not_be_read_and_is_a_copy_now_is_not_told_of_any_more(store, reason):
+    rows.take_in(store, "aa")
+    shut = videos.unread({"uri": "/in/gone.mp4", "size": 0, "modified": ""}, "")
+    verdict = {"video_id": shut["video_id"], "reason": reason, "detail": "why", "patches": 0, "expected": 0}
+    written = pa.Table.from_pylist([dict.fromkeys(schema.WRITTEN.names) | verdict], schema.WRITTEN)
+    store.commit(written, pa.Table.from_pylist([shut], schema.VIDEO), rows.STAMP)
+    intake.make_way(store, pa.Table.from_pylist([shut], schema.VIDEO))  # it cannot be read to this day
+    assert sorted(store.ledger()["video_id"].to_pylist()) == ["aa", shut["video_id"]]
+    intake.make_way(store, pa.Table.from_pylist([shut | {"video_id": "aa", "reason": None}], schema.VIDEO))
+    assert store.ledger()["video_id"].to_pylist() == ["aa"]

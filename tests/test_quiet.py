@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from engine import simulate
+from engine.inbox import Inbox, Known
 from jobs import news, quiet, spelling
 from jobs.spelling import names_below
 from tests.crashes import trials
@@ -83,9 +84,9 @@ NAME = "Müller Zoë_1970-05-03.mp4"
 )
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_a_name_is_known_in_every_spelling(spelled, form):
-    names = spelling.names([unicodedata.normalize(form, NAME)])
-    assert spelling.holds(f"cannot read {spelled}: it is no video", names)
-    assert not spelling.holds("cannot read what Zoe 1970 sent: it is no video", names)
+    names = spelling.Names([unicodedata.normalize(form, NAME)])
+    assert names.are_in(f"cannot read {spelled}: it is no video")
+    assert not names.are_in("cannot read what Zoe 1970 sent: it is no video")
 
 
 @pytest.mark.parametrize(
@@ -109,20 +110,84 @@ YEAR = datetime.now(UTC).year
 
 def test_folders_for_each_day_and_ordinary_names_hide_none_of_our_own_words(handler):
     """Lines that a watcher writes, from what they are put together of; a day of long ago may be one of birth."""
-    names = spelling.names([str(YEAR), "11", "22", f"{YEAR}-11-22", f"{YEAR}1122", "Videos", "video.mp4", "IMAGES", "Ana", "frame.mp4"])
-    quiet.withhold(lambda text: spelling.holds(text, names))
+    names = spelling.Names([str(YEAR), "11", "22", f"{YEAR}-11-22", f"{YEAR}1122", "Videos", "video.mp4", "IMAGES", "Ana", "frame.mp4"])
+    quiet.withhold(names.are_in)
     reason = f"3 videos (3ab4…) of source 0123456789ab, {YEAR}-11-22: 90 % of its frames have a sharpness of at most 3"
     logging.getLogger("jobs.drift").warning("%s (%s: %.3f, threshold %.3f)", reason, "sharpness", 0.9, 0.5)
     logging.getLogger("jobs.watch").warning("%s", "the store s3://x/store is away: its images and analysis wait")
     logging.getLogger("jobs.watch").info("batch %d: %d videos", YEAR, 1122)
     logging.getLogger("library").warning("video.mp4 is damaged")
     assert [line.startswith("(a line") for line in handler] == [False, False, False, True]
-    verdicts = spelling.names([f"{one}.mp4" for one in (*news.REASONS, "kept")])
-    assert not any(spelling.holds(f"video 0a1b: {one}", verdicts) for one in (*news.REASONS, "kept"))
-    assert spelling.holds("empty.mp4 has no bytes", verdicts)
-    assert spelling.holds("born 1970-11-22", spelling.names(["1970-11-22"]))
-    rosa = spelling.names(["Rosa.mp4"])
-    assert [spelling.holds(text, rosa) for text in ("ROSA was read", "rosa-2 was read", "the mucosa is rosaceous")] == [True, True, False]
+    verdicts = spelling.Names([f"{one}.mp4" for one in (*news.REASONS, "kept")])
+    assert not any(verdicts.are_in(f"video 0a1b: {one}") for one in (*news.REASONS, "kept"))
+    assert verdicts.are_in("empty.mp4 has no bytes")
+    assert spelling.Names(["1970-11-22"]).are_in("born 1970-11-22")
+    rosa = spelling.Names(["Rosa.mp4"])
+    assert [rosa.are_in(text) for text in ("ROSA was read", "rosa-2 was read", "the mucosa is rosaceous")] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("part", "text", "is_named"),
+    [
+        ("endo", "no module of endocurate takes 3 endoscopes", False),
+        ("endo", "no folder ENDO, or (endo)", True),
+        ("diff.mp4", "their difficulty is different", False),
+        ("diff.mp4", "difficulty of diff.mp4.part", True),
+        ("Zebedee.mp4", "made tmp1Zebedee2 and PatientZebedee", True),
+        ("zebedee.mp4", "\x1b[31mzebedee\x1b[0m is red", True),
+        ("zebedee.mp4", repr("of two lines:\nzebedee.mp4"), True),
+        ("Zoë Müller 1970", "of zo%C3%AB+m%C3%BCller_1970/x.mp4", True),
+        ("Zoë Müller 1970", "Zoë Müllers 1970", False),
+        ("山田太郎.mp4", "ファイル山田太郎が", True),
+        ("123456.mp4", "video 0a1b123456cd23ef is kept", False),
+        ("123456.mp4", "123456 is damaged", True),
+        ("19700503.mp4", "made tmp19700503x", True),
+        ("2019-12-11", "batch 2019: 12 videos, 11 kept", False),
+        ("(Videos)", "3 videos", False),
+        ("---.mp4", "an mp4 of no length", False),
+    ],
+)
+def test_a_name_is_withheld_where_it_stands_as_words(part, text, is_named):
+    assert spelling.Names([part]).are_in(text) == is_named
+
+
+def test_what_waits_no_more_is_no_name_any_more_and_a_folder_is_one_as_long_as_a_file_of_it_waits():
+    names = spelling.Names()
+    for number in range(3):
+        names.told(f"/{MARK}/exam {number}.mp4", True)
+    names.told(f"/{MARK}/exam 0.mp4", False)
+    assert [names.are_in(text) for text in ("exam 0", "exam 2", MARK.lower())] == [False, True, True]
+    for number in (1, 2):
+        names.told(f"/{MARK}/exam {number}.mp4", False)
+    assert not names.are_in(MARK)
+    assert not names.counts
+    assert not names.lengths
+
+
+def test_what_a_line_costs_does_not_grow_with_how_many_files_wait():
+    line = "the store s3://x/store is away: its images and analysis wait; batch 3 of 17 videos took 33.1 s"
+    few, many = (spelling.Names(f"{MARK} {number:06d}.mp4" for number in range(count)) for count in (10, 20_000))
+    assert cost(many, line) < 20 * cost(few, line)  # it was as many times as there are more files, 2000
+
+
+def cost(names, line):
+    """Seconds of processor, at the least, for a line that names nobody."""
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        assert not names.are_in(line)
+        took.append(time.process_time() - began)
+    return min(took)
+
+
+def test_the_inbox_tells_of_what_begins_to_wait_and_of_what_does_no_more():
+    told, box = [], Inbox("/in", 0, Known())
+    box.told = lambda uri, waits: told.append((uri, waits))
+    rows = [{"uri": f"/in/{name}", "size": 1, "modified": "1"} for name in "abc"]
+    box.see(rows)
+    box.see([rows[0] | {"size": 2}, rows[1]])  # one was replaced, and one is gone
+    box.done(box.waiting["/in/b"])
+    assert told == [("/in/a", True), ("/in/b", True), ("/in/c", True), ("/in/c", False), ("/in/b", False)]
 
 
 @pytest.fixture

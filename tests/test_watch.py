@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -135,6 +136,14 @@ def test_sigterm_abandons_a_batch_that_takes_longer_than_half_of_the_grace(tmp_p
     process.send_signal(signal.SIGTERM)
     assert process.wait(150) == 0, process.stderr.read()
     assert lines(tmp_path) == ["begun", "abandoned"]
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.3, ["finish"]), (0.7, ["finish", "abandon"])])
+def test_a_batch_is_abandoned_once_half_of_the_grace_is_over_and_not_before(tmp_path, share, told):
+    asked, sent = Warden(config(tmp_path, "watch.grace_s=1000"), None, [time.monotonic() - 1000 * share]), []
+    line = SimpleNamespace(send=sent.append)
+    count = asked.pass_on(None, line, 0)
+    assert (sent, asked.pass_on(None, line, count)) == (told, len(told))
 
 
 def test_sigterm_ends_within_the_grace_one_that_hears_nothing(tmp_path):

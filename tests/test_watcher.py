@@ -22,7 +22,8 @@ from jobs.latency import Latency
 from jobs.line import Past
 from jobs.recipes import tiny
 from jobs.rounds import announce, begun, refuse_nowhere
-from jobs.watcher import Watcher
+from jobs.watch import Warden
+from jobs.watcher import TakenOverError, Watcher
 from tests import rows
 from tests.crashes import workers
 
@@ -209,7 +210,7 @@ def test_one_whose_inbox_was_taken_over_while_it_stood_still_stands_by_until_the
     for one in made:
         one.line = line
     with quiet.Surprises():
-        rounds.keep_watch((watcher.config, watcher.store, []), line, Past())
+        rounds.keep_watch((amend(watcher.config, ["watch.once=false"]), watcher.store, []), line, Past())
     assert ledger(watcher) == {"aa": None, "bb": None}
     assert [one for one in heard if one[0] in ("looked", "standing by")][:2] == [
         ("looked", "watching", True),
@@ -399,7 +400,7 @@ def test_the_backlog_counts_what_waits_and_no_copies(folder, monkeypatch, caplog
     watcher.look()
     watcher.aside = {7}  # the key of one that was set aside since
     Watcher.ingest(watcher, batch)
-    assert [said for word, said in heard if word in ("looked", "left")][-1] == {"backlog": 1, "quarantined": 1}
+    assert [said for word, said in heard if word in ("looked", "left")][-1] == {"backlog": 1, "unread": 0, "quarantined": 1}
     assert "batch 1: 2 videos, 0 with a reason, 0 patches" in caplog.text
     assert caplog.text.count("· 1 wait") == 1
 
@@ -541,6 +542,39 @@ def test_a_source_that_cannot_be_opened_is_tried_so_often_and_then_set_aside(fol
     assert waiting()  # and then the file
 
 
+def test_tries_of_what_cannot_be_opened_count_over_runs_and_are_told(folder, monkeypatch, caplog):
+    """As from cron with watch.once, where each run tries it once."""
+    (folder / "inbox" / "gone.mp4").symlink_to(folder / "nowhere")
+    for name in ("aa", "bb"):
+        (folder / "inbox" / f"{name}.mp4").unlink()
+    monkeypatch.setattr(ingest, "batches", entered_as_unreadable)
+    monkeypatch.setattr(Quick, "ingest", Watcher.ingest)
+    told = []
+    for _ in range(4):
+        watcher, warden = Quick(folder), Warden(Quick(folder).config, None, [])
+        watcher.config = amend(watcher.config, ["watch.backoff_s=1000", "watch.backoff_most_s=1000"])
+        watcher.line.tell = lambda word, said="", health=warden.health: health.hear(word, said)
+        watcher.followers = []
+        watcher.go()
+        warden.tell_sum()
+        told.append((*ledger(watcher).values(), len(attempts.begun(watcher.store)), warden.health.numbers["unread"]))
+    assert told == [("unreadable", 1, 1), ("unreadable", 1, 1), ("quarantined", 0, 0), ("quarantined", 0, 0)]
+    assert caplog.text.count("1 source could not be read: tried again, 3 times in all") == 2
+    assert caplog.text.count("0 patches; 1 source could not be read, to be tried again") == 2
+    quarantine.requeue(watcher.store, "all", "")
+    assert list(ledger(Quick(folder).go()).values()) == ["quarantined"]  # in one run, for there is hardly a back-off
+    assert caplog.text.count("tried again, 3 times in all") == 4  # counted anew
+
+
+def test_under_once_a_second_watcher_ends_at_once_where_another_has_the_inbox(folder, caplog):
+    watcher, line = Quick(folder), Line()
+    line.also = []
+    with writers.watching(watcher.store, watcher.config.videos.uri, lambda: None):
+        rounds.keep_watch((watcher.config, watcher.store, []), line, Past())
+    assert caplog.text.count("another job watches this inbox: this one ends") == 1
+    assert not ledger(watcher)
+
+
 def counted(health, name):
     """What is above 0 of a meter, by its labels."""
     lines = [line.removeprefix(name).rpartition(" ")[::2] for line in health.meters.text().decode().splitlines() if line.startswith(name)]
@@ -568,6 +602,66 @@ def test_what_has_arrived_waits_for_more_as_long_as_it_may_and_no_longer(folder)
     for waited, count in ((106, 0), (108, 2)):  # of one of the two
         next(iter(watcher.inbox.waiting.values())).since = monotonic() - waited
         assert len(watcher.due()) == count
+
+
+def rested(watcher):
+    """What has come to rest after two looks."""
+    watcher.look()
+    watcher.look()
+    return watcher.inbox.rested()
+
+
+def test_a_batch_has_no_more_bytes_than_it_may(folder):
+    watcher = Quick(folder)
+    assert len(rested(watcher)) == len(watcher.due()) == 2
+    for most, count in ((3, 1), (4, 2)):  # of two files of two bytes
+        watcher.config = amend(watcher.config, [f"watch.batch_bytes={most}"])
+        assert len(watcher.due()) == count
+
+
+def test_what_is_put_off_is_not_tried_before_its_time(folder):
+    watcher = Quick(folder)
+    watcher.config = amend(watcher.config, ["watch.backoff_s=100", "watch.backoff_most_s=1000"])
+    (one, other), now = rested(watcher), monotonic()
+    watcher.put_off(one, 1)
+    assert watcher.inbox.rested() == [other]
+    assert 10 < one.until - now < 1100
+
+
+def test_a_batch_of_one_whose_inbox_is_another_ones_by_now_is_not_begun(folder):
+    watcher = Quick(folder)
+
+    def lost():
+        raise lock.LostError("another has it")
+
+    with pytest.raises(TakenOverError):
+        watcher.take_in(rested(watcher), SimpleNamespace(check=lost))
+    assert not watcher.batches
+    assert not attempts.begun(watcher.store)
+
+
+def test_upkeep_is_not_begun_while_something_is_away(folder):
+    watcher, started = Quick(folder), []
+    watcher.config = amend(watcher.config, ["watch.once=false"])
+    watcher.upkeep = SimpleNamespace(is_due=True, has_ended=lambda: False, start=lambda: started.append(True))
+    watcher.outage.found("store", "it is away")
+    watcher.see_beside()
+    assert not started
+    watcher.outage.over()
+    watcher.see_beside()
+    assert started == [True]
+
+
+def test_the_worst_latency_is_that_of_the_source_that_waited_longest(folder):
+    watcher, logged = Quick(folder), {}
+    watcher.latency.record = SimpleNamespace(log=lambda numbers, step: logged.update(numbers))
+    for one, seconds in zip(rested(watcher), (10, 1000), strict=True):
+        one.arrived = monotonic() - seconds
+    uris = list(watcher.inbox.waiting)
+    watcher.latency.tell(
+        pa.Table.from_pylist([dict.fromkeys(schema.VIDEOS_TABLE.names) | {"uri": uri} | NUMBERS for uri in uris], schema.VIDEOS_TABLE)
+    )
+    assert [logged[f"watch/latency_{one}_s"] for one in ("worst", "median")] == pytest.approx([1000, 505], abs=5)
 
 
 def test_the_latency_of_a_file_that_grew_counts_from_the_first_look_that_saw_it(folder):

@@ -24,6 +24,7 @@ from engine.store.lock import Lease
 from engine.store.tables import Tables, first_line, fragments_of, quoted
 from engine.store.tombstones import FORGOTTEN, forgotten, spared, without
 
+UNREAD = "unread-"  # begins the id of a source whose bytes nobody knows (videos.unread)
 LOOSE = 32  # small fragments of the ledger before they are joined: every look into it opens each of them
 JOINED = 4096  # rows of a fragment that is left alone
 
@@ -151,10 +152,15 @@ def at_version(rows: pa.Table, version: int) -> pa.Table:
 
 
 def entered(tables: Tables, videos: pa.Table) -> pa.Table:
-    """The ledger rows of the same videos, and of the same sources where they could not be read before."""
+    """The ledger rows of the same videos, and of the same sources where they could not be read before, set aside for it or not."""
     same = f"video_id IN ({quoted(videos['video_id'].to_pylist())})"
-    refused = f"reason = 'unreadable' AND uri IN ({quoted(videos['uri'].to_pylist())})"
-    return tables.open("videos").to_table(filter=f"{same} OR ({refused})")
+    shut = f"(reason = 'unreadable' OR starts_with(video_id, '{UNREAD}'))"
+    return tables.open("videos").to_table(filter=f"{same} OR ({shut} AND uri IN ({quoted(videos['uri'].to_pylist())}))")
+
+
+def was_shut(row: Mapping[str, Any]) -> bool:
+    """Whether a ledger row is of a source that could not be read: it has no bytes, so it stands for that address alone."""
+    return bool(row["reason"] == "unreadable") or str(row["video_id"]).startswith(UNREAD)
 
 
 def enter(tables: Tables, rows: pa.Table, earlier: pa.Table, lease: Lease) -> None:
@@ -166,13 +172,28 @@ def enter(tables: Tables, rows: pa.Table, earlier: pa.Table, lease: Lease) -> No
         land(ledger, lance.LanceOperation.Append(fragments_of(ledger.uri, rows)), lease)
         join(tables, lease)
         return
-    readable = {row["uri"] for row in rows.to_pylist() if row["reason"] != "unreadable"}
-    outdated = [row["video_id"] for row in earlier.to_pylist() if row["reason"] == "unreadable" and row["uri"] in readable]
+    outdated = opened(rows, earlier)
     merge = ledger.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all().conflict_retries(0)
     if outdated:
         merge = merge.when_not_matched_by_source_delete(f"video_id IN ({quoted(outdated)})")
     lease.check()
     merge.execute(rows)
+
+
+def opened(rows: pa.Table, earlier: pa.Table) -> list[str]:
+    """The ids of the earlier rows of sources that could not be read, and now, by rows or videos, can."""
+    readable = {row["uri"] for row in rows.to_pylist() if row["reason"] != "unreadable"}
+    return [row["video_id"] for row in earlier.to_pylist() if was_shut(row) and row["uri"] in readable]
+
+
+def make_way(tables: Tables, copies: pa.Table) -> None:
+    """Take out of the ledger what says of these that they could not be read, or were set aside for it: their bytes are known by now."""
+    if not len(copies) or not opened(copies, entered(tables, copies)):
+        return
+    with committing(tables) as lease:
+        if outdated := opened(copies, entered(tables, copies)):
+            lease.check()
+            tables.open("videos").delete(f"video_id IN ({quoted(outdated)})", conflict_retries=0)
 
 
 def join(tables: Tables, lease: Lease) -> None:
