@@ -58,20 +58,25 @@ def verdicts(config: Config, store: PatchStore) -> list[Step]:
 
 
 def opened(config: Config) -> PatchStore:
-    """The store, made where there is none; what an ingest cannot do without is refused before video is decoded."""
+    """The store, made where there is none, once all else that an ingest cannot do without is there: what is refused leaves none behind.
+
+    ValueError or OSError, in one sentence, for what is not; that video can be listed the caller has seen.
+    """
     store = PatchStore(config.store.uri)
     sam.check(config.patches)
-    store.create(probe.width(config))
+    store.check_schemas()  # also asks a bucket whether it lets us in, before MLflow makes a file of its own
     tracking.reach(config)
+    store.create(probe.width(config))
     return store
 
 
 def run(config: Config) -> None:
     """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
     needs.await_nodes("ingest", probe.ready(config))
-    store = opened(config)
     own.tell(config)
-    sources = store.unseen(own.found(config))
+    found = own.found(config)
+    store = opened(config)
+    sources = store.unseen(found)
     log.info("%d sources are new to the ledger of %s", len(sources), store.uri)
     if not len(sources):
         return
