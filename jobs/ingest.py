@@ -22,18 +22,20 @@ from jobs import needs, own, pools, probe
 
 log = logging.getLogger("jobs.ingest")
 PATIENCE = 10.0  # seconds without a word
+READERS = 2048  # at most that hash at once: the cluster's processors are how many there are
 ROUND = 16  # micro-batches that share a flow: all their videos are read and hashed before the first is decoded
 
 
 def identify() -> list[Step]:
     """The step that hashes what is found."""
-    # It reads and hashes: the disk is the limit. It loads nothing: four actors started to hash two small videos took longer than these.
-    return [Step(IdentifyVideos, (), batch=1, cpus=0.5, actors=(1, 4), loads=False)]
+    # One processor each, since nothing else is under way: while it lasts GPUs wait, so that a cluster has a reader on each of its own. It
+    # loads nothing: four actors started to hash two small videos took longer than these.
+    return [Step(IdentifyVideos, (), batch=1, actors=(1, READERS), loads=False)]
 
 
 def confirm() -> list[Step]:
-    """The step that hashes once more what was read, as it may have changed meanwhile."""
-    return [Step(ConfirmVideos, (), batch=1, cpus=0.5, actors=(1, 4), loads=False)]  # it reads and hashes once more
+    """The step that hashes once more what was read, as it may have changed meanwhile; of what lies in a bucket it asks the etag."""
+    return [Step(ConfirmVideos, (), batch=1, cpus=0.5, actors=(1, READERS), loads=False)]  # beside the pools: on what these leave free
 
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
