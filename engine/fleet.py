@@ -1,10 +1,12 @@
 """What a cluster of any size would do, before there is one: the nodes that a plan takes, and a simulation of the pipeline on them.
 
 The simulation is of discrete events. Parcels of frames go through the stages in their order; a stage serves them one after another by as
-many actors as it has, each in its measured time, and keeps a parcel while there is no room before the next stage. In that order the
-moments of parcel k follow from those of earlier parcels alone, so that a heap of free actors for each stage is all the calendar there is
-(a tandem of queues with blocking after service). A library of processes that wait for each other, as simpy, would say the same in more
-words and, at a million parcels, some ten times as slowly.
+many actors as it has, each in its measured time. No stage waits for room before the next, as Ray's do once the object store is full: the
+slowest stage, which has no lack of work then, is no slower for it. So the moments of parcel k follow from those of earlier parcels alone,
+and a heap of free actors for each stage is all the calendar there is. A library of processes that wait for each other, as simpy, would say
+the same in more words and, at a million parcels, some ten times as slowly.
+
+Before a round of videos is decoded all of it is read and hashed, while the actors wait: that time is added to what is simulated.
 """
 
 import heapq
@@ -22,6 +24,8 @@ TURNS = "decoders, in uneven turns"
 LATE = (
     1.05  # uneven turns that take less than a twentieth longer are left as they are: our choice, since no other station becomes the slowest
 )
+HASHING = "hashing"  # of the videos of a round, where it takes longer than all that comes after it
+LARGEST = 20_000  # actors of a pool: more take minutes to be simulated; 1,000 GPUs hold 4,000 quarters
 SPARE_NODE_CPUS = 1  # of a GPU node, beside its actors': a task of another stage that strays there does not keep one of these away
 
 
@@ -75,9 +79,24 @@ class Forecast:
 
 
 def widest(services: Sequence[Service], gpus: int) -> Plan:
-    """The plan for so many GPUs with as many processors as make it no slower, and no more."""
+    """The plan for so many GPUs with as many processors as make it no slower, and no more.
+
+    ValueError where no stage works on a GPU, since there is no end of such processors then, and where a pool would be LARGEST or more.
+    """
+    refuse_endless(services, gpus)
     made = plan.plan(services, inf, float(gpus))
     return replace(made, cpus=sum(pool.cpus for pool in made.pools) + SPARE_CPUS)
+
+
+def refuse_endless(services: Sequence[Service], gpus: int) -> None:
+    """ValueError, with the stage, where pools for so many GPUs would grow without end, or so large that nobody can wait for it."""
+    pace = plan.most(services, gpus)  # which no pool need exceed
+    if pace == inf:
+        raise ValueError("no stage takes time on a GPU (gpus, seconds_per_row): there is nothing by which GPUs could be the measure")
+    for service in services:
+        actors = gpus / plan.share(service.gpus) if service.gpus else pace * service.seconds_per_frame
+        if actors >= LARGEST:
+            raise ValueError(f"{service.stage}: {gpus} GPUs would want {actors:.3g} actors of it, expected fewer than {LARGEST:,}")
 
 
 def even(made: Plan, videos: float) -> Plan:
@@ -115,30 +134,30 @@ def nodes(made: Plan, gpus: int, gpus_each: int, cpus_most: int = 16) -> tuple[N
 # -- simulation -----------------------------------------------------------------------------------------------------------------
 
 
-def simulate(stations: Sequence[Station], arrivals: Sequence[float], room: float = inf) -> Flow:
-    """Parcels that come at these moments, in their order, through all stations; before each but the first is `room` for so many of them."""
+def simulate(stations: Sequence[Station], arrivals: Sequence[float]) -> Flow:
+    """Parcels that come at these moments, in their order, through all stations."""
     free = [[station.start_up] * station.actors for station in stations]
-    began = [[0.0] * len(arrivals) for _ in stations]
     leaves, waits = [0.0] * len(arrivals), [0.0] * len(stations)
-    last = len(stations) - 1
     for parcel, at in enumerate(arrivals):
         for i, station in enumerate(stations):
             start = max(at, heapq.heappop(free[i]))
             waits[i] += start - at
-            began[i][parcel] = start
             at = start + station.seconds
-            if i < last and parcel >= room:
-                at = max(at, began[i + 1][parcel - int(room)])  # its actor keeps it until there is room
             heapq.heappush(free[i], at)
         leaves[parcel] = at
     busy = tuple(station.seconds * len(arrivals) for station in stations)
     return Flow(tuple(leaves), busy, tuple(waits))
 
 
+def through(line: Sequence[Station], parcels: int) -> Flow:
+    """So many parcels through a line of two stations at least, whose first is given whole sources and is not told of."""
+    return simulate(line[1:], sourced(line[0], parcels))
+
+
 def sourced(station: Station, parcels: int) -> list[float]:
     """Moments, in their order, at which parcels leave a first station whose actors each take a whole source, of `run` parcels.
 
-    They are not kept waiting by what is behind them, so these are the earliest.
+    They are not kept waiting by what is behind them, so these are the earliest moments.
     """
     free, moments = [station.start_up] * station.actors, list[float]()
     for first in range(0, parcels, station.run):
@@ -174,13 +193,35 @@ def uneven(line: Sequence[Station], parcels: int) -> bool:
     That is told where it takes LATE times as long.
     """
     first, last = line[0], slowest(line)
-    turns = ceil(ceil(parcels / first.run) / first.actors)
-    return first.run > 1 and turns * first.run * first.seconds > LATE * parcels * last.seconds / last.actors
+    sources = ceil(parcels / first.run)
+    turns = ceil(sources / first.actors)
+    alone = sources - (turns - 1) * first.actors == 1  # in the last turn, of a source that may be no whole one
+    longest = (turns - alone) * first.run + alone * (parcels - (sources - 1) * first.run)
+    return first.run > 1 and longest * first.seconds > LATE * parcels * last.seconds / last.actors
 
 
 def slowest(line: Sequence[Station]) -> Station:
     """The station that the others wait for."""
     return max(line, key=lambda station: station.seconds / station.actors)
+
+
+def reading(made: Plan, videos: int, seconds: float, together: int, most: int) -> float:
+    """Seconds in which so many videos are read and hashed, each of which takes so many, `together` of them before any of these is decoded.
+
+    A reader has a processor; all that the plan pays for but one read, `most` of them at the most.
+    """
+    readers = max(int(min(made.cpus - SPARE_CPUS, most)), 1)
+    rounds, rest = divmod(videos, together)
+    return (rounds * ceil(together / readers) + ceil(rest / readers)) * seconds
+
+
+def delayed(one: Forecast, made: Plan, seconds: float, prices: Prices) -> Forecast:
+    """The same after so many seconds in which all stations wait, as for `reading`."""
+    after = one.cost.hours * 3600
+    whole = after + seconds
+    cost = plan.priced(whole / 3600, made.cpus, made.gpus, prices)
+    name = HASHING if seconds > after else one.bottleneck
+    return replace(one, frames_per_second=one.frames / whole, gpu_use=one.gpu_use * after / whole, bottleneck=name, cost=cost)
 
 
 def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, prices: Prices, most: int = 60_000) -> Forecast:
@@ -193,7 +234,7 @@ def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, pric
     parcels, widest = ceil(frames / parcel), max(station.actors for station in line)
     turn = line[0].actors * line[0].run
     left_out = max(parcels - max(most, 8 * widest, 3 * turn), 0) // turn * turn
-    flow = simulate(line[1:], sourced(line[0], parcels - left_out))
+    flow = through(line, parcels - left_out)
     turns = (parcels - left_out) // turn
     third = turns // 3 * turn
     pace = (
@@ -202,7 +243,12 @@ def forecast(line: Sequence[Station], made: Plan, frames: int, parcel: int, pric
     seconds = flow.leaves[-1] + pace * left_out
     work = sum(station.seconds * parcels * station.gpus for station in line)
     use = work / (seconds * made.gpus) if made.gpus else 0.0
-    name = slowest(line).name if parcels > slowest(line).actors else "start and end"
-    if name != FEW and uneven(line, parcels):
-        name = FEW if line[0].name == FEW else TURNS
-    return Forecast(int(made.gpus), frames, frames / seconds, use, name, plan.priced(seconds / 3600, made.cpus, made.gpus, prices))
+    cost = plan.priced(seconds / 3600, made.cpus, made.gpus, prices)
+    return Forecast(int(made.gpus), frames, frames / seconds, use, held_up(line, parcels), cost)
+
+
+def held_up(line: Sequence[Station], parcels: int) -> str:
+    """What the other stations wait for, or "start and end" where the slowest has fewer parcels than actors."""
+    if uneven(line, parcels):
+        return FEW if line[0].name == FEW else TURNS
+    return slowest(line).name if parcels > slowest(line).actors else "start and end"

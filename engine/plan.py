@@ -38,6 +38,10 @@ class Service:
     start_up: float = 0.0  # seconds of the constructor: once per actor
 
     def __post_init__(self) -> None:
+        if not self.stage:
+            raise ValueError("a stage has no name (stage)")
+        if self.batch < 1:
+            raise ValueError(f"{self.stage}: batch={self.batch}, expected 1 or more")
         for name in ("seconds_per_row", "rows_per_frame", "out_per_row", "cpus", "gpus", "start_up"):
             if not 0 <= (value := getattr(self, name)) < inf:
                 raise ValueError(f"{self.stage}: {name}={value}, expected 0 or more")

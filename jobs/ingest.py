@@ -22,18 +22,20 @@ from jobs import needs, own, pools, probe
 
 log = logging.getLogger("jobs.ingest")
 PATIENCE = 10.0  # seconds without a word
+READERS = 2048  # at most that hash at once: the cluster's processors are how many there are
 ROUND = 16  # micro-batches that share a flow: all their videos are read and hashed before the first is decoded
 
 
 def identify() -> list[Step]:
     """The step that hashes what is found."""
-    # It reads and hashes: the disk is the limit. It loads nothing: four actors started to hash two small videos took longer than these.
-    return [Step(IdentifyVideos, (), batch=1, cpus=0.5, actors=(1, 4), loads=False)]
+    # One processor each, since nothing else is under way: while it lasts GPUs wait, so that a cluster has a reader on each of its own. It
+    # loads nothing: four actors started to hash two small videos took longer than these.
+    return [Step(IdentifyVideos, (), batch=1, actors=(1, READERS), loads=False)]
 
 
 def confirm() -> list[Step]:
-    """The step that hashes once more what was read, as it may have changed meanwhile."""
-    return [Step(ConfirmVideos, (), batch=1, cpus=0.5, actors=(1, 4), loads=False)]  # it reads and hashes once more
+    """The step that hashes once more what was read, as it may have changed meanwhile; of what lies in a bucket it asks the etag."""
+    return [Step(ConfirmVideos, (), batch=1, cpus=0.5, actors=(1, READERS), loads=False)]  # beside the pools: on what these leave free
 
 
 def steps(config: Config, store: PatchStore) -> list[Step]:
@@ -58,20 +60,25 @@ def verdicts(config: Config, store: PatchStore) -> list[Step]:
 
 
 def opened(config: Config) -> PatchStore:
-    """The store, made where there is none; what an ingest cannot do without is refused before video is decoded."""
+    """The store, made where there is none, once all else that an ingest cannot do without is there: what is refused leaves none behind.
+
+    ValueError or OSError, in one sentence, for what is not; that video can be listed the caller has seen.
+    """
     store = PatchStore(config.store.uri)
     sam.check(config.patches)
-    store.create(probe.width(config))
+    store.check_schemas()  # also asks a bucket whether it lets us in, before MLflow makes a file of its own
     tracking.reach(config)
+    store.create(probe.width(config))
     return store
 
 
 def run(config: Config) -> None:
     """Take in every video below videos.uri that the ledger does not know, videos.batch of them per commit."""
     needs.await_nodes("ingest", probe.ready(config))
-    store = opened(config)
     own.tell(config)
-    sources = store.unseen(own.found(config))
+    found = own.found(config)
+    store = opened(config)
+    sources = store.unseen(found)
     log.info("%d %s new to the ledger of %s", len(sources), "source is" if len(sources) == 1 else "sources are", store.uri)
     if not len(sources):
         return

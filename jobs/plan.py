@@ -97,7 +97,8 @@ class FirstFrames:
 def measured(config: Config, folder: Path) -> list[Service]:
     """The services of ingest's stages on a sample of the video, each on the cores that one actor of it takes; writes into `folder` only.
 
-    Hashing is left out: it is a short pass of its own before the others begin, and as fast as the disk or the bucket.
+    Hashing is left out: it is a pass of its own before the others begin, as fast as the disk, or as a bucket and the cluster's readers;
+    cluster/README.md has the sum.
     """
     videos = sample(config)
     store = PatchStore(str(folder / "store"))

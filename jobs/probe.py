@@ -94,9 +94,10 @@ def run(config: Config) -> None:
     """
     objectives.check(recipe_of(config, config.probe.train.batch))
     needs.await_nodes("probe", config)
-    store = PatchStore(config.store.uri)
+    sources, store = own.found(config), PatchStore(config.store.uri)
     forgotten = store.forgotten()
-    sample = sample_crops(config, frozenset(forgotten))
+    tracking.reach(config)  # refused before video is read, and before anything is left in the store
+    sample = sample_crops(config, sources, frozenset(forgotten))
     if len(sample) < (2 if config.difficulty.scorer == "simclr" else config.probe.train.workers):
         raise TooFewCropsError(
             f"{config.videos.uri} gave {len(sample)} crops that pass the gate, too few to train a scorer: set difficulty.checkpoint"
@@ -165,13 +166,13 @@ def place(model: objectives.Trained, recipe: TrainConfig, read: training.ArrowRe
     objectives.save(model, uri)
 
 
-def sample_crops(config: Config, forgotten: frozenset[str] = frozenset()) -> pa.Table:
-    """At most probe.frames * probe.crops random crops (column pixels), in the order of their ids, none of a video in `forgotten`.
+def sample_crops(config: Config, sources: pa.Table, forgotten: frozenset[str] = frozenset()) -> pa.Table:
+    """At most probe.frames * probe.crops random crops (column pixels) of `sources` (schema.SOURCE), in the order of their ids.
 
-    Videos are read in a random order until there are enough; of each are taken evenly drawn frames, so that a long one does not crowd
-    out the others. In memory are the frames of one video at most per process, and the crops.
+    None is of a video in `forgotten`. Videos are read in a random order until there are enough; of each are taken evenly drawn frames,
+    so that a long one does not crowd out the others. In memory are the frames of one video at most per process, and the crops.
     """
-    sources, rng = own.found(config), np.random.default_rng(config.probe.train.seed)
+    rng = np.random.default_rng(config.probe.train.seed)
     shuffled = sources.take(pa.array(rng.permutation(len(sources))))
     execute = flow.runner(config.where)
     enough, found = config.probe.frames * config.probe.crops, [NO_CROPS]

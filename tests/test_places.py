@@ -1,7 +1,13 @@
+import re
+
 import pytest
 
+from engine import flow
+from engine.difficulty import ScoreAgain
+from engine.flow import Step
 from engine.knobs import amend
-from jobs import places
+from engine.store import PatchStore
+from jobs import needs, places, pods, score
 from jobs.recipes import tiny
 
 
@@ -15,6 +21,10 @@ from jobs.recipes import tiny
             r"patches\.checkpoint='/no\.pth' does not exist",
         ),
         ("ingest", ["videos.uri=.", "difficulty.checkpoint=/no.pth"], r"difficulty\.checkpoint='/no\.pth' does not exist"),
+        ("watch", ["videos.uri=.", "difficulty.checkpoint=/no.pth"], r"difficulty\.checkpoint='/no\.pth' does not exist"),
+        ("plan", ["videos.uri=.", "difficulty.checkpoint=/no.pth"], r"difficulty\.checkpoint='/no\.pth' does not exist"),
+        ("rescore", ["difficulty.checkpoint=/no.pth"], r"difficulty\.checkpoint='/no\.pth' does not exist"),
+        ("score", ["score.by=checkpoint", "difficulty.checkpoint=/no.pth"], r"difficulty\.checkpoint='/no\.pth' does not exist"),
         ("evaluate", [], r"evaluate\.uri is empty"),
         ("evaluate", ["evaluate.uri=/nowhere"], r"there is no folder /nowhere; expected one with images/ and masks/"),
         ("pretrain", ["transfer.uri=s3://bucket/targets"], r"transfer\.uri='s3://bucket/targets': target images are read from a folder"),
@@ -63,3 +73,40 @@ def test_target_images_are_counted_before_anything_is_loaded(tmp_path):
         places.check("pretrain", config)
     with pytest.raises(FileNotFoundError, match="there is no such folder"):
         places.check("pretrain", amend(tiny(), [f"transfer.uri={tmp_path / 'one.png'}"]))
+
+
+@pytest.mark.parametrize(
+    ("job", "knob"),
+    [
+        ("report", "report.path"),
+        ("transfer-study", "study.picture"),
+        ("export", "export.path"),
+        *((job, "output.path") for job in ("query", "plan", "datasets", "transfer-study")),
+    ],
+)
+def test_what_a_pod_writes_must_be_in_a_bucket(job, knob):
+    inside = ["store.uri=s3://bucket/store", "study.uri=s3://bucket/scores", "videos.uri=s3://bucket/videos", "evaluate.uri=/data/set"]
+    name = "out.svg" if knob == "study.picture" else "out"
+    for place in ("out/", "/home/me/", f"{pods.CLAIM}/"):
+        with pytest.raises(ValueError, match=rf"^{re.escape(knob)}='.*' is nowhere that pods can write: name a bucket$"):
+            pods.refuse_local(job, amend(tiny(), [*inside, f"{knob}={place}{name}"]))
+    pods.refuse_local(job, amend(tiny(), [*inside, f"{knob}=s3://bucket/{name}"]))
+
+
+@pytest.mark.parametrize(
+    "signed", ["sig", "X-Amz-Signature", "X-Amz-Security-Token", "access_token", "password", "passwd", "secret", "X-Goog-Credential"]
+)
+def test_an_address_with_what_is_to_be_kept_secret_is_refused_and_not_repeated(signed):
+    with pytest.raises(ValueError, match=r"^videos\.uri holds a signature, a token or a password") as refused:
+        pods.refuse_secrets(amend(tiny(), [f"videos.uri=https://host/videos?part=1&{signed}=hidden"]))
+    assert "hidden" not in str(refused.value)
+    pods.refuse_secrets(amend(tiny(), ["videos.uri=https://host/videos?part=1"]))
+
+
+def test_what_a_cluster_is_asked_for_is_what_the_job_takes_of_it():
+    scoring = Step(ScoreAgain, (), batch=64, gpus=0.25)  # as score and rescore have it
+    steps = score.steps(PatchStore("store"), 1, scoring)
+    assert {needs.least(job, tiny())[0] for job in needs.SCORING} == {flow.cpus_of(steps)} == {2.25}
+    for job in ("choose", "theory", "selections"):
+        assert needs.least(job, amend(tiny(), ["where=ray"])) == (2.0, 0.0), "its own process, and a task beside it"
+        assert needs.least(job, amend(tiny(), ["where=here"])) == (1.0, 0.0)

@@ -91,6 +91,34 @@ def test_every_address_that_a_pod_is_told_leads_to_a_server(size):
         assert [one for one in tracker["env"] if one["name"] == word] == [one for one in server["env"] if one["name"] == word]
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_mlflow_finds_its_artifacts_where_the_store_lies(size):
+    from mlflow import environment_variables
+
+    storage = named(platform(size), "ConfigMap", "endocurate-storage")["data"]
+    (tracker,) = kustomize.containers(named(platform(size), "Deployment", "mlflow"))
+    (told,) = (one["valueFrom"]["configMapKeyRef"] for one in tracker["env"] if one["name"] == "MLFLOW_S3_ENDPOINT_URL")
+    assert environment_variables.MLFLOW_S3_ENDPOINT_URL.name == "MLFLOW_S3_ENDPOINT_URL", "what its client of S3 asks"
+    assert told == {"name": "endocurate-storage", "key": "AWS_ENDPOINT_URL", "optional": True}
+    assert size == "large" or told["key"] in storage, "only a bucket at AWS has no endpoint of its own"
+
+
+def test_the_database_runs_as_the_user_of_its_image():
+    template = named(platform("small"), "StatefulSet", "postgres")["spec"]["template"]["spec"]
+    (container,) = template["containers"]
+    users = {"alpine": 70, "bookworm": 999, "trixie": 999}  # adduser in the Dockerfiles of docker-library/postgres
+    user = users[container["image"].rpartition("-")[2]]
+    assert (container["securityContext"]["runAsUser"], template["securityContext"]["fsGroup"]) == (user, user)
+
+
+def test_the_pod_that_fills_the_claim_stays_for_the_day_that_its_file_says():
+    text = (CLUSTER / "fill.yaml").read_text()
+    spec = yaml.safe_load(text)["spec"]
+    (container,) = spec["containers"]
+    assert "a day is enough to copy them" in text
+    assert [spec["activeDeadlineSeconds"], *map(int, container["command"][1:])] == [24 * 3600, 24 * 3600]
+
+
 def test_the_ways_that_the_readme_opens_lead_to_servers_that_answer_there():
     from mlflow.server.security_utils import is_allowed_host_header
 

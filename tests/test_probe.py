@@ -36,9 +36,10 @@ def test_no_video_gives_more_frames_than_its_share_and_the_seed_decides_which(vi
 
 def test_the_sample_is_no_larger_than_asked_and_holds_pictures_only(videos, monkeypatch):
     config = amend(tiny(), [f"videos.uri={videos}", "where=here", "probe.frames=5", "probe.crops=2", "frames.every_s=0.5"])
-    sample = probe.sample_crops(config)
+    sources = find(str(videos))
+    sample = probe.sample_crops(config, sources)
     assert sample.column_names == ["pixels"]
     assert 0 < len(sample) <= 10
     assert all(jpeg.as_py().startswith(b"\xff\xd8") for jpeg in sample["pixels"])
-    assert sample.equals(probe.sample_crops(config))
+    assert sample.equals(probe.sample_crops(config, sources))
     assert schema.PATCH.field("pixels").type == sample.schema.field("pixels").type
