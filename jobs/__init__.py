@@ -8,6 +8,7 @@ all: the command line
     recipes     whole configurations, pre-trainings and evaluations by name
     documents   configurations as YAML files
     matrix      a YAML file of the job benchmark as a list of cells
+    layers      what its parts change, and may not
     places      what a job needs to find before it begins
     quiet       what a process of a job says, and what its libraries do not
     troubles    what a person can mend, told from what is a bug

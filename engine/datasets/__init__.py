@@ -7,6 +7,7 @@
     masks      how masks are
     volumes    how slices of NIfTI files are
     coco       how COCO files are
+    outlines   how theirs are drawn, or cannot be
     folders    where pairs lie in a folder
     layouts    where they lie in known sets
     published  the known sets and their counts
