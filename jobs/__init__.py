@@ -15,6 +15,7 @@ all: the command line
 many: six jobs or more
     output      rows as a table, JSON lines or Parquet
     named       selections by their id, and which of them was asked for
+    variants    one method by several settings, told apart
     findings    what choices and evaluations came to, for the report and to compare with
     needs       processors and GPUs that a job does not begin without
 ingest, plan, probe, watch
