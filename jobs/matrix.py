@@ -41,7 +41,7 @@ from jobs.layers import OWN, SET, Layers, leaves, refuse_hours, refuse_measuring
 
 PROTOCOLS = ("small", "paper")
 WAYS = get_args(Method)
-Budget = Annotated[float, Field(gt=0)]
+Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class MethodOfMatrix(Section):
@@ -200,7 +200,13 @@ def said(fault: Any, placed: bool) -> str:
     """An error of pydantic's as a sentence about the file; `placed`: it is about one knob."""
     if not placed:
         return "matrix." + str(fault["msg"]).removeprefix("Value error, ")
-    return str(knobs.sentence(fault)).replace("a valid tuple", "a list").replace("a valid dictionary", "names with something below them")
+    of_list = "; a share of a tenth is written 0.1" if "budgets" in fault["loc"] else ""  # no list of the command line
+    return (
+        knobs.sentence(fault)
+        .replace(knobs.COMMAS, of_list)
+        .replace("a valid tuple", "a list")
+        .replace("a valid dictionary", "names with something below them")
+    )
 
 
 def apart(methods: Tree) -> Tree:

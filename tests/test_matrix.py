@@ -135,6 +135,10 @@ def test_only_what_all_methods_share_is_the_protocol():
         ({"methods": {"Random": {"pool": "frames"}}}, r"matrix\.methods\.Random is no way to choose .*; did you mean random\?"),
         ({"methods": {"random": "frames"}}, r"matrix\.methods\.random='frames': expected sections, as in \{pool: frames\}"),
         ({"budgets": ["ten"]}, r"^the matrix: matrix\.budgets\.0=ten: Input should be a valid number, (?!.*at least 1 item)"),
+        ({"budgets": ["10%"]}, r"matrix\.budgets\.0=10%: Input should be a valid number, .*; a share of a tenth is written 0\.1$"),
+        ({"budgets": [".inf"]}, r"matrix\.budgets\.0=\.inf: Input should be a valid number, .*; a share of a tenth is written 0\.1$"),
+        ({"budgets": ["inf"]}, r"matrix\.budgets\.0=inf: Input should be a finite number$"),
+        ({"seeds": ["0,1"]}, r"matrix\.seeds\.0=0,1: Input should be a valid integer, (?!.*commas)"),
         ({"budgets": "0.1"}, r"matrix\.budgets=0\.1: Input should be a list"),
         (
             {"methods": {"best": {"pool": "frames", "selection": {"method": "best"}}}},
