@@ -79,6 +79,21 @@ def test_edges_that_jpeg_or_a_resize_made_grey_are_cut_at_half(tmp_path: Path) -
         assert abs(seen(tmp_path / "sized.png").mean() - drawing(1).mean()) < 0.01
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("dtype", "level", "told"), [(np.int16, -1, "-1"), (np.float32, np.nan, "nan"), (np.float32, np.inf, "inf"), (np.float32, -0.5, "-0.5")]
+)
+def test_numbers_that_are_no_levels_are_told_as_such(dtype: type, level: float, told: str, tmp_path: Path) -> None:
+    pixels = drawing(1).astype(dtype)
+    pixels[pixels > 0] = level
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    held = rf"a\.tif holds {told} and the like in {int((drawing(1) > 0).sum()):,} of 12,288 places, which are no levels"
+    with pytest.raises(ValueError, match=held):
+        seen(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", np.where(pixels == 0, 0, 1).astype(dtype))
+    assert np.array_equal(seen(tmp_path / "b.tif"), drawing(1))
+
+
 def test_one_colour_on_black_is_a_mask_and_two_colours_are_not(tmp_path: Path) -> None:
     one = np.zeros((96, 128, 3), np.uint8)
     one[drawing(1) > 0] = (0, 0, 255)
