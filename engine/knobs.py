@@ -19,13 +19,15 @@ def flat(section: BaseModel, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+COMMAS = "; a list is written with commas, as in 0,1,2"
 # What a knob with a pattern of letters takes, in words, by its name without the section.
 FORMS = {
     "by": "early, checkpoint, medsam-lite, sam, or timm: and the name of a model, such as timm:resnet18.a1_in1k",
     "named": "the id of a selection: letters, digits, _, . and -",
     "selections": "method:budget or method:budget:unit, such as random:0.05",
     "size": "the size of a ViT of timm, such as tiny",
-    "speeds": "architecture:images a second, such as mae:900",
+    "speeds": "architecture:images a second, more than 0, such as mae:900",
+    "paces": "architecture:steps a second, more than 0, such as mae:9",
 }
 
 
@@ -101,7 +103,7 @@ def sentence(fault: Any) -> str:
     if fault["type"] == "string_pattern_mismatch":
         rule = f"expected {FORMS[next(part for part in reversed(fault['loc']) if isinstance(part, str))]}"
     if isinstance(fault["loc"][-1], int) and fault["type"].endswith("_parsing"):
-        rule += "; a list is written with commas, as in 0,1,2"
+        rule += COMMAS
     return f"{knob}: {rule}" if isinstance(fault["input"], dict) else f"{knob}={written(fault['input'])}: {rule}"
 
 

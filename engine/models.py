@@ -23,7 +23,7 @@ Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareOrTheory = Annotated[Share | Literal["theory"], WrapValidator(share_or_theory)]
 Word = Annotated[str, Field(min_length=1)]  # a name or an address: anything but nothing
-Numbered = Annotated[str, Field(pattern=r"^.+:\d+(\.\d+)?$")]  # a number by name, as in mae:900
+Numbered = Annotated[str, Field(pattern=r"^.+:(\d*[1-9]\d*(\.\d+)?|0+\.\d*[1-9]\d*)$")]  # a number above 0 by name, as in mae:900
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 ViTSize = Annotated[str, Field(pattern=r"^[a-z0-9]+$")]  # tiny, small, base, large, huge and every other one of timm: see vits.py
 

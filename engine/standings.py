@@ -14,7 +14,7 @@ from itertools import groupby
 from statistics import fmean
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from engine import scores
 from engine.charts import amount
@@ -87,6 +87,7 @@ class Check:
     rho: float
     low: float
     high: float
+    sure: bool = False  # whether an interval as wide as all checks of the matrix together ask for (Bonferroni) leaves 0 out
 
 
 @dataclass(frozen=True)
@@ -250,14 +251,19 @@ ASKED = {  # measures of a selection that the papers' reviewers asked about, wit
 def checks(matrix: MatrixResults) -> list[Check]:
     """Of every measure that was taken its rank correlation with what came of it, over architectures, data sets, methods and budgets.
 
-    A point is a mean over seeds. The interval is a bootstrap over points, which hang together, so it is rather too narrow. Measures of
-    different pools (frames, regions, crops) are of different patches, and are ranked together as they are: nothing is centred by pool.
+    A point is a mean over seeds. The interval, 95 % for each by itself, is a bootstrap over points, which hang together, so it is rather
+    too narrow. Measures of different pools (frames, regions, crops) are of different patches, and are ranked together as they are: nothing
+    is centred by pool.
     """
-    made = []
+    found = {}
     for measure, outcome in ASKED.items():
         points = [point for board in matrix.boards for point in related(board, measure, outcome == GAIN)]
         if len(points) >= FEWEST and all(len({point[axis] for point in points}) > 1 for axis in (0, 1)):
-            made.append(Check(measure, outcome, len(points), *correlation(np.array(points))))
+            found[measure] = np.array(points)
+    made = []
+    for measure, some in found.items():
+        (low, high), (least, most) = correlation(some, SURE, SURE / len(found))
+        made.append(Check(measure, ASKED[measure], len(some), float(rho(some)), low, high, least > 0 or most < 0))
     return made
 
 
@@ -271,18 +277,18 @@ def related(board: Board, measure: str, gain: bool) -> Iterator[tuple[float, flo
             yield fmean(values), fmean(one.miou for one in some) - fmean(one.miou for one in against)
 
 
-def correlation(points: np.ndarray) -> Measured:
-    """Spearman's rho of points (N, 2), and its 95 % interval by a bootstrap over points; draws that are all alike say nothing."""
-    rng = np.random.default_rng(0)
-    drawn = (points[rng.integers(len(points), size=len(points))] for _ in range(DRAWS))
-    values = [rho(some) for some in drawn if all(len(np.unique(axis)) > 1 for axis in some.T)]
-    low, high = np.percentile(values, [2.5, 97.5])
-    return rho(points), float(low), float(high)
+def correlation(points: np.ndarray, *levels: float) -> list[tuple[float, float]]:
+    """The interval of Spearman's rho of points (N, 2) at each level, by a bootstrap over points; draws that are all alike say nothing."""
+    drawn = points[np.random.default_rng(0).integers(len(points), size=(DRAWS, len(points)))]
+    values = rho(drawn[np.ptp(drawn, axis=1).all(axis=1)])
+    return [(float(np.quantile(values, level / 2)), float(np.quantile(values, 1 - level / 2))) for level in levels]
 
 
-def rho(points: np.ndarray) -> float:
-    """Spearman's rank correlation of points (n, 2)."""
-    return float(spearmanr(*points.T).statistic)
+def rho(points: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of points (..., n, 2)."""
+    ranks = rankdata(points, axis=-2)
+    ranks -= ranks.mean(-2, keepdims=True)
+    return np.asarray(ranks.prod(-1).sum(-1) / np.sqrt((ranks**2).sum(-2).prod(-1)))
 
 
 def patches(board: Board) -> list[tuple[Amount, Contrast]]:

@@ -8,6 +8,7 @@ all: the command line
     recipes     whole configurations, pre-trainings and evaluations by name
     documents   configurations as YAML files
     matrix      a YAML file of the job benchmark as a list of cells
+    layers      what its parts change, and may not
     places      what a job needs to find before it begins
     quiet       what a process of a job says, and what its libraries do not
     troubles    what a person can mend, told from what is a bug
@@ -15,6 +16,8 @@ many: six jobs or more
     output      rows as a table, JSON lines or Parquet
     named       selections by their id, and which of them was asked for
     choices     by which settings choices were made, and how they were judged
+    variants    one method by several settings, told apart
+    findings    what choices and evaluations came to, for the report and to compare with
     needs       processors and GPUs that a job does not begin without
 ingest, plan, probe, watch
     own         what this engine keeps below videos.uri, which is no video

@@ -139,14 +139,22 @@ def pool(uri: str, kind: str, column: str) -> pa.Table:
 
 
 def sizes(cell: Cell) -> tuple[int, int]:
-    """Images that are trained and tested on; of a data set that is not here by its published counts, 0 where there are none."""
+    """Images that are trained and tested on; of a data set that is not here by evaluate.pairs, else by its published counts.
+
+    ValueError where it is not here and nothing tells how large it is.
+    """
     how = cell.config.evaluate
     if how.uri and not places.is_missing(how.uri):
         split = datasets.chosen(how, cell.seed)
         return len(split.train), len(split.test)
     told = datasets.SETS[how.dataset].published if how.dataset in datasets.SETS else {}
-    every = told.get("pairs", 0)
-    tested = told.get("test", round(how.test_share * every))
+    every = how.pairs or told.get("pairs", 0)
+    if not every:
+        raise ValueError(
+            f"matrix.sets.{cell.dataset}: evaluate.uri={how.uri} is not here, and how many pairs it has is not known: "
+            "name them by evaluate.pairs there, or put the set in its place"
+        )
+    tested = told["test"] if "test" in told and every == told.get("pairs") else round(how.test_share * every)
     return min(every - tested, how.limit or every), tested
 
 
@@ -161,8 +169,11 @@ def told_pace(config: Config, architecture: str) -> float:
 
 
 def by_name(words: Sequence[str]) -> dict[str, float]:
-    """Numbers by architecture, of words as mae:900."""
-    return {name: float(number) for name, number in (word.rsplit(":", 1) for word in words)}
+    """Numbers by architecture, of words as mae:900; ValueError where they name one twice."""
+    told = {name: float(number) for name, number in (word.rsplit(":", 1) for word in words)}
+    if len(told) < len(words):
+        raise ValueError(f"{','.join(words)} names one twice, expected a number for each architecture")
+    return told
 
 
 def intake(cells: Sequence[Cell], cpus: float, gpus: float) -> tuple[Cost, list[str]]:

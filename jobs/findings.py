@@ -20,7 +20,7 @@ from engine.store import PatchStore, quoted
 from engine.theory import recommendation
 from engine.theory.figures import FIGURES_FILE, Figures
 from engine.trails import Trail
-from jobs import named
+from jobs import named, variants
 from jobs.choices import below
 
 LEAST = 0.001  # share of a pool: of less the theory says nothing else
@@ -29,7 +29,7 @@ LEAST = 0.001  # share of a pool: of less the theory says nothing else
 def outcomes(config: Config, store: PatchStore) -> list[tuple[Outcome, Marks]]:
     """Every evaluated network, with what it scored on every test image; of one that was made anew the newest."""
     found = []
-    for one in newest([with_unit(config, one) for one in tracking.runs(config, "evaluate")]):
+    for one in variants.newest(config, [with_unit(config, one) for one in tracking.runs(config, "evaluate")]):
         told = json.loads(one["run"].kept("tested.json"))
         marks = Marks(tuple(told["names"]), np.array(told["counts"]))
         found.append((outcome(one, marks, examples(one["run"], told["examples"]), sizes(store, one["tags"]["selection"])), marks))
@@ -65,17 +65,6 @@ def with_unit(config: Config, one: dict[str, Any]) -> dict[str, Any]:
         store = PatchStore(config.store.uri)
         unit = named.made(store, tags["selection"])["unit"] if named.is_there(store, tags["selection"]) else ""
     return one | {"tags": tags | {"unit": unit}}
-
-
-def newest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last run of every comparison, method, budget and seed, oldest first; no pre-training is the same at every budget."""
-
-    def place(tags: dict[str, str]) -> tuple[str, ...]:
-        asked = (tags["budget"], tags["unit"]) if float(tags["retained"]) else ()
-        return tags["comparison"], tags["method"], *asked, tags["seed"]
-
-    last = {place(one["tags"]): number for number, one in enumerate(runs)}
-    return [runs[number] for number in sorted(last.values())]
 
 
 def outcome(one: dict[str, Any], marks: Marks, shown: list[Picture], size: tuple[int, int]) -> Outcome:

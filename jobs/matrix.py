@@ -11,7 +11,7 @@ A file is a configuration like any other (a recipe and sections), which all cell
       methods:
         optidel: {pool: regions}                        # selection.method is the name, where no other is said
         full data: {pool: regions, budgets: [1], selection: {method: random}}
-        no pre-training: {}                             # a method without a pool: the encoder as it is before its first step
+        no pre-training: {}                             # the only one without a pool: the encoder as it is before its first step
       sets: {kvasir: {evaluate: {uri: $data/kvasir}}}   # what is fine-tuned and tested on
 
 `random`, `full data` and `no pre-training` are the names by which the report knows what to hold others against. $data and $stores are
@@ -37,16 +37,15 @@ from engine.models import Section, Seed
 from engine.settings import BenchmarkConfig
 from jobs import documents
 from jobs.documents import Tree
+from jobs.layers import OWN, SET, Layers, leaves, refuse_hours, refuse_measuring, refuse_misnamed, refuse_own, says_method, written
 
 PROTOCOLS = ("small", "paper")
 WAYS = get_args(Method)
-OWN = ("selection.named", "selection.budget", "selection.seed", "pretrain.seed", "evaluate.seeds")  # knobs that the matrix itself sets
-Budget = Annotated[float, Field(gt=0)]
-Layers = Mapping[str, Tree]
+Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class MethodOfMatrix(Section):
-    """A method of the matrix; without a pool it is no pre-training, without budgets it has those of the matrix."""
+    """A method of the matrix; no pre-training alone has no pool, and what names no budgets has those of the matrix."""
 
     pool: str = ""
     budgets: tuple[Budget, ...] = ()
@@ -71,12 +70,22 @@ class Matrix(Section):
                 raise ValueError(f"methods.{name}.pool={method.pool} is none of the pools: {', '.join(self.pools) or 'there are none'}")
             if method.budgets and not method.pool:
                 raise ValueError(f"methods.{name} names budgets and no pool to spend them on")
+            refuse_misnamed(name, method.pool, self.budgets_of(name), ", ".join(self.pools) or "there are none")
             if method.pool and not (name in WAYS or says_method(method.changes) or says_method(self.pools[method.pool])):
                 near = "".join(f"; did you mean {word}?" for word in difflib.get_close_matches(name.lower(), WAYS, n=1))
                 raise ValueError(f"methods.{name} is no way to choose and says none by selection.method{near}")
         for knob in ("budgets", "seeds"):
             if len(set(getattr(self, knob))) < len(getattr(self, knob)):
                 raise ValueError(f"{knob}={', '.join(f'{value:g}' for value in getattr(self, knob))} names one twice")
+        return self
+
+    @model_validator(mode="after")
+    def leaves_to_the_matrix_what_it_sets(self) -> Self:
+        choosing = {f"pools.{name}": tree for name, tree in self.pools.items()}
+        choosing |= {f"methods.{name}": method.changes for name, method in self.methods.items()}
+        shared = {f"architectures.{name}": tree for name, tree in self.architectures.items()}
+        refuse_own(choosing | shared | {f"sets.{name}": tree for name, tree in self.sets.items()})
+        refuse_measuring(choosing)
         return self
 
     def budgets_of(self, method: str) -> tuple[float, ...]:
@@ -136,12 +145,6 @@ class Cell:
         return f"{self.method}{at}, seed {self.seed}, {self.architecture}, {self.dataset}"
 
 
-def says_method(tree: Tree) -> bool:
-    """Whether a part of the file names a method of selection."""
-    selection = tree.get("selection")
-    return isinstance(selection, dict) and "method" in selection
-
-
 def digest(parts: Sequence[str]) -> str:
     """Sixteen hex digits that change with any part."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
@@ -157,8 +160,9 @@ def read(name: str, words: Sequence[str] = ()) -> tuple[Config, Matrix]:
     tree = documents.read(text, name)
     if not isinstance(mine := tree.pop("matrix", None), dict):
         raise ValueError(f"{name} has no section matrix: it names budgets, seeds, pools, methods and sets")
-    if vain := [word for word in words if word.partition("=")[0] in OWN]:
-        raise ValueError(f"{vain[0]}: budgets and seeds are those that the section matrix of {name} names")
+    told = {word.partition("=")[0]: word for word in words} | {knob: f"{name}: {knob}" for knob in written(tree)}
+    if vain := [word for knob, word in told.items() if knob in OWN]:
+        raise ValueError(f"{vain[0]}: {SET} of {name} names")
     config = knobs.amend(documents.configured(filled(tree, places(words)), name), words)
     return config, matrix_of(filled(mine, places(words)), name)
 
@@ -196,7 +200,13 @@ def said(fault: Any, placed: bool) -> str:
     """An error of pydantic's as a sentence about the file; `placed`: it is about one knob."""
     if not placed:
         return "matrix." + str(fault["msg"]).removeprefix("Value error, ")
-    return str(knobs.sentence(fault)).replace("a valid tuple", "a list").replace("a valid dictionary", "names with something below them")
+    of_list = "; a share of a tenth is written 0.1" if "budgets" in fault["loc"] else ""  # no list of the command line
+    return (
+        knobs.sentence(fault)
+        .replace(knobs.COMMAS, of_list)
+        .replace("a valid tuple", "a list")
+        .replace("a valid dictionary", "names with something below them")
+    )
 
 
 def apart(methods: Tree) -> Tree:
@@ -245,6 +255,7 @@ def cell(config: Config, matrix: Matrix, names: tuple[str, str, str], budget: fl
     own[f"methods.{method}"] = named(method, contender)
     common = configured(config, shared, seed)
     made = configured(config, shared | own, seed, budget)
+    refuse_hours(method, made.selection.unit)
     recipes = digest([common.pretrain.model_copy(update={"seed": 0}).fingerprint(), unseeded(common.evaluate).fingerprint()])
     return Cell(matrix.name, recipes, architecture, method, contender.pool, budget, seed, dataset, made)
 
@@ -256,10 +267,9 @@ def unseeded(section: Any) -> Any:
 
 def named(method: str, contender: MethodOfMatrix) -> Tree:
     """What a method changes; its own name says how it chooses where nothing else does and there is such a way."""
-    selection = contender.changes.get("selection") or {}
-    if not contender.pool or method not in WAYS or "method" in selection:
+    if not contender.pool or method not in WAYS or says_method(contender.changes):
         return contender.changes
-    return contender.changes | {"selection": selection | {"method": method}}
+    return contender.changes | {"selection": (contender.changes.get("selection") or {}) | {"method": method}}
 
 
 def configured(config: Config, layers: Layers, seed: int, budget: float = 0.0) -> Config:
@@ -284,16 +294,3 @@ def configured(config: Config, layers: Layers, seed: int, budget: float = 0.0) -
         return knobs.build(tree)
     except ValueError as error:
         raise ValueError(f"matrix.{' with '.join(layers)}: {error}") from error
-
-
-def leaves(tree: Tree, above: str = "") -> Iterator[tuple[str, str]]:
-    """Every knob of a layer with its value as it would be written on the command line; a section by name is all the knobs that it says."""
-    for name, value in tree.items():
-        knob = f"{above}{name}"
-        if isinstance(value, str) and value in documents.NAMED.get(knob, ()):
-            made = documents.NAMED[knob][value]().model_dump(mode="json", exclude=set(documents.KEPT.get(knob, ())))
-            yield from leaves(made, f"{knob}.")
-        elif isinstance(value, dict):
-            yield from leaves(value, f"{knob}.")
-        else:
-            yield knob, ",".join(map(str, value)) if isinstance(value, list) else str(value)

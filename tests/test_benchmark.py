@@ -414,6 +414,31 @@ def test_epochs_of_a_fine_tuning_are_counted_as_iterations():
     assert Costs(config).measuring_s(one) == pytest.approx((-(-how.epochs * trained // how.batch) + tested / how.batch) / 10)
 
 
+def test_a_set_that_is_not_here_is_as_large_as_one_says_or_its_size_is_not_known():
+    config, found = matrix.read("paper", ["benchmark.iterations_per_s=10", "evaluate.epochs=2"])
+
+    def of(**how):
+        sets = {"hearts": {"evaluate": {"uri": "/nowhere", "dataset": "acdc"} | how}}
+        return matrix.cells(config, found.model_copy(update={"sets": sets}))[0]
+
+    with pytest.raises(
+        ValueError, match=r"matrix\.sets\.hearts: evaluate\.uri=/nowhere is not here, and how many pairs .* by evaluate\.pairs"
+    ):
+        Costs(config).measuring_s(of())
+    assert costs.sizes(of(pairs="100")) == (80, 20)
+    assert costs.sizes(of(dataset="covid_qu_ex")) == (4660, 1166)
+    assert costs.sizes(of(dataset="covid_qu_ex", pairs="100")) == (80, 20)
+
+
+@pytest.mark.parametrize("knob", ["speeds", "paces"])
+def test_a_number_that_is_none_or_is_named_twice_is_refused(knob):
+    with pytest.raises(ValueError, match=r"mae:900,mae:9 names one twice"):
+        costs.planned(*cells_of("paper", [f"benchmark.{knob}=mae:900,mae:9"]))
+    for number in ("0", "0.0", "00.000"):
+        with pytest.raises(ValueError, match=rf"benchmark\.{knob}\.1=simclr:{number}: expected architecture:\w+ a second, more than 0"):
+            matrix.read("paper", [f"benchmark.{knob}=mae:0.05,simclr:{number}"])
+
+
 def test_an_iteration_of_the_same_recipes_is_tried_once_whatever_the_data():
     config, found = matrix.read("paper", ["benchmark.iterations_per_s=10"])
     one, made = matrix.cells(config, found)[0], Costs(config)

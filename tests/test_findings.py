@@ -72,6 +72,47 @@ def test_of_an_evaluation_that_was_made_again_the_newest_counts(tmp_path):
     assert len(findings.outcomes(config, store)) == 2
 
 
+def test_one_method_by_two_settings_is_two_methods_by_names_that_say_in_what(tmp_path):
+    config, store = found(tmp_path)
+    theory = amend(config, ["selection.endocurate.start=theory"])
+    evaluated(theory, "endocurate", [10, 10, 10, 10])
+    for seed in (1, 2):
+        evaluated(config, "endocurate", [50, 60, 70, 80 + seed], seed=seed)
+    assert methods(config, store) == {("endocurate (start=0.5)", 1), ("endocurate (start=0.5)", 2), ("endocurate (start=theory)", 0)}
+    evaluated(config, "endocurate", [50, 60, 70, 83])
+    assert {("endocurate (start=0.5)", 0), ("endocurate (start=theory)", 0)} < methods(config, store)
+    evaluated(amend(config, ["synthesis.order=random"]), "endocurate", [9, 9, 9, 9], budget=0.5)
+    assert ("endocurate (start=0.5, synthesis.order=random)", 0) in methods(config, store)
+
+
+def test_a_seed_or_a_knob_of_another_method_makes_no_other_method(tmp_path):
+    config, store = found(tmp_path)
+    for seed, word in enumerate(["selection.seed=0", "selection.seed=1", "selection.endocurate.start=theory", "synthesis.seed=3"]):
+        evaluated(amend(config, [word]), "random", [50, 60, 70, 80 + seed], seed=seed)
+    assert methods(config, store) == {("random", seed) for seed in range(4)}
+    evaluated(amend(config, ["selection.endocurate.start=theory"]), "no pre-training", [1, 1, 1, 1], seed=1)
+    evaluated(config, "no pre-training", [1, 2, 1, 1])
+    assert {("no pre-training", 0), ("no pre-training", 1)} < methods(config, store)
+
+
+def test_a_selection_by_its_id_is_of_the_knobs_that_made_it(tmp_path):
+    config, store = found(tmp_path)
+    theory = amend(config, ["selection.endocurate.start=theory"])
+    with tracking.running(theory, "choose", "made", {"selection": "endocurate-1"}):
+        pass
+    evaluated(amend(config, ["selection.named=endocurate-1"]), "endocurate", [10, 10, 10, 10], selection="endocurate-1", unit="bytes")
+    evaluated(theory, "endocurate", [20, 20, 20, 20], seed=1)
+    assert methods(config, store) == {("endocurate", 0), ("endocurate", 1)}
+    evaluated(amend(config, ["selection.named=browse-1"]), "browse", [10, 10, 10, 10], selection="browse-1", unit="bytes")
+    evaluated(amend(config, ["selection.named=browse-2"]), "browse", [20, 10, 10, 10], selection="browse-2", unit="bytes")
+    assert {("browse (named=browse-1)", 0), ("browse (named=browse-2)", 0)} < methods(config, store)
+
+
+def methods(config, store):
+    """Method and seed of every outcome."""
+    return {(one.method, one.seed) for one, _ in findings.outcomes(config, store)}
+
+
 def test_methods_that_are_equal_on_the_images_that_all_seeds_share_are_told_apart_no_oftener_than_promised():
     """Three methods, three seeds, the same sixty images: of a hundred reports five at most with a lead beyond chance."""
     rng, wrong = np.random.default_rng(0), 0

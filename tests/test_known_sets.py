@@ -270,6 +270,26 @@ def test_lists_name_the_parts_and_what_they_lack_is_told(tmp_path: Path) -> None
     (tmp_path / "test.txt").write_text("c3\nc4\nc5\n")
     with pytest.raises(ValueError, match="name 1 pictures twice"):
         datasets.pairs(str(tmp_path), 0.9, seed=5)
+    (tmp_path / "test.txt").write_bytes("Gr\xfc\xdfe".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"test\.txt is no text in UTF-8, at byte 2"):
+        datasets.pairs(str(tmp_path), 0.9, seed=5)
+
+
+def test_lists_may_name_files_in_their_folder(tmp_path: Path) -> None:
+    miniatures.instrument(tmp_path)
+    (tmp_path / "train.txt").write_text("".join(f"images/c{number}.jpg\n" for number in range(4)))
+    (tmp_path / "test.txt").write_text("set\\images\\c4.jpg\nc5.jpg\n")
+    assert [pair.name for pair in datasets.pairs(str(tmp_path), 0.9, seed=5).test] == ["c4", "c5"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "sentence"), [("train.txt", r"has train\.txt and no test\.txt or val\.txt"), ("test.txt", r"has test\.txt and no train\.txt")]
+)
+def test_a_list_without_the_other_is_refused(kept: str, sentence: str, tmp_path: Path) -> None:
+    miniatures.instrument(tmp_path)
+    (tmp_path / ({"train.txt", "test.txt"} - {kept}).pop()).unlink()
+    with pytest.raises(ValueError, match=f"{sentence}: both say who trains"):
+        datasets.pairs(str(tmp_path), 0.9, seed=5)
 
 
 def test_a_training_image_that_is_byte_for_byte_tested_on_is_left_out(tmp_path: Path) -> None:
@@ -289,6 +309,45 @@ def test_an_index_names_groups_and_must_name_all(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("key,patient\nc0,p0\n")
     with pytest.raises(ValueError, match="tells the patient of 1 of 6 images, not that of c1"):
         datasets.pairs(str(tmp_path), 0.34, seed=1)
+
+
+@pytest.mark.parametrize(
+    "header", ["image;Patient ID", "image\tSubject", "file,patient_name", "image, Patient-ID ", "\ufeffname;size;PatientID"]
+)
+def test_an_index_is_read_whatever_its_separator_and_spelling(header: str, tmp_path: Path) -> None:
+    miniatures.flat(tmp_path)
+    separator = next(letter for letter in ";\t," if letter in header)
+    between = separator.join(["", *["9"] * (header.count(separator) - 1), ""])
+    lines = [f"images/c{n}.jpg{between}p{n // 2} " for n in range(6)]
+    (tmp_path / "index.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
+    assert {pair.name: pair.group for pair in datasets.listed(str(tmp_path))} == {f"c{n}": f"p{n // 2}" for n in range(6)}
+
+
+def test_an_index_that_tells_no_groups_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    miniatures.flat(tmp_path)
+    (tmp_path / "index.csv").write_text("key,pid\n" + "".join(f"c{n},p{n // 2}\n" for n in range(6)))
+    assert not any(pair.group for _ in range(2) for pair in datasets.listed(str(tmp_path)))
+    (said,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert "index.csv has the columns key, pid and none of patient, patient_id, " in said
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", r"index\.csv is empty, expected a line of columns"),
+        ("key,patient\nc0,M\xfcller\n".encode("latin-1"), r"index\.csv is no text in UTF-8, at byte 16"),
+        (
+            "".join(["key,patient\n", *(f"c{n},p{n // 2}\n" for n in range(6)), "c0,p2\n"]).encode(),
+            "gives 1 of 6 images more than one patient, the first is c0: p0 and p2",
+        ),
+        (b"patient,key\np0,c0\n", "tells the patient of 0 of 6 images, not that of c0; its first column names the images"),
+    ],
+)
+def test_an_index_that_cannot_be_followed_is_one_sentence(content: bytes, sentence: str, tmp_path: Path) -> None:
+    miniatures.flat(tmp_path)
+    (tmp_path / "index.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=sentence):
+        datasets.listed(str(tmp_path))
 
 
 def test_masks_that_are_no_masks_are_told_by_what_they_hold(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from pycocotools import mask
 
 from engine import datasets, evaluate
-from engine.datasets import Pair, Split, masks, pixels, truth
+from engine.datasets import Pair, Split, masks, outlines, pixels, truth
 from engine.datasets.pixels import holed, require_whole, size_of
 from engine.models import EvaluateConfig
 from engine.segmenters import ViT
@@ -76,6 +77,21 @@ def test_edges_that_jpeg_or_a_resize_made_grey_are_cut_at_half(tmp_path: Path) -
     for factor, how in ((0.5, cv2.INTER_AREA), (0.37, cv2.INTER_LINEAR), (4, cv2.INTER_LINEAR), (4, cv2.INTER_CUBIC)):
         cv2.imwrite(str(tmp_path / "sized.png"), cv2.resize(drawing(255), None, fx=factor, fy=factor, interpolation=how))
         assert abs(seen(tmp_path / "sized.png").mean() - drawing(1).mean()) < 0.01
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("dtype", "level", "told"), [(np.int16, -1, "-1"), (np.float32, np.nan, "nan"), (np.float32, np.inf, "inf"), (np.float32, -0.5, "-0.5")]
+)
+def test_numbers_that_are_no_levels_are_told_as_such(dtype: type, level: float, told: str, tmp_path: Path) -> None:
+    pixels = drawing(1).astype(dtype)
+    pixels[pixels > 0] = level
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    held = rf"a\.tif holds {told} and the like in {int((drawing(1) > 0).sum()):,} of 12,288 places, which are no levels"
+    with pytest.raises(ValueError, match=held):
+        seen(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", np.where(pixels == 0, 0, 1).astype(dtype))
+    assert np.array_equal(seen(tmp_path / "b.tif"), drawing(1))
 
 
 def test_one_colour_on_black_is_a_mask_and_two_colours_are_not(tmp_path: Path) -> None:
@@ -231,3 +247,76 @@ def test_a_coco_file_whose_entries_lack_or_name_what_is_not_there_is_one_sentenc
     refused("annotations", {"category_id": 99}, "1 of 13 annotations have category_ids that are none of its 2 categories, the first is 99")
     refused("annotations", {"image_id": 999}, "1 of 13 annotations have image_ids that are none of its 6 images, the first is 999")
     refused("images", {"id": 2}, "1 of 6 images have an id that another one has")
+
+
+def whole_disc() -> dict[str, object]:
+    """Runs of letters, as pycocotools packs them, of a disc in an image of the miniature."""
+    packed = mask.encode(np.asfortranarray(miniatures.disc() > 0))
+    return {"counts": packed["counts"].decode(), "size": packed["size"]}
+
+
+@pytest.mark.parametrize(
+    ("outline", "sentence"),
+    [
+        ([[1, 2]], "a polygon of 2 numbers, where x and y of 3 points are the least"),
+        ([[1, 2, 9, 9]], "a polygon of 4 numbers"),
+        ([[1, 2, 9, 9, 1, 9, 4]], "a polygon of 7 numbers"),
+        ([[1, 2, 9, "a", 3, 4]], "a polygon is a list of numbers, not "),
+        ([1, 2, 9, 9, 3, 4], "a polygon is a list of numbers, not 1"),
+        ([[1, 2, 9, 1e30, 3, 4]], "a point at 1e.30, and none lies 10 times as far out as its image is large"),
+        ([[1, 2, 9, float("nan"), 3, 4]], "a point at nan"),
+        ("outline", "an outline is polygons or runs, not 'outline'"),
+        ({"counts": [5, 3], "size": [9, 9]}, r"its runs are of \[9, 9\], and its image is of \[24, 32\] \(height, width\)"),
+        ({"counts": [5, 3], "size": [24, 32]}, "its runs are 8 pixels long, and its image has 768"),
+        ({"counts": [5, -3, 766], "size": [24, 32]}, "which are no numbers of pixels"),
+        ({"counts": [5, 763.0], "size": [24, 32]}, "which are no numbers of pixels"),
+        ({"counts": "PPYo0", "size": [24, 32]}, "its runs are "),
+        ({"counts": "zzz", "size": [24, 32]}, "its runs are 'zzz', which are no numbers of pixels"),
+        ({"size": [24, 32]}, "its runs are None, which are no numbers of pixels"),
+        (whole_disc() | {"counts": str(whole_disc()["counts"])[:-2]}, "its runs are .* pixels long, and its image has 768"),
+    ],
+)
+def test_an_outline_that_cannot_be_drawn_is_one_sentence_with_file_and_count(outline: object, sentence: str, tmp_path: Path) -> None:
+    path = miniatures.coco(tmp_path)
+    told = json.loads(path.read_text())
+    told["annotations"][2]["segmentation"] = outline
+    path.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=rf"file\.json: 1 of 13 annotations cannot be drawn, the first is annotation 3: .*{sentence}"):
+        datasets.listed(str(path), "coco")
+
+
+def test_runs_of_letters_are_those_of_pycocotools(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.001, 0.5, 1.0):
+        drawn = np.asfortranarray(cv2.blur(rng.random((300, 400)), (9, 9)) < np.quantile(rng.random(999), share)).astype(np.uint8)
+        runs = outlines.of_letters(mask.encode(drawn)["counts"].decode())
+        assert runs is not None
+        assert np.array_equal(np.repeat(np.arange(len(runs)) % 2, runs).reshape(400, 300).T, drawn)
+    path = miniatures.coco(tmp_path)
+    told = json.loads(path.read_text())
+    told["annotations"][2]["segmentation"] = whole_disc()
+    path.write_text(json.dumps(told))
+    second = next(pair for pair in datasets.listed(str(path), "coco") if pair.name == "2")
+    assert truth(second)[12, 16] > 0
+
+
+def test_a_coco_file_of_mixed_ids_of_sizes_that_are_none_or_of_too_many_categories_is_one_sentence(tmp_path: Path) -> None:
+    whole = json.loads(miniatures.coco(tmp_path).read_text())
+
+    def refused(sentence: str, **parts: object) -> None:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        path.write_text(json.dumps(whole | parts))
+        with pytest.raises(ValueError, match=rf"{path.name}:? {sentence}"):
+            datasets.listed(str(path), "coco")
+
+    first, *others = whole["images"]
+    refused("1 of 6 images have a word for id, the others a number; the first is 'a'", images=[first | {"id": "a"}, *others])
+    refused("1 of 2 categories have a word for id", categories=[{"id": "3", "name": "tool"}, whole["categories"][1]])
+    refused("1 of 6 images have an id that is no whole number and no word, the first is ", images=[first | {"id": [1]}, *others])
+    refused("1 of 6 images have a width or a height that is no number of pixels", images=[first | {"width": "32"}, *others])
+    many = [{"id": number, "name": f"c{number}"} for number in range(255)]
+    refused("has 255 categories, 254 are the most", categories=many)
+    refused("has no images; a COCO file has", images={"a": 1})
+    refused("1 of 1 annotations lack one of id", annotations=[1])
+    (tmp_path / "most.json").write_text(json.dumps(whole | {"categories": many[:-1]}))
+    assert len(datasets.classes(str(tmp_path / "most.json"), "coco")) == 254

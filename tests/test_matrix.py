@@ -6,9 +6,10 @@ from itertools import product
 
 import pytest
 
+from engine import entries
 from engine.config import Config
 from engine.knobs import amend
-from jobs import matrix
+from jobs import layers, matrix
 from jobs.__main__ import main, parse
 from jobs.recipes import tiny
 
@@ -101,10 +102,43 @@ def test_only_what_all_methods_share_is_the_protocol():
         ({"bugdets": ["1"]}, r"there is no knob matrix\.bugdets"),
         ({"methods": {"random": {"pool": "frame"}}}, r"matrix\.methods\.random\.pool=frame is none of the pools: frames, crops"),
         ({"methods": {"random": {"budgets": ["1"]}}}, r"matrix\.methods\.random names budgets and no pool"),
+        ({"methods": {"optidel": {}}}, r"matrix\.methods\.optidel names no pool to choose from \(frames, crops\); without one .* no pre-t"),
+        (
+            {"methods": {"no pre-training": {"pool": "crops"}}},
+            r"matrix\.methods\.no pre-training\.pool=crops: what is called so has no pool",
+        ),
+        (
+            {"methods": {"full data": {"pool": "frames", "selection": {"method": "random"}}}},
+            r"full data is run at budgets=0\.1, 0\.5, where",
+        ),
+        (
+            {"methods": {"random": {"pool": "frames", "selection": {"budget": "0.3"}}}},
+            r"matrix\.methods\.random\.selection\.budget: budgets and",
+        ),
+        (
+            {"methods": {"random": {"pool": "frames", "selection": {"named": "a"}}}},
+            r"random\.selection\.named: budgets and seeds are those",
+        ),
+        ({"methods": {"random": {"pool": "frames", "pretrain": {"seed": "7"}}}}, r"random\.pretrain\.seed: budgets and seeds are those"),
+        ({"sets": {"one": {"evaluate": {"seeds": ["1", "2"]}}}}, r"matrix\.sets\.one\.evaluate\.seeds: budgets and seeds are those"),
+        ({"architectures": {"mae": {"selection.seed": "2"}}}, r"matrix\.architectures\.mae\.selection\.seed: budgets and seeds are those"),
+        (
+            {"methods": {"random": {"pool": "frames", "evaluate": {"iterations": "9"}}}},
+            r"random\.evaluate\.iterations: all methods are fine-",
+        ),
+        (
+            {"methods": {"random": {"pool": "frames", "evaluate": "small"}}},
+            r"random\.evaluate: all methods are fine-tuned and tested alike",
+        ),
+        ({"pools": {"crops": {}, "frames": {"evaluate": {"lr": "1"}}}}, r"matrix\.pools\.frames\.evaluate\.lr: all methods are fine-tuned"),
         ({"methods": {"optidell": {"pool": "crops"}}}, r"matrix\.methods\.optidell is no way to choose .*; did you mean optidel\?"),
         ({"methods": {"Random": {"pool": "frames"}}}, r"matrix\.methods\.Random is no way to choose .*; did you mean random\?"),
         ({"methods": {"random": "frames"}}, r"matrix\.methods\.random='frames': expected sections, as in \{pool: frames\}"),
         ({"budgets": ["ten"]}, r"^the matrix: matrix\.budgets\.0=ten: Input should be a valid number, (?!.*at least 1 item)"),
+        ({"budgets": ["10%"]}, r"matrix\.budgets\.0=10%: Input should be a valid number, .*; a share of a tenth is written 0\.1$"),
+        ({"budgets": [".inf"]}, r"matrix\.budgets\.0=\.inf: Input should be a valid number, .*; a share of a tenth is written 0\.1$"),
+        ({"budgets": ["inf"]}, r"matrix\.budgets\.0=inf: Input should be a finite number$"),
+        ({"seeds": ["0,1"]}, r"matrix\.seeds\.0=0,1: Input should be a valid integer, (?!.*commas)"),
         ({"budgets": "0.1"}, r"matrix\.budgets=0\.1: Input should be a list"),
         (
             {"methods": {"best": {"pool": "frames", "selection": {"method": "best"}}}},
@@ -137,8 +171,32 @@ def test_a_knob_that_the_matrix_sets_is_refused(word):
         matrix.read("small", [word])
 
 
+@pytest.mark.parametrize("line", ["selection: {budget: 0.3}", "evaluate: {seeds: [1]}", "selection: {named: a}"])
+def test_a_knob_that_the_matrix_sets_is_refused_in_the_sections_beside_it_too(line, tmp_path):
+    file = tmp_path / "m.yaml"
+    file.write_text(
+        f"recipe: tiny\n{line}\nmatrix: {{name: a, budgets: [0.1], pools: {{p: }}, methods: {{random: {{pool: p}}}}, sets: {{s: }}}}\n"
+    )
+    with pytest.raises(ValueError, match=r"m\.yaml: \w+\.\w+: budgets and seeds are those that the section matrix of .*m\.yaml names"):
+        matrix.read(str(file))
+
+
+def test_a_section_by_name_brings_its_seeds_along_and_is_no_knob_of_the_matrix():
+    one = made(sets={"one": {"evaluate": "robustness"}})[0]
+    assert (one.config.evaluate.architecture, one.config.evaluate.seeds) == ("attention_unet", (0,))
+
+
+def test_all_data_is_a_share_and_no_hours():
+    with pytest.raises(ValueError, match=r"matrix\.methods\.full data has a budget in gpu hours, of which 1 is not all there is"):
+        made(amend(tiny(), ["selection.unit=gpu_hours"]))
+
+
+def test_the_names_that_the_report_knows_are_those_that_a_matrix_holds_to_what_they_say():
+    assert (layers.FULL, layers.NONE) == (entries.FULL, entries.NONE)
+
+
 def test_two_names_of_the_same_choice_are_two_cells():
-    same = {"random": {"pool": "frames"}, "full data": {"pool": "frames", "selection": {"method": "random"}, "budgets": ["0.1"]}}
+    same = {"random": {"pool": "frames"}, "the same": {"pool": "frames", "selection": {"method": "random"}, "budgets": ["0.1"]}}
     assert len({one.fingerprint for one in made(methods=same)}) == len(made(methods=same))
 
 
@@ -200,7 +258,8 @@ def test_a_wrong_command_is_one_sentence(words, sentence, capsys):
 
 @pytest.mark.parametrize(("unit", "said"), [("images", "10 % of the frames in images"), ("gpu_hours", "0.1 gpu hours")])
 def test_a_cell_says_its_budget_with_the_unit(unit, said):
-    found = [str(one) for one in made(amend(tiny(), [f"selection.unit={unit}"]))]
+    methods = {name: TREE["methods"][name] for name in ("random", "no pre-training")}
+    found = [str(one) for one in made(amend(tiny(), [f"selection.unit={unit}"]), methods=methods)]
     assert f"random at {said}, seed 0, mae, one" in found
     assert "no pre-training, seed 0, mae, one" in found
 

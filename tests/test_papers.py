@@ -1,5 +1,7 @@
 """What papers and pages say of data sets and figures, written out: a count that a slip changes stands here a second time."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -109,3 +111,11 @@ def test_the_bias_downstream_is_as_far_as_the_notebooks_teacher_turns() -> None:
     turned = teachers + 0.4 * (np.arange(30) > 0)
     cosines = (teachers * turned).sum(1) / np.linalg.norm(turned, axis=1)
     assert biased.downstream == pytest.approx(np.degrees(np.arccos(cosines)).mean(), abs=0.3)
+
+
+def test_what_the_protocol_tests_of_polypgen_is_said_where_it_is_named_and_where_it_is_explained():
+    protocol = Path(matrix.__file__).with_name("protocols") / "paper.yaml"
+    for path in (protocol, Path("docs/benchmark.md"), Path("docs/left.md")):
+        told = " ".join(path.read_text().replace("#", "").split())
+        assert f"{PAIRS['polypgen']:,} single frames" in told, path
+        assert f"{PAIRS['polypgen'] + PAIRS['polypgen_sequences']:,}" in told, path

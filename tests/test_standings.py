@@ -126,6 +126,19 @@ def test_a_board_tells_what_it_could_not_have_told():
     assert standings.least(standings.standings(board([entry()]))) is None
 
 
+def test_what_could_have_been_told_is_that_of_the_comparisons_of_most_seeds():
+    """Pairs of two seeds beside pairs of three: variances of other degrees of freedom are no mean with these."""
+    three = [
+        scores.contrast([marks(0.6, seed) for seed in range(3)], [marks(quality, seed) for seed in range(3)]) for quality in (0.5, 0.4)
+    ]
+    two = scores.contrast([marks(0.9, seed) for seed in range(2)], [marks(0.1 + 0.6 * seed, seed) for seed in range(2)])
+    means = tuple((np.mean([one.variances[part][0] for one in three]), three[0].variances[part][1]) for part in (0, 1))
+    for some in ([two, *three], [*three, two]):
+        told = standings.least_of(some)
+        assert (told.comparisons, told.seeds) == (3, 3)
+        assert told.difference == pytest.approx(scores.least(means, 0.05 / 3))
+
+
 def test_images_that_all_seeds_are_tested_on_are_drawn_for_all_at_once():
     """Three copies of one pair: no seed differs, and three looks at the same images are worth one."""
     one, other = marks(0.6), marks(0.55, 1)._replace(names=marks(0.6).names)
@@ -276,6 +289,35 @@ def test_the_page_says_that_pools_are_ranked_together_as_they_are():
     (found,) = standings.checks(made)
     assert found.rho > 0.3
     assert "part of a correlation is between pools and not between choices" in page(made).words()
+
+
+def test_the_interval_of_a_rank_correlation_is_that_of_scipys_bootstrap():
+    rng = np.random.default_rng(3)
+    points = rng.normal(0, 1, (24, 2)) @ [[1, 0.5], [0, 1]]
+    for level, told in zip((0.05, 0.01), standings.correlation(points, 0.05, 0.01), strict=True):
+        expected = stats.bootstrap(
+            tuple(points.T), lambda one, other: stats.spearmanr(one, other).statistic, paired=True, vectorized=False, n_resamples=2000,
+            confidence_level=1 - level, method="percentile", rng=rng,
+        ).confidence_interval  # fmt: skip
+        assert told == pytest.approx(tuple(expected), abs=0.06)
+
+
+def test_of_several_rank_correlations_only_what_stands_after_a_correction_for_all_told_something():
+    """Of six of pure noise one in four matrices or so has an interval of its own beside 0."""
+    rng, alone, together = np.random.default_rng(0), 0, 0
+    for _ in range(30):
+        rows = [entry("random", quality=0.5)]
+        for number in range(20):
+            quality = float(rng.uniform(0.3, 0.7))
+            rows.append(entry(f"m{number}", quality=quality, **{name: float(rng.normal()) for name in standings.ASKED}))
+        found = standings.checks(matrix_results("s", [board(rows)]))
+        assert len(found) == 6
+        alone += any(one.low > 0 or one.high < 0 for one in found)
+        together += any(one.sure for one in found)
+    assert together <= 5 < alone
+    words = page(matrix_results("s", [board(rows)])).words()
+    assert words.count("told something") - 1 == sum(one.sure for one in found)  # once in the sentence above them
+    assert "an interval for all 6 together" in words
 
 
 def test_fewer_points_than_a_rank_correlation_needs_are_told_as_none():

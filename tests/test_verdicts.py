@@ -61,6 +61,18 @@ def test_a_verdict_is_the_mean_over_cells_and_its_seeds_are_tested_by_their_mean
     assert (told.ahead, told.seeds) == (sum(one > 0 for one in of_seeds), 3)
 
 
+def test_images_of_a_set_are_drawn_alike_at_all_budgets_and_those_of_another_set_apart():
+    """The same marks everywhere: what differs is the lot alone."""
+    one, other = (tuple(scored.marks for scored in (entry(method, 0.1, 0, quality), entry(method, 0.1, 1, quality)))
+                  for method, quality in (("optidel", 0.6), ("random", 0.5)))  # fmt: skip
+    places = [((budget, ""), name) for budget in BUDGETS for name in SETS]
+    made = verdicts.leads({seed: dict.fromkeys(places, (one[seed], other[seed])) for seed in (0, 1)})
+    kvasir, polypgen = ([made[(budget, ""), name].drawn for budget in BUDGETS] for name in SETS)
+    assert all(np.array_equal(kvasir[0], some) for some in kvasir)
+    assert all(np.array_equal(polypgen[0], some) for some in polypgen)
+    assert abs(np.corrcoef(kvasir[0][0], polypgen[0][0])[0, 1]) < 0.2
+
+
 def test_a_model_is_one_unit_whatever_it_is_measured_on():
     rng = np.random.default_rng(1)
     some = boards(lambda method, *_: 0.5 + 0.02 * (method == "optidel") + rng.normal(0, 0.03))

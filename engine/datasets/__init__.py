@@ -7,7 +7,9 @@
     masks      how masks are
     volumes    how slices of NIfTI files are
     coco       how COCO files are
+    outlines   how theirs are drawn, or cannot be
     folders    where pairs lie in a folder
+    groups     who is of one patient, video or centre there
     layouts    where they lie in known sets
     published  the known sets and their counts
     splits     who is tested on

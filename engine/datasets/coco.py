@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
+from engine.datasets import outlines
+
 FILES = 2  # kept in memory
+MOST = 254  # categories: class numbers are bytes, 0 is the background and 255 what counts nowhere
 NEEDED = {
     "images": ("id", "file_name", "width", "height"),
     "categories": ("id", "name"),
@@ -20,18 +23,23 @@ NEEDED = {
 
 @lru_cache(maxsize=FILES)
 def opened(path: Path) -> COCO:
-    """ValueError for a file that is no COCO file, whose entries lack what they need or name what is not there, or that has boxes only."""
+    """ValueError for a file that is no COCO file, or whose entries lack what they need, name what is not there, or have boxes only.
+
+    And for outlines that cannot be drawn, and for more categories than there are class numbers.
+    """
     try:
         told = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a JSON file that can be read whole: {error}") from error
     for name in ("images", "annotations", "categories"):
-        if not isinstance(told, dict) or not told.get(name):
+        if not isinstance(told, dict) or not isinstance(told.get(name), list) or not told[name]:
             raise ValueError(f"{path} has no {name}; a COCO file has images, annotations and categories")
-    if bare := sum(not one.get("segmentation") for one in told["annotations"]):
+    if bare := sum(isinstance(one, dict) and not one.get("segmentation") for one in told["annotations"]):
         raise ValueError(f"{path}: {bare} of {len(told['annotations'])} annotations have no outline; boxes alone tell no pixels")
     require_fields(told, path)
+    require_kinds(told, path)
     require_links(told, path)
+    require_outlines(told, path)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
         made = COCO()
         made.dataset = told
@@ -46,6 +54,35 @@ def require_fields(told: dict[str, Any], path: Path) -> None:
         if lacking:
             wanted = f"{len(lacking)} of {len(told[part])} {part} lack one of {', '.join(needed)}"
             raise ValueError(f"{path}: {wanted}, the first is {json.dumps(lacking[0])[:120]}")
+
+
+def require_kinds(told: dict[str, Any], path: Path) -> None:
+    """ValueError for ids that are no numbers or words, or some this and some that, sizes that are none, and too many categories."""
+    for part, fields in (("images", ("id",)), ("categories", ("id",)), ("annotations", ("id", "image_id", "category_id"))):
+        for field in fields:
+            words = [one for one in told[part] if isinstance(one[field], str)]
+            if strange := [one for one in told[part] if type(one[field]) not in (int, str)]:
+                found = f"{len(strange)} of {len(told[part])} {part} have an {field} that is no whole number and no word"
+                raise ValueError(f"{path}: {found}, the first is {json.dumps(strange[0][field])[:60]}")
+            if 0 < len(words) < len(told[part]):
+                found = f"{len(words)} of {len(told[part])} {part} have a word for {field}, the others a number"
+                raise ValueError(f"{path}: {found}; the first is {words[0][field]!r}")
+    if sizeless := [one for one in told["images"] if any(type(one[side]) is not int or one[side] < 1 for side in ("width", "height"))]:
+        found = f"{len(sizeless)} of {len(told['images'])} images have a width or a height that is no number of pixels"
+        raise ValueError(f"{path}: {found}, the first is {json.dumps(sizeless[0])[:120]}")
+    if len(told["categories"]) > MOST:
+        raise ValueError(f"{path} has {len(told['categories'])} categories, {MOST} are the most")
+
+
+def require_outlines(told: dict[str, Any], path: Path) -> None:
+    """ValueError where outlines cannot be drawn, with how many and what is wrong with the first."""
+    sizes = {one["id"]: (one["width"], one["height"]) for one in told["images"]}
+    faults = [(one["id"], wrong) for one in told["annotations"] if (wrong := outlines.fault(one["segmentation"], sizes[one["image_id"]]))]
+    if faults:
+        first, wrong = faults[0]
+        raise ValueError(
+            f"{path}: {len(faults)} of {len(told['annotations'])} annotations cannot be drawn, the first is annotation {first}: {wrong}"
+        )
 
 
 def require_links(told: dict[str, Any], path: Path) -> None:

@@ -1,14 +1,13 @@
-"""Folders of images and masks, matched by file stem; an index.csv that names groups, and lists that say who trains and who is tested on."""
+"""Folders of images and masks, matched by file stem, and lists that say who trains and who is tested on."""
 
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.datasets.groups import grouped, stem, text_of
 from engine.datasets.pair import Pair
 from engine.datasets.pixels import ENDINGS, is_picture
 
-GROUPS = ("patient", "patient_id", "case", "video", "video_id", "sequence", "sequence_id", "centre", "center", "group")  # the finest first
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".aria2")  # endings of what browsers and downloaders have not finished
 TESTED = ("test.txt", "val.txt")  # the list of a set without its own test part is its validation list
 
@@ -88,33 +87,19 @@ def by_stem(part: Path, bare: Callable[[str], str] = str) -> dict[str, Path]:
     return found
 
 
-def grouped(pairs: list[Pair], index: Path) -> list[Pair]:
-    """The pairs with the groups of a CSV whose first column names them; where no column of it is one of GROUPS, as they were.
-
-    ValueError where it tells of some images only.
-    """
-    if not index.is_file():
-        return pairs
-    with index.open(newline="", encoding="utf-8-sig") as lines:
-        rows = csv.DictReader(lines)
-        named = {name.lower(): name for name in rows.fieldnames or []}
-        column = next((named[name] for name in GROUPS if name in named), "")
-        told = {Path(next(iter(row.values()))).stem: row[column] for row in rows} if column else {}
-    if not column:
-        return pairs
-    if unknown := [pair.name for pair in pairs if not told.get(pair.name)]:
-        raise ValueError(f"{index} tells the {column} of {len(pairs) - len(unknown)} of {len(pairs)} images, not that of {unknown[0]}")
-    return [pair._replace(group=told[pair.name]) for pair in pairs]
-
-
 def parted(pairs: list[Pair], root: Path) -> list[Pair]:
     """The pairs with the parts that train.txt, and test.txt or val.txt, put them in; as they were where there are no such lists.
 
-    A list names stems or file names, one a line. Beside a test.txt a val.txt trains. ValueError where lists and pictures differ.
+    A list names stems or file names, one a line. Beside a test.txt a val.txt trains. ValueError where lists and pictures differ, or one of
+    the two is not there.
     """
     tested = next((name for name in TESTED if (root / name).is_file()), "")
-    if not tested or not (root / "train.txt").is_file():
+    trains = (root / "train.txt").is_file()
+    if not tested and not trains:
         return pairs
+    if not tested or not trains:
+        has, lacks = ("train.txt", "test.txt or val.txt") if trains else (tested, "train.txt")
+        raise ValueError(f"{root} has {has} and no {lacks}: both say who trains and who is tested on; without either a part is drawn")
     lists = {name: names(root / name) for name in ("train.txt", *TESTED) if (root / name).is_file()}
     put = {stem: "test" if name == tested else "train" for name, stems in lists.items() for stem in stems}
     missing = sorted(set(put) - {pair.name for pair in pairs})
@@ -129,9 +114,8 @@ def parted(pairs: list[Pair], root: Path) -> list[Pair]:
 
 
 def names(path: Path) -> list[str]:
-    """The stems that a list names; the endings of pictures are left off, other dots belong to the name."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [line[: -len(Path(line).suffix)] if Path(line).suffix.lower() in ENDINGS else line for line in lines]
+    """The stems that a list names, with folders before them or not."""
+    return [stem(line) for line in text_of(path).splitlines() if line.strip()]
 
 
 def first(root: Path, choices: Sequence[tuple[str, str]]) -> tuple[Path, Path]:

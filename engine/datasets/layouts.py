@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 from engine.datasets import coco, volumes
-from engine.datasets.folders import GROUPS, beside, by_stem, first, listed, paired
+from engine.datasets.folders import beside, by_stem, first, listed, paired
+from engine.datasets.groups import GROUPS
 from engine.datasets.pair import Pair, Part
 
 Ranges = dict[Part, list[tuple[int, int]]]  # frame numbers, both ends in

@@ -41,6 +41,7 @@ def mask(path: Path) -> Foreground:
         refuse_tinted(path)
         return smeared(decoded(path, cv2.IMREAD_GRAYSCALE), path, lossless=False)
     pixels = opaque(decoded(path, cv2.IMREAD_UNCHANGED), path)
+    refuse_no_levels(pixels, path)
     if pixels.ndim == 2:
         return levelled(pixels, path)
     if max(int(cv2.absdiff(pixels[..., 0], pixels[..., other]).max()) for other in (1, 2)) <= TINT:
@@ -55,6 +56,15 @@ def opaque(pixels: np.ndarray, path: Path) -> np.ndarray:
         share = float((pixels[..., 3] == 0).mean())
         raise ValueError(f"{path} is transparent in {share:.0%} of its pixels: is the mask in its alpha? Masks are black and white")
     return pixels[..., :3] if channels >= 3 else pixels.reshape(pixels.shape[:2])
+
+
+def refuse_no_levels(pixels: np.ndarray, path: Path) -> None:
+    """ValueError for pixels of any shape that are below 0, or no numbers at all, as signed and floating formats may hold."""
+    if np.issubdtype(pixels.dtype, np.unsignedinteger):
+        return
+    if len(strange := pixels[~(np.isfinite(pixels) & (pixels >= 0))]):
+        told = f"{strange[0]:g} and the like in {len(strange):,} of {pixels.size:,} places"
+        raise ValueError(f"{path} holds {told}, which are no levels; masks hold 0 and 255")
 
 
 def levelled(grey: np.ndarray, path: Path) -> Foreground:
