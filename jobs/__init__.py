@@ -46,6 +46,7 @@ benchmark, report
 transfer-study
     oracles     the least regret that any rule of a kind can reach
     tradeoff    the curves of its picture
+    uses        what encoder and use tell of when to stop
 submit
     pods        addresses that pods cannot reach
 worth
