@@ -58,7 +58,7 @@ class Study:
 
 
 def run(config: Config) -> None:
-    """Print the tables baselines, frontier, ours, curve and uses, and the verdict; or give their rows to another program. Draw the last two.
+    """Print the tables baselines, frontier, ours, curve and uses, and the verdict; or give their rows to another program. Draw the last.
 
     ValueError for scores in a bucket, or of fewer than three data sets.
     """
@@ -190,10 +190,10 @@ def marked(rows: list[Row], declared: Row, release: Release) -> str:
     tables = {row["rule"].rpartition(" ")[2]: row for row in rows if row["table"] == "uses" and row["rule"].startswith(uses.CHOSEN)}
     told = []
     for name, (regret, epochs) in MARKS.items():
-        beaten = [price for price, row in tables.items() if beats(row, regret, epochs)]
+        beaten = " and ".join(price for price, row in tables.items() if beats(row, regret, epochs)) or "none"
         told.append(
-            f"{regret} at {epochs} ({name}) is {'beaten' if beats(declared, regret, epochs) else 'not beaten'} by the declared rule; by that "
-            f"table with its rate chosen on the other data sets at {' and '.join(beaten) or 'none'} of the prices {', '.join(tables)}"
+            f"{regret} at {epochs} ({name}) is {'beaten' if beats(declared, regret, epochs) else 'not beaten'} by the declared rule; "
+            f"by that table with its rate chosen on the other data sets at {beaten} of the prices {', '.join(tables)}"
         )
     return f"The marks to beat: {'; '.join(told)}"
 
