@@ -12,7 +12,7 @@ from typing import Any
 from jobs.__main__ import main
 
 PAGE = Path(__file__).with_suffix(".csv")
-TABLES = ("baselines", "frontier", "ours", "curve")  # of those of transfer-study what README, left.md and the tests say something of
+TABLES = ("baselines", "frontier", "ours", "curve", "uses")  # of transfer-study what README, left.md and the tests speak of
 MORE = ("more_regret", "regret_low", "regret_high", "more_tis", "tis_low", "tis_high")
 COLUMNS = ("table", "rule", "epochs", "regret", "tis", "least_tis", *MORE, "than")
 

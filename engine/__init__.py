@@ -85,6 +85,7 @@ choosing and training
     frontier     the least regret that any rule could reach for so many epochs
     aggregates   many curves of robustness heard as one
     foresight    our rule: how long to pre-train, learnt on other data sets
+    options      tables of the cheapest length, or patience, in like cases on other data sets
 around
     flow         runs steps here or on Ray, tasks that wait for each other, and loops on Ray Train
     backoff      how long to wait before what failed is tried again

@@ -32,6 +32,12 @@ USE = (
     "result on images of your own that it has not seen."
 )
 BEST = "transfer/best_look_epochs"  # the metric: of all looks, the untrained encoder's too
+HOURS = {  # the metrics that are called hours, and what each is
+    "train/gpu_hours": "devices times the hours that the training held them, with loading, checkpoints and reports, not waits for looks; "
+    "where there is no GPU, a worker's processors are a device",
+    "train/look_hours": "devices times the hours that the training waited for looks at its encoder, none of them above",
+    "transfer/gpu_hours": "the hours of one device that these looks took, beside the training or while it waited: do not add up",
+}
 LIMITS = (
     "It is no medical device and draws no conclusion about a patient; nobody has examined it for clinical use.",
     "It knows the hospitals, instruments and patients of the videos that its selection was taken from, and what the weights that it began "
@@ -155,6 +161,7 @@ def card(told: Mapping[str, Any]) -> str:
     """The facts as markdown."""
     model, seen = told["model"], told["input"]
     end = rows(told["metrics"]) if told["metrics"] else "Not known: the tracking server was out of reach when the training ended."
+    end += "".join(f"\n\n`{name}`: {what}." for name, what in HOURS.items() if name in told["metrics"])
     parts = {
         f"{model['timm']}, pre-trained on endoscopic images": f"The encoder of a {model['kind']}: {model['numbers']:,} numbers.",
         "Intended use": told["use"],

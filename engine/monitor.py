@@ -104,9 +104,10 @@ class Monitor:
     with it among the levels patience 1, 2, 3 takes 52, 169, 219 epochs instead of 28, 106, 178, for a regret of .392, .238, .173 where
     lengths mixed to as many epochs have .337, .230, .192; each difference's interval, in TIS too, holds 0. A loss that rises is seen in
     MLflow, one that is no number ends the training. Whether the encoder will be frozen changes no score of it, so it could only move the
-    patience: by how much nothing of our own has shown (on the one training that was measured both ways, LOG, training harmed, and the
-    untrained encoder was best either way: such a bed cannot tell when to end one that helps), and what the released scores say of it
-    (foresight) is in epochs of ImageNet. Where there are masks the linear probe, which is a frozen use, has a vote.
+    patience. On the released scores (jobs.uses), each data set left out, one chosen by frozen or not is told apart from mixed lengths at no
+    price of an epoch, so there is no default by use; one by encoder and frozen is, of encoders and looks that are not ours. The one
+    training of ours that was measured both ways (LOG) harmed, and the untrained encoder was best either way: such a bed cannot tell when
+    to end one that helps. Where there are masks the linear probe, which is a frozen use, has a vote.
     """
 
     def __init__(self, config: TransferConfig, last: int | None = None) -> None:

@@ -116,6 +116,14 @@ def check(config: TrainConfig) -> None:
         simclr.known(config.simclr)
 
 
+def check_fed(config: TrainConfig, count: int, gpus: bool) -> None:
+    """ValueError for fewer than a batch of images, `count`, or a precision that only a GPU has where there are no `gpus`."""
+    if count < config.batch:
+        raise ValueError(f"{count} training images do not fill a batch of {config.batch}: choose a larger budget, or lower pretrain.batch")
+    if config.precision == "fp16" and not gpus:
+        raise ValueError("precision=fp16 needs a GPU: without one take bf16, or no for float32")
+
+
 def model(config: TrainConfig) -> Trained:
     """What is trained: with the weights of config.checkpoint, else random ones by torch's seed; ValueError for one of another model."""
     if not config.checkpoint:

@@ -48,8 +48,7 @@ def fit(read: Read, count: int, config: TrainConfig, *, resume: Path | None, rep
     images than a batch and for a batch that can never fit into memory, loader.UnseenError for an image that is no picture, DamagedError
     for a `resume` that cannot be read, FloatingPointError for numbers that are none, RuntimeError where memory turned out too small.
     """
-    if count < config.batch:
-        raise ValueError(f"{count} training images do not fill a batch of {config.batch}: choose a larger budget, or lower pretrain.batch")
+    objectives.check_fed(config, count, torch.cuda.is_available())
     footprint.check(config)
     with footprint.explained(config):
         loop = Loop(read, count, config, report, look)
@@ -264,9 +263,7 @@ class Loop:
 
 
 def accelerator_of(config: TrainConfig) -> Accelerator:
-    """ValueError for a precision that only a GPU has."""
-    if config.precision == "fp16" and not torch.cuda.is_available():
-        raise ValueError("precision=fp16 needs a GPU: without one take bf16, or no for float32")
+    """What knows of workers and of mixed precision, on the GPU if there is one."""
     AcceleratorState._reset_state()  # it is one for a process, and would refuse a second training of another precision
     return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.precision)
 

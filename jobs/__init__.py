@@ -17,7 +17,6 @@ many: six jobs or more
     named       selections by their id, and which of them was asked for
     choices     by which settings choices were made, and how they were judged
     variants    one method by several settings, told apart
-    findings    what choices and evaluations came to, for the report and to compare with
     needs       processors and GPUs that a job does not begin without
 ingest, plan, probe, watch
     own         what this engine keeps below videos.uri, which is no video
@@ -51,6 +50,7 @@ report
 transfer-study
     oracles     the least regret that any rule of a kind can reach
     tradeoff    the curves of its picture
+    uses        what encoder and use tell of when to stop
 submit
     pods        addresses that pods cannot reach
 worth

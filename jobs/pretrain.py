@@ -5,13 +5,14 @@ import logging
 from functools import partial
 from math import ceil
 
-from engine import cards, flow, objectives, pretrain, tracking
+from engine import cards, flow, footprint, objectives, pretrain, tracking
 from engine.charts import amount
 from engine.config import Config
 from engine.monitor import title
 from engine.store import ImageReader, PatchStore, trainings
 from jobs import looks, named, needs, training
 from jobs.kept import Export, Kept
+from jobs.troubles import typed
 
 log = logging.getLogger("jobs.pretrain")
 
@@ -48,7 +49,8 @@ def run(config: Config) -> None:
 def train(config: Config, selection_id: str, retained: float) -> None:
     """The same on a selection of the store, which kept that share of the stored bytes."""
     store = PatchStore(config.store.uri)
-    objectives.check(config.pretrain)
+    with typed():
+        objectives.check(config.pretrain)
     name = key(config, selection_id)
     file = trainings.model(name)
     if store.holds(file):
@@ -62,8 +64,13 @@ def train(config: Config, selection_id: str, retained: float) -> None:
     tags |= {"images": len(reader), "images_version": reader.version}
     if config.transfer.uri:
         score = looks.Score(config)
-        score.check()  # what is bad before a run begins is refused before it
         tags |= {"watched": f"{title(config.transfer)} of {len(score.targets.images)} target images"}
+        with typed():
+            score.check()
+    with typed():  # what is bad before a run begins is refused before it
+        objectives.check_fed(config.pretrain, len(reader), training.on_gpus(config))
+        if config.where == "here":  # the workers of a cluster have memory of their own
+            footprint.check(config.pretrain)
     log.info("pre-training %s on %d images of %s", objectives.title(config.pretrain), len(reader), selection_id)
     with store.reading("images", reader.version), tracking.running(config, "pretrain", name, tags) as record:
         best, export = chosen_of(config, name, trained_on(config, reader, name, record))

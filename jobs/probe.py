@@ -18,6 +18,7 @@ from engine.store import PatchStore, trainings
 from engine.videos import IdentifyVideos
 from jobs import needs, own, training
 from jobs.sampling import SampleFrames
+from jobs.troubles import typed
 
 log = logging.getLogger("jobs.probe")
 PER_VIDEO = 50  # frames of one video while there are others to draw from
@@ -92,8 +93,11 @@ def run(config: Config) -> None:
 
     TooFewCropsError where too few pass the gate, RuntimeError where a video was forgotten meanwhile.
     """
-    objectives.check(recipe_of(config, config.probe.train.batch))
+    with typed():
+        objectives.check(recipe_of(config, config.probe.train.batch))
     needs.await_nodes("probe", config)
+    with typed():
+        objectives.check_fed(config.probe.train, config.probe.train.batch, training.on_gpus(config))
     sources, store = own.found(config), PatchStore(config.store.uri)
     forgotten = store.forgotten()
     tracking.reach(config)  # refused before video is read, and before anything is left in the store

@@ -9,8 +9,7 @@ import logging
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -22,7 +21,7 @@ from engine.flow import submission
 from engine.flow.submission import Request
 from engine.knobs import flat
 from jobs import needs, pods
-from jobs.troubles import CommandError
+from jobs.troubles import CommandError, typed
 
 log = logging.getLogger("jobs.submit")
 CLUSTER = "endocurate"  # the RayCluster and the namespace of cluster/
@@ -51,15 +50,6 @@ def run(config: Config, *words: str) -> int:
         warn_apart(command[0], config)
     warn_untracked(command[0], config)
     return submitted(client, asked, again="--again" in words)
-
-
-@contextmanager
-def typed() -> Iterator[None]:
-    """Raise what is refused in here as a CommandError: a wrong command, before anything was asked for."""
-    try:
-        yield
-    except ValueError as error:
-        raise CommandError(str(error)) from error
 
 
 def warn_apart(job: str, config: Config) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import torch
 from torch import nn
 
 from engine import devices, files, flow, objectives, pretrain, tracking
@@ -58,12 +59,16 @@ def carry_out(config: Config, recipe: TrainConfig, work: flow.Work, name: str, v
     """What a loop comes to, on Ray Train or in this process; it goes on where an earlier run of this `name` stopped."""
     if config.where == "ray":
         needs.await_workers(recipe)
-        gpus = flow.resources([])[1] > 0  # of the cluster: the head of one, where this runs, has none
-        workers = flow.Workers(recipe.workers, recipe.least_workers, gpus, recipe.max_failures)
+        workers = flow.Workers(recipe.workers, recipe.least_workers, on_gpus(config), recipe.max_failures)
         folder = str(flow.train_on_ray(work, workers, runs(config), name, validate))
     else:
         folder = train_here(work, f"{runs(config)}/{name}{HERE}")
     return objectives.load(f"{folder}/{WEIGHTS}", recipe)
+
+
+def on_gpus(config: Config) -> bool:
+    """Whether a training has GPUs: with Ray those of the cluster, the head of which, where this runs, has none."""
+    return flow.resources([])[1] > 0 if config.where == "ray" else torch.cuda.is_available()
 
 
 @contextmanager

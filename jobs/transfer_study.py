@@ -20,7 +20,7 @@ from engine.foresight import Lessons, Rule
 from engine.released import Release
 from engine.settings import TransferConfig, Watched
 from engine.stopping import Draws, Stop
-from jobs import oracles, output, tradeoff
+from jobs import oracles, output, tradeoff, uses
 from jobs.oracles import BUDGETS, Row
 
 log = logging.getLogger("jobs.transfer_study")
@@ -58,7 +58,7 @@ class Study:
 
 
 def run(config: Config) -> None:
-    """Print the tables baselines, frontier, ours and curve, and the verdict; or give their rows to another program. Draw the last.
+    """Print the tables baselines, frontier, ours, curve and uses, and the verdict; or give their rows to another program. Draw the last.
 
     ValueError for scores in a bucket, or of fewer than three data sets.
     """
@@ -73,10 +73,14 @@ def run(config: Config) -> None:
     log.info("our rule, each data set left out: %d settings, then the choice among them at %d prices", len(scan()), len(PRICES))
     tried = [study.stopped("scanned", said(rule), foresight.left_out(rule, study.told)) for rule in scan()]
     rows += [*oracles.scanned(tried, oracles.longest(release)), *ours(study)]
-    log.info("the trade-off, each rule along its dial")
+    log.info("the trade-off, each rule along its dial, and of what is told by encoder and use")
+    dials = uses.dials(release)
+    rows += [study.stopped("ours", f"{one.name}: {told}", stops) for one in dials for told, stops in one.stops.items()]
+    by_use = [uses.curve(one, release, study.draws) for one in dials]
     drawn = tradeoff.curves(release, study.told, study.draws)
-    rows += tradeoff.rows(drawn)
+    rows += [*tradeoff.rows(drawn), *(row | {"table": "uses"} for row in tradeoff.rows(by_use))]
     if config.study.picture:
+        drawn += [curve for one, curve in zip(dials, by_use, strict=True) if one.colour]
         files.put(tradeoffs.picture(drawn, TITLE).encode(), config.study.picture)
     show(rows, config)
     log.info("%s", verdict(rows, tried, study))
@@ -175,17 +179,28 @@ def verdict(rows: list[Row], tried: list[Row], study: Study) -> str:
         f"goal: regret <= {goal:.3f} and TIS >= {GOAL_TIS} at <= {GOAL_EPOCHS} epochs on data sets left out. The declared rule "
         f"{'reaches' if reaches(declared, goal) else 'misses'} it with {declared['regret']:.3f} and {declared['tis']:.4f} at "
         f"{declared['epochs']:.0f}; of the {len(tried)} settings scanned here with the outcome in sight {hits or 'none'} would. "
-        f"The longest pre-training has {goal:.3f}. TIS and regret are of the mean Dice over seeds. {marked(declared, study.release)}"
+        f"The longest pre-training has {goal:.3f}. TIS and regret are of the mean Dice over seeds. {marked(rows, declared, study.release)}"
     ).rstrip()
 
 
-def marked(row: Row, release: Release) -> str:
-    """How a rule does beside the marks to beat, which are those of one release: no regret above theirs, at no more epochs."""
+def marked(rows: list[Row], declared: Row, release: Release) -> str:
+    """Who beats the marks, which are those of one release: no regret above theirs, at no more epochs. Of the table all prices are told."""
     if fingerprint(release) != PUBLISHED:
         return ""
-    beaten = {name: row["regret"] <= regret and row["epochs"] <= epochs for name, (regret, epochs) in MARKS.items()}
-    told = (f"{regret} at {epochs} ({name}) is {'beaten' * beaten[name] or 'not beaten'}" for name, (regret, epochs) in MARKS.items())
-    return f"The marks to beat: {', '.join(told)}"
+    tables = {row["rule"].rpartition(" ")[2]: row for row in rows if row["table"] == "uses" and row["rule"].startswith(uses.CHOSEN)}
+    told = []
+    for name, (regret, epochs) in MARKS.items():
+        beaten = " and ".join(price for price, row in tables.items() if beats(row, regret, epochs)) or "none"
+        told.append(
+            f"{regret} at {epochs} ({name}) is {'beaten' if beats(declared, regret, epochs) else 'not beaten'} by the declared rule; "
+            f"by that table with its rate chosen on the other data sets at {beaten} of the prices {', '.join(tables)}"
+        )
+    return f"The marks to beat: {'; '.join(told)}"
+
+
+def beats(row: Row, regret: float, epochs: float) -> bool:
+    """Whether a row has no more regret than that, at no more epochs."""
+    return bool(row["regret"] <= regret and row["epochs"] <= epochs)
 
 
 def fingerprint(release: Release) -> str:
@@ -200,14 +215,15 @@ def reaches(row: Row, regret: float) -> bool:
 
 
 def show(rows: list[Row], config: Config) -> None:
-    """Four tables for a person; for a program or a file the rows as they are."""
+    """Five tables for a person; for a program or a file the rows as they are."""
     if config.output.format != "table" or config.output.path:
         output.give(pa.Table.from_pylist(rows, ROWS), config.output)
         return
     for table in ("baselines", "ours"):
         output.give(part(rows, table, ("rule", *WORTH)), config.output)
     output.give(pa.Table.from_pylist(wide([row for row in rows if row["table"] == "frontier"])), config.output)
-    output.give(part(rows, "curve", ("rule", "how", "epochs", "regret", "tis")), config.output)
+    for table in ("curve", "uses"):
+        output.give(part(rows, table, ("rule", "how", "epochs", "regret", "tis")), config.output)
 
 
 def part(rows: list[Row], table: str, columns: tuple[str, ...]) -> pa.Table:

@@ -1,5 +1,8 @@
 """What a job may meet that a person can mend, told from what is a bug."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from engine import files, flow, tracking
 
 BUGS = (KeyError, IndexError, NotImplementedError, RecursionError)  # kinds of what is mendable that are none: only we can mend these
@@ -7,6 +10,15 @@ BUGS = (KeyError, IndexError, NotImplementedError, RecursionError)  # kinds of w
 
 class CommandError(ValueError):
     """What was typed cannot be done, whatever there is elsewhere."""
+
+
+@contextmanager
+def typed() -> Iterator[None]:
+    """Raise what is refused in here as a CommandError: a wrong command, before anything was done."""
+    try:
+        yield
+    except ValueError as error:
+        raise CommandError(str(error)) from error
 
 
 def away(*more: type[BaseException]) -> tuple[type[BaseException], ...]:

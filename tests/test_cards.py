@@ -31,6 +31,17 @@ def exported(model, folder):
     return json.loads((folder / "card.json").read_text())
 
 
+def test_a_card_says_what_each_of_its_hours_is(tmp_path):
+    """Three that are no parts of one sum; of a training that nobody looked at there is one."""
+    told = {"train/gpu_hours": 2.0, "train/look_hours": 0.5, "transfer/gpu_hours": 0.7}
+    for name, metrics in {"watched": told, "blind": {"train/gpu_hours": 2.0}}.items():
+        cards.export(trained(lambda: mae.MAE(VIT)), Origin(DATA, RECIPE, "0123456789ab", metrics, 3, "the last"), str(tmp_path / name))
+        end = (tmp_path / name / "README.md").read_text().partition("## At the end of the training")[2].partition("\n## ")[0]
+        assert [line.partition("`")[0] for line in end.splitlines() if line.startswith("`")] == [""] * len(metrics)
+        assert {one: f"\n`{one}`: " in end for one in told} == {one: one in metrics for one in told}
+    assert set(cards.HOURS) == set(told)
+
+
 def ran(lines, folder, monkeypatch):
     """The model that the lines of a card make."""
     monkeypatch.chdir(folder)

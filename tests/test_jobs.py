@@ -360,6 +360,30 @@ def test_a_watched_pre_training_is_refused_what_it_cannot_look_at_and_its_card_s
     assert f"- patches_version: {version}\n" in Path(card).read_text()
 
 
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        (["pretrain.mae.size=enormous"], "mae.size=enormous is no size of a vision transformer in timm"),
+        (["pretrain.architecture=simclr", "pretrain.simclr.encoder=resnet5000"], "simclr.encoder=resnet5000 is no model of timm"),
+        (["pretrain.batch=4096"], "training images do not fill a batch of 4096: choose a larger budget, or lower pretrain.batch"),
+        (["pretrain.precision=fp16"], "precision=fp16 needs a GPU: without one take bf16, or no for float32"),
+        (["transfer.uri={pairs}", "transfer.level=9", "transfer.images=4"], "transfer.level=9 is none of the encoder's 4 levels"),
+    ],
+)
+def test_what_can_never_be_trained_is_a_wrong_command_and_begins_no_run(filled, archive, capsys, knobs, told):
+    if "fp16" in told and torch.cuda.is_available():
+        pytest.skip("a GPU has that precision")
+    choose.run(filled)
+    before = len(tracking.begun(filled, "pretrain"))
+    words = [*SMALL, f"store.uri={filled.store.uri}", *(knob.format(pairs=archive / "pairs") for knob in knobs)]
+    capsys.readouterr()
+    assert main(["pretrain", "tiny", *words]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "pre-training" not in said
+    assert len(tracking.begun(filled, "pretrain")) == before
+
+
 @pytest.mark.parametrize(("count", "told"), [(0, "0 videos"), (1, "1 video"), (1200, "1,200 videos")])
 def test_one_of_a_thing_is_told_as_one(count, told):
     assert report.counted(count, "video", "videos") == told
