@@ -76,7 +76,7 @@ LAYERS = [
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
     | {"leaks", "released", "stopping", "frontier", "foresight", "aggregates", "trails", "tradeoffs", "published", "pruning", "backoff"}
-    | {"entries", "standings", "verdicts", "boards", "outcomes", "plain"},
+    | {"entries", "standings", "verdicts", "boards", "outcomes", "plain", "refusals"},
     {
         "videos",
         "inbox",

@@ -32,7 +32,7 @@ from engine.store import PatchStore, tags, tombstones
 from jobs import browse
 from jobs.__main__ import main, parse, spelled_out
 from tests import rows
-from tests.browsed import A, B, choose, filled, get, parts, post, sent, serving, take_in, told, with_whole_frames
+from tests.browsed import A, B, choose, filled, get, parts, post, refuse, sent, serving, take_in, told, with_whole_frames
 
 HOSTILE = [
     "",
@@ -280,6 +280,25 @@ def test_a_video_tells_its_moments_and_what_was_rejected(store, base):
     assert found["until"] == 7000  # moments are a second apart
     everything = [row["difficulty"] for row in table(store)]
     assert found["scale"] == pytest.approx(np.quantile(everything, [0.01, 0.99]).tolist(), abs=1e-5)
+
+
+def test_the_page_of_a_video_that_gave_nothing_tells_why(tmp_path):
+    store = filled(tmp_path)
+    empty, letter = refuse(store, tmp_path)
+    store.forget(A)
+    with serving(store) as base:
+        refused = told(base, "/api/overview")["refused"]
+        for video, reason in {empty: "not a video", letter: "not a video", A: "forgotten"}.items():
+            found = told(base, "/api/video", id=video)
+            assert (found["video"], found["frames"], found["stretches"], found["until"]) == (video, [], [], 0.0)
+            assert found["story"]["reason"] == reason
+            assert video in {one["video_id"] for one in refused}
+
+
+def test_a_bug_is_not_told_to_the_page(store):
+    with serving(store, runs=lambda: int("no number")) as base:
+        status, _, body = get(base, "/api/video", id=A)
+        assert (status, b"literal" in body) == (500, False)
 
 
 def test_a_stretch_lasts_until_the_next_moment_and_the_last_one_as_long_as_moments_lie_apart():

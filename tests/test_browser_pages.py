@@ -24,7 +24,7 @@ from jobs import ingest, named
 from jobs.__main__ import parse
 from jobs.recipes import tiny
 from tests import rows
-from tests.browsed import A, choose, filled, get, listening, parts, serving, take_in, told
+from tests.browsed import A, choose, filled, get, listening, parts, refuse, serving, take_in, told
 from tests.test_jobs import SMALL
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -127,6 +127,20 @@ def drawn(tab, canvas, places):
 def tab(chromium, base):
     with Tab(chromium, base) as made:
         yield made
+
+
+def test_the_page_of_a_refused_and_of_a_forgotten_video_opens_from_the_filters(chromium, tmp_path):
+    store = filled(tmp_path)
+    empty, letter = refuse(store, tmp_path)
+    store.forget(A)
+    with serving(store) as base, Tab(chromium, base) as tab:
+        for video, reason in {empty: "not a video", letter: "not a video", A: "forgotten"}.items():
+            tab.open("frames", ".cell.line")
+            tab.page.click(".refused summary")
+            tab.page.click(f".refused a[href*='{video}']")
+            playwright.expect(tab.page.locator(".page")).to_contain_text("Nothing was sampled.")
+            playwright.expect(tab.page.locator(".page")).to_contain_text(reason)
+        assert tab.wrong == []
 
 
 def test_every_page_opens_without_an_error_and_asks_nobody_else(tab, base, store):

@@ -16,6 +16,7 @@ from engine.browser.imagined import Scorers
 from engine.browser.looks import SQL_SECONDS, Looks, View
 from engine.config import Config
 from engine.explain import Runs
+from engine.refusals import RefusedError
 from engine.store import PatchStore, tags
 
 Answer = Callable[..., Response]
@@ -24,18 +25,18 @@ CELL = 400  # letters of one of its cells
 
 
 def word(request: Request, name: str) -> str:
-    """One word of the query; ValueError where it is missing or too long."""
+    """One word of the query; RefusedError where it is missing or too long."""
     value = request.query_params.get(name, "")
     if not 0 < len(value) <= asking.LONGEST:
-        raise ValueError(f"the address lacks {name}=, or it is longer than {asking.LONGEST} letters")
+        raise RefusedError(f"the address lacks {name}=, or it is longer than {asking.LONGEST} letters")
     return value
 
 
 def whole(request: Request, name: str) -> int:
-    """A word of the query as a whole number from 0; ValueError where it is none, or has more than 12 digits."""
+    """A word of the query as a whole number from 0; RefusedError where it is none, or has more than 12 digits."""
     value = word(request, name)
     if not (value.isascii() and value.isdecimal()) or len(value) > 12:
-        raise ValueError(f"{name}={value[:40]!r} is no whole number")
+        raise RefusedError(f"{name}={value[:40]!r} is no whole number")
     return int(value)
 
 
@@ -168,7 +169,7 @@ class Answers:
 
 
 def writing(answers: Answers, work: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """An answer that changes the store; PermissionError where that was not allowed. ValueError for a body that is no JSON object."""
+    """An answer that changes the store; PermissionError where that was not allowed. RefusedError for a body that is no JSON object."""
     from starlette.concurrency import run_in_threadpool
 
     @wraps(work)
@@ -178,10 +179,10 @@ def writing(answers: Answers, work: Callable[[dict[str, Any]], dict[str, Any]]) 
         try:
             body = await request.json()
             json.dumps(body, ensure_ascii=False).encode()  # half a letter, as in "\\ud800", is none that a table can hold
-        except (UnicodeError, RecursionError):
-            raise ValueError("a JSON object in UTF-8 was expected, with few levels") from None
+        except (ValueError, RecursionError):
+            raise RefusedError("a JSON object in UTF-8 was expected, with few levels") from None
         if not isinstance(body, dict):
-            raise ValueError("a JSON object was expected")
+            raise RefusedError("a JSON object was expected")
         return JSONResponse(await run_in_threadpool(work, body))
 
     return answer

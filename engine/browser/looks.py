@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engine import schema
 from engine.browser.asking import NUMBERS, Asked
 from engine.browser.sheets import NAMES, Flags, Sheet
+from engine.refusals import RefusedError
 from engine.rows import Rows
 from engine.store import PatchStore, tags
 
@@ -76,7 +77,7 @@ class Looks:
     # -- views --------------------------------------------------------------------------------------------------------------
 
     def view(self, asked: Asked) -> View:
-        """The rows that are asked for; ValueError and LookupError, in one sentence, for what cannot be asked."""
+        """The rows that are asked for; RefusedError and LookupError, in one sentence, for what cannot be asked."""
         sheet = self.sheet(asked.table)
         rows = ordered(sheet, asked, self.found(sheet, asked))
         told = f"{sheet.version} {asked!r} {hashlib.sha256(rows.tobytes()).hexdigest()}"  # tags and selections change beside the version
@@ -136,7 +137,7 @@ class Looks:
         return sheet.places([asked.like, *self.store.nearest(asked.like, count)["patch_id"].to_pylist()])
 
     def answered(self, sheet: Sheet, asked: Asked) -> Rows:
-        """The patches that an SQL answer names, each once and in its order; ValueError where it has no patch_id.
+        """The patches that an SQL answer names, each once and in its order; RefusedError where it has no patch_id.
 
         Of the answer one part at a time is in memory, and it is read no further than all patches are in the view.
         """
@@ -193,10 +194,10 @@ class Looks:
     def histogram(self, asked: Asked, name: str) -> dict[str, Any]:
         """How a number is spread over all rows that may be seen, and over those asked for, its own range left aside.
 
-        ValueError for no number.
+        RefusedError for no number.
         """
         if name not in NUMBERS[asked.table]:
-            raise ValueError(f"{asked.table} have no number {name[:40]!r}")
+            raise RefusedError(f"{asked.table} have no number {name[:40]!r}")
         sheet = self.sheet(asked.table)
         values, known = sheet.number(name), self.known(sheet)
         finite = values[known & np.isfinite(values)]

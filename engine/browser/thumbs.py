@@ -9,6 +9,7 @@ import numpy as np
 
 from engine import plain as values
 from engine.browser.looks import View
+from engine.refusals import RefusedError
 
 LEAST = 160  # px: of a picture whose sides are all twice as long, half is sent, and so on
 MOST = 240  # rows at a time
@@ -24,10 +25,10 @@ SHOWN = {
 def part(view: View, first: int, count: int) -> bytes:
     """Rows of a view from the `first` on: 4 bytes with the length of a JSON, the JSON, and the JPEGs whose lengths it tells.
 
-    Rejected frames have no pictures: the store keeps none of them. ValueError for a part that cannot be.
+    Rejected frames have no pictures: the store keeps none of them. RefusedError for a part that cannot be.
     """
     if first < 0 or not 0 < count <= MOST:
-        raise ValueError(f"rows {first} and {count} on are no part of a view; {MOST} rows at most are sent at a time")
+        raise RefusedError(f"rows {first} and {count} on are no part of a view; {MOST} rows at most are sent at a time")
     table = view.asked.table
     columns = [*SHOWN[table], *(["pixels"] if table == "patches" else [])]
     rows = view.sheet.take(view.rows[first : first + count], columns)

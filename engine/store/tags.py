@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from engine import schema
+from engine.refusals import RefusedError
 from engine.store.commits import committing, exchange, replace
 from engine.store.tables import TAGS, Tables, among, quoted
 from engine.store.tombstones import forgotten
@@ -49,6 +50,6 @@ def tags(tables: Tables) -> pa.Table:
 
 
 def check(word: str) -> None:
-    """ValueError where a word is no tag."""
+    """RefusedError where a word is no tag."""
     if not TAG.fullmatch(word):
-        raise ValueError(f"{word[:60]!r} is no tag: expected 1 to 40 letters, digits, spaces or _ . : -, the first one no sign")
+        raise RefusedError(f"{word[:60]!r} is no tag: expected 1 to 40 letters, digits, spaces or _ . : -, the first one no sign")
