@@ -100,6 +100,8 @@ def in_a_sentence() -> Iterator[None]:
     """What DuckDB refuses as a RefusedError; a table that cannot be read as an OSError."""
     try:
         yield
+    except duckdb.OutOfMemoryException:
+        raise RefusedError("query: it takes more memory than there is for it and was ended; ask for less") from None
     except duckdb.Error as error:
         if BROKEN in str(error):
             raise OSError(f"query: a table cannot be read: {str(error).partition(BROKEN)[2].partition(', /')[0]}") from error

@@ -5,6 +5,8 @@ guard     who may look
 answers   what is behind each address
 asking    reads what a page asks for
 sheets    the columns of a table at one version
+cells     values as a page can read them
+questions SQL, in processes of its own
 looks     views of them, in an order that is made once
 thumbs    the pictures of a view
 footage   the frame and the seconds around it, as the store would keep them

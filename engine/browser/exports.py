@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from engine import outlines
+from engine.browser.cells import plain
 from engine.browser.looks import View
-from engine.browser.thumbs import plain
 from engine.pictures import Mask, bounds
 from engine.refusals import RefusedError
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engine import schema
 from engine.browser.asking import NUMBERS, Asked
+from engine.browser.questions import Questions
 from engine.browser.sheets import NAMES, Flags, Sheet
 from engine.refusals import RefusedError
 from engine.rows import Rows
@@ -20,7 +21,6 @@ from engine.store import PatchStore, tags
 KEPT = 12  # views at a time, 8 MB each of a million rows
 ALIKE = 500  # patches that "more like this" finds
 BINS = 48
-SQL_SECONDS = 20.0  # that a question may take
 GONE = "this view is not held any more: it is to be asked for again"
 
 
@@ -42,8 +42,8 @@ class View:
 class Looks:
     """The views of one store: always of a complete version, none of them with a video that was forgotten meanwhile."""
 
-    def __init__(self, store: PatchStore) -> None:
-        self.store = store
+    def __init__(self, store: PatchStore, questions: Questions | None = None) -> None:
+        self.store, self.questions = store, questions or Questions(store.uri)
         self.lock = threading.RLock()
         self.sheets: dict[tuple[str, int], Sheet] = {}
         self.views: OrderedDict[str, View] = OrderedDict()
@@ -142,8 +142,8 @@ class Looks:
         Of the answer one part at a time is in memory, and it is read no further than all patches are in the view.
         """
         seen, found = np.zeros(len(sheet), np.bool_), [np.zeros(0, np.int64)]
-        for part in self.store.listed(asked.sql, SQL_SECONDS):
-            rows = sheet.places([one for one in part.to_pylist() if isinstance(one, str)])
+        for part in self.questions.listed(asked.sql):
+            rows = sheet.places(part)
             fresh = rows[np.sort(np.unique(rows, return_index=True)[1])]
             found.append(fresh[~seen[fresh]])
             seen[fresh] = True

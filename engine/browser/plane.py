@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.browser.cells import plain
 from engine.browser.looks import View
-from engine.browser.thumbs import plain
 from engine.refusals import RefusedError
 
 POINTS = 4000  # at most: a page draws them in milliseconds, and twice as many hide each other

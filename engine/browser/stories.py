@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from engine.browser import sheets
 from engine.browser.asking import KINDS, NUMBERS
+from engine.browser.cells import plain
 from engine.browser.looks import Looks, whole_frames
 from engine.browser.overlay import share
-from engine.browser.thumbs import plain
 from engine.explain import Explainer, Runs, explain
 from engine.store import PatchStore, quoted, tags
 from engine.store.tables import TAGS
