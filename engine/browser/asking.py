@@ -12,6 +12,8 @@ NUMBERS = {
 }
 LONGEST = 20_000  # letters of anything that is asked
 KINDS = ("patches", "frames")  # as selection.of names them: regions of frames, or whole ones
+# What tells rows of the other table apart.
+OTHERS = {"patches": ("reason",), "frames": ("kind", "selection", "cluster", "tag", "like", "sql")}
 CHANGES = ("", "came", "went", "stayed")
 
 
@@ -64,13 +66,13 @@ def check(asked: Asked) -> None:
     """RefusedError, in one sentence, where the words contradict each other or do not fit the table."""
     if asked.sort and asked.sort not in NUMBERS[asked.table]:
         raise RefusedError(f"{asked.table} cannot be sorted by {asked.sort[:40]!r}; they can by {', '.join(NUMBERS[asked.table])}")
-    if asked.change not in CHANGES or bool(asked.change) != bool(asked.against and asked.selection):
+    if asked.change not in CHANGES or bool(asked.change) != bool(asked.against) or (asked.against and not asked.selection):
         raise RefusedError("two selections are compared as selection=A against=B change=came, went or stayed")
     if asked.kind and asked.kind not in KINDS:
         raise RefusedError(f"patches are of no kind {asked.kind[:40]!r}; there are {', '.join(KINDS)}")
-    only = [name for name in ("kind", "selection", "cluster", "tag", "like", "sql") if getattr(asked, name)]
-    if asked.table == "frames" and only:
-        raise RefusedError(f"{only[0]} tells patches apart, not frames")
+    if strange := [name for name in OTHERS[asked.table] if getattr(asked, name)]:
+        (other,) = NUMBERS.keys() - {asked.table}
+        raise RefusedError(f"{strange[0]} tells {other} apart, not {asked.table}")
 
 
 def span(name: str, text: str) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Views: the rows of a table that were asked for, in an order that is made once, so that any part of them is a matter of milliseconds."""
 
 import hashlib
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from engine.store import PatchStore, tags
 KEPT = 12  # views at a time, 8 MB each of a million rows
 ALIKE = 500  # patches that "more like this" finds
 BINS = 48
+NUMBER = re.compile(r"[0-9]{1,9}")  # of a cluster
 GONE = "this view is not held any more: it is to be asked for again"
 
 
@@ -175,9 +177,11 @@ class Looks:
     def members(self, sheet: Sheet, cluster: str) -> Flags:
         """Which rows (N,) are in a cluster, written CLUSTERING/NUMBER; LookupError where there is none such."""
         name, _, number = cluster.rpartition("/")
-        if name not in self.clusterings() or not number.isdecimal():
+        if name not in self.clusterings() or not NUMBER.fullmatch(number):
             raise LookupError(f"there is no cluster {cluster[:80]!r}; clusterings are {', '.join(self.clusterings()) or 'none'}")
         labels = sheet.once(f"labels of {name}", lambda: self.labels(sheet, name))
+        if int(number) > labels.max(initial=-1):
+            raise LookupError(f"there is no cluster {cluster[:80]!r}; the last one of {name} is {name}/{labels.max(initial=-1)}")
         return np.asarray(labels == int(number), np.bool_)
 
     def labels(self, sheet: Sheet, name: str) -> NDArray[np.int32]:

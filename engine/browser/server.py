@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from engine.browser.answers import Answers
 from engine.browser.guard import Guard, is_here
 from engine.browser.looks import GoneError
+from engine.files import placeless
 from engine.refusals import RefusedError
 from engine.settings import BrowseConfig
 
@@ -49,7 +50,7 @@ def told(uri: str, request: Request, error: Exception) -> Response:
     What Lance or the disk say goes to the terminal.
     """
     code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
-    sentence = " ".join(str(error).split())
+    sentence = placeless(" ".join(str(error).split()))
     if code == 503 and not isinstance(error, TimeoutError):
         log.warning("%s: %s", request.url.path, sentence)
         sentence = AWAY

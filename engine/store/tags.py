@@ -33,13 +33,16 @@ def tag(tables: Tables, patch_ids: Sequence[str], word: str) -> int:
     return len(rows)
 
 
-def untag(tables: Tables, patch_ids: Sequence[str], word: str) -> None:
-    """Take a tag from patches; those that have it not stay as they are."""
+def untag(tables: Tables, patch_ids: Sequence[str], word: str) -> int:
+    """Take a tag from patches; those that have it not stay as they are. Returns from how many it was taken."""
     check(word)
     if not tables.is_made(TAGS):
-        return
+        return 0
+    where = f"tag = {quoted([word])} AND {among(patch_ids)}"
     with committing(tables) as lease:
-        replace(tables, TAGS, [], f"tag = {quoted([word])} AND {among(patch_ids)}", lease)
+        had = tables.open(TAGS).count_rows(filter=where)
+        replace(tables, TAGS, [], where, lease)
+    return int(had)
 
 
 def tags(tables: Tables) -> pa.Table:
