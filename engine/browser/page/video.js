@@ -88,7 +88,7 @@ class Page {
       pen.fillStyle = colour("rest");
       pen.fillRect(0, y(value), width, 1);
       pen.fillStyle = colour("quiet");
-      pen.fillText(number(value), 4, y(value) + 13);
+      pen.fillText(number(value), 2 * SIDE, y(value) + 13); // beside the line of the first moment
     }
     pen.fillStyle = colour("quiet");
     const most = Math.max(2, Math.min(8, Math.floor(width / 64)));
