@@ -46,6 +46,7 @@ store
     ledger       what a micro-batch came to, per frame and per video
     store        the Lance tables: patches, frames, videos, selections, images, and what jobs keep beside them
     sql          SQL over tables, read-only
+    refusals     what a person asked for and cannot have
     plain        values of a table as JSON can hold them
     explain      from whatever has an id back to its cause and on to its use
 choosing and training

@@ -8,6 +8,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from engine.refusals import RefusedError
+
 BROKEN = "reading the stream registered as "  # what DuckDB says where a table did not deliver
 MEMORY = "1GB"  # of a question that has an end; what needs more is refused and not put on the disk
 BATCH = 250  # rows at a time where only the first ones are asked for
@@ -18,19 +20,19 @@ READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 def select(tables: Mapping[str, Any], sql: str, only: Mapping[str, str] | None = None, seconds: float = 0, most: int = 0) -> pa.Table:
     """The rows of one SELECT over `tables`: Lance views, scanners or Arrow tables by name.
 
-    `only` holds a condition for some of them, which all their rows meet; it may name the others. ValueError, in one sentence, for SQL that
-    does not parse, names what is not there, or does anything but read, and for what takes longer than `seconds` (0: as long as it takes)
-    or then more memory than MEMORY. Only the first `most` rows are read (0: all).
+    `only` holds a condition for some of them, which all their rows meet; it may name the others. RefusedError, in one sentence, for SQL
+    that does not parse, names what is not there, or does anything but read, and for what takes longer than `seconds` (0: as long as it
+    takes) or then more memory than MEMORY. Only the first `most` rows are read (0: all).
     """
     with asked(tables, sql, only or {}, seconds) as found:
         return first(found.to_arrow_reader(BATCH), most) if most else found.to_arrow_table()
 
 
 def column(tables: Mapping[str, Any], sql: str, name: str, only: Mapping[str, str] | None = None, seconds: float = 0) -> Iterator[pa.Array]:
-    """One column of what `select` gives, in its order, PART rows at a time; the others are never made. ValueError where it has none."""
+    """One column of what `select` gives, in its order, PART rows at a time; the others are never made. RefusedError where it has none."""
     with asked(tables, sql, only or {}, seconds) as found:
         if name not in found.columns:
-            raise ValueError(f"the answer has the columns {', '.join(found.columns)}: to be shown it needs {name}")
+            raise RefusedError(f"the answer has the columns {', '.join(found.columns)}: to be shown it needs {name}")
         for part in found.select(duckdb.ColumnExpression(name)).to_arrow_reader(PART):
             yield part.column(0)
 
@@ -58,7 +60,7 @@ def asked(tables: Mapping[str, Any], sql: str, only: Mapping[str, str], seconds:
 
 @contextmanager
 def stopped_after(seconds: float, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """End what the connection does after so many seconds, with a ValueError."""
+    """End what the connection does after so many seconds, with a RefusedError."""
     late = threading.Event()
 
     def stop() -> None:
@@ -70,8 +72,8 @@ def stopped_after(seconds: float, connection: duckdb.DuckDBPyConnection) -> Iter
         if seconds:
             timer.start()
         yield
-    except ValueError as error:
-        raise ValueError(f"query: it took longer than {seconds:g} s and was ended; ask for less") if late.is_set() else error from None
+    except RefusedError as error:
+        raise RefusedError(f"query: it took longer than {seconds:g} s and was ended; ask for less") if late.is_set() else error from None
     finally:
         timer.cancel()
 
@@ -86,22 +88,24 @@ def is_condition(text: str) -> bool:
 
 
 def one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
-    """The relation of a text that is one statement and only reads; ValueError else."""
+    """The relation of a text that is one statement and only reads; RefusedError else."""
     statements = connection.extract_statements(sql)
     if len(statements) != 1 or statements[0].type not in READING:
-        raise ValueError("query takes one SELECT, and nothing that writes or sets")
+        raise RefusedError("query takes one SELECT, and nothing that writes or sets")
     return connection.sql(sql)
 
 
 @contextmanager
 def in_a_sentence() -> Iterator[None]:
-    """What DuckDB refuses as a ValueError; a table that cannot be read as an OSError."""
+    """What DuckDB refuses as a RefusedError; a table that cannot be read as an OSError."""
     try:
         yield
+    except duckdb.OutOfMemoryException:
+        raise RefusedError("query: it takes more memory than there is for it and was ended; ask for less") from None
     except duckdb.Error as error:
         if BROKEN in str(error):
             raise OSError(f"query: a table cannot be read: {str(error).partition(BROKEN)[2].partition(', /')[0]}") from error
-        raise ValueError(f"query: {' '.join(str(error).split())}") from error
+        raise RefusedError(f"query: {' '.join(str(error).split())}") from error
 
 
 def first(batches: pa.RecordBatchReader, most: int) -> pa.Table:

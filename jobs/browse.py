@@ -27,6 +27,7 @@ def run(config: Config) -> None:
     runs = lasting(partial(explain.Runs, config), SECONDS)
     answers = Answers(store, config, runs, Footage(store, partial(limits, store, config, runs)))
     answers.looks.sheet()  # a store that cannot be read is refused before anybody looks
+    answers.questions.warm()
     try:
         server.serve(config.browse, answers, partial(say, config))
     except KeyboardInterrupt:

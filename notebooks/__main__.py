@@ -1,4 +1,4 @@
-"""Run every notebook on a store and put rendered copies beside its report, which links to them.
+"""Run every notebook on a store and put rendered copies beside its report, which links to them once it is made anew.
 
 python -m notebooks STORE [knob=value ...]: knobs say where the runs are (tracking.uri), and what no run says of the scorer (difficulty.*).
 """
@@ -20,6 +20,7 @@ from engine.knobs import amend
 from jobs.recipes import RECIPES
 
 FOLDER = Path(__file__).parent
+QUIET = "ignore:IProgress not found"  # what tqdm says of itself in a kernel without widgets, with a path of this machine
 PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
 {palette}
@@ -40,6 +41,7 @@ def rendered(path: Path, store: str, knobs: Sequence[str] = ()) -> str:
     """The page of a notebook that was run on a store, with knobs as on a command line; nbclient's CellExecutionError where a cell fails."""
     notebook: Any = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     asked = {"ENDOCURATE_STORE": store, "ENDOCURATE_KNOBS": shlex.join(knobs)}
+    asked |= {"PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), QUIET]))}
     where = os.environ | asked | {"PYTHONPATH": os.pathsep.join([str(FOLDER.parent), *sys.path])}
     NotebookClient(notebook, timeout=3600, kernel_name="python3").execute(env=where)
     exporter: Any = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)  # type: ignore[no-untyped-call]
@@ -57,6 +59,7 @@ def main(store: str, *knobs: str) -> None:
         with fsspec.open(place, "w", encoding="utf-8", auto_mkdir=True) as file:
             file.write(rendered(path, store if "://" in store else os.path.abspath(store), knobs))
         print(place, flush=True)
+    print(f"{store.rstrip('/')}/report.html links to them once the job report has made it anew", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import uvicorn
 
-from engine import outlines, pictures, schema, synthesis
+from engine import outlines, pictures, schema, synthesis, videos
 from engine.browser.answers import Answers
 from engine.browser.footage import Footage
 from engine.browser.server import program
-from engine.config import Config, SelectionConfig, SynthesisConfig
+from engine.config import Config, FramesConfig, SelectionConfig, SynthesisConfig
+from engine.frames import DecodeFrames
 from engine.selection import Selection
 from engine.store import PatchStore, WriteRows
 from tests import rows
@@ -61,6 +62,19 @@ def mask(box):
 def take_in(store, video_id, frames=6, patches=4):
     written = pa.concat_tables(WriteRows(store.uri)(scored(video_id, frames, patches)))
     store.commit(written, rows.videos(video_id), rows.STAMP)
+
+
+def refuse(store, folder):
+    """Take in an empty file and one that is no video, as an ingest does; their ids."""
+    files = [folder / "empty.mp4", folder / "letter.mp4"]
+    for file, content in zip(files, (b"", b"no video"), strict=True):
+        file.write_bytes(content)
+    sources = [{"video_id": videos.content_hash(str(file)), "uri": str(file), "size": 1, "modified": "1"} for file in files]
+    table = pa.Table.from_pylist(sources, schema.VIDEO)
+    decoded = pa.concat_tables(DecodeFrames(FramesConfig(), lambda image, part: [])(table)).to_pylist()
+    whole = [dict.fromkeys(schema.SCORED.names) | {name: row[name] for name in schema.SCORED.names if name in row} for row in decoded]
+    store.commit(pa.concat_tables(WriteRows(store.uri)(pa.Table.from_pylist(whole, rows.wide()))), table, rows.STAMP)
+    return table["video_id"].to_pylist()
 
 
 def choose(store, name, ids):

@@ -77,7 +77,7 @@ LAYERS = [
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
     | {"leaks", "released", "stopping", "frontier", "foresight", "options", "aggregates", "trails", "tradeoffs", "published", "pruning"}
-    | {"backoff", "entries", "standings", "verdicts", "boards", "outcomes", "plain"},
+    | {"backoff", "entries", "standings", "verdicts", "boards", "outcomes", "plain", "refusals"},
     {
         "videos",
         "inbox",

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.mask import decode, toBbox
+from starlette.requests import Request
 
 from engine import pictures, rebuild, schema
 from engine.browser import asking, looks, plane, server, stories, writes
@@ -28,11 +30,13 @@ from engine.browser.exports import harmless
 from engine.browser.looks import Looks
 from engine.browser.thumbs import small
 from engine.config import SynthesisConfig
+from engine.refusals import RefusedError
 from engine.store import PatchStore, tags, tombstones
 from jobs import browse
 from jobs.__main__ import main, parse, spelled_out
+from jobs.recipes import tiny
 from tests import rows
-from tests.browsed import A, B, choose, filled, get, parts, post, sent, serving, take_in, told, with_whole_frames
+from tests.browsed import A, B, choose, filled, get, parts, post, refuse, sent, serving, take_in, told, with_whole_frames
 
 HOSTILE = [
     "",
@@ -235,15 +239,23 @@ def test_large_pictures_are_sent_small_and_small_ones_as_they_are(store):
     assert small(jpeg[:100], 512, 512) == jpeg[:100]
 
 
+def test_both_ends_of_a_range_are_of_the_precision_that_numbers_are_kept_in():
+    """0.1 as float32 is more than 0.1, and 0.7 less."""
+    kept = np.array([0.1, 0.7, np.nan], np.float32)
+    assert looks.within(kept, 0.1, 0.1).tolist() == [True, False, False]
+    assert looks.within(kept, 0.7, 0.7).tolist() == [False, True, False]
+
+
 def test_the_map_is_the_principal_components_of_the_embeddings():
     rng = np.random.default_rng(0)
     vectors = (rng.normal(size=(300, 12)) * np.linspace(5, 0.1, 12)).astype(np.float32)
     places, share = plane.projected(vectors)
     centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
-    left, spread, _ = np.linalg.svd(centred, full_matrices=False)
-    expected = left[:, :2] * spread[:2]
-    for mine, theirs in zip(places.T, (expected / np.abs(expected).max()).T, strict=True):
-        assert min(np.abs(mine - theirs).max(), np.abs(mine + theirs).max()) < 1e-5
+    left, spread, directions = np.linalg.svd(centred, full_matrices=False)
+    largest = directions[[0, 1], np.abs(directions[:2]).argmax(1)]
+    expected = left[:, :2] * spread[:2] * np.sign(largest)  # the largest weight of a direction is positive
+    assert np.abs(places - expected / np.abs(expected).max()).max() < 1e-5
+    assert np.abs(plane.projected(-vectors)[0] + places).max() < 1e-5
     assert share == pytest.approx((spread[:2] ** 2).sum() / (spread**2).sum())
 
 
@@ -280,6 +292,25 @@ def test_a_video_tells_its_moments_and_what_was_rejected(store, base):
     assert found["until"] == 7000  # moments are a second apart
     everything = [row["difficulty"] for row in table(store)]
     assert found["scale"] == pytest.approx(np.quantile(everything, [0.01, 0.99]).tolist(), abs=1e-5)
+
+
+def test_the_page_of_a_video_that_gave_nothing_tells_why(tmp_path):
+    store = filled(tmp_path)
+    empty, letter = refuse(store, tmp_path)
+    store.forget(A)
+    with serving(store) as base:
+        refused = told(base, "/api/overview")["refused"]
+        for video, reason in {empty: "not a video", letter: "not a video", A: "forgotten"}.items():
+            found = told(base, "/api/video", id=video)
+            assert (found["video"], found["frames"], found["stretches"], found["until"]) == (video, [], [], 0.0)
+            assert found["story"]["reason"] == reason
+            assert video in {one["video_id"] for one in refused}
+
+
+def test_a_bug_is_not_told_to_the_page(store):
+    with serving(store, runs=lambda: int("no number")) as base:
+        status, _, body = get(base, "/api/video", id=A)
+        assert (status, b"literal" in body) == (500, False)
 
 
 def test_a_stretch_lasts_until_the_next_moment_and_the_last_one_as_long_as_moments_lie_apart():
@@ -353,6 +384,32 @@ def test_hostile_words_are_refused_in_a_sentence_and_change_nothing(store, base,
 @pytest.mark.parametrize("path", ["/page/../server.py", "/page/%2e%2e/server.py", "/page//etc/passwd", "/api/", "/nothing", "/page/"])
 def test_no_other_file_is_served(base, path):
     assert get(base, path)[0] == 404
+
+
+def test_what_is_longer_than_anything_that_is_asked_is_refused():
+    assert asking.read({"video": "a" * 20_000}).video
+    with pytest.raises(RefusedError, match="longer than 20000 letters"):
+        asking.read({"video": "a" * 20_001})
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"reason": "blurred"}, "reason tells frames apart, not patches"),
+        ({"against": "x"}, "two selections are compared as selection=A against=B"),
+        ({"against": "x", "change": "came"}, "two selections are compared as selection=A against=B"),
+        ({"selection": "x", "change": "came"}, "two selections are compared as selection=A against=B"),
+        ({"table": "frames", "tag": "x"}, "tag tells patches apart, not frames"),
+    ],
+)
+def test_words_that_mean_nothing_together_are_refused_in_a_sentence(base, words, told):
+    status, _, body = get(base, "/api/view", **words)
+    assert (status, told in json.loads(body)["error"]) == (400, True)
+
+
+def test_what_a_library_says_is_told_without_the_places_in_its_source():
+    answer = server.told("s3://x", Request({"type": "http"}), LookupError("no column reason, /build/lance/src/dataset.rs:12:3"))
+    assert json.loads(answer.body) == {"error": "no column reason"}
 
 
 def test_parts_that_cannot_be_are_refused(base):
@@ -474,6 +531,9 @@ def test_tags_are_rows_that_are_given_taken_filtered_by_and_forgotten_with_their
         assert sorted(tags.tags(store)["patch_id"].to_pylist()) == sorted(mine)
         assert sorted(ids(listed(base, tag="polyp"))) == sorted(mine)
         assert told(base, "/api/patch", id=mine[0])["tags"] == ["polyp"]
+        assert json.loads(post(base, "/api/tag", {"patches": mine[:1] * 3, "tag": "thrice"})[2])["patches"] == 1
+        for held in (1, 0):
+            assert json.loads(post(base, "/api/tag", {"patches": mine, "tag": "thrice", "remove": True})[2])["patches"] == held
         assert post(base, "/api/tag", {"patches": mine[:1], "tag": "polyp", "remove": True})[0] == 200
         assert sorted(ids(listed(base, tag="polyp"))) == sorted(mine[1:])
         assert json.loads(post(base, "/api/tag", {"patches": mine[:1], "tag": "  a polyp "})[2])["tag"] == "a polyp"
@@ -504,6 +564,9 @@ def test_a_view_becomes_a_selection_whose_images_can_be_made_again(tmp_path):
         view = told(base, "/api/view", sort="difficulty", video=B, time_ms="0,2000")
         made = json.loads(post(base, "/api/select", {"view": view["view"]})[2])
         assert (made["patches"], made["images"], made["left"]) == (12, 3, 0)
+        assert parse(shlex.split(made["command"])[1:])[1].pretrain.batch == 3  # what is proposed trains on no fewer images than a batch
+        many = json.loads(post(base, "/api/select", {"view": told(base, "/api/view", video=B)["view"]})[2])
+        assert (many["images"], "batch" in many["command"]) == (tiny().pretrain.batch, False)
         assert ids(listed(base, selection=made["selection"])) == ids(listed(base, sort="difficulty", video=B, time_ms="0,2000"))
         again = json.loads(post(base, "/api/select", {"view": view["view"]})[2])
         assert again == made

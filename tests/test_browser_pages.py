@@ -24,7 +24,7 @@ from jobs import ingest, named
 from jobs.__main__ import parse
 from jobs.recipes import tiny
 from tests import rows
-from tests.browsed import A, choose, filled, get, listening, parts, serving, take_in, told
+from tests.browsed import A, choose, filled, get, listening, parts, refuse, serving, take_in, told
 from tests.test_jobs import SMALL
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -127,6 +127,20 @@ def drawn(tab, canvas, places):
 def tab(chromium, base):
     with Tab(chromium, base) as made:
         yield made
+
+
+def test_the_page_of_a_refused_and_of_a_forgotten_video_opens_from_the_filters(chromium, tmp_path):
+    store = filled(tmp_path)
+    empty, letter = refuse(store, tmp_path)
+    store.forget(A)
+    with serving(store) as base, Tab(chromium, base) as tab:
+        for video, reason in {empty: "not a video", letter: "not a video", A: "forgotten"}.items():
+            tab.open("frames", ".cell.line")
+            tab.page.click(".refused summary")
+            tab.page.click(f".refused a[href*='{video}']")
+            playwright.expect(tab.page.locator(".page")).to_contain_text("Nothing was sampled.")
+            playwright.expect(tab.page.locator(".page")).to_contain_text(reason)
+        assert tab.wrong == []
 
 
 def test_every_page_opens_without_an_error_and_asks_nobody_else(tab, base, store):
@@ -734,8 +748,8 @@ def test_a_timeline_has_the_hardest_patch_of_every_moment_where_it_belongs_and_w
     tab.open(f"video?id={A}", ".timeline")
     box = tab.page.locator(".timeline").bounding_box()
     highest = max([found["scale"][1], *(frame["max"] or 0 for frame in found["frames"])])
-    kept = [frame for frame in found["frames"] if frame["patches"]][1:]  # at the first one stands the mark of what is chosen
-    x = [box["width"] * frame["time_ms"] / 7000 for frame in kept]  # seven moments, a second each
+    kept = [frame for frame in found["frames"] if frame["patches"]]  # the dot of the first one, which is chosen, is seen too
+    x = [6 + (box["width"] - 12) * frame["time_ms"] / 7000 for frame in kept]  # seven moments, a second each
     y = [8 + (box["height"] - 26 - 8) * (1 - frame["max"] / highest) for frame in kept]
     assert np.abs(drawn(tab, ".timeline", zip(x, y, strict=True)) - ACCENT).max() < 3
     above = drawn(tab, ".timeline", [(box["width"] * time / 7, 3) for time in (0.5, 2.5, 5.9, 6.1, 6.9)])[:, 3] > 0
@@ -746,6 +760,52 @@ def test_a_timeline_has_the_hardest_patch_of_every_moment_where_it_belongs_and_w
         tab.page.wait_for_selector(f"p[role=status]:has-text('{said}')")
     tab.press("Enter")
     tab.page.wait_for_url(f"**video={A}&time_ms=1000%2C1000")
+
+
+def test_the_focus_is_at_the_heading_of_a_page_that_was_opened_and_at_the_patch_of_the_grid(tab, store):
+    focused = "[document.activeElement.tagName, document.activeElement.closest('main') !== null]"
+    patch = store.hardest(1)["patch_id"][0].as_py()
+    pages = {f"patch?id={patch}": ".patch", f"video?id={A}": ".timeline", "map": ".map canvas", "compare": ".thumbs img"}
+    for page, until in pages.items():
+        tab.open("patches", ".cell img")
+        assert tab.page.evaluate("document.activeElement.id") == "grid"
+        tab.open(page, until)
+        assert tab.page.evaluate(focused) == ["H1", True], page
+    tab.page.click("nav a:has-text('Map')")
+    tab.page.wait_for_selector(".map canvas")
+    playwright.expect(tab.page.locator("main h1")).to_be_focused()
+    tab.press("ArrowRight")
+    playwright.expect(tab.page.locator(".map canvas")).to_be_focused()
+    tab.open("patch?id=nobody", "[role=alert].missing")
+    assert tab.page.evaluate("document.activeElement.id") == "main"
+
+
+def test_ranges_are_told_in_words_also_where_one_end_is_open(tab):
+    tab.open("patches?difficulty=0.2,&time_ms=1000,&variance=,9000", ".cell img")
+    chips = [chip.removesuffix(" ✕") for chip in tab.page.locator("button.chip").all_inner_texts()]
+    assert sorted(chips) == ["contrast (variance) to 9000", "difficulty from 0.2", "time from 1 s"]
+    assert tab.page.title() == "patches: difficulty from 0.2, time from 1 s, contrast (variance) to 9000 \N{EN DASH} endocurate"
+
+
+def test_a_refused_comparison_leaves_the_choices(tab):
+    tab.open("compare?older=random-111&newer=nobody", "[role=alert].missing")
+    assert tab.page.inner_text("[role=alert].missing") == "there is no selection 'nobody'"
+    tab.page.select_option("[aria-label='right selection']", "optidel-222")
+    tab.page.wait_for_selector(".thumbs img")
+
+
+def test_what_is_refused_is_told_once(tab):
+    tab.open("patches?reason=dark", ".missing")
+    assert tab.page.inner_text(".missing") == "reason tells frames apart, not patches"
+    assert tab.page.is_hidden("#said")
+
+
+def test_short_lists_of_an_answer_stay_on_one_line(tab):
+    tab.open("sql?q=" + quote("SELECT *, [0, 0, 306, 370] AS corners FROM patches"), "td.brief")
+    corners = tab.page.locator("td.brief:has-text('[0, 0, 306, 370]') >> nth=0")
+    assert (
+        corners.evaluate("one => { const r = document.createRange(); r.selectNodeContents(one); return r.getClientRects().length; }") == 1
+    )
 
 
 def test_a_histogram_has_a_bar_for_every_count_and_within_it_one_for_what_is_asked_for(tab):

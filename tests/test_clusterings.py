@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import pool
+from engine.browser import asking
+from engine.browser.looks import Looks
 from engine.config import SelectionConfig
 from engine.pool import Clustering, Pool
 from engine.selection import choose
@@ -60,6 +62,16 @@ def resolved(store, known=True):
     pool = Pool(columns, store.vectors(version), clustering=kept)
     made = choose(pool, SEMDEDUP, group=1)
     return made, store.keep("x", pool, made.clustering, version)
+
+
+def test_the_browser_shows_the_clusters_that_there_are_and_of_others_says_that_they_are_not(store):
+    names, found = ids(store), invented(60)
+    assert store.keep("x", of(names), found, 1)
+    seen = Looks(store)
+    assert sum(len(seen.view(asking.read({"cluster": f"x/{number}"})).rows) for number in range(4)) == 60
+    for cluster in ("x/4", "x/99", "x/-1", "x/", "y/0", f"x/{'9' * 5000}"):
+        with pytest.raises(LookupError, match="there is no cluster"):
+            seen.view(asking.read({"cluster": cluster}))
 
 
 def test_what_is_kept_is_found_again_for_the_same_patches_in_any_order_and_nothing_for_others(store):

@@ -13,10 +13,10 @@ import pytest
 
 from engine import simulate, videos
 from engine.browser.answers import Answers
-from engine.browser.footage import HELD, Footage, between, is_inside
+from engine.browser.footage import HELD, Footage, between, encoded, is_inside
 from engine.browser.server import program
 from engine.config import Config, FramesConfig
-from engine.decode import sampled
+from engine.decode import Moment, sampled
 from engine.frames import DecodeFrames
 from engine.knobs import amend
 from engine.pictures import decode
@@ -46,11 +46,13 @@ class Taken(NamedTuple):
     frames: list
 
 
-def taken_in(folder, path, limits=USUAL, find_text=None):
-    """The store has another video too, with frames at the same times."""
+def taken_in(folder, path, limits=USUAL, find_text=None, moved=0):
+    """The store has another video too, with frames at the same times; their picture lay `moved` px lower than it does."""
     table = pa.Table.from_pylist([{"video_id": videos.content_hash(str(path)), "uri": str(path), "size": 1, "modified": "1"}], VIDEO)
     made = [row for part in DecodeFrames(limits, find_text or nothing)(table) for row in part.to_pylist()]
     told = [dict.fromkeys(SCORED.names) | {name: value for name, value in row.items() if name in SCORED.names} for row in made]
+    for row in filter(lambda one: one["content"], told):
+        row["content"] = [row["content"][0] + moved, row["content"][1], row["content"][2] + moved, row["content"][3]]
     store = PatchStore(str(folder / "store"))
     store.create(rows.WIDTH)
     rows.take_in(store, "c3" + "0" * 30)
@@ -124,6 +126,22 @@ def test_what_the_gate_finds_outside_the_body_stays_black_in_a_clip(ledger):
     assert max(image.mean() for image in strict) < 5
     grey = np.full((64, 64, 3), 128, np.uint8)
     assert not is_inside(grey, FramesConfig())
+
+
+def test_a_clip_begins_with_its_first_moment_wherever_that_lies_in_the_video():
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    with av.open(io.BytesIO(encoded([(Moment(time, Fraction(1, 1000), None), picture) for time in (5200, 5300, 5450)]))) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert np.diff(times) == pytest.approx([0.1, 0.15])
+    assert times[0] < 0.5  # what H.264 keeps for frames that refer to later ones
+
+
+def test_nothing_is_shown_of_a_video_whose_picture_lies_elsewhere_than_when_it_was_taken_in(clip, tmp_path):
+    """What was cut away then could be in it now."""
+    moved = taken_in(tmp_path, clip, moved=2)
+    for ask in (footage(moved).frame, footage(moved).clip):
+        with pytest.raises(LookupError, match="found elsewhere in the frame"):
+            ask(kept(moved)[0]["frame_id"])
 
 
 def test_rejected_frames_are_not_shown(clip, tmp_path):

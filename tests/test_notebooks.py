@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -179,3 +180,4 @@ def test_a_real_kernel_makes_a_copy_that_the_report_links_to_and_nothing_outside
         assert f'href="notebooks/{name}.html"' in written
         assert not re.search(r"""(src|href)=["'](https?:)?//""", page)
         assert "data:image/png" in page
+        assert not [place for place in (str(FOLDER.parent), sys.prefix, "IProgress", "site-packages") if place in page], name

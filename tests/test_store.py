@@ -233,6 +233,11 @@ def test_patches_are_taken_by_id_in_the_order_asked_for(store):
         store.offsets(["nobody"], version)
 
 
+def test_a_question_that_has_an_end_is_not_put_on_the_disk(store):
+    asked = "SELECT current_setting('temp_directory') AS place"
+    assert store.shown(asked, 20)["place"].to_pylist() == [""]
+
+
 def test_sql_sees_the_complete_tables_and_cannot_write(store, tmp_path):
     take_in(store, "aa", "bb")
     counted = store.query(

@@ -1,7 +1,6 @@
 """What stands at which address: each answer is one call of what knows it. Ids are words of a query, since they may hold anything."""
 
 import json
-import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -11,43 +10,33 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from engine.browser import asking, exports, overlay, plane, stories, thumbs, writes
+from engine.browser.cells import plain
 from engine.browser.footage import Footage
 from engine.browser.imagined import Scorers
-from engine.browser.looks import SQL_SECONDS, Looks, View
+from engine.browser.looks import Looks, View
+from engine.browser.questions import Questions
 from engine.config import Config
 from engine.explain import Runs
+from engine.refusals import RefusedError
 from engine.store import PatchStore, tags
 
 Answer = Callable[..., Response]
-ROWS = 1000  # of an answer to SQL that are shown
-CELL = 400  # letters of one of its cells
 
 
 def word(request: Request, name: str) -> str:
-    """One word of the query; ValueError where it is missing or too long."""
+    """One word of the query; RefusedError where it is missing or too long."""
     value = request.query_params.get(name, "")
     if not 0 < len(value) <= asking.LONGEST:
-        raise ValueError(f"the address lacks {name}=, or it is longer than {asking.LONGEST} letters")
+        raise RefusedError(f"the address lacks {name}=, or it is longer than {asking.LONGEST} letters")
     return value
 
 
 def whole(request: Request, name: str) -> int:
-    """A word of the query as a whole number from 0; ValueError where it is none, or has more than 12 digits."""
+    """A word of the query as a whole number from 0; RefusedError where it is none, or has more than 12 digits."""
     value = word(request, name)
     if not (value.isascii() and value.isdecimal()) or len(value) > 12:
-        raise ValueError(f"{name}={value[:40]!r} is no whole number")
+        raise RefusedError(f"{name}={value[:40]!r} is no whole number")
     return int(value)
-
-
-def cell(value: Any) -> Any:
-    """A value of an answer to SQL, as short as a page shows it.
-
-    Lists and structs are the text of their JSON, which keeps all digits; inf and nan are words, null is what is not there.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    held = json.dumps(thumbs.plain(value, int), ensure_ascii=False) if isinstance(value, dict | list) else thumbs.plain(value)
-    return f"{held[:CELL]}… ({len(held):,} letters)" if isinstance(held, str) and len(held) > CELL else held
 
 
 class Answers:
@@ -56,7 +45,8 @@ class Answers:
     def __init__(self, store: PatchStore, config: Config, runs: Callable[[], Runs], footage: Footage) -> None:
         self.store, self.runs, self.footage = store, runs, footage
         self.write, self.synthesis = config.browse.write, config.synthesis
-        self.looks, self.scorers = Looks(store), Scorers(store, config.difficulty, runs)
+        self.questions = Questions(store.uri)
+        self.looks, self.scorers = Looks(store, self.questions), Scorers(store, config.difficulty, runs)
 
     def routes(self) -> list[Route]:
         """What the program listens to: GET for what is read, POST for what changes the store."""
@@ -99,7 +89,7 @@ class Answers:
         """How the number named by `number` is spread, in all rows and in those asked for; as JSON."""
         params = dict(request.query_params)
         name = params.pop("number", "")
-        return JSONResponse(thumbs.plain(self.looks.histogram(asking.read(params), name)))
+        return JSONResponse(plain(self.looks.histogram(asking.read(params), name)))
 
     def map(self, request: Request) -> Response:
         """A sample of the view on the two main directions of the embeddings; as JSON."""
@@ -140,11 +130,8 @@ class Answers:
         return JSONResponse(stories.difference(self.store, word(request, "older"), word(request, "newer")))
 
     def sql(self, request: Request) -> Response:
-        """The first rows by position, since two columns may have one name; how many there are is told where these are all."""
-        found = self.store.shown(word(request, "q"), SQL_SECONDS, ROWS + 1)
-        columns = [[cell(value) for value in column.to_pylist()] for column in found.slice(0, ROWS).columns]
-        rows = [list(row) for row in zip(*columns, strict=True)]
-        return JSONResponse({"columns": found.column_names, "rows": rows, "more": len(found) > ROWS})
+        """The first rows of what `q` asks, and whether there are more; as JSON."""
+        return JSONResponse(self.questions.shown(word(request, "q"))._asdict())
 
     # -- taken along --------------------------------------------------------------------------------------------------------
 
@@ -168,7 +155,7 @@ class Answers:
 
 
 def writing(answers: Answers, work: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """An answer that changes the store; PermissionError where that was not allowed. ValueError for a body that is no JSON object."""
+    """An answer that changes the store; PermissionError where that was not allowed. RefusedError for a body that is no JSON object."""
     from starlette.concurrency import run_in_threadpool
 
     @wraps(work)
@@ -178,10 +165,10 @@ def writing(answers: Answers, work: Callable[[dict[str, Any]], dict[str, Any]]) 
         try:
             body = await request.json()
             json.dumps(body, ensure_ascii=False).encode()  # half a letter, as in "\\ud800", is none that a table can hold
-        except (UnicodeError, RecursionError):
-            raise ValueError("a JSON object in UTF-8 was expected, with few levels") from None
+        except (ValueError, RecursionError):
+            raise RefusedError("a JSON object in UTF-8 was expected, with few levels") from None
         if not isinstance(body, dict):
-            raise ValueError("a JSON object was expected")
+            raise RefusedError("a JSON object was expected")
         return JSONResponse(await run_in_threadpool(work, body))
 
     return answer

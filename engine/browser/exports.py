@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from engine import outlines
+from engine.browser.cells import plain
 from engine.browser.looks import View
-from engine.browser.thumbs import plain
 from engine.pictures import Mask, bounds
+from engine.refusals import RefusedError
 
 AT_ONCE = 256  # patches in memory
 HARMLESS = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -74,9 +75,9 @@ class Pipe(io.RawIOBase):
 
 
 def zipped(view: View, layout: str, tags: Mapping[str, list[str]]) -> Iterator[bytes]:
-    """The bytes of a zip with the patches of a view; `tags` are theirs by id. ValueError for a layout there is none of."""
+    """The bytes of a zip with the patches of a view; `tags` are theirs by id. RefusedError for a layout there is none of."""
     if layout not in LAYOUTS or view.asked.table != "patches":
-        raise ValueError(f"there is no export {layout[:40]!r} of {view.asked.table}; of patches there are {', '.join(LAYOUTS)}")
+        raise RefusedError(f"there is no export {layout[:40]!r} of {view.asked.table}; of patches there are {', '.join(LAYOUTS)}")
     return parts(view, layout, tags)
 
 

@@ -206,14 +206,14 @@ def encoded(shown: list[tuple[Moment, Image]]) -> bytes:
     if not shown:
         raise LookupError("its video has no frames at that time any more")
     height, width = (side // 2 * 2 for side in shown[0][1].shape[:2])
-    target, start = io.BytesIO(), shown[0][0].time_ms
+    target = io.BytesIO()
     with av.open(target, "w", format="mp4", options={"movflags": "frag_keyframe+empty_moov", "fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=round(1 / APART), options={"preset": "veryfast", "crf": "23"})
         stream.height, stream.width, stream.pix_fmt, stream.thread_count = height, width, "yuv420p", 1
         stream.codec_context.time_base = Fraction(1, 1000)
         for moment, image in shown:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
-            frame.pts, frame.time_base = moment.time_ms - start, Fraction(1, 1000)
+            frame.pts, frame.time_base = moment.time_ms, Fraction(1, 1000)  # MP4 begins at the first one
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return target.getvalue()

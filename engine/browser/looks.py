@@ -1,6 +1,7 @@
 """Views: the rows of a table that were asked for, in an order that is made once, so that any part of them is a matter of milliseconds."""
 
 import hashlib
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,14 +13,16 @@ from numpy.typing import NDArray
 
 from engine import schema
 from engine.browser.asking import NUMBERS, Asked
+from engine.browser.questions import Questions
 from engine.browser.sheets import NAMES, Flags, Sheet
+from engine.refusals import RefusedError
 from engine.rows import Rows
 from engine.store import PatchStore, tags
 
 KEPT = 12  # views at a time, 8 MB each of a million rows
 ALIKE = 500  # patches that "more like this" finds
 BINS = 48
-SQL_SECONDS = 20.0  # that a question may take
+NUMBER = re.compile(r"[0-9]{1,9}")  # of a cluster
 GONE = "this view is not held any more: it is to be asked for again"
 
 
@@ -41,8 +44,8 @@ class View:
 class Looks:
     """The views of one store: always of a complete version, none of them with a video that was forgotten meanwhile."""
 
-    def __init__(self, store: PatchStore) -> None:
-        self.store = store
+    def __init__(self, store: PatchStore, questions: Questions | None = None) -> None:
+        self.store, self.questions = store, questions or Questions(store.uri)
         self.lock = threading.RLock()
         self.sheets: dict[tuple[str, int], Sheet] = {}
         self.views: OrderedDict[str, View] = OrderedDict()
@@ -76,7 +79,7 @@ class Looks:
     # -- views --------------------------------------------------------------------------------------------------------------
 
     def view(self, asked: Asked) -> View:
-        """The rows that are asked for; ValueError and LookupError, in one sentence, for what cannot be asked."""
+        """The rows that are asked for; RefusedError and LookupError, in one sentence, for what cannot be asked."""
         sheet = self.sheet(asked.table)
         rows = ordered(sheet, asked, self.found(sheet, asked))
         told = f"{sheet.version} {asked!r} {hashlib.sha256(rows.tobytes()).hexdigest()}"  # tags and selections change beside the version
@@ -136,13 +139,13 @@ class Looks:
         return sheet.places([asked.like, *self.store.nearest(asked.like, count)["patch_id"].to_pylist()])
 
     def answered(self, sheet: Sheet, asked: Asked) -> Rows:
-        """The patches that an SQL answer names, each once and in its order; ValueError where it has no patch_id.
+        """The patches that an SQL answer names, each once and in its order; RefusedError where it has no patch_id.
 
         Of the answer one part at a time is in memory, and it is read no further than all patches are in the view.
         """
         seen, found = np.zeros(len(sheet), np.bool_), [np.zeros(0, np.int64)]
-        for part in self.store.listed(asked.sql, SQL_SECONDS):
-            rows = sheet.places([one for one in part.to_pylist() if isinstance(one, str)])
+        for part in self.questions.listed(asked.sql):
+            rows = sheet.places(part)
             fresh = rows[np.sort(np.unique(rows, return_index=True)[1])]
             found.append(fresh[~seen[fresh]])
             seen[fresh] = True
@@ -174,9 +177,11 @@ class Looks:
     def members(self, sheet: Sheet, cluster: str) -> Flags:
         """Which rows (N,) are in a cluster, written CLUSTERING/NUMBER; LookupError where there is none such."""
         name, _, number = cluster.rpartition("/")
-        if name not in self.clusterings() or not number.isdecimal():
+        if name not in self.clusterings() or not NUMBER.fullmatch(number):
             raise LookupError(f"there is no cluster {cluster[:80]!r}; clusterings are {', '.join(self.clusterings()) or 'none'}")
         labels = sheet.once(f"labels of {name}", lambda: self.labels(sheet, name))
+        if int(number) > labels.max(initial=-1):
+            raise LookupError(f"there is no cluster {cluster[:80]!r}; the last one of {name} is {name}/{labels.max(initial=-1)}")
         return np.asarray(labels == int(number), np.bool_)
 
     def labels(self, sheet: Sheet, name: str) -> NDArray[np.int32]:
@@ -193,10 +198,10 @@ class Looks:
     def histogram(self, asked: Asked, name: str) -> dict[str, Any]:
         """How a number is spread over all rows that may be seen, and over those asked for, its own range left aside.
 
-        ValueError for no number.
+        RefusedError for no number.
         """
         if name not in NUMBERS[asked.table]:
-            raise ValueError(f"{asked.table} have no number {name[:40]!r}")
+            raise RefusedError(f"{asked.table} have no number {name[:40]!r}")
         sheet = self.sheet(asked.table)
         values, known = sheet.number(name), self.known(sheet)
         finite = values[known & np.isfinite(values)]

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.browser.cells import plain
 from engine.browser.looks import View
-from engine.browser.thumbs import plain
+from engine.refusals import RefusedError
 
 POINTS = 4000  # at most: a page draws them in milliseconds, and twice as many hide each other
 SEED = 0
@@ -16,10 +17,10 @@ def drawn(view: View) -> dict[str, Any]:
     """Up to POINTS patches of a view, drawn by lot: place (x and y, -1 to 1), difficulty, number of the video and id of each.
 
     The share of the variance that the two directions hold is told; how far two points lie apart says little where it is small.
-    ValueError for a view of frames, which have no embeddings.
+    RefusedError for a view of frames, which have no embeddings.
     """
     if view.asked.table != "patches":
-        raise ValueError(f"there is no map of {view.asked.table}, but of patches")
+        raise RefusedError(f"there is no map of {view.asked.table}, but of patches")
     rng = np.random.default_rng(SEED)
     chosen = np.sort(rng.choice(len(view.rows), min(POINTS, len(view.rows)), replace=False))
     rows = view.sheet.take(view.rows[chosen], ["patch_id", "video_id", "difficulty", "embedding"])

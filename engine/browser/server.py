@@ -1,7 +1,6 @@
 """The page and its answers as one program, and the process that serves it."""
 
 import ipaddress
-import json
 import logging
 import secrets
 import socket
@@ -21,15 +20,17 @@ from starlette.staticfiles import StaticFiles
 from engine.browser.answers import Answers
 from engine.browser.guard import Guard, is_here
 from engine.browser.looks import GoneError
+from engine.files import placeless
+from engine.refusals import RefusedError
 from engine.settings import BrowseConfig
 
 log = logging.getLogger("engine.browser")
 PAGE = Path(__file__).parent / "page"
 CODES: dict[type[Exception], int] = {
-    GoneError: 410, LookupError: 404, json.JSONDecodeError: 400, ValueError: 400, PermissionError: 403, OSError: 503, RuntimeError: 503,
+    GoneError: 410, LookupError: 404, RefusedError: 400, PermissionError: 403, OSError: 503, RuntimeError: 503,
 }  # fmt: skip
 AWAY = "the store cannot be read or written just now; the terminal where browse runs says why"
-BUGS = (KeyError, IndexError, UnicodeError, NotImplementedError, RecursionError)  # kinds of the above that nobody at the page can mend
+BUGS = (KeyError, IndexError, NotImplementedError, RecursionError)  # kinds of the above that nobody at the page can mend
 
 
 def program(answers: Answers, token: str = "", host: str = "") -> Starlette:
@@ -49,7 +50,7 @@ def told(uri: str, request: Request, error: Exception) -> Response:
     What Lance or the disk say goes to the terminal.
     """
     code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
-    sentence = " ".join(str(error).split())
+    sentence = placeless(" ".join(str(error).split()))
     if code == 503 and not isinstance(error, TimeoutError):
         log.warning("%s: %s", request.url.path, sentence)
         sentence = AWAY

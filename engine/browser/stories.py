@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from engine.browser import sheets
 from engine.browser.asking import KINDS, NUMBERS
+from engine.browser.cells import plain
 from engine.browser.looks import Looks, whole_frames
 from engine.browser.overlay import share
-from engine.browser.thumbs import plain
 from engine.explain import Explainer, Runs, explain
 from engine.store import PatchStore, quoted, tags
 from engine.store.tables import TAGS
@@ -123,7 +123,7 @@ def until(frames: Sequence[Row]) -> float:
 
 def stretches(frames: Sequence[Row]) -> list[Row]:
     """Sampled moments in a row that gave no patch for one reason, each from its first to the next moment."""
-    found, ends = [], [*(frame["time_ms"] for frame in frames[1:]), until(frames)]
+    found, ends = [], [*(frame["time_ms"] for frame in frames), until(frames)][1:]
     for reason, held in groupby(zip(frames, ends, strict=True), key=lambda one: one[0]["reason"]):
         rows = list(held)
         if reason is not None:

@@ -1,19 +1,17 @@
 """A part of a view as it travels to the page: what its rows say, and their pictures small enough to scroll through."""
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
 
-from engine import plain as values
+from engine.browser.cells import plain
 from engine.browser.looks import View
+from engine.refusals import RefusedError
 
 LEAST = 160  # px: of a picture whose sides are all twice as long, half is sent, and so on
 MOST = 240  # rows at a time
 QUALITY = 85  # of the smaller picture
-SAFE = 2**53 - 1  # Number.MAX_SAFE_INTEGER
 HALVED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 SHOWN = {
     "patches": ["patch_id", "video_id", "time_ms", "difficulty", "variance", "black", "glare", "foreign", "box", "height", "width"],
@@ -24,10 +22,10 @@ SHOWN = {
 def part(view: View, first: int, count: int) -> bytes:
     """Rows of a view from the `first` on: 4 bytes with the length of a JSON, the JSON, and the JPEGs whose lengths it tells.
 
-    Rejected frames have no pictures: the store keeps none of them. ValueError for a part that cannot be.
+    Rejected frames have no pictures: the store keeps none of them. RefusedError for a part that cannot be.
     """
     if first < 0 or not 0 < count <= MOST:
-        raise ValueError(f"rows {first} and {count} on are no part of a view; {MOST} rows at most are sent at a time")
+        raise RefusedError(f"rows {first} and {count} on are no part of a view; {MOST} rows at most are sent at a time")
     table = view.asked.table
     columns = [*SHOWN[table], *(["pixels"] if table == "patches" else [])]
     rows = view.sheet.take(view.rows[first : first + count], columns)
@@ -48,18 +46,3 @@ def small(jpeg: bytes, longer: int, shorter: int) -> bytes:
     if picture is None:
         return jpeg
     return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
-
-
-def exact(number: int) -> int | str:
-    """A whole number as a page can read it: its digits as text where they are more than a number of JavaScript holds."""
-    return number if abs(number) <= SAFE else str(number)
-
-
-def plain(value: Any, whole: Callable[[int], int | str] = exact) -> Any:
-    """The same as JSON knows it: bytes are told by their count, and numbers are as short as a page shows them."""
-    return values.plain(value, lambda held: f"<{len(held)} bytes>", rounded, whole)
-
-
-def rounded(number: float) -> float:
-    """Six digits behind the point are enough for a page; small numbers stay as they are."""
-    return round(number, 6) if abs(number) >= 1e-3 else number

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine import sql
+from engine.refusals import RefusedError
 from engine.store.tables import Tables, among, first_line, quoted
 
 SHOWN = ["patch_id", "difficulty", "video_id", "time_ms", "box"]
@@ -55,11 +56,11 @@ def is_coarse(dataset: lance.LanceDataset) -> bool:
 
 
 def embedding(tables: Tables, patch_id: str) -> np.ndarray:
-    """The embedding of a patch (width,); LookupError where there is no such patch, ValueError where it has none to compare."""
+    """The embedding of a patch (width,); LookupError where there is no such patch, RefusedError where it has none to compare."""
     vector = patch(tables, patch_id, ["embedding"])["embedding"]
     found = np.asarray([] if vector is None else vector, np.float32)
     if not is_direction(found):
-        raise ValueError(f"the patch {patch_id} has no embedding that could be compared")
+        raise RefusedError(f"the patch {patch_id} has no embedding that could be compared")
     return found
 
 

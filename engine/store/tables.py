@@ -13,6 +13,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 
 from engine import schema
 from engine.files import locate, placeless, unreadable
+from engine.refusals import RefusedError
 from engine.rows import Rows
 
 TABLES = {
@@ -103,7 +104,7 @@ class Tables:
     def open(self, table: str, version: int | str | None = None) -> lance.LanceDataset:
         """A table as Lance sees it, the newest version unless told; LookupError says which job makes it.
 
-        ValueError for one of another schema version.
+        RefusedError for one of another schema version.
         """
         if not self.has(table):
             maker = MAKERS.get("".join(table.partition("-")[:2]), "ingest")
@@ -112,7 +113,7 @@ class Tables:
         found = schema_version(dataset)
         if found != schema.VERSION:
             older = "run the job maintain, which migrates it" if found < schema.VERSION else "use a newer engine"
-            raise ValueError(f"the table {table} of {self.uri} has schema version {found}, this engine reads {schema.VERSION}: {older}")
+            raise RefusedError(f"the table {table} of {self.uri} has schema version {found}, this engine reads {schema.VERSION}: {older}")
         return dataset
 
     def lance(self, table: str, version: int | str | None = None) -> lance.LanceDataset:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from engine import schema
+from engine.refusals import RefusedError
 from engine.store.commits import committing, exchange, replace
 from engine.store.tables import TAGS, Tables, among, quoted
 from engine.store.tombstones import forgotten
@@ -32,13 +33,16 @@ def tag(tables: Tables, patch_ids: Sequence[str], word: str) -> int:
     return len(rows)
 
 
-def untag(tables: Tables, patch_ids: Sequence[str], word: str) -> None:
-    """Take a tag from patches; those that have it not stay as they are."""
+def untag(tables: Tables, patch_ids: Sequence[str], word: str) -> int:
+    """Take a tag from patches; those that have it not stay as they are. Returns from how many it was taken."""
     check(word)
     if not tables.is_made(TAGS):
-        return
+        return 0
+    where = f"tag = {quoted([word])} AND {among(patch_ids)}"
     with committing(tables) as lease:
-        replace(tables, TAGS, [], f"tag = {quoted([word])} AND {among(patch_ids)}", lease)
+        had = tables.open(TAGS).count_rows(filter=where)
+        replace(tables, TAGS, [], where, lease)
+    return int(had)
 
 
 def tags(tables: Tables) -> pa.Table:
@@ -49,6 +53,6 @@ def tags(tables: Tables) -> pa.Table:
 
 
 def check(word: str) -> None:
-    """ValueError where a word is no tag."""
+    """RefusedError where a word is no tag."""
     if not TAG.fullmatch(word):
-        raise ValueError(f"{word[:60]!r} is no tag: expected 1 to 40 letters, digits, spaces or _ . : -, the first one no sign")
+        raise RefusedError(f"{word[:60]!r} is no tag: expected 1 to 40 letters, digits, spaces or _ . : -, the first one no sign")

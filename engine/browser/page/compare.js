@@ -9,7 +9,7 @@ const LISTED = 300; // videos
 export async function show(main, words, state) {
   const all = state.overview.selections.map(one => one.selection_id); // the newest first
   const page = new Page(main, state, { older: words.older ?? all[1] ?? "", newer: words.newer ?? all[0] ?? "" });
-  if (all.length > 1) await page.load();
+  if (all.length > 1) await page.load().catch(error => page.refuse(error));
   return page;
 }
 
@@ -18,7 +18,7 @@ class Page {
     Object.assign(this, { words, state, urls: [] });
     const { selections } = state.overview;
     this.body = h("div", {});
-    const both = () => h("div", { class: "row" },
+    const both = () => h("div", { class: "row versus" },
       this.choice("older", "left selection"), h("span", { class: "quiet" }, "against"), this.choice("newer", "right selection"));
     const none = () => h("p", { class: "missing" }, "There are fewer than two selections: run the job choose with two methods.");
     main.replaceChildren(h("div", { class: "page" }, h("h1", {}, "Two selections"), selections.length > 1 ? [both(), this.body] : none()));
@@ -40,6 +40,12 @@ class Page {
         this.side("went", "only left", found.went), this.side("stayed", "in both", found.stayed),
         this.side("came", "only right", found.came)),
       found.videos.length ? byVideo(found.videos) : "");
+  }
+
+  // The choices stay: another one may be meant.
+  refuse(error) {
+    if (!error.status) throw error;
+    this.body.replaceChildren(h("p", { class: "missing", role: "alert" }, error.message));
   }
 
   side(change, title, held) {

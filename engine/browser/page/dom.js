@@ -96,4 +96,7 @@ const NO_REGION = "no region"; // the one reason of a frame that the gate kept
 export const isRejected = reason => Boolean(reason) && reason !== NO_REGION;
 export const verdict = reason => reason === NO_REGION ? "kept, without a region" : reason ?? "kept";
 
+// Whether the focus is where a page that was just opened has it: on nothing that a key could be for.
+export const isNowhere = () => [document.body, document.getElementById("main")].includes(document.activeElement)
+  || document.activeElement?.matches("main h1");
 export const isTyping = ({ target }) => Boolean(target.closest?.("input, textarea, select, [contenteditable]"));

@@ -112,7 +112,7 @@ const meaning = name => name === "kinds" ? "what choose measures a selection's c
 function told(words) {
   const set = Object.entries(words).filter(([name]) => !["sort", "down", "against", "table"].includes(name));
   return set.map(([name, value]) => {
-    const shown = name === "time_ms" ? seconds(value) : value, cut = name === "sql" ? "question" : shown.replace(/^(.{34}).+$/, "$1…");
+    const shown = name in TITLES ? span(name, value) : value, cut = name === "sql" ? "question" : shown.replace(/^(.{34}).+$/, "$1…");
     return { name, shown, brief: name === "change" ? `${value} from ${words.against}` : `${TITLES[name] ?? name} ${cut}` };
   });
 }
@@ -126,7 +126,9 @@ export const chips = (words, change) => told(words).map(({ name, shown, brief })
 // What a page of rows is called, by its filters.
 export const titled = (page, words) => [page, told(words).map(({ brief }) => brief).join(", ")].filter(Boolean).join(": ");
 
-function seconds(range) {
-  const [least = "", most = ""] = range.split(",").map(ms => ms === "" ? "" : `${Number((Number(ms) / 1000).toFixed(3))} s`);
+// A range of numbers in words; times are told in seconds.
+function span(name, range) {
+  const inSeconds = ms => `${Number((Number(ms) / 1000).toFixed(3))} s`;
+  const [least = "", most = ""] = range.split(",").map(end => end === "" || name !== "time_ms" ? end : inSeconds(end));
   return least === most ? least : least === "" ? `to ${most}` : most === "" ? `from ${least}` : `${least} to ${most}`;
 }

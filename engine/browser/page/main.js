@@ -46,14 +46,25 @@ async function open() {
     state.overview ??= await ask("overview");
     if (state.name === page && state.page?.again) await state.page.again(words);
     else await turnTo(page, words, turn);
+    if (turn === state.turn) focus(main);
     if (state.isFiltering && turn === state.turn) state.page?.showFilters?.();
   } catch (error) {
-    if (turn === state.turn) refuse(page, error);
+    if (turn !== state.turn) return;
+    refuse(page, error);
+    focus(main);
   }
   if (turn !== state.turn) return;
   state.isFiltering = false;
   state.entitle();
   main.setAttribute("aria-busy", "false");
+}
+
+// Whoever has opened a page by a key or hears it read goes on at its heading; the grid has the focus at its patch.
+function focus(main) {
+  if (state.page?.grid || main.querySelector(":focus")) return;
+  const heading = main.querySelector("h1") ?? main;
+  heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
 }
 
 async function turnTo(page, words, turn) {

@@ -106,7 +106,7 @@ class Page {
       if (this.field.value.trim()) this.tag(this.field.value, false);
     };
     const form = h("form", { class: "row", onsubmit: given }, this.field, h("button", {}, "Tag"));
-    return h("div", {}, h("div", { class: "row" }, this.told.tags.map(one)), write && form);
+    return h("div", { class: "tags" }, this.told.tags.length > 0 && h("div", { class: "row" }, this.told.tags.map(one)), write && form);
   }
 
   async tag(word, remove) {

@@ -1,5 +1,5 @@
 // The grid of patches, and the list of frames with what the gate said of each.
-import { clock, count, failed, h, isRejected, link, many, number, short, verdict } from "./dom.js";
+import { clock, count, failed, h, isNowhere, isRejected, link, many, number, short, verdict } from "./dom.js";
 import { chips, Filters, titled } from "./filters.js";
 import { Grid } from "./grid.js";
 import { TITLES } from "./histogram.js";
@@ -65,9 +65,9 @@ class Page {
     const turn = ++this.turn;
     this.words = words;
     this.asked = this.table === "patches" && !words.sort && !ordered(words) ? { ...words, sort: "difficulty", down: "1" } : words;
-    this.filters.set(words);
-    const made = await view(this.asked);
+    const made = await view(this.asked); // before the histograms: what is refused is told once, and SQL is asked once at a time
     if (turn !== this.turn) return; // something else was asked for meanwhile
+    this.filters.set(words);
     const last = held[this.table];
     held[this.table] = this.view = last?.key === made.key ? last : made;
     this.tell(made);
@@ -75,7 +75,7 @@ class Page {
     this.grid.host.querySelector(".missing")?.remove();
     const nothing = made.of ? "Nothing fits all filters." : "The store holds none yet.";
     if (!made.rows) this.grid.host.append(h("p", { class: "missing" }, nothing));
-    if (document.activeElement === document.body) this.grid.host.focus({ preventScroll: true });
+    if (isNowhere()) this.grid.host.focus({ preventScroll: true });
   }
 
   tell(found) {
@@ -128,7 +128,7 @@ class Page {
       this.toggle();
       return true;
     }
-    if (!INTO_THE_GRID.includes(event.key) || document.activeElement !== document.body) return false;
+    if (!INTO_THE_GRID.includes(event.key) || !isNowhere()) return false;
     this.grid.host.focus();
     this.grid.pressed(event);
     return true;

@@ -1,5 +1,5 @@
 // A map of the embeddings: each dot a patch, near ones alike as far as two directions tell.
-import { address, ask, clock, count, drawn, h, link, many, number, short, swatch } from "./dom.js";
+import { address, ask, clock, count, drawn, h, isNowhere, link, many, number, short, swatch } from "./dom.js";
 import { titled } from "./filters.js";
 import { follow } from "./trail.js";
 import { view } from "./views.js";
@@ -138,7 +138,7 @@ class Page {
   get title() { return titled("map", this.words); }
 
   pressed(event) {
-    if (event.key.startsWith("Arrow") && document.activeElement === document.body) { this.canvas.focus(); this.step(event); return true; }
+    if (event.key.startsWith("Arrow") && isNowhere()) { this.canvas.focus(); this.step(event); return true; }
     if (event.key === "Escape") { location.hash = link("patches", this.words); return true; }
     return false;
   }

@@ -6,6 +6,8 @@ const FIRST = "SELECT patch_id, difficulty, video_id, time_ms\nFROM patches\nORD
 const TABLES = "Tables: patches, frames, videos, selections, images, journal, and once they are made tags, alike, drift and results. "
   + "Ctrl+Enter asks.";
 
+const BRIEF = 24; // letters that are kept on one line, as the corners of a box
+
 const kept = { q: "", text: "" }; // what was typed last, asked or not, and the question of the address that it was typed at
 
 export async function show(main, { q = "" }, state) {
@@ -76,7 +78,8 @@ function table(columns, rows) {
   const isNumber = columns.map((_, at) => rows.some(row => typeof row[at] === "number")), place = columns.indexOf("patch_id");
   const list = new Ids(place < 0 ? [] : rows.map(row => row[place]).filter(Boolean));
   const heads = columns.map((name, at) => h("th", { scope: "col", class: isNumber[at] ? "n" : "" }, name));
-  const cell = (value, at) => h("td", { class: isNumber[at] ? "n" : "" }, shown(columns[at], value, list));
+  const kind = (value, at) => isNumber[at] ? "n" : String(value).length <= BRIEF ? "brief" : "";
+  const cell = (value, at) => h("td", { class: kind(value, at) }, shown(columns[at], value, list));
   return h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows.map(row => h("tr", {}, row.map(cell)))));
 }
 

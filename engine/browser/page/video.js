@@ -1,10 +1,10 @@
 // A video's timeline: the difficulty of its patches over time, what gave no patch and why.
-import { ask, clock, count, drawn, h, isRejected, link, many, number, say, short, swatch, verdict } from "./dom.js";
+import { ask, clock, count, drawn, h, isNowhere, isRejected, link, many, number, say, short, swatch, verdict } from "./dom.js";
 import { tree } from "./tree.js";
 
 const INKS = 8; // colours of reasons: --why-0 and so on
 const CURVES = [["mean", "quiet", 1.5], ["max", "accent", 2]]; // what is drawn, its colour, how thick in px
-const FOOT = 26, HEAD = 8; // px below the curves and above them
+const FOOT = 26, HEAD = 8, SIDE = 6; // px below the curves, above them, and beside them
 const DOTTED = 400; // moments up to which each is a dot
 const LISTED = 500; // stretches
 const SECONDS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200]; // between two marks
@@ -59,13 +59,13 @@ class Page {
   draw(pen, width, height, colour) {
     const { frames, until, scale } = this.told, start = frames[0].time_ms, floor = height - FOOT;
     const highest = Math.max(scale[1] ?? 0, ...frames.map(frame => frame.max ?? 0)) || 1;
-    const x = ms => (ms - start) / (until - start) * width, y = value => HEAD + (floor - HEAD) * (1 - value / highest);
+    const x = ms => SIDE + (ms - start) / (until - start) * (width - 2 * SIDE), y = value => HEAD + (floor - HEAD) * (1 - value / highest);
     pen.font = "12px system-ui, sans-serif";
     this.drawStretches(pen, x, floor, colour);
     this.drawScale(pen, { x, y, width, height, highest, colour });
-    for (const [what, ink, wide] of CURVES) this.drawCurve(pen, what, { x, y, ink: colour(ink), wide });
     pen.fillStyle = colour("ink");
     pen.fillRect(x(frames[this.at].time_ms) - 0.75, 0, 1.5, floor);
+    for (const [what, ink, wide] of CURVES) this.drawCurve(pen, what, { x, y, ink: colour(ink), wide }); // above the line: it hides no dot
   }
 
   drawStretches(pen, x, floor, colour) {
@@ -88,7 +88,7 @@ class Page {
       pen.fillStyle = colour("rest");
       pen.fillRect(0, y(value), width, 1);
       pen.fillStyle = colour("quiet");
-      pen.fillText(number(value), 4, y(value) + 13);
+      pen.fillText(number(value), 2 * SIDE, y(value) + 13); // beside the line of the first moment
     }
     pen.fillStyle = colour("quiet");
     const most = Math.max(2, Math.min(8, Math.floor(width / 64)));
@@ -119,7 +119,7 @@ class Page {
   // The moment that is pointed at.
   under(event) {
     const { left, width } = this.canvas.getBoundingClientRect(), { frames, until } = this.told, start = frames[0].time_ms;
-    const wanted = start + (event.clientX - left) / width * (until - start), after = frames.findIndex(frame => frame.time_ms > wanted);
+    const wanted = start + (event.clientX - left - SIDE) / (width - 2 * SIDE) * (until - start), after = frames.findIndex(frame => frame.time_ms > wanted);
     return after === -1 ? frames.length - 1 : Math.max(0, after - 1);
   }
 
@@ -180,7 +180,7 @@ class Page {
   pressed(event) {
     if (event.key === "Escape") { location.hash = this.state.back.video; return true; }
     const isStep = ["ArrowLeft", "ArrowRight", "Enter"].includes(event.key) && this.told.frames.length > 0;
-    if (!isStep || document.activeElement !== document.body) return false;
+    if (!isStep || !isNowhere()) return false;
     this.canvas.focus();
     this.step(event);
     return true;
