@@ -16,7 +16,6 @@ many: six jobs or more
     output      rows as a table, JSON lines or Parquet
     named       selections by their id, and which of them was asked for
     choices     by which settings choices were made, and how they were judged
-    variants    one method by several settings, told apart
     needs       processors and GPUs that a job does not begin without
 ingest, plan, probe, watch
     own         what this engine keeps below videos.uri, which is no video
@@ -46,6 +45,7 @@ benchmark
 benchmark, report
     matrices    the matrices that were run, as boards
 report
+    variants    one method by several settings, told apart
     findings    what evaluations came to, who is ahead of whom, and what theory says
 transfer-study
     oracles     the least regret that any rule of a kind can reach

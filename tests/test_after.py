@@ -156,7 +156,7 @@ def seen(store):
 def test_a_batch_is_followed_by_what_the_store_has_and_twice_is_once(config, caplog):
     store, follower = PatchStore(config.store.uri), After(config, Line())
     follower.follow(ROWS)  # whatever rows it is told
-    assert {one.method for one in findings.current(config)} == {"semdedup", "random", "optidel"}  # kept current, and chosen once
+    assert {one.method for one in choices.current(config)} == {"semdedup", "random", "optidel"}  # kept current, and chosen once
     chosen = store.open("selections").to_table()
     assert set(chosen["method"].to_pylist()) == {"semdedup", "random", "optidel"}
     assert store.query("SELECT count(*) AS many FROM alike").to_pylist()[0]["many"] > 5
