@@ -7,7 +7,9 @@ export function tree(value) {
       const told = held.map(one => typeof one === "object" && !isFlat(one) ? tree(one) : h("div", {}, sentence(one)));
       return h("details", { open: held.length < 8 }, h("summary", {}, `${titled(name)} (${held.length})`), told);
     }
-    if (held && typeof held === "object" && !Array.isArray(held)) return h("details", { open: true }, h("summary", {}, titled(name)), tree(held));
+    if (held && typeof held === "object" && !Array.isArray(held)) {
+      return h("details", { open: true }, h("summary", {}, titled(name)), tree(held));
+    }
     return h("div", {}, h("dt", {}, titled(name)), h("dd", {}, plain(held)));
   }));
 }

@@ -119,7 +119,8 @@ class Page {
   // The moment that is pointed at.
   under(event) {
     const { left, width } = this.canvas.getBoundingClientRect(), { frames, until } = this.told, start = frames[0].time_ms;
-    const wanted = start + (event.clientX - left - SIDE) / (width - 2 * SIDE) * (until - start), after = frames.findIndex(frame => frame.time_ms > wanted);
+    const wanted = start + (event.clientX - left - SIDE) / (width - 2 * SIDE) * (until - start);
+    const after = frames.findIndex(frame => frame.time_ms > wanted);
     return after === -1 ? frames.length - 1 : Math.max(0, after - 1);
   }
 
