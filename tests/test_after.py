@@ -164,7 +164,7 @@ def test_a_batch_is_followed_by_what_the_store_has_and_twice_is_once(config, cap
     take_in(store, range(30, 33), DAYS[1])
     with caplog.at_level(logging.INFO):
         follower.follow(ROWS)
-    assert "of the embeddings not read" in caplog.text
+    assert "of the reads of embeddings" in caplog.text
     first, runs = seen(store), len(tracking.runs(config, "choose"))
     follower.follow(ROWS)
     assert seen(store) == first
