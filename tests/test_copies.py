@@ -13,6 +13,8 @@ from jobs.watcher import Watcher
 from tests import rows
 from tests.test_watcher import Quick
 
+pytestmark = pytest.mark.processes  # of watchers, and of what follows their batches
+
 SAME = b"the same"
 HIDDEN = ".new"  # what takes the place of the file that is read
 

@@ -89,6 +89,7 @@ def full():
     return OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.processes
 def test_a_full_disk_is_waited_for_told_of_once_and_blamed_on_nobody(folder, caplog):
     watcher = Quick(folder, [full] * 5).go()
     assert watcher.batches == [2] * 6
@@ -264,6 +265,7 @@ def test_what_was_taken_in_as_the_store_went_away_is_not_under_way_for_ever(fold
     assert not attempts.begun(watcher.store)
 
 
+@pytest.mark.processes
 def test_what_fails_together_is_tried_alone_and_only_what_fails_alone_is_set_aside(folder):
     watcher = Quick(folder, poison="aa").go()
     assert watcher.batches == [2, 1, 1, 1, 1]
@@ -301,6 +303,7 @@ def test_what_was_under_way_and_is_there_no_more_is_forgotten_where_all_that_is_
     assert ledger(watcher) == {"bb": None, "cc": None}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("older", [False, True])
 def test_what_was_under_way_in_another_inbox_is_left_to_those_who_watch_it(folder, older):
     """Also where an engine wrote it that did not tell the inbox; called back, or found and taken in, it is forgotten in any case."""
@@ -365,6 +368,7 @@ def test_upkeep_is_done_beside_and_what_arrives_meanwhile_does_not_wait_for_it(f
     assert words.index("keeping up") < words.index("kept up")
 
 
+@pytest.mark.processes
 def test_under_once_upkeep_is_done_at_the_end_where_it_is_due(folder):
     """By their rows the videos came in long ago: it is due for the second one and, for that one did it, not for the third."""
     found = []
@@ -374,6 +378,7 @@ def test_under_once_upkeep_is_done_at_the_end_where_it_is_due(folder):
     assert found == [0, 1, 1]
 
 
+@pytest.mark.processes
 def test_work_beside_that_stands_still_is_ended_and_work_that_fails_says_why(folder):
     watcher = Quick(folder)
     for work, why in ((workers.is_stopped, "it was silent for 9 s"), (workers.says_why, "there is no room")):
