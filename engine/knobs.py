@@ -97,7 +97,8 @@ def sentence(fault: Any) -> str:
     knob = ".".join(str(part) for part in fault["loc"])
     rule: str = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        return f"there is no knob {knob}"
+        near = difflib.get_close_matches(knob, defaults(), n=1)
+        return f"there is no knob {knob}" + "".join(f"; did you mean {one}?" for one in near)
     if not knob:
         return rule  # of several sections: the rule names its knobs
     if fault["type"] == "string_pattern_mismatch":

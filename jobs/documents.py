@@ -59,7 +59,7 @@ def read(content: bytes, path: str) -> Tree:
 
 
 def configured(tree: Tree, path: str) -> Config:
-    """The Config of such sections; ValueError for a recipe or a knob that there is not."""
+    """The Config of such sections; ValueError, one sentence that begins with the path, for what cannot be."""
     recipe = tree.pop("recipe", None)
     if recipe is not None and recipe not in list(RECIPES):
         raise ValueError(f"{path}: recipe={recipe!r} is none of {', '.join(RECIPES)}")
@@ -67,7 +67,10 @@ def configured(tree: Tree, path: str) -> Config:
     for part in NAMED:
         if isinstance(named := tree.get(part), str) and named:
             tree[part] = section(part, named, getattr(started, part)).model_dump(mode="json")
-    return build(merged(started.model_dump(mode="json"), tree))
+    try:
+        return build(merged(started.model_dump(mode="json"), tree))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def merged(tree: Tree, changes: Tree) -> Tree:

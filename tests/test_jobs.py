@@ -136,7 +136,7 @@ def test_a_yaml_file_starts_from_a_recipe_and_knobs_come_last(tmp_path):
     with pytest.raises(ValueError, match="'per_frame' stands twice"):
         parse(["ingest", str(tmp_path / "twice.yaml")])
     (tmp_path / "b.yaml").write_text("recipe: tiny\npatches: {per_fram: 3}\n")
-    with pytest.raises(ValueError, match=r"there is no knob patches\.per_fram"):
+    with pytest.raises(ValueError, match=r"b\.yaml: there is no knob patches\.per_fram; did you mean patches\.per_frame\?$"):
         parse(["ingest", str(tmp_path / "b.yaml")])
 
 
