@@ -122,7 +122,10 @@ def until(frames: Sequence[Row]) -> float:
 
 
 def stretches(frames: Sequence[Row]) -> list[Row]:
-    """Sampled moments in a row that gave no patch for one reason, each from its first to the next moment."""
+    """Sampled moments in a row that gave no region for one reason, each from its first to the next moment.
+
+    A whole frame may be kept of one all the same.
+    """
     found, ends = [], [*(frame["time_ms"] for frame in frames), until(frames)][1:]
     for reason, held in groupby(zip(frames, ends, strict=True), key=lambda one: one[0]["reason"]):
         rows = list(held)

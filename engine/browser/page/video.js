@@ -1,4 +1,4 @@
-// A video's timeline: the difficulty of its patches over time, what gave no patch and why.
+// A video's timeline: the difficulty of its patches over time, what gave no region and why.
 import { ask, clock, count, drawn, h, isNowhere, isRejected, link, many, number, say, short, swatch, verdict } from "./dom.js";
 import { tree } from "./tree.js";
 
@@ -28,7 +28,7 @@ class Page {
     this.said = h("p", { role: "status" });
     const rejected = told.stretches.length ? this.table() : h("p", { class: "quiet" }, "Nothing: every moment gave some.");
     main.replaceChildren(h("div", { class: "page" }, this.links(), this.timeline(),
-      h("section", { class: "card" }, h("h2", {}, "What gave no patch"), rejected),
+      h("section", { class: "card" }, h("h2", {}, "What gave no region"), rejected),
       h("section", { class: "card tree" }, h("h2", {}, "How it was taken in"), tree(told.story))));
     this.tell();
   }
