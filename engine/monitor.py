@@ -114,6 +114,7 @@ class Monitor:
         self.config, self.last = config, last  # epochs of the training; None: it has no end
         self.heard: dict[str, dict[int, float]] = {}  # by reading and epoch
         self.gaps: dict[int, dict[str, str]] = {}  # why there is no score, by epoch and reading
+        self.weights: dict[int, str] = {}  # the fingerprint of the model of a look, where it is known
         self.seconds: dict[int, float] = {}  # that a look took, of one device; of all looks, those that gave nothing too
 
     def due(self, epoch: int) -> bool:
@@ -133,6 +134,8 @@ class Monitor:
             self.heard.setdefault(reading, {})[epoch] = score
         self.gaps.pop(epoch, None)
         self.gaps |= {epoch: found.gaps} if found.gaps else {}
+        self.weights.pop(epoch, None)
+        self.weights |= {epoch: found.weights} if found.weights else {}
         self.seconds[epoch] = seconds
         return self.stopped is not None
 
@@ -208,13 +211,15 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """What was heard so far, for a checkpoint."""
-        return {"scores": {name: dict(one) for name, one in self.heard.items()}, "gaps": dict(self.gaps), "seconds": dict(self.seconds)}
+        heard = {name: dict(one) for name, one in self.heard.items()}
+        return {"scores": heard, "gaps": dict(self.gaps), "seconds": dict(self.seconds), "weights": dict(self.weights)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what another knew; from JSON too, which has no numbers as keys."""
         self.heard = {name: {int(epoch): float(score) for epoch, score in one.items()} for name, one in state["scores"].items()}
         self.gaps = {int(epoch): dict(why) for epoch, why in state["gaps"].items()}
         self.seconds = {int(epoch): float(seconds) for epoch, seconds in state["seconds"].items()}
+        self.weights = {int(epoch): str(told) for epoch, told in state.get("weights", {}).items()}  # earlier versions told none
 
 
 class Looker:

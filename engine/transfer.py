@@ -99,6 +99,7 @@ class Readings(NamedTuple):
 
     scores: dict[str, float]
     gaps: dict[str, str]  # why there is no score, in a sentence
+    weights: str = ""  # the fingerprint of the model that they are of; "" where nobody asked for it
 
 
 def reading(score: str, level: int | None = None) -> str:

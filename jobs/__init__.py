@@ -31,6 +31,8 @@ probe, pretrain, forget
 probe, pretrain, transfer, forget
     looks       what a pre-training is watched by
     kept        the models of its looks: which stay, and which one others get
+transfer
+    readings    what target images say of these models, each asked once
 choose
     thrift      what of the work of a choice an earlier one had done
 choose, benchmark

@@ -64,6 +64,13 @@ class Kept:
         stay = monitor.promising | self.secure
         self.remove(epoch for epoch in self.epochs if epoch in monitor.seconds and epoch not in stay)
 
+    @property
+    def are_noted(self) -> bool:
+        """Whether `note` ever wrote of these models."""
+        fs, path = files.locate(self.looks)
+        fs.invalidate_cache()
+        return bool(fs.exists(path))
+
     def noted(self) -> dict[str, Any]:
         """What `note` wrote: "trained", the epochs, and a monitor's state."""
         fs, path = files.locate(self.looks)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -42,8 +42,9 @@ class Score:
         return self.by(targets.watched(self.targets, self.config.transfer), model)
 
     def by(self, names: Sequence[str], model: nn.Module) -> Readings:
-        """What several of transfer.SCORES say."""
-        return targets.scores(encoder_of(model), self.targets, self.config.transfer, names)
+        """What several of transfer.SCORES say, and of which weights."""
+        found = targets.scores(encoder_of(model), self.targets, self.config.transfer, names)
+        return found._replace(weights=objectives.fingerprint(cast("objectives.Trained", model)))  # a training looks at no other
 
     def of(self, folder: Path) -> dict[str, Any]:
         """What a checkpoint is scored, and what it took."""
@@ -133,7 +134,7 @@ class Tasks:
                 self.monitor.observe(step // self.steps, self.missed(why))
         for step, found in flow.scored(self.run).items():
             if self.due(step):
-                self.monitor.observe(step // self.steps, Readings(found["scores"], found["gaps"]), found[SECONDS])
+                self.monitor.observe(step // self.steps, Readings(found["scores"], found["gaps"], found.get("weights", "")), found[SECONDS])
 
     def due(self, step: int) -> bool:
         """Whether there was a look at the checkpoint after so many steps of the optimiser; an earlier start may have scored others, too."""

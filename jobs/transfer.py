@@ -15,7 +15,7 @@ from engine.scores import over_seeds
 from engine.settings import Scored, TransferConfig
 from engine.store import PatchStore, trainings
 from engine.trails import CUT_HINDSIGHT, FULL_LENGTH, HINDSIGHT, Choice, Gap, Trail, leads
-from jobs import evaluate, looks, named, pretrain
+from jobs import evaluate, looks, named, pretrain, readings
 from jobs.evaluate import Contender
 from jobs.kept import Kept
 
@@ -124,15 +124,12 @@ def scored(config: Config, name: str, epochs: list[int], losses: Mapping[int, fl
 
     The pre-training's loss is that of the epoch before.
     """
-    models, score = Kept(config, name), looks.Score(config)
     found: Scores = {"loss": {epoch: losses[epoch - 1] for epoch in epochs if epoch - 1 in losses}}
     gaps = list[Gap]()
-    for epoch in epochs:
-        there = score.by(targets.obtainable(score.targets), objectives.load(models.address(epoch), config.pretrain))
+    for epoch, there in readings.of_kept(config, name, epochs).items():
         for one, value in there.scores.items():
             found.setdefault(one, {})[epoch] = value
         gaps += [Gap(epoch, one, why) for one, why in there.gaps.items()]
-        log.info("%d epochs: %d scores, %d could not be had", epoch, len(there.scores), len(there.gaps))
     return found, gaps
 
 

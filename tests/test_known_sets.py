@@ -340,6 +340,11 @@ def test_an_index_that_tells_no_groups_is_told_of_once(tmp_path: Path, caplog: p
             "".join(["key,patient\n", *(f"c{n},p{n // 2}\n" for n in range(6)), "c0,p2\n"]).encode(),
             "gives 1 of 6 images more than one patient, the first is c0: p0 and p2",
         ),
+        (
+            b'key,patient\nc0,p0\nc1,"p0\n' + b"c2,p1\n" * 30000,
+            r"index\.csv cannot be read at line 21848: field larger than field limit \(131072\); is a quote before it never closed\?",
+        ),
+        (b"key,patient," + b"x" * 140000, r"index\.csv cannot be read at line 1: field larger than field limit"),
         (b"patient,key\np0,c0\n", "tells the patient of 0 of 6 images, not that of c0; its first column names the images"),
     ],
 )
@@ -348,6 +353,21 @@ def test_an_index_that_cannot_be_followed_is_one_sentence(content: bytes, senten
     (tmp_path / "index.csv").write_bytes(content)
     with pytest.raises(ValueError, match=sentence):
         datasets.listed(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b'frame_id,sequence_id\n1,"1\n' + b"2,1\n" * 40000, r"metadata\.csv cannot be read at line \d+: field larger than field limit"),
+        (b"frame,sequence_id\n1,1\n", r"metadata\.csv has the columns frame, sequence_id and no frame_id"),
+        ("frame_id,sequence_id\n1,\xfc\n".encode("latin-1"), r"metadata\.csv is no text in UTF-8"),
+    ],
+)
+def test_a_table_of_sequences_that_cannot_be_followed_is_one_sentence(content: bytes, sentence: str, tmp_path: Path) -> None:
+    miniatures.clinic(tmp_path)
+    (tmp_path / "metadata.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=sentence):
+        datasets.listed(str(tmp_path), "cvc_clinicdb")
 
 
 def test_masks_that_are_no_masks_are_told_by_what_they_hold(tmp_path: Path) -> None:

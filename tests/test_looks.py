@@ -34,8 +34,12 @@ RECIPE = CONFIG.model_copy(update={"epochs": EPOCHS})
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory):
+    return drawn(tmp_path_factory.mktemp("targets"))
+
+
+def drawn(folder, seed=0):
     """A folder with eight pictures, each with a blob that its mask shows."""
-    folder, rng = tmp_path_factory.mktemp("targets"), np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     y, x = np.mgrid[:48, :48]
     for kind in ("images", "masks"):
         (folder / kind).mkdir()
@@ -499,10 +503,11 @@ def test_target_images_that_are_tested_on_in_a_copy_saved_anew_are_refused(tmp_p
 
 
 def test_the_same_recipe_that_is_watched_in_another_way_is_another_model(tmp_path, targets):
-    names = {
-        name(config_of(tmp_path, where, *knobs), "s") for where, knobs in (("", ()), (targets, ()), (targets, ("transfer.patience=5",)))
-    }
-    assert len(names) == 3
+    others = [("transfer.patience=5",), ("transfer.levels=-1,-2",), ("transfer.seed=1",), ("transfer.images=4",)]
+    names = {name(config_of(tmp_path, where, *knobs), "s") for where, knobs in (("", ()), *((targets, some) for some in [(), *others]))}
+    (tmp_path / "other").mkdir()
+    names |= {name(config_of(tmp_path, drawn(tmp_path / "other", seed=1)), "s")}
+    assert len(names) == 7
     assert name(config_of(tmp_path, "", "transfer.patience=5"), "s") in names  # nobody looks
 
 

@@ -96,11 +96,11 @@ def test_where_the_server_does_not_say_whether_it_took_a_job_the_job_may_run(ser
         ({"version": [["2.60.0"]]}, "tell its version", "gives an answer that is none of Ray's: TypeError: "),
         ({"version": {"ray_version": None}}, "tell its version", "gives an answer that is none of Ray's: "),
         ({"version": 503}, "tell its version", "gives an answer that is none of Ray's: HTTPError: 503 "),
-        ({"nodes": CUTS}, "tell its nodes", "does not answer any more: "),
+        ({"nodes": CUTS}, "tell its nodes", "does not answer: "),
         ({"job": {}}, "tell of datasets-", "gives an answer that is none of Ray's: ValidationError: "),
         ({"job": [[KNOWN]]}, "tell of datasets-", "gives an answer that is none of Ray's: TypeError: "),
         ({"job": 503}, "tell of datasets-", "fails: Request failed with status code 503: ."),
-        ({"job": CUTS}, "tell of datasets-", "does not answer any more: "),
+        ({"job": CUTS}, "tell of datasets-", "does not answer: "),
     ],
 )
 def test_a_strange_answer_is_told_of_in_a_sentence_with_the_question_and_the_address(serving, capsys, says, question, why):

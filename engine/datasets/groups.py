@@ -29,14 +29,25 @@ def grouped(pairs: list[Pair], index: Path) -> list[Pair]:
     head = text.partition("\n")[0]
     if not head.strip():
         raise ValueError(f"{index} is empty, expected a line of columns: was its download interrupted?")
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(SEPARATORS, key=head.count))
-    columns = tuple(rows.fieldnames or ())
+    columns, rows = table(index, text, max(SEPARATORS, key=head.count))
     spelt = {plain(name): name for name in columns[::-1]}
     column = next((spelt[plain(name)] for name in GROUPS if plain(name) in spelt), "")
     if not column:
         warn(index, columns)
         return pairs
-    return told(pairs, index, column, [(row[columns[0]] or "", (row[column] or "").strip()) for row in rows])
+    return told(pairs, index, column, [(row[columns[0]], row[column].strip()) for row in rows])
+
+
+def table(path: Path, text: str, separator: str = ",") -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """The columns and the rows of a table, "" where a row is too short; ValueError, with file and line, where one cannot be read.
+
+    As where a quote is never closed: all that follows is one field then, and longer than Python's csv reads.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restval="")
+    try:
+        return tuple(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
+        raise ValueError(f"{path} cannot be read at line {reader.reader.line_num}: {error}; is a quote before it never closed?") from error
 
 
 def told(pairs: list[Pair], index: Path, column: str, rows: list[tuple[str, str]]) -> list[Pair]:

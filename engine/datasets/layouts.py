@@ -4,13 +4,12 @@ FileNotFoundError says which folders were expected, ValueError which files have 
 docstring; it was learnt from what others wrote, none but two of the sets lay here: "seen" means in the data itself.
 """
 
-import csv
 import re
 from pathlib import Path
 
 from engine.datasets import coco, volumes
 from engine.datasets.folders import beside, by_stem, first, listed, paired
-from engine.datasets.groups import GROUPS
+from engine.datasets.groups import GROUPS, table, text_of
 from engine.datasets.pair import Pair, Part
 
 Ranges = dict[Part, list[tuple[int, int]]]  # frame numbers, both ends in
@@ -47,11 +46,15 @@ def clinic(root: Path) -> list[Pair]:
 
 
 def sequences(metadata: Path) -> dict[str, str]:
-    """The sequence of every frame by id, from a set's table; none where there is no table."""
+    """The sequence of every frame by id, from a set's table; none where there is no table. ValueError where it cannot be read."""
     if not metadata.is_file():
         return {}
-    with metadata.open(newline="", encoding="utf-8-sig") as lines:
-        return {row["frame_id"]: f"sequence {row['sequence_id']}" for row in csv.DictReader(lines) if row.get("sequence_id")}
+    columns, rows = table(metadata, text_of(metadata))
+    if "sequence_id" not in columns:
+        return {}
+    if "frame_id" not in columns:
+        raise ValueError(f"{metadata} has the columns {', '.join(columns)} and no frame_id, whose sequence_id each is")
+    return {row["frame_id"]: f"sequence {row['sequence_id']}" for row in rows if row["sequence_id"]}
 
 
 def ranged(stem: str, ranges: Ranges) -> tuple[Part, str]:

@@ -12,6 +12,7 @@ The steps say what is done; how many processors each takes is said by the job. T
     tasks       calls that wait for each other
     submission  jobs that a cluster's job server runs
     client      what asks that server, and gives it up
+    tls         whether that server speaks TLS
     question    what is asked amid an event loop
 """
 

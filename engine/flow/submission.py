@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from engine.flow.cluster import SECRET
 from engine.flow.question import beside
+from engine.flow.tls import mismatch
 
 log = logging.getLogger("jobs.submit")
 PATIENCE = 10.0  # seconds for the server to take a connection
@@ -124,9 +125,11 @@ def answered(what: str) -> Iterator[None]:
     except requests.Timeout as error:
         raise TimeoutError(f"{asked_to()} says nothing: {ANSWER:g} s were not enough for an answer") from error
     except (requests.ConnectionError, ConnectionError) as error:
-        raise ConnectionError(f"{asked_to()} does not answer any more: {brief(error)}") from error
+        seen = error.__context__ if type(error) is ConnectionError else error  # of its version Ray's client repeats the address alone
+        raise ConnectionError(f"{asked_to()} does not answer: {brief(seen or error)}{mismatch(*asked(), PATIENCE)}") from error
     except (requests.RequestException, AttributeError, KeyError, TypeError, ValueError) as error:  # Ray's client, of a strange answer
-        raise OSError(f"{asked_to()} gives an answer that is none of Ray's: {type(error).__name__}: {brief(error)}") from error
+        other = mismatch(*asked(), PATIENCE)
+        raise OSError(f"{asked_to()} gives an answer that is none of Ray's: {type(error).__name__}: {brief(error)}{other}") from error
     except RuntimeError as error:
         raise RuntimeError(f"{asked_to()} fails: {brief(error)}") from error
 

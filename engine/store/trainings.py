@@ -30,6 +30,11 @@ def after(key: str, epoch: int) -> str:
     return f"{folder(key)}/epoch-{epoch:05}.safetensors"
 
 
+def readings(key: str, epoch: int) -> str:
+    """Where what target images say of that model lies."""
+    return f"{folder(key)}/readings-{epoch:05}.json"
+
+
 def key_of(path: str) -> str:
     """The pre-training that something in the store is of; "" for what is of none."""
     found = OF_A_KEY.fullmatch(path)
