@@ -125,7 +125,7 @@ def test_where_nothing_is_new_any_budget_after_any_other_is_chosen_as_anew(budge
 @settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 999), count=st.integers(2, 4))
 def test_however_often_it_was_gone_on_with_no_choice_covers_within_half_the_angle(seed, count):
-    whole, known = drawn(24, seed, 3), None
+    whole, known, before = drawn(24, seed, 3), None, None
     for went in range(4):  # two come and one goes
         now = whole.part(np.arange(went, 18 + 2 * went))
         known = known and known.at(places(now, before))

@@ -122,10 +122,8 @@ def staying(earlier: Centres, vectors: Vectors, keys: Keys, budget: Budget) -> i
     far = np.flatnonzero(earlier.nearest < earlier.apart[-1])
     came = Centres(far[:0], earlier.apart[:0], earlier.nearest[far], earlier.whose[far])
     go_on(came, Part(vectors, far), keys[far], lambda _, apart: int(np.searchsorted(apart, earlier.apart[-1])))
-    costs = (
-        np.cumsum(budget.costs[earlier.rows])
-        + np.append(0, np.cumsum(budget.costs[far[came.rows]]))[np.searchsorted(came.apart, earlier.apart)]
-    )
+    of_them = np.append(0, np.cumsum(budget.costs[far[came.rows]]))
+    costs = np.cumsum(budget.costs[earlier.rows]) + of_them[np.searchsorted(came.apart, earlier.apart)]
     return int(np.flatnonzero(costs <= budget.limit).max(initial=-1)) + 1
 
 
