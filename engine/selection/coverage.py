@@ -3,8 +3,12 @@
 Gonzalez' bound: where no two chosen ones are nearer to each other than some patch is to all of them, the farthest patch is at most twice as
 far, in angle, as from the best choice of as many. After patches came or went this is gone on with: what was chosen stays, but for as many
 of those that were the least far when they were chosen as it takes that the bound holds, by the same proof; the farthest take their place.
-So what is new comes in where it is far from all, and nothing changes where it is not. Solved anew, of ten rounds of 1 % more, the choices
-are others (notebooks/LOG.md), since one that is far early moves all that follow.
+So what is new comes in where it is far from all, and nothing changes where it is not. The bound is of all that the budget has room for,
+before it is cut to whole images.
+
+The gap to solving anew: the same bound, nearly the same cover, other choices. After ten times 1 % more of 20,000 patches 7 to 8 % of a
+thousand choices were those of solving anew, 32 to 35 % after the first; the farthest patch was at a cosine distance of .404 (anew .404),
+the mean cosine with the nearest choice .687 (.687). One that is far early moves all that follow (notebooks/LOG.md, 2026-11-23).
 """
 
 from collections.abc import Callable

@@ -7,7 +7,8 @@ where the original wants a number for each level (and does not resample where th
 
 After patches came or went the lowest clusters stay: what is new goes to its nearest centroid, the levels above follow from the centroids
 alone, quotas are shared out anew, and lots decide. So the choice is that of solving anew around the same centroids; these are fitted anew
-where the pool's size changed by a fifth (clustering.CHANGE).
+where the pool's size changed by a fifth (clustering.CHANGE). Beside fitting anew 66 % of the choices are the same after ten times 1 % more
+of 10,000 patches, 64 % after the first (notebooks/LOG.md, 2026-11-23).
 """
 
 import numpy as np
