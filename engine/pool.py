@@ -92,7 +92,9 @@ class Clustering:
     """k-means of the rows of a pool (N,), and what is alike inside its clusters: made by a method, and used again when rows came or went.
 
     What is not known of a row is -1 or NaN. A cover (MedDEL) tells of a row that goes its stand-in, one that is kept in its cluster: by
-    `order`, the nearness of that one, and by `likeness`, the cosine with it. Of a row that is kept `order` is NaN and `likeness` -1.
+    `order`, the nearness of that one, and by `likeness`, the cosine with it. Of a row that is kept `order` is NaN and `likeness` -1. Of a
+    row that k-centre chose `order` is its number, from 1 on, and `likeness` the largest cosine with one chosen before it; of another row
+    `order` is the number of the nearest chosen one, negative, and `likeness` the cosine with it.
     """
 
     centroids: Block  # (k, width), of length one
@@ -127,8 +129,13 @@ class Clustering:
 
     def bare(self) -> "Clustering":
         """The clusters alone: of what is alike inside them nothing is known, and no table holds it."""
-        nothing = np.full(len(self.labels), np.nan, np.float32)
-        return replace(self, order=nothing, likeness=nothing, members=np.zeros_like(self.members), version=0)
+        return replace(self.bare_of(self.centroids, self.labels, self.nearness), fitted=self.fitted)
+
+    @classmethod
+    def bare_of(cls, centroids: Block, labels: NDArray[np.int32], nearness: NDArray[np.float32]) -> "Clustering":
+        """Clusters fitted to as many rows as have labels, of which nothing else is known."""
+        nothing = np.full(len(labels), np.nan, np.float32)
+        return cls(centroids, len(labels), labels, nearness, nothing, nothing, np.zeros(len(centroids), np.int64))
 
 
 @dataclass(frozen=True)

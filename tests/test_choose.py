@@ -102,6 +102,25 @@ def test_a_cover_begins_with_the_clusters_of_another_method_and_goes_on_from_its
     assert other["tags"]["clustering"] != again["tags"]["clustering"]
 
 
+@pytest.mark.parametrize("method", ["kcenter", "hierarchical"])
+def test_choices_by_centres_and_by_trees_are_gone_on_with_after_videos_came_and_went(config, method, tmp_path):
+    mine = amend(config, [f"store.uri={tmp_path}/store", f"selection.method={method}", "selection.budget=20", "selection.unit=patches"])
+    store = PatchStore(mine.store.uri)
+    store.create(rows.WIDTH)
+    take_in(mine, *VIDEOS[:12])
+    first, before = chosen(mine)
+    assert chosen(mine)[1] == before
+    take_in(mine, VIDEOS[12])
+    store.forget(next(video for video in VIDEOS[:12] if any(one.startswith(f"{video}@") for one in before)))
+    known = kept(mine)
+    second, after = chosen(mine)
+    assert second["tags"]["clustering"] == first["tags"]["clustering"]
+    assert (second["metrics"]["choose/new"], second["metrics"]["choose/fitted"]) == (6, 0)
+    assert second["metrics"]["choose/entered"] == len(set(after) - set(before)) > 0
+    assert second["metrics"]["choose/left"] == len(set(before) - set(after)) > 0
+    assert after == solved(mine, known)
+
+
 def test_of_the_clusters_of_another_method_nothing_is_taken_over_but_the_clusters(config):
     """Whom that found alike, in its order, would pass for what a cover keeps, and its table for one that is to be added to."""
     chosen(config)

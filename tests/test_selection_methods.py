@@ -17,7 +17,7 @@ from engine.selection import choose
 from engine.selection.budgets import Budget, most
 from engine.selection.clustering import clustered
 from engine.selection.density import allotted, complexity, projected
-from engine.selection.hierarchical import evenly, shared_out, tree
+from engine.selection.hierarchical import evenly, lowest, shared_out, tree
 from tests.test_selection import pool, table
 
 CONFIG = SelectionConfig(budget=1.0, unit="patches")
@@ -300,13 +300,13 @@ def test_hierarchical_clusters_the_nearest_of_each_cluster_again_and_again(seed)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     middles, below = one_level(points, many.keys(config.seed), 10, config)
     _, above = one_level(middles, mixed(np.arange(10, dtype=np.uint64)), 3, config)
-    assert [level.tolist() for level in tree(many, config)] == [below, above]
+    assert [level.tolist() for level in tree(lowest(many, config), config)] == [below, above]
 
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_hierarchical_gives_every_branch_its_even_part_and_takes_it_by_lot(seed):
     many, config = pool(200, width=8), of("hierarchical", 60, clusters=20, seed=seed)
-    levels, keys = tree(many, config), many.keys(seed)
+    levels, keys = tree(lowest(many, config), config), many.keys(seed)
     quotas = shared_out(levels, 200, 60, seed)
     expected = set()
     for leaf in range(len(quotas)):

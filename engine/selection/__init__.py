@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,10 @@ class Method:
     earlier: bool = False  # the difficulties by other scorers
     nested: bool = True  # a smaller set is the beginning of a larger one
     compares: str = ""  # in which order it puts the rows of its clusters, where it can use those of an earlier choice again
+    clusters: Callable[[SelectionConfig], object] = attrgetter("clusters")  # how many it makes, and how if otherwise than the others
 
+
+COVER, CENTRES = "cover", "centres"  # what is found out with a budget, and holds for it alone
 
 METHODS = {
     "random": Method(ranking.by_lot),
@@ -59,13 +63,13 @@ METHODS = {
     "el2n_like": Method(ranking.hardest_on_average, ("difficulty",), earlier=True),
     "forgetting_like": Method(ranking.most_forgotten, ("difficulty",), earlier=True),
     "rded": Method(ranking.realistic, ("difficulty", "frame_id"), nested=False),
-    "meddel": Method(cover.meddel, embeddings=True, nested=False, compares="cover"),
+    "meddel": Method(cover.meddel, embeddings=True, nested=False, compares=COVER),
     "semdedup": Method(likeness.semdedup, embeddings=True, compares="outside-in"),
     "ssl_prototypes": Method(prototypes.ssl_prototypes, embeddings=True, compares="outside-in"),
     "d4": Method(prototypes.d4, embeddings=True, compares="outside-in"),
     "density": Method(density.density, embeddings=True, nested=False, compares="outside-in"),
-    "hierarchical": Method(hierarchical.hierarchical, embeddings=True, nested=False),
-    "kcenter": Method(coverage.kcenter, embeddings=True),
+    "hierarchical": Method(hierarchical.hierarchical, embeddings=True, nested=False, compares="by-lot", clusters=hierarchical.clusters_by),
+    "kcenter": Method(coverage.kcenter, embeddings=True, compares=CENTRES, clusters=lambda config: coverage.one_cluster(config).clusters),
     "endocurate": Method(endocurate.endocurate, endocurate.COLUMNS, embeddings=True, compares="hardest-first"),
 }
 
@@ -79,16 +83,17 @@ def columns(config: SelectionConfig) -> list[str]:
 def clustering_of(config: SelectionConfig) -> str:
     """What the clustering that these settings choose by is called, whatever it holds; "" where they choose by none.
 
-    Methods that can share one have the same; of covers each budget has its own. Which scorer says what is hardest is not in it: rows of
-    which it says something else than when they were compared are compared again.
+    Methods that can share one have the same; of covers and centres each budget has its own. Which scorer says what is hardest is not in
+    it: rows of which it says something else than when they were compared are compared again.
     """
     order = METHODS[config.method].compares
-    return order and "-".join([order, settings_of(config), *([str(config.budget), config.unit] if order == "cover" else [])])
+    return order and "-".join([order, settings_of(config), *([str(config.budget), config.unit] if order in (COVER, CENTRES) else [])])
 
 
 def settings_of(config: SelectionConfig) -> str:
     """Twelve hex digits of what the clusters of a pool hang on."""
-    settings = " ".join(map(str, [config.of, config.clusters, config.seed, config.iterations, config.embedding]))
+    clusters = METHODS[config.method].clusters(config)
+    settings = " ".join(map(str, [config.of, clusters, config.seed, config.iterations, config.embedding]))
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 

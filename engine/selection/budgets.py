@@ -39,8 +39,12 @@ class Budget:
 
     def within(self, order: Rows) -> Rows:
         """The first rows that do not exceed the limit, as whole images; no later one takes the place of one that is too large."""
-        affordable = int(np.searchsorted(np.cumsum(self.costs[order]), self.limit, side="right"))
-        return order[: affordable - affordable % self.group]
+        affordable = self.affordable(order)
+        return affordable[: len(affordable) - len(affordable) % self.group]
+
+    def affordable(self, order: Rows) -> Rows:
+        """The first rows that do not exceed the limit."""
+        return order[: int(np.searchsorted(np.cumsum(self.costs[order]), self.limit, side="right"))]
 
     def spent(self, rows: Rows) -> int:
         """What these rows cost together."""

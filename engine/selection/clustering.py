@@ -22,9 +22,7 @@ def clustered(pool: Pool, config: SelectionConfig) -> Clustering:
     vectors, known = pool.embeddings(), pool.clustering
     if known is None or not fits(known, pool):
         centroids = clusters.fit(vectors, cluster_count(pool, config), pool.keys(config.seed), config.iterations)
-        labels, nearness = clusters.assigned(vectors, centroids)
-        nothing = np.full(len(pool), np.nan, np.float32)
-        return Clustering(centroids, len(pool), labels, nearness, nothing, nothing, np.zeros(len(centroids), np.int64))
+        return Clustering.bare_of(centroids, *clusters.assigned(vectors, centroids))
     return extended(vectors, known)
 
 
