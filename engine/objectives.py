@@ -124,6 +124,18 @@ def check_fed(config: TrainConfig, count: int, gpus: bool) -> None:
         raise ValueError("precision=fp16 needs a GPU: without one take bf16, or no for float32")
 
 
+def norms_apart(made: nn.Module, workers: int, gpus: bool) -> bool:
+    """Whether a model has batch norms that several workers make together; ValueError where torch does not do that: without `gpus`."""
+    if workers == 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in made.modules()):
+        return False
+    if not gpus:
+        raise ValueError(
+            f"workers={workers}: torch does batch norms over several workers on GPUs only; without them take workers=1 "
+            "or an encoder without batch norms, such as vit_tiny_patch16_224"
+        )
+    return True
+
+
 def model(config: TrainConfig) -> Trained:
     """What is trained: with the weights of config.checkpoint, else random ones by torch's seed; ValueError for one of another model."""
     if not config.checkpoint:

@@ -269,14 +269,9 @@ def accelerator_of(config: TrainConfig) -> Accelerator:
 
 
 def synchronised(model: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """The model with batch norms over all workers, as SimCLR's paper has them; ValueError where torch has none: without GPUs."""
-    if accelerator.num_processes == 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
+    """The model with batch norms over all workers, as SimCLR's paper has them; ValueError as objectives.norms_apart."""
+    if not objectives.norms_apart(model, accelerator.num_processes, torch.cuda.is_available()):
         return model
-    if not torch.cuda.is_available():
-        raise ValueError(
-            f"workers={accelerator.num_processes}: torch does batch norms over several workers on GPUs only; without them take workers=1 "
-            "or an encoder without batch norms, such as vit_tiny_patch16_224"
-        )
     made: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return made
 

@@ -68,7 +68,7 @@ def train(config: Config, selection_id: str, retained: float) -> None:
         with typed():
             score.check()
     with typed():  # what is bad before a run begins is refused before it
-        objectives.check_fed(config.pretrain, len(reader), training.on_gpus(config))
+        training.check(config, config.pretrain, len(reader))
         if config.where == "here":  # the workers of a cluster have memory of their own
             footprint.check(config.pretrain)
     log.info("pre-training %s on %d images of %s", objectives.title(config.pretrain), len(reader), selection_id)

@@ -97,7 +97,7 @@ def run(config: Config) -> None:
         objectives.check(recipe_of(config, config.probe.train.batch))
     needs.await_nodes("probe", config)
     with typed():
-        objectives.check_fed(config.probe.train, config.probe.train.batch, training.on_gpus(config))
+        training.check(config, config.probe.train, config.probe.train.batch)
     sources, store = own.found(config), PatchStore(config.store.uri)
     forgotten = store.forgotten()
     tracking.reach(config)  # refused before video is read, and before anything is left in the store

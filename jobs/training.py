@@ -66,6 +66,14 @@ def carry_out(config: Config, recipe: TrainConfig, work: flow.Work, name: str, v
     return objectives.load(f"{folder}/{WEIGHTS}", recipe)
 
 
+def check(config: Config, recipe: TrainConfig, count: int) -> None:
+    """ValueError for a recipe that cannot be trained on so many images by its workers, with the devices that there are."""
+    gpus = on_gpus(config)
+    objectives.check_fed(recipe, count, gpus)
+    if config.where == "ray" and recipe.workers > 1:
+        objectives.norms_apart(objectives.model(recipe), recipe.workers, gpus)
+
+
 def on_gpus(config: Config) -> bool:
     """Whether a training has GPUs: with Ray those of the cluster, the head of which, where this runs, has none."""
     return flow.resources([])[1] > 0 if config.where == "ray" else torch.cuda.is_available()

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from timm.optim import param_groups_weight_decay
 from torch import nn
 
 from engine import checkpoints, devices, footprint, loader, mae, objectives, optimiser, pretrain, simclr, weights
-from engine.config import SimCLRConfig
+from engine.config import Config, SimCLRConfig
 from engine.models import TrainConfig
 from engine.monitor import Looker
 from engine.settings import TransferConfig
 from engine.transfer import Readings
+from jobs import training
 from tests.test_pretrain import CONFIG, MAE, Recorder, Stripes, run
 
 ONCE = CONFIG.model_copy(update={"checkpoint_every": 3})  # files are what takes the time here
@@ -374,6 +376,30 @@ def test_a_precision_that_only_a_gpu_has_is_refused_without_one():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"^precision=fp16 needs a GPU"):
             pretrain.fit(Stripes(), 10, CONFIG.model_copy(update={"precision": "fp16"}), resume=None, report=None)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "workers", "gpus", "apart"),
+    [
+        ({"architecture": "mae", "mae": {"size": "tiny"}}, 2, False, False),
+        ({"architecture": "simclr", "simclr": {"encoder": "vit_tiny_patch16_224"}}, 2, False, False),
+        ({"architecture": "simclr", "simclr": {"encoder": "resnet18"}}, 1, False, False),
+        ({"architecture": "simclr", "simclr": {"encoder": "resnet18"}}, 2, True, True),
+    ],
+)
+def test_batch_norms_of_several_workers_are_made_together_where_there_are_some(recipe, workers, gpus, apart):
+    assert objectives.norms_apart(objectives.model(TrainConfig.model_validate(recipe)), workers, gpus) is apart
+
+
+@pytest.mark.parametrize("where", ["ray", "here"])
+def test_batch_norms_of_several_workers_without_gpus_are_refused_before_a_training_begins(monkeypatch, where):
+    """In this process all of a batch is seen together, whatever the number of workers."""
+    monkeypatch.setattr(training, "on_gpus", lambda config: False)
+    config = Config.model_validate({"where": where})
+    recipe = TrainConfig.model_validate({"architecture": "simclr", "simclr": {"encoder": "resnet18"}, "workers": 2, "batch": 16})
+    said = r"^workers=2: torch does batch norms over several workers on GPUs only"
+    with pytest.raises(ValueError, match=said) if where == "ray" else nullcontext():
+        training.check(config, recipe, 16)
 
 
 def test_mixed_precision_stays_near_the_curve_and_the_mean_keeps_its_own_weights(tmp_path):

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -216,6 +217,18 @@ def test_a_protocol_of_the_package_holds_all_that_the_comparison_needs(name):
     every = matrix.cells(config, found)
     assert all(one.config.store.uri.startswith("/s/") and one.config.evaluate.uri.startswith("/d/") for one in every)
     assert {one.config.selection.unit for one in every} == {"images"}  # the papers' R: of as many images as that share of the frames
+
+
+STUDIES = sorted((Path(__file__).parent / "bench").glob("study*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_studies_behind_the_readme_can_still_be_run(path):
+    config, found = matrix.read(str(path), ["benchmark.data=/d", "benchmark.stores=/s"])
+    every = matrix.cells(config, found)
+    assert {one.method for one in every} >= {"no pre-training", "random", "optidel", "endocurate", "full data"}
+    assert {one.seed for one in every} == {0, 1, 2}
+    assert all(one.config.store.uri.startswith("/s/") and one.config.evaluate.uri.startswith("/d/") for one in every)
 
 
 def test_the_papers_protocol_is_that_of_optidel():
