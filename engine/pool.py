@@ -19,6 +19,8 @@ from engine.rows import ROWS, Keys, Rows, hashed, rising
 
 Block = NDArray[np.float32]  # (n, width) embeddings, a row each
 
+WIDE = 3  # rows that what comes meets first, for each one whose likeness is wanted exactly (notebooks/LOG.md)
+
 
 class Vectors(Protocol):
     """The embeddings of a pool, which need never be in memory all at once; can be pickled, so that other processes read them too."""
@@ -91,10 +93,12 @@ class Part:
 class Clustering:
     """k-means of the rows of a pool (N,), and what is alike inside its clusters: made by a method, and used again when rows came or went.
 
-    What is not known of a row is -1 or NaN. A cover (MedDEL) tells of a row that goes its stand-in, one that is kept in its cluster: by
-    `order`, the nearness of that one, and by `likeness`, the cosine with it. Of a row that is kept `order` is NaN and `likeness` -1. Of a
-    row that k-centre chose `order` is its number, from 1 on, and `likeness` the largest cosine with one chosen before it; of another row
-    `order` is the number of the nearest chosen one, negative, and `likeness` the cosine with it.
+    What is not known of a row is -1 or NaN. The likeness of a row is exact where it is no more than the least `reach` of it and of all
+    before it in its cluster: two rows of which one has less met where the later one's likeness is no more than that. Else it is a lower
+    bound, enough for a budget that ends before it. A cover (MedDEL) tells of a row that goes its stand-in, one that is kept in its
+    cluster: by `order`, the nearness of that one, and by `likeness`, the cosine with it. Of a row that is kept `order` is NaN and
+    `likeness` -1. Of a row that k-centre chose `order` is its number, from 1 on, and `likeness` the largest cosine with one chosen before
+    it; of another row `order` is the number of the nearest chosen one, negative, and `likeness` the cosine with it.
     """
 
     centroids: Block  # (k, width), of length one
@@ -104,6 +108,8 @@ class Clustering:
     order: NDArray[np.float32]  # by which the rows of a cluster were compared, smallest first, equal ones by key
     likeness: NDArray[np.float32]  # the largest cosine with an earlier one
     members: NDArray[np.int64]  # (k,) how many of each cluster were compared, or covered, some of which may be gone
+    reach: NDArray[np.float32]  # the likeness up to which each row was compared with the others; 1: with all
+    level: float = 1.0  # the likeness up to which choices want it exact
     version: int = 0  # of the table that it was read from, and was gone on from; 0: it is a new one
 
     @property
@@ -116,6 +122,16 @@ class Clustering:
         """Which rows a cover keeps (N,); none where this tells of no cover."""
         return np.asarray((self.likeness == -1) & np.isnan(self.order))
 
+    @property
+    def scouts(self) -> NDArray[np.bool_]:
+        """Which rows (N,) what comes is compared with first: those that are exact, and WIDE times as many of the least likeness.
+
+        Where a row has a likeness above `level`, one of these nearly always shows it. All where nothing is known.
+        """
+        count = WIDE * int(np.sum(self.likeness <= self.level))
+        most = np.partition(self.likeness, count)[count] if count < len(self.likeness) else np.inf
+        return np.asarray(~(self.likeness > most))  # what is no number is sorted last
+
     def at(self, places: Rows) -> "Clustering":
         """The same of other rows (n,), each told by its place among these; -1: it is not among them."""
         nan = np.float32(np.nan)
@@ -125,6 +141,7 @@ class Clustering:
             nearness=np.append(self.nearness, nan)[places],
             order=np.append(self.order, nan)[places],
             likeness=np.append(self.likeness, nan)[places],
+            reach=np.append(self.reach, nan)[places],
         )
 
     def bare(self) -> "Clustering":
@@ -135,7 +152,7 @@ class Clustering:
     def bare_of(cls, centroids: Block, labels: NDArray[np.int32], nearness: NDArray[np.float32]) -> "Clustering":
         """Clusters fitted to as many rows as have labels, of which nothing else is known."""
         nothing = np.full(len(labels), np.nan, np.float32)
-        return cls(centroids, len(labels), labels, nearness, nothing, nothing, np.zeros(len(centroids), np.int64))
+        return cls(centroids, len(labels), labels, nearness, nothing, nothing, np.zeros(len(centroids), np.int64), nothing)
 
 
 @dataclass(frozen=True)

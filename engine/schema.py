@@ -131,9 +131,10 @@ SCORES = scores_table(1)  # of any width
 def clustering_table(width: int) -> pa.Schema:
     """Of pool.Clustering: a row for every patch, one for every cluster, without a key, and one of label -1 for what was compared anew."""
     of_patches = [pa.field("key", pa.uint64()), text("video_id")]  # the key is a hash of the patch's id: rows.hashed
-    of_patches += [pa.field(name, pa.float32()) for name in ("nearness", "order", "likeness")]
-    counts = [pa.field(name, pa.int64()) for name in ("members", "fitted", "patches_version")]  # the last two the same in every row
-    return pa.schema([pa.field("label", pa.int32(), False), *of_patches, pa.field("centroid", pa.list_(pa.float32(), width)), *counts])
+    of_patches += [pa.field(name, pa.float32()) for name in ("nearness", "order", "likeness", "reach")]
+    counts = [pa.field(name, pa.int64()) for name in ("members", "fitted", "patches_version")]
+    of_clusters = [pa.field("centroid", pa.list_(pa.float32(), width)), *counts, pa.field("level", pa.float32())]  # the last three alike
+    return pa.schema([pa.field("label", pa.int32(), False), *of_patches, *of_clusters])
 
 
 def rounded_table(width: int) -> pa.Schema:

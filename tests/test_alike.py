@@ -67,7 +67,7 @@ def cluster(store):
     centroids = clusters.fit(vectors, 3, np.arange(len(pool), dtype=np.uint64), 5)
     labels, near = clusters.assigned(vectors, centroids)
     nothing = np.full(len(pool), np.nan, np.float32)
-    found = Clustering(centroids, len(pool), labels, near, nothing, nothing, np.zeros(3, np.int64))
+    found = Clustering(centroids, len(pool), labels, near, nothing, nothing, np.zeros(3, np.int64), nothing)
     store.keep(judging.KINDS, Pool(pool), found, store.complete_version())
     return centroids
 

@@ -43,10 +43,11 @@ def of(names, known=None):
 
 def invented(count, seed=0):
     rng = np.random.default_rng(seed)
-    numbers = rng.random((3, count)).astype(np.float32)
-    numbers[1:, ::5] = np.nan
+    *numbers, reach = rng.random((4, count)).astype(np.float32)
+    for values in (*numbers[1:], reach):
+        values[::5] = np.nan
     centroids = rng.normal(size=(4, 6)).astype(np.float32)
-    return Clustering(centroids, count, rng.integers(0, 4, count).astype(np.int32), *numbers, rng.integers(0, 9, 4))
+    return Clustering(centroids, count, rng.integers(0, 4, count).astype(np.int32), *numbers, rng.integers(0, 9, 4), reach, 0.25)
 
 
 def assert_same(first, second):
@@ -115,10 +116,12 @@ def test_a_choice_goes_on_from_what_is_kept_and_is_that_of_solving_anew_from_the
 def gone_on(known, rng, share):
     """What a choice might make of what is known: what is new has a cluster, and some are compared anew or no more."""
     new, some = known.labels < 0, rng.random(len(known.labels)) < share
-    labels, nearness, order, likeness = (values.copy() for values in (known.labels, known.nearness, known.order, known.likeness))
+    labels, nearness, order, likeness, reach = (getattr(known, name).copy() for name in ("labels", *clusterings.TOLD[2:]))
     labels[new], nearness[new] = rng.integers(0, 4, new.sum()), rng.random(new.sum())
     order[some], likeness[some | new] = rng.random(some.sum()), rng.choice([0.25, 0.5, np.nan], (some | new).sum())
-    return replace(known, labels=labels, nearness=nearness, order=order, likeness=likeness, members=rng.integers(0, 9, 4))
+    reach[new | (rng.random(len(reach)) < share)] = 0.75
+    told = {"labels": labels, "nearness": nearness, "order": order, "likeness": likeness, "reach": reach}
+    return replace(known, **told, members=rng.integers(0, 9, 4), level=float(rng.choice([0.25, 0.5])))
 
 
 @settings(deadline=None, max_examples=5)
@@ -155,6 +158,16 @@ def test_a_choice_that_goes_on_writes_what_is_new_and_what_it_compared_anew_alon
     assert [files for number, files in before.items() if number in {one.fragment_id for one in after.get_fragments()}] == [before[1]]
     added = after.to_table(columns=["label", "video_id"], filter="key IS NOT NULL")[60:].to_pylist()
     assert [row["video_id"] for row in added if row["label"] >= 0] == [VIDEOS[10]] * 6
+
+
+def test_of_a_table_of_an_older_engine_all_was_compared_with_all_and_the_next_choice_says_more(store):
+    names, found = ids(store), invented(60)
+    store.keep("x", of(names), found, 1)
+    lance.dataset(store.address("clusters-x.lance")).drop_columns(["reach", "level"])
+    known = store.clustering("x", names)
+    assert_same(known, replace(found, reach=np.ones(60, np.float32), level=1.0))
+    assert store.keep("x", of(names, known), replace(found, version=known.version), 2)
+    assert_same(store.clustering("x", names), found)
 
 
 def test_a_choice_that_another_overtook_writes_all(store):

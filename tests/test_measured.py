@@ -37,7 +37,7 @@ def cluster(store, count):
     vectors, nothing = store.vectors(store.complete_version()), np.full(len(pool), np.nan, np.float32)
     centroids = clusters.fit(vectors, count, np.arange(len(pool), dtype=np.uint64), 5)
     labels, near = clusters.assigned(vectors, centroids)
-    found = Clustering(centroids, len(pool), labels, near, nothing, nothing, np.zeros(count, np.int64))
+    found = Clustering(centroids, len(pool), labels, near, nothing, nothing, np.zeros(count, np.int64), nothing)
     store.keep(judging.KINDS, Pool(pool), found, store.complete_version())
     return centroids
 

@@ -65,9 +65,8 @@ def store(tmp_path):
     take_in(tmp_path, "old", "aa", "bb")
     ids = made.patches(["patch_id"])
     nothing = np.zeros(12, np.float32)
-    made.keep(
-        "kinds", Pool(ids), Clustering(np.ones((2, 192), np.float32), 12, np.zeros(12, np.int32), *[nothing] * 3, np.ones(2, np.int64)), 3
-    )
+    kinds = Clustering(np.ones((2, 192), np.float32), 12, np.zeros(12, np.int32), *[nothing] * 3, np.ones(2, np.int64), nothing)
+    made.keep("kinds", Pool(ids), kinds, 3)
     take_in(tmp_path, "new", "cc")
     return made
 
@@ -138,7 +137,7 @@ def test_all_is_as_if_it_had_come_in_with_the_new_scorer_and_old_clusters_are_us
     assert store.open("patches").count_rows(f"difficulty >= {least!r}") == 18  # by the index too
     assert store.clustering("kinds", ids) is None
     nothing = np.zeros(18, np.float32)
-    late = Clustering(np.ones((2, 192), np.float32), 18, np.zeros(18, np.int32), *[nothing] * 3, np.ones(2, np.int64))
+    late = Clustering(np.ones((2, 192), np.float32), 18, np.zeros(18, np.int32), *[nothing] * 3, np.ones(2, np.int64), nothing)
     assert not store.keep("kinds", Pool(patches), late, version)  # of a choice that began before
     assert store.keep("kinds", Pool(patches), late, store.complete_version())
     pinned = {row.pop("patch_id"): row for row in store.at(version).patches(["patch_id", "difficulty"]).to_pylist()}

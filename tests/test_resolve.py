@@ -113,6 +113,52 @@ def test_methods_that_share_a_clustering_carry_it_on_for_each_other(methods, see
     assert_equal(made, solved(part, "semdedup", emptied(made.clustering)))
 
 
+def alike(count, seed):
+    """Patches of two kinds, in scenes of patches that look nearly the same: so what is left out shows early, and late it matters."""
+    rng, one = np.random.default_rng(seed), pool(count, seed)
+    scenes = rng.normal(size=(2, 16))[rng.integers(0, 2, 40)] + rng.choice([0.1, 0.6], (40, 1)) * rng.normal(size=(40, 16))
+    made = scenes[rng.integers(0, 40, count)] + rng.choice([0.02, 0.3], (count, 1)) * rng.normal(size=(count, 16))
+    return Pool(one.columns, Held(made.astype(np.float32)))
+
+
+CHOICES = st.tuples(
+    st.sampled_from(["semdedup"] * 4 + ["d4", "density", "ssl_prototypes"]),
+    st.sampled_from([0.04, 0.1, 0.2, 0.6]),
+    st.sampled_from(["patches", "bytes"]),
+    st.integers(0, 12),  # rows that come
+    st.sampled_from([0, 0, 0, 1, 3]),  # and go
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(CHOICES, min_size=3, max_size=7), st.integers(0, 999))
+def test_by_whatever_budgets_and_methods_in_turn_choices_are_those_of_solving_anew_from_the_same_centroids(choices, seed):
+    everything, rng, rows, known = alike(240, seed), np.random.default_rng(seed), np.arange(150), None
+    for method, budget, unit, came, gone in choices:
+        rows = np.append(rng.permutation(rows)[gone:], np.arange(rows.max() + 1, rows.max() + 1 + came))
+        part = picked(everything, rows)
+        knobs = SelectionConfig(method=method, budget=budget, unit=unit, clusters=2, iterations=2)
+        known = known and known[1].at(places(part, known[0]))
+        made = choose(replace(part, clustering=known), knobs, group=1)
+        if known and made.clustering.name == known.name:
+            anew = choose(replace(part, clustering=emptied(known)), knobs, group=1)
+            assert (made.patch_ids, made.unspent, made.few) == (anew.patch_ids, anew.unspent, anew.few)
+        if method != "ssl_prototypes":  # which compares nothing
+            assert_bounded(part, made.clustering)
+        known = part, made.clustering
+
+
+def assert_bounded(pool, found):
+    """No likeness is more than that of the definition, and each is just that up to where its row and all before it were compared."""
+    rows, outside_in = clusters.whole(pool.vectors.array), np.lexsort([pool.keys(), found.nearness])
+    for label in range(len(found.centroids)):
+        mine = outside_in[found.labels[outside_in] == label]
+        true = np.where(np.tri(len(mine), k=-1), clusters.cosines(rows[mine], rows[mine]), -1).max(axis=1, initial=-1)
+        exact = found.likeness[mine] <= np.minimum.accumulate(found.reach[mine])
+        np.testing.assert_allclose(found.likeness[mine[exact]], true[exact], atol=2e-6)
+        assert (found.likeness[mine] <= true + 2e-6).all()
+
+
 def test_settings_that_cluster_otherwise_have_a_clustering_of_their_own():
     one = config("semdedup")
     changes = [{"of": "frames"}, {"embedding": "x"}, {"clusters": 5}, {"seed": 1}, {"iterations": 3}, {"method": "endocurate"}]
@@ -192,6 +238,17 @@ def test_only_what_is_new_and_the_clusters_it_came_to_are_looked_at(method):
     mine = int(np.sum((known.labels == known.labels[1]) & compared))
     solved(one, method, known.at(np.where(np.arange(60) == 1, -1, np.arange(60))))
     assert watched.read == 1 + 1 + mine + advised  # checked, assigned, and all of its cluster
+
+
+def test_of_a_small_budget_a_new_patch_that_is_like_a_scout_meets_no_more_than_the_scouts_of_its_cluster():
+    one, knobs = alike(200, 0), SelectionConfig(method="semdedup", budget=0.05, unit="patches", clusters=2, iterations=2)
+    known = choose(one, knobs, group=1).clustering
+    copied = Held(np.concatenate([one.vectors.array, one.vectors.array[:1]]))
+    grown = Pool(pool(201).columns, Watched(copied.array), clustering=known.at(np.append(np.arange(200), -1)))
+    again = choose(grown, knobs, group=1)
+    mine = known.scouts & (known.labels == known.labels[0])
+    assert 0 < again.clustering.reach[200] == again.clustering.level == known.level < again.clustering.likeness[200]
+    assert grown.vectors.read == 1 + 1 + 1 + mine.sum() < 100  # checked, assigned, compared
 
 
 @pytest.mark.parametrize(("method", "again"), [("d4", 2), ("density", 2)])

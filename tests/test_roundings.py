@@ -184,7 +184,7 @@ def test_nothing_is_kept_where_it_saves_little_and_what_there_was_goes(store, mo
 def test_a_choice_that_comes_late_keeps_nothing(store):
     made, one, _ = resolved(store)
     nothing = np.zeros(0, np.float32)
-    other = Clustering(np.ones((1, 4), np.float32), 0, np.zeros(0, np.int32), nothing, nothing, nothing, np.zeros(1, np.int64))
+    other = Clustering(np.ones((1, 4), np.float32), 0, np.zeros(0, np.int32), nothing, nothing, nothing, np.zeros(1, np.int64), nothing)
     assert store.keep("x", Pool(one.columns[:0]), other, 99)
     assert roundings.keep(store, "x", replace(one, hashes=one.keys() + np.uint64(1)), made.clustering, store.complete_version()) == 0
     assert store.open("rounded-x").count_rows() == 48

@@ -41,22 +41,52 @@ def fits(known: Clustering, pool: Pool) -> bool:
     return known.centroids.shape[1] == pool.embeddings().width and abs(len(pool) - known.fitted) <= CHANGE * known.fitted
 
 
-def compared(pool: Pool, found: Clustering, order: NDArray[np.float32], run: Run) -> Clustering:
+def compared(pool: Pool, found: Clustering, order: NDArray[np.float32], run: Run, level: float = 1.0) -> Clustering:
     """The clustering with the largest cosine of each row with an earlier one of its cluster, by `order` (N,), smallest first.
 
     Rows whose order is NaN take no part. Rows that were compared before, by the same order, are not compared with each other again;
     but all of a cluster are, where one of them is gone or has another place in the order now, since nobody knows who was likest to it.
+    Of a likeness above `level` a lower bound will do: what is new meets the scouts of its cluster and what else is new there, and all
+    that is before it only where none of these is as like it.
     """
-    same, count = found.order == order, len(found.centroids)
-    broken = np.bincount(found.labels[same], minlength=count) < found.members
-    known = np.where(same & ~broken[found.labels], found.likeness, np.float32(np.nan))
-    part = np.flatnonzero(~np.isnan(order))
-    rows = part[rising(order[part], pool.keys()[part])]
-    members = by_cluster(found, rows)
-    touched = [some for some in members if np.isnan(known[some]).any()]
-    made = run(FindLikeness, (pool.compared(), known), tasks(touched)) if touched else iter(())
-    likeness = collected(made, known.copy())
-    return replace(found, order=order, likeness=likeness, members=np.array([len(some) for some in members]))
+    found, part = remembered(found, order), ~np.isnan(order)
+    new = part & ~(found.reach >= level)
+    first = part & (new | replace(found, level=level).scouts)
+    found = met(pool, found, new, first, run)
+    late = new & ~(found.likeness > level)
+    found = met(pool, found, late, part & ~first & before(found, late), run)
+    settled = np.where(counted(found, new) == found.members, np.float32(1), np.float32(level))
+    return replace(found, reach=np.where(new, settled[found.labels], found.reach))
+
+
+def remembered(found: Clustering, order: NDArray[np.float32]) -> Clustering:
+    """The clustering by an order (N,), with what is still known of the likeness of its rows."""
+    same = found.order == order
+    broken = counted(found, same) < found.members
+    likeness, reach = np.where(same & ~broken[found.labels], (found.likeness, found.reach), np.float32(np.nan))
+    return replace(found, order=order, likeness=likeness, reach=reach, members=counted(found, ~np.isnan(order)))
+
+
+def met(pool: Pool, found: Clustering, new: NDArray[np.bool_], others: NDArray[np.bool_], run: Run) -> Clustering:
+    """The clustering after the `new` rows (N,) were compared with each other and with `others` (N,), where a cluster has both."""
+    both = (counted(found, new) > 0) & (counted(found, others) > 0)
+    rows = np.flatnonzero((new | others) & both[found.labels])
+    rows = rows[rising(found.order[rows], pool.keys()[rows])]
+    members = [some for some in by_cluster(found, rows) if len(some)]
+    made = run(FindLikeness, (pool.compared(), new), tasks(members)) if members else iter(())
+    return replace(found, likeness=np.fmax(found.likeness, collected(made, np.full(len(pool), np.nan, np.float32))))
+
+
+def before(found: Clustering, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows (N,) are in the order of their cluster before the last one of `some` (N,), or where it is."""
+    last = np.full(len(found.centroids), -np.inf, np.float32)
+    np.maximum.at(last, found.labels[some], found.order[some])
+    return np.asarray(found.order <= last[found.labels])
+
+
+def counted(found: Clustering, some: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many of some rows (N,) each cluster has."""
+    return np.bincount(found.labels[some], minlength=len(found.centroids))
 
 
 def by_cluster(found: Clustering, rows: Rows) -> list[Rows]:

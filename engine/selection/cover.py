@@ -198,9 +198,8 @@ def looked_at(pool: Pool, found: Clustering, *parts: NDArray[np.bool_]) -> list[
 
 def alike_among(pool: Pool, found: Clustering, some: NDArray[np.bool_], run: Run) -> NDArray[np.float32]:
     """The largest cosine of each of some rows (N,) with another one before it; NaN for the others."""
-    nothing = np.full(len(pool), np.nan, np.float32)
-    made = run(FindLikeness, (pool.compared(), nothing), tasks(looked_at(pool, found, some)))
-    return collected(made, nothing.copy())
+    made = run(FindLikeness, (pool.compared(), some), tasks(looked_at(pool, found, some)))
+    return collected(made, np.full(len(pool), np.nan, np.float32))
 
 
 def stood_for(pool: Pool, found: Clustering, cover: Cover, run: Run) -> Clustering:

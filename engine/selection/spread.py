@@ -109,24 +109,20 @@ def clusters_of(vectors: Vectors, task: pa.Table) -> Iterator[tuple[Numbers, Row
 
 @schema.stage(reads=TASK, writes=LIKENESS)
 class FindLikeness:
-    """The largest cosine of each row with an earlier one of its cluster.
+    """The largest cosine of each row with an earlier one of its cluster, of all pairs of which one at least is `new` (N,)."""
 
-    `known` (N,) is that with the earlier ones among those where it is a number: they are not compared with each other again.
-    """
-
-    def __init__(self, vectors: Vectors, known: NDArray[np.float32]) -> None:
-        self.vectors, self.known = vectors, known
+    def __init__(self, vectors: Vectors, new: NDArray[np.bool_]) -> None:
+        self.vectors, self.new = vectors, new
 
     def __call__(self, task: pa.Table) -> pa.Table:
         return work(self.vectors, task, self.of_cluster, LIKENESS)
 
     def of_cluster(self, vectors: Numbers, rows: Rows) -> NDArray[np.float32]:
-        """The likeness (n,) of each row of one cluster (n, width) to an earlier one; what is known is not compared again."""
-        known = self.known[rows]
-        new = np.flatnonzero(np.isnan(known))
+        """The likeness (n,) of each row of one cluster (n, width) to an earlier one; -1 where there is none, or none in such a pair."""
+        new = np.flatnonzero(self.new[rows])
         if 2 * len(new) > len(rows):  # comparing each two once costs less
             return clusters.earlier_likeness(vectors)
-        return np.fmax(known, clusters.added_likeness(vectors, new))
+        return clusters.added_likeness(vectors, new)
 
 
 @schema.stage(reads=TASK, writes=KEPT)

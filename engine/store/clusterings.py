@@ -23,6 +23,7 @@ from engine import schema
 from engine.pool import Block, Clustering, Pool
 from engine.rows import ROWS, Keys, Rows, hashed
 from engine.store.commits import committing, replace
+from engine.store.lock import Lease
 from engine.store.matches import is_distinct, matched
 from engine.store.tables import CLUSTERS, Tables, fragments_of
 from engine.store.tombstones import forgotten, without
@@ -32,7 +33,8 @@ DAMAGED = "the table %s is damaged: clusters are fitted anew"
 WRITTEN = ROWS * 16  # patches whose rows are in memory at a time
 CHANGE = -1  # the label of a row that says anew what was compared of a patch that has its row already
 LEFT = 0.2  # of the rows of patches that hold no more, beside the patches, from which on the table is replaced as a whole
-TOLD = ["key", "label", "nearness", "order", "likeness"]
+TOLD = ["key", "label", "nearness", "order", "likeness", "reach"]
+LATER = {"reach": 1.0, "level": 1.0}  # columns that tables of older engines lack, and what was so of their rows: each compared with all
 
 
 def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray, keys: Keys | None = None) -> Clustering | None:
@@ -43,18 +45,26 @@ def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray, keys: Keys
     dataset, bare = tables.open(table), centroids(tables, name)
     if bare is None:
         return None
-    rows = dataset.to_table(columns=TOLD, filter="key IS NOT NULL")
+    rows = read(dataset, TOLD, "key IS NOT NULL")
     stored, labels, *numbers = (rows[column].to_numpy() for column in TOLD)
     if not ((labels >= CHANGE) & (labels < len(bare.centroids))).all():
         log.warning(DAMAGED, table)
         return None
     told, changes = np.flatnonzero(labels != CHANGE), np.flatnonzero(labels == CHANGE)
-    nearness, order, likeness = (values[told] for values in numbers)
-    known = replaced(bare, labels=labels[told], nearness=nearness, order=order, likeness=likeness).at(matched(keys, stored[told]))
-    places = matched(stored[changes], keys)
-    for mine, values in ((known.order, numbers[1]), (known.likeness, numbers[2])):
+    nearness, order, likeness, reach = (values[told] for values in numbers)
+    every = replaced(bare, labels=labels[told], nearness=nearness, order=order, likeness=likeness, reach=reach)
+    known, places = every.at(matched(keys, stored[told])), matched(stored[changes], keys)
+    for mine, values in zip((known.order, known.likeness, known.reach), numbers[1:], strict=True):
         mine[places[places >= 0]] = values[changes[places >= 0]]  # in their order, so that the last one holds
     return known
+
+
+def read(dataset: lance.LanceDataset, columns: list[str], where: str) -> pa.Table:
+    """Columns of the rows of a filter, also of a table, or of files, that lack some of LATER."""
+    rows = dataset.to_table(columns=[name for name in columns if name in dataset.schema.names], filter=where)
+    for name in set(columns) - set(rows.column_names):
+        rows = rows.append_column(name, pa.nulls(len(rows), pa.float32()))
+    return pa.table({name: pc.fill_null(rows[name], LATER[name]) if name in LATER else rows[name] for name in columns})
 
 
 def labels(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> NDArray[np.int32]:
@@ -85,8 +95,7 @@ LAST: dict[tuple[str, int, str], Clustering | None] = {}  # asked for last, by t
 
 def found_in(dataset: lance.LanceDataset, table: str) -> Clustering | None:
     """The clusters of a table without their patches; None, with a warning, where the table is damaged."""
-    wanted = ["label", "centroid", "members", "fitted"]
-    clusters = dataset.to_table(columns=wanted, filter="key IS NULL").sort_by("label")
+    clusters = read(dataset, ["label", "centroid", "members", "fitted", "level"], "key IS NULL").sort_by("label")
     if not len(clusters) or clusters["centroid"].null_count:
         return None
     found = np.concatenate([chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in clusters["centroid"].chunks])
@@ -94,8 +103,8 @@ def found_in(dataset: lance.LanceDataset, table: str) -> Clustering | None:
         log.warning(DAMAGED, table)
         return None
     nothing = np.zeros(0, np.float32)
-    fitted, members = clusters["fitted"][0].as_py(), clusters["members"].to_numpy()
-    return Clustering(found, fitted, np.zeros(0, np.int32), nothing, nothing, nothing, members, int(dataset.version))
+    fitted, level, members = clusters["fitted"][0].as_py(), clusters["level"][0].as_py(), clusters["members"].to_numpy()
+    return Clustering(found, fitted, np.zeros(0, np.int32), nothing, nothing, nothing, members, nothing, level, int(dataset.version))
 
 
 def is_sound(numbers: NDArray[np.int32], centroids: Block) -> bool:
@@ -115,6 +124,7 @@ def keep(tables: Tables, name: str, pool: Pool, found: Clustering, version: int)
     if not tables.is_made(table):
         tables.make(table, schema.clustering_table(found.centroids.shape[1]))
     with committing(tables) as lease:
+        widened(tables, table, lease)
         dataset, gone = tables.open(table), forgotten(tables)
         if (kept := version_of(tables, name)) is not None and kept > version:
             return False
@@ -126,6 +136,14 @@ def keep(tables: Tables, name: str, pool: Pool, found: Clustering, version: int)
     return True
 
 
+def widened(tables: Tables, table: str, lease: Lease) -> None:
+    """Give a table of an older engine the columns that came later."""
+    dataset = tables.open(table)
+    if lacking := [pa.field(name, pa.float32()) for name in LATER if name not in dataset.schema.names]:
+        lease.check()
+        dataset.add_columns(pa.schema(lacking))
+
+
 def additions(dataset: lance.LanceDataset, known: Clustering | None, found: Clustering) -> Rows | None:
     """The rows of a pool, rising, that are to be written beside what a table holds already; None: all, in its place."""
     if known is None or known.version != dataset.version or known.name != found.name:
@@ -133,7 +151,8 @@ def additions(dataset: lance.LanceDataset, known: Clustering | None, found: Clus
     old = known.labels >= 0
     if not (np.array_equal(known.labels[old], found.labels[old]) and np.array_equal(known.nearness[old], found.nearness[old])):
         return None
-    rows = np.flatnonzero(~old | is_other(known.order, found.order) | is_other(known.likeness, found.likeness))
+    compared = ((known.order, found.order), (known.likeness, found.likeness), (known.reach, found.reach))
+    rows = np.flatnonzero(np.logical_or.reduce([~old, *(is_other(*both) for both in compared)]))
     count = len(known.labels)
     return rows if dataset.count_rows() - len(found.centroids) + len(rows) <= (1 + LEFT) * count else None
 
@@ -159,6 +178,7 @@ def of_clusters(found: Clustering, version: int) -> pa.Table:
             "members": found.members,
             "fitted": np.full(count, found.fitted),
             "patches_version": np.full(count, version),
+            "level": np.full(count, found.level, np.float32),
         }
     )
 
@@ -169,7 +189,7 @@ def of_patches(pool: Pool, rows: Rows | None, found: Clustering, gone: set[str])
     known = np.full(len(pool), -1) if rows is None or pool.clustering is None else pool.clustering.labels
     for start in range(0, len(every), WRITTEN):
         some = every[start : start + WRITTEN]
-        numbers = {"nearness": found.nearness[some], "order": found.order[some], "likeness": found.likeness[some]}
+        numbers = {name: getattr(found, name)[some] for name in TOLD[2:]}
         columns = {"label": np.where(known[some] >= 0, np.int32(CHANGE), found.labels[some])} | numbers
         yield without(pa.table({"key": keys[some], "video_id": videos_of(ids.take(pa.array(some))), **columns}), gone)
 

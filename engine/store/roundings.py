@@ -44,9 +44,9 @@ def rounded(tables: Tables, name: str, pool: Pool, known: Clustering | None) -> 
 
 
 def rows_compared(found: Clustering) -> Rows:
-    """The rows that what comes is compared with, rising: those that a cover keeps, or all that took part in comparing their clusters."""
+    """The rows that what comes is compared with, rising: those that a cover keeps, or scouts among those that took part in comparing."""
     kept = found.kept
-    return np.flatnonzero(kept if kept.any() else ~np.isnan(found.order))
+    return np.flatnonzero(kept if kept.any() else found.scouts & ~np.isnan(found.order))
 
 
 def places_in(dataset: lance.LanceDataset, pool: Pool, rows: Rows) -> Rows:
