@@ -549,6 +549,7 @@ def test_a_step_that_ended_the_process_too_often_is_left_out_and_who_is_told_to_
     assert not follower.setbacks.found
 
 
+@pytest.mark.processes
 def test_what_fails_beside_is_a_setback_with_its_step_and_reason_told_once_and_put_off(tmp_path, monkeypatch, caplog):
     steps(monkeypatch)
     monkeypatch.setattr(after, "DUE", {"rescore": lambda config: True})

@@ -781,6 +781,7 @@ def test_the_command_refuses_what_is_no_store_and_strange_words(tmp_path, capsys
     assert main(["browse", "--readwrite"]) == 2
 
 
+@pytest.mark.processes
 def test_the_command_prints_an_address_with_a_token_when_it_can_be_reached_from_outside(store):
     command = [sys.executable, "-m", "jobs", "browse", store.uri, "browse.port=0", "browse.host=0.0.0.0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)

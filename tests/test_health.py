@@ -203,6 +203,7 @@ def test_no_port_is_opened_unless_one_is_asked_for(clock):
         assert where == 0
 
 
+@pytest.mark.processes
 def test_while_the_one_that_works_hangs_the_other_answers(tmp_path):
     """A real process that hangs: live all the while, ready until its patience is over, then another one begins."""
     where = port()

@@ -434,6 +434,7 @@ def test_query_prints_rows(filled, capsys):
         ("patches.proposer=sam patches.checkpoint=/nowhere/sam.pth", "/nowhere/sam.pth"),
     ],
 )
+@pytest.mark.processes
 def test_what_is_not_there_is_one_sentence_and_nothing_is_half_written(archive, tmp_path, changes, sentence):
     done = jobs(
         "ingest",

@@ -68,7 +68,7 @@ def kcenter(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Or
     """
     found = clustered(pool, one_cluster(config))
     vectors, keys = pool.embeddings(), pool.keys(config.seed)
-    earlier = chosen_before(found, keys)
+    earlier = chosen_before(found, vectors, keys)
     earlier = beginning(earlier, vectors, len(earlier.rows))
     stay = staying(earlier, vectors, keys, budget)
     made = filled(earlier, vectors, keys, budget, stay)
@@ -85,13 +85,19 @@ def one_cluster(config: SelectionConfig) -> SelectionConfig:
     return config.model_copy(update={"clusters": 1})
 
 
-def chosen_before(found: Clustering, keys: Keys) -> Centres:
-    """What an earlier choice chose of the rows that are still there, by how far it was; a choice of its own is in this order already."""
+def chosen_before(found: Clustering, vectors: Vectors, keys: Keys) -> Centres:
+    """What an earlier choice chose of the rows that are still there, by how far it was; a choice of its own is in this order already.
+
+    Where rows are gone, how near the others are to those before them is looked at again: what was near may be gone.
+    """
     rows = np.flatnonzero(found.order > 0)
     rows = rows[rising(found.likeness[rows], keys[rows])]
     nearest, whose = found.likeness.copy(), np.nan_to_num(np.abs(found.order)).astype(np.int64)
+    apart = found.likeness[rows]
+    if np.sum(~np.isnan(found.order)) < found.members.sum():
+        apart = np.maximum.accumulate(clusters.earlier_likeness(vectors.held(rows)))
     nearest[rows] = CHOSEN
-    return Centres(rows, found.likeness[rows], nearest, whose)
+    return Centres(rows, apart, nearest, whose)
 
 
 def kept(made: Centres, found: Clustering) -> Clustering:
