@@ -396,6 +396,18 @@ def made_at(uri, moment):
     PatchStore(uri).create(rows.WIDTH)
 
 
+@pytest.mark.parametrize("name", ["1.manifest.tmp_5c1e", "1.manifest#1", "18446744073709551614.manifest-5c1e"])
+def test_a_table_whose_first_version_is_being_written_is_not_there_yet(tmp_path, name):
+    store = PatchStore(str(tmp_path / "store"))
+    versions = tmp_path / "store" / "videos.lance" / "_versions"
+    versions.mkdir(parents=True)
+    (versions / name).write_bytes(b"half of it")
+    assert not store.is_made("videos")
+    store.create(rows.WIDTH)
+    assert store.is_made("videos")
+    assert len(store.ledger()) == 0
+
+
 def test_a_store_whose_making_was_interrupted_is_made_by_the_next_run(tmp_path):
     (tmp_path / "store" / "videos.lance" / "_transactions").mkdir(parents=True)
     store = PatchStore(str(tmp_path / "store"))

@@ -143,10 +143,10 @@ class Tables:
             raise ValueError(f"the store {self.uri} holds embeddings of {found} numbers, the scorer makes {width}: use another store")
 
     def is_made(self, table: str) -> bool:
-        """Whether a table has a version: a run that died while it made one leaves a folder without."""
+        """Whether a table has a version: a run that died while it made one leaves a folder without, or one without a name."""
         with reaching(self.uri) as files:
             versions = f"{self.place(table)}/_versions"
-            return bool(files.exists(versions) and files.ls(versions))
+            return bool(files.exists(versions) and any(path.endswith(".manifest") for path in files.ls(versions, detail=False)))
 
     def make(self, table: str, columns: pa.Schema) -> None:
         """Make an empty table of this schema's version; of many who try at once one does.
