@@ -16,6 +16,7 @@ from engine.knobs import amend
 from engine.listing import key_of, name_of
 from engine.store import PatchStore, WriteRows, attempts, lock, quarantine, writers
 from jobs import after, ingest, quiet, rounds
+from jobs.absence import Absence
 from jobs.aside import Aside
 from jobs.health import Health
 from jobs.latency import Latency
@@ -648,6 +649,7 @@ def test_a_batch_of_one_whose_inbox_is_another_ones_by_now_is_not_begun(folder):
 def test_upkeep_is_not_begun_while_something_is_away(folder):
     watcher, started = Quick(folder), []
     watcher.config = amend(watcher.config, ["watch.once=false", "watch.backoff_s=1000", "watch.backoff_most_s=1000"])
+    watcher.outage = Absence(watcher.config, watcher.line)
     watcher.upkeep = SimpleNamespace(is_due=True, has_ended=lambda: False, start=lambda: started.append(True))
     watcher.outage.found("store", "it is away")
     watcher.see_beside()
