@@ -98,7 +98,8 @@ class Clustering:
     bound, enough for a budget that ends before it. A cover (MedDEL) tells of a row that goes its stand-in, one that is kept in its
     cluster: by `order`, the nearness of that one, and by `likeness`, the cosine with it. Of a row that is kept `order` is NaN and
     `likeness` -1. Of a row that k-centre chose `order` is its number, from 1 on, and `likeness` the largest cosine with one chosen before
-    it; of another row `order` is the number of the nearest chosen one, negative, and `likeness` the cosine with it.
+    it; of another row `order` is the number of the nearest chosen one, negative, and `likeness` the cosine with it. Where a method
+    clusters once more what SemDeDup leaves by these clusters, `left` tells in which of those clusters each row lies that is left.
     """
 
     centroids: Block  # (k, width), of length one
@@ -110,6 +111,7 @@ class Clustering:
     members: NDArray[np.int64]  # (k,) how many of each cluster were compared, or covered, some of which may be gone
     reach: NDArray[np.float32]  # the likeness up to which each row was compared with the others; 1: with all
     level: float = 1.0  # the likeness up to which choices want it exact
+    left: "Clustering | None" = None  # of the same rows
     version: int = 0  # of the table that it was read from, and was gone on from; 0: it is a new one
 
     @property
@@ -142,6 +144,7 @@ class Clustering:
             order=np.append(self.order, nan)[places],
             likeness=np.append(self.likeness, nan)[places],
             reach=np.append(self.reach, nan)[places],
+            left=self.left.at(places) if self.left else None,
         )
 
     def bare(self) -> "Clustering":
@@ -175,6 +178,11 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.columns)
+
+    @property
+    def left(self) -> Clustering | None:
+        """What an earlier choice has found out about the clusters of what SemDeDup leaves."""
+        return self.clustering.left if self.clustering else None
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A column (N,); ValueError where one of its values is not a finite number."""

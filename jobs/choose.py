@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from engine import difficulty, flow, heap, selection, synthesis, tracking
-from engine.config import Config
+from engine.config import Config, SelectionConfig
 from engine.flow import Step
-from engine.pool import Pool
+from engine.pool import Clustering, Pool
 from engine.selection import Selection
 from engine.selection.clustering import fits
 from engine.store import PatchStore, Scorer, journal, roundings
@@ -49,8 +49,7 @@ def run(config: Config, kept_by: str = "") -> None:
     tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
     with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
         if chosen.clustering:
-            store.keep(name, pool, chosen.clustering, version)
-            roundings.keep(store, name, pool, chosen.clustering, version)
+            keep(store, config.selection, pool, chosen.clustering, version)
         if kept_by:  # before it is there, so that none is there untold
             journal.enter(store, "selections", chosen.selection_id, {"step": "made", "by": kept_by}, tracking.code_commit())
             record.note({"kept_by": kept_by})
@@ -93,8 +92,7 @@ def pool_of(config: Config, store: PatchStore, version: int) -> Pool:
     others = heard(config, store, version, len(columns)) if method.earlier else []
     every = Pool(columns, vectors, store.earlier(version, others), rebuilds=difficulty.rebuilds(config.difficulty))
     pool = selection.of_kind(every, config.selection.of)
-    name = selection.clustering_of(config.selection)
-    return clustered(config, store, continued(store, name, pool)) if name else pool
+    return clustered(config, store, continued(store, config.selection, pool)) if selection.clustering_of(config.selection) else pool
 
 
 def heard(config: Config, store: PatchStore, version: int, patches: int) -> list[str]:
@@ -136,11 +134,22 @@ def unlearnable(config: Config, chosen: Selection) -> dict[str, str]:
     return {"learnable": why}
 
 
-def continued(store: PatchStore, name: str, pool: Pool) -> Pool:
+def continued(store: PatchStore, config: SelectionConfig, pool: Pool) -> Pool:
     """The pool with what earlier choices by the same clusters left."""
-    keys = pool.keys()
-    known = store.clustering(name, pool.columns["patch_id"], keys)
+    keys, ids, name, left = pool.keys(), pool.columns["patch_id"], selection.clustering_of(config), selection.left_of(config)
+    known = store.clustering(name, ids, keys)
+    if known and left:
+        known = replace(known, left=store.clustering(left, ids, keys))
     return replace(pool, clustering=known, rounded=roundings.rounded(store, name, pool, known), hashes=keys)
+
+
+def keep(store: PatchStore, config: SelectionConfig, pool: Pool, found: Clustering, version: int) -> None:
+    """Keep what a choice from a pool, of a version of the patch table, found out, for the next one."""
+    name = selection.clustering_of(config)
+    store.keep(name, pool, found, version)
+    roundings.keep(store, name, pool, found, version)
+    if found.left:
+        store.keep(selection.left_of(config), replace(pool, clustering=pool.left), found.left, version)
 
 
 def clustered(config: Config, store: PatchStore, pool: Pool) -> Pool:

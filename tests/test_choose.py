@@ -42,7 +42,9 @@ def chosen(config):
 
 def kept(config):
     store = PatchStore(config.store.uri)
-    return store.clustering(selection.clustering_of(config.selection), store.patches(["patch_id"])["patch_id"])
+    ids, left = store.patches(["patch_id"])["patch_id"], selection.left_of(config.selection)
+    found = store.clustering(selection.clustering_of(config.selection), ids)
+    return replace(found, left=store.clustering(left, ids)) if left else found
 
 
 def solved(config, known):
@@ -102,8 +104,8 @@ def test_a_cover_begins_with_the_clusters_of_another_method_and_goes_on_from_its
     assert other["tags"]["clustering"] != again["tags"]["clustering"]
 
 
-@pytest.mark.parametrize("method", ["kcenter", "hierarchical"])
-def test_choices_by_centres_and_by_trees_are_gone_on_with_after_videos_came_and_went(config, method, tmp_path):
+@pytest.mark.parametrize("method", ["kcenter", "hierarchical", "d4", "density"])
+def test_choices_by_centres_by_trees_and_by_what_is_left_are_gone_on_with_after_videos_came_and_went(config, method, tmp_path):
     mine = amend(config, [f"store.uri={tmp_path}/store", f"selection.method={method}", "selection.budget=20", "selection.unit=patches"])
     store = PatchStore(mine.store.uri)
     store.create(rows.WIDTH)
@@ -119,6 +121,9 @@ def test_choices_by_centres_and_by_trees_are_gone_on_with_after_videos_came_and_
     assert second["metrics"]["choose/entered"] == len(set(after) - set(before)) > 0
     assert second["metrics"]["choose/left"] == len(set(before) - set(after)) > 0
     assert after == solved(mine, known)
+    if method in ("d4", "density"):
+        assert [one["metrics"]["choose/clustered_anew"] for one in (first, second)] == [1, 0]
+        assert kept(mine).left.name == known.left.name
 
 
 def test_of_the_clusters_of_another_method_nothing_is_taken_over_but_the_clusters(config):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine import clusters
 from engine.config import SelectionConfig
 from engine.pool import Clustering, Held, Pool
-from engine.selection import choose
+from engine.selection import choose, clustering_of
 from engine.settings import UpkeepConfig
 from engine.store import PatchStore, rescoring, roundings
 from engine.store.commits import committing
@@ -25,6 +25,7 @@ from tests.test_resolve import Watched, assert_equal, emptied, picked, places, s
 from tests.test_selection import pool
 
 SEMDEDUP = SelectionConfig(method="semdedup", budget=1.0, unit="patches", clusters=3)
+NAME = clustering_of(SEMDEDUP)
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +50,10 @@ def fresh(store):
 
 def resolved(store):
     """A choice that goes on from what is kept, what it went on from, and how many rows were kept for the next."""
-    one = continued(store, "x", fresh(store))
+    one = continued(store, SEMDEDUP, fresh(store))
     made = choose(one, SEMDEDUP, group=1)
-    assert store.keep("x", one, made.clustering, store.complete_version())
-    return made, one, roundings.keep(store, "x", one, made.clustering, store.complete_version())
+    assert store.keep(NAME, one, made.clustering, store.complete_version())
+    return made, one, roundings.keep(store, NAME, one, made.clustering, store.complete_version())
 
 
 def is_that_of_solving_anew(store, made):
@@ -130,9 +131,9 @@ def test_merged_files_are_read_the_same_and_old_versions_go(store):
     resolved(store)
     take_in(store, VIDEOS[8])
     resolved(store)
-    assert len(store.open("rounded-x").get_fragments()) == 2
+    assert len(store.open(f"rounded-{NAME}").get_fragments()) == 2
     store.maintain(UpkeepConfig(keep_hours=1e-9))
-    table = store.open("rounded-x")
+    table = store.open(f"rounded-{NAME}")
     assert (len(table.get_fragments()), len(table.versions()), table.count_rows()) == (1, 1, 54)
     made, one, count = resolved(store)
     assert (int(one.rounded.places.min()), count) == (0, 0)
@@ -141,10 +142,10 @@ def test_merged_files_are_read_the_same_and_old_versions_go(store):
 
 def test_rows_in_another_order_are_found_by_their_patches(store):
     resolved(store)
-    table = store.open("rounded-x")
+    table = store.open(f"rounded-{NAME}")
     turned = table.to_table().take(pa.array(np.random.default_rng(0).permutation(48)))
     table.delete("true")
-    store.open("rounded-x").insert(turned)
+    store.open(f"rounded-{NAME}").insert(turned)
     made, one, _ = resolved(store)
     assert sorted(one.rounded.places) == list(range(48)) != list(one.rounded.places)
     np.testing.assert_array_equal(one.rounded.held(np.arange(48)), clusters.whole(one.vectors.take(np.arange(48))))
@@ -153,7 +154,7 @@ def test_rows_in_another_order_are_found_by_their_patches(store):
 
 def test_a_lost_table_is_made_again(store):
     resolved(store)
-    store.open("rounded-x").delete("key IS NOT NULL")
+    store.open(f"rounded-{NAME}").delete("key IS NOT NULL")
     made, one, count = resolved(store)
     assert (one.rounded, count) == (None, 48)
     assert is_that_of_solving_anew(store, made)
@@ -164,8 +165,8 @@ def test_much_that_is_compared_no_more_is_removed(store):
     for left, held in ((42, 48), (36, 36)):
         order = np.where(np.arange(48) < left, one.clustering.order if one.clustering else whole.clustering.order, np.nan)
         found = replace(whole.clustering, order=order.astype(np.float32))
-        roundings.keep(store, "x", one, found, store.complete_version())
-        assert store.open("rounded-x").count_rows() == held
+        roundings.keep(store, NAME, one, found, store.complete_version())
+        assert store.open(f"rounded-{NAME}").count_rows() == held
 
 
 def test_nothing_is_kept_where_it_saves_little_and_what_there_was_goes(store, monkeypatch):
@@ -174,27 +175,27 @@ def test_nothing_is_kept_where_it_saves_little_and_what_there_was_goes(store, mo
     for name, value in (("SHARE", 0.9), ("FEWEST", 49)):
         with monkeypatch.context() as patch:
             patch.setattr(roundings, name, value)
-            assert roundings.keep(store, "x", one, made.clustering, version) == 0
-            assert store.open("rounded-x").count_rows() == 0
+            assert roundings.keep(store, NAME, one, made.clustering, version) == 0
+            assert store.open(f"rounded-{NAME}").count_rows() == 0
             assert roundings.keep(store, "y", one, made.clustering, version) == 0
             assert not store.is_made("rounded-y")
-        assert roundings.keep(store, "x", one, made.clustering, version) == 48
+        assert roundings.keep(store, NAME, one, made.clustering, version) == 48
 
 
 def test_a_choice_that_comes_late_keeps_nothing(store):
     made, one, _ = resolved(store)
     nothing = np.zeros(0, np.float32)
     other = Clustering(np.ones((1, 4), np.float32), 0, np.zeros(0, np.int32), nothing, nothing, nothing, np.zeros(1, np.int64), nothing)
-    assert store.keep("x", Pool(one.columns[:0]), other, 99)
-    assert roundings.keep(store, "x", replace(one, hashes=one.keys() + np.uint64(1)), made.clustering, store.complete_version()) == 0
-    assert store.open("rounded-x").count_rows() == 48
+    assert store.keep(NAME, Pool(one.columns[:0]), other, 99)
+    assert roundings.keep(store, NAME, replace(one, hashes=one.keys() + np.uint64(1)), made.clustering, store.complete_version()) == 0
+    assert store.open(f"rounded-{NAME}").count_rows() == 48
 
 
 def test_what_other_embeddings_came_to_is_gone_after_a_change_of_scorer(store):
     resolved(store)
     with locked(store, "upkeep"), committing(store) as lease:
         rescoring.retire(store, store.complete_version(), lease)
-    assert store.open("rounded-x").count_rows() == 0
+    assert store.open(f"rounded-{NAME}").count_rows() == 0
     made, one, count = resolved(store)
     assert (one.clustering, one.rounded, count) == (None, None, 48)
     assert is_that_of_solving_anew(store, made)
@@ -204,12 +205,12 @@ def test_no_byte_of_a_forgotten_video_is_left_in_it_and_none_comes_back(store):
     made, one, _ = resolved(store)
     mine = [row for row, name in enumerate(one.columns["patch_id"].to_pylist()) if name.startswith(f"{VIDEOS[3]}@")]
     marks = [one.keys()[row].tobytes() for row in mine] + [clusters.whole(one.vectors.take(mine)).astype(np.int16)[0].tobytes()]
-    folder = Path(store.address("rounded-x.lance"))
+    folder = Path(store.address(f"rounded-{NAME}.lance"))
     assert all(any(mark in path.read_bytes() for path in folder.rglob("*.lance")) for mark in marks)
     told = store.forget(VIDEOS[3]).to_pylist()
-    assert ("rows removed", "rounded-x", 6) in [(row["what"], row["name"], row["count"]) for row in told]
+    assert ("rows removed", f"rounded-{NAME}", 6) in [(row["what"], row["name"], row["count"]) for row in told]
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
     assert not any(mark in path.read_bytes() for path in files for mark in marks)
-    assert roundings.keep(store, "x", one, made.clustering, store.complete_version()) == 0  # of the pool with the video
-    assert set(store.open("rounded-x").to_table(columns=["video_id"])["video_id"].to_pylist()) == {*VIDEOS[:8]} - {VIDEOS[3]}
+    assert roundings.keep(store, NAME, one, made.clustering, store.complete_version()) == 0  # of the pool with the video
+    assert set(store.open(f"rounded-{NAME}").to_table(columns=["video_id"])["video_id"].to_pylist()) == {*VIDEOS[:8]} - {VIDEOS[3]}

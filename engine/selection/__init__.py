@@ -37,7 +37,19 @@ from engine.selection import cover, coverage, density, endocurate, hierarchical,
 from engine.selection.budgets import Budget, Order, budget_of
 from engine.selection.spread import Run, in_process
 
-__all__ = ["METHODS", "Method", "Run", "Selection", "choose", "clustering_of", "columns", "in_process", "of_kind", "of_same_clusters"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "Run",
+    "Selection",
+    "choose",
+    "clustering_of",
+    "columns",
+    "in_process",
+    "left_of",
+    "of_kind",
+    "of_same_clusters",
+]
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class Method:
     nested: bool = True  # a smaller set is the beginning of a larger one
     compares: str = ""  # in which order it puts the rows of its clusters, where it can use those of an earlier choice again
     clusters: Callable[[SelectionConfig], object] = attrgetter("clusters")  # how many it makes, and how if otherwise than the others
+    leaves: Callable[[SelectionConfig], float] | None = None  # the share that SemDeDup leaves it, where it clusters that once more
 
 
 COVER, CENTRES = "cover", "centres"  # what is found out with a budget, and holds for it alone
@@ -66,8 +79,8 @@ METHODS = {
     "meddel": Method(cover.meddel, embeddings=True, nested=False, compares=COVER),
     "semdedup": Method(likeness.semdedup, embeddings=True, compares="outside-in"),
     "ssl_prototypes": Method(prototypes.ssl_prototypes, embeddings=True, compares="outside-in"),
-    "d4": Method(prototypes.d4, embeddings=True, compares="outside-in"),
-    "density": Method(density.density, embeddings=True, nested=False, compares="outside-in"),
+    "d4": Method(prototypes.d4, embeddings=True, compares="outside-in", leaves=attrgetter("d4.dedup")),
+    "density": Method(density.density, embeddings=True, nested=False, compares="outside-in", leaves=lambda config: density.DEDUP),
     "hierarchical": Method(hierarchical.hierarchical, embeddings=True, nested=False, compares="by-lot", clusters=hierarchical.clusters_by),
     "kcenter": Method(coverage.kcenter, embeddings=True, compares=CENTRES, clusters=lambda config: coverage.one_cluster(config).clusters),
     "endocurate": Method(endocurate.endocurate, endocurate.COLUMNS, embeddings=True, compares="hardest-first"),
@@ -90,10 +103,16 @@ def clustering_of(config: SelectionConfig) -> str:
     return order and "-".join([order, settings_of(config), *([str(config.budget), config.unit] if order in (COVER, CENTRES) else [])])
 
 
-def settings_of(config: SelectionConfig) -> str:
+def left_of(config: SelectionConfig) -> str:
+    """What the clustering of what SemDeDup leaves is called; "" where these settings choose by none. Nobody else begins with it."""
+    leaves = METHODS[config.method].leaves
+    return f"left-{settings_of(config, leaves(config))}" if leaves else ""
+
+
+def settings_of(config: SelectionConfig, *more: float) -> str:
     """Twelve hex digits of what the clusters of a pool hang on."""
     clusters = METHODS[config.method].clusters(config)
-    settings = " ".join(map(str, [config.of, clusters, config.seed, config.iterations, config.embedding]))
+    settings = " ".join(map(str, [config.of, clusters, config.seed, config.iterations, config.embedding, *more]))
     return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 

@@ -6,10 +6,9 @@ from numpy.typing import NDArray
 from engine import clusters
 from engine.config import SelectionConfig
 from engine.pool import Clustering, Pool
-from engine.rows import Rows
+from engine.rows import Rows, rising
 from engine.selection.budgets import Budget, Order, most
-from engine.selection.clustering import clustered, outside_in
-from engine.selection.likeness import deduplicated
+from engine.selection.likeness import deduplicated, told_of
 from engine.selection.spread import Run
 
 DEDUP = 0.63  # share that SemDeDup leaves first: 280 of LAION's 440 million in the paper
@@ -21,21 +20,20 @@ Counts = NDArray[np.int64]
 def density(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
     """In each cluster the farthest from the centroid, as many as the programme of the paper says.
 
-    When patches were added the clustering that SemDeDup goes by is used again, that of what it leaves is not.
+    When patches came or went the clusterings are used again, that which SemDeDup goes by and that of what it leaves; from the members of
+    the latter complexity and shares are computed anew. So the choice is that of solving anew around the centroids of both.
     """
-    kept, known = deduplicated(pool, config, run, DEDUP)
-    part = pool.part(kept)
-    found = clustered(part, config)
-    order, sizes = outside_in(part, found), np.bincount(found.labels, minlength=len(found.centroids))
-    shares = softmax(complexity(found) / config.density.tau)
-    place = clusters.places(found.labels, order)[order]
+    kept, left, found = deduplicated(pool, config, run, DEDUP)
+    order, sizes = rising(left.nearness, pool.keys()[kept]), np.bincount(left.labels, minlength=len(left.centroids))
+    shares = softmax(complexity(left) / config.density.tau)
+    place = clusters.places(left.labels, order)[order]
 
     def chosen(count: int) -> Rows:
         counts = allotted(shares, min(count, len(kept)), sizes, config.density.balance)
-        return kept[order[place < counts[found.labels[order]]]]
+        return kept[order[place < counts[left.labels[order]]]]
 
     few = f"SemDeDup leaves {len(kept):,} of {len(pool):,} patches, and Density-Based Pruning chooses among these: choose by another method"
-    return Order(most(budget, chosen), clustering=known, few=few)
+    return Order(most(budget, chosen), told_of(pool, left), found, few)
 
 
 def complexity(found: Clustering) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from engine.pool import WIDE, Clustering, Pool
 from engine.rows import Rows, rising
 from engine.selection.budgets import Budget, Order
 from engine.selection.clustering import clustered, compared
+from engine.selection.room import narrowed
 from engine.selection.spread import Run
 
 MORE = 1.25  # rows that are compared exactly, for each one that the budget takes: so the next choices can go by the same likeness
@@ -56,7 +57,20 @@ def from_outside(pool: Pool, config: SelectionConfig, run: Run) -> Clustering:
     return compared(pool, found, found.nearness, run)
 
 
-def deduplicated(pool: Pool, config: SelectionConfig, run: Run, share: float) -> tuple[Rows, Clustering]:
-    """The rows, rising, that SemDeDup leaves where it leaves that share of a pool, one at least, and what it went by."""
+def deduplicated(pool: Pool, config: SelectionConfig, run: Run, share: float) -> tuple[Rows, Clustering, Clustering]:
+    """The rows, rising, that SemDeDup leaves where it leaves that share of a pool, one at least; their clustering; and the pool's.
+
+    Of the rows that were left before the clusters are known: what is left now and was not goes to its nearest centroid. These are fitted
+    anew where as much is left as is another pool, by clustering.fits. The pool's clustering tells of both, for the next choice.
+    """
     found = from_outside(pool, config, run)
-    return np.sort(pool.ranked(-found.likeness)[: max(1, round(share * len(pool)))]), found
+    kept = np.sort(pool.ranked(-found.likeness)[: max(1, round(share * len(pool)))])
+    left = clustered(narrowed(replace(pool, clustering=pool.left), kept), config)
+    places = np.full(len(pool), -1)
+    places[kept] = np.arange(len(kept))
+    return kept, left, replace(found, left=left.at(places))
+
+
+def told_of(pool: Pool, left: Clustering) -> dict[str, float]:
+    """Whether what SemDeDup leaves of a pool was clustered anew, for the run to tell."""
+    return {"clustered_anew": float(pool.left is None or pool.left.name != left.name)}

@@ -2,9 +2,10 @@
 
 from engine.config import SelectionConfig
 from engine.pool import Pool
+from engine.rows import rising
 from engine.selection.budgets import Budget, Order
 from engine.selection.clustering import clustered, outside_in
-from engine.selection.likeness import deduplicated
+from engine.selection.likeness import deduplicated, told_of
 from engine.selection.spread import Run
 
 
@@ -15,10 +16,10 @@ def ssl_prototypes(pool: Pool, budget: Budget, config: SelectionConfig, run: Run
 
 
 def d4(pool: Pool, budget: Budget, config: SelectionConfig, run: Run) -> Order:
-    """D4 (Tirumala et al., NeurIPS 2023): what SemDeDup leaves, clustered anew, by distance to the nearest centroid.
+    """D4 (Tirumala et al., NeurIPS 2023): what SemDeDup leaves, clustered once more, by distance to the nearest centroid.
 
-    Of the two clusterings the first is used again when patches were added; what SemDeDup leaves is then another pool.
+    Both clusterings are used again when patches came or went: the choice is that of solving anew around the centroids of both.
     """
-    kept, found = deduplicated(pool, config, run, config.d4.dedup)
+    kept, left, found = deduplicated(pool, config, run, config.d4.dedup)
     few = f"SemDeDup leaves {len(kept):,} of {len(pool):,} patches to choose from: raise selection.d4.dedup, or choose by another method"
-    return Order(kept[ssl_prototypes(pool.part(kept), budget, config, run).rows], clustering=found, few=few)
+    return Order(kept[rising(left.nearness, pool.keys()[kept])], told_of(pool, left), found, few)

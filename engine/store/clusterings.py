@@ -102,9 +102,9 @@ def found_in(dataset: lance.LanceDataset, table: str) -> Clustering | None:
     if not is_sound(clusters["label"].to_numpy(), found):
         log.warning(DAMAGED, table)
         return None
-    nothing = np.zeros(0, np.float32)
-    fitted, level, members = clusters["fitted"][0].as_py(), clusters["level"][0].as_py(), clusters["members"].to_numpy()
-    return Clustering(found, fitted, np.zeros(0, np.int32), nothing, nothing, nothing, members, nothing, level, int(dataset.version))
+    nothing, members, version = np.zeros(0, np.float32), clusters["members"].to_numpy(), int(dataset.version)
+    fitted, level = clusters["fitted"][0].as_py(), clusters["level"][0].as_py()
+    return Clustering(found, fitted, np.zeros(0, np.int32), nothing, nothing, nothing, members, nothing, level, version=version)
 
 
 def is_sound(numbers: NDArray[np.int32], centroids: Block) -> bool:
@@ -116,7 +116,7 @@ def is_sound(numbers: NDArray[np.int32], centroids: Block) -> bool:
 def keep(tables: Tables, name: str, pool: Pool, found: Clustering, version: int) -> bool:
     """Keep a clustering of a pool (N,), of a version of the patch table, under a name, in place of the one that is there.
 
-    False where that one is of a newer version, and stays. Patches of forgotten videos are left out.
+    False where that one is of a newer version, and stays. Patches of forgotten videos are left out, and those in no cluster.
     """
     table, known = f"{CLUSTERS}{name}", pool.clustering
     if known is None and not is_distinct(pool.keys()):  # what is known was found by them
@@ -148,12 +148,13 @@ def additions(dataset: lance.LanceDataset, known: Clustering | None, found: Clus
     """The rows of a pool, rising, that are to be written beside what a table holds already; None: all, in its place."""
     if known is None or known.version != dataset.version or known.name != found.name:
         return None
-    old = known.labels >= 0
+    mine = found.labels >= 0
+    old = mine & (known.labels >= 0)
     if not (np.array_equal(known.labels[old], found.labels[old]) and np.array_equal(known.nearness[old], found.nearness[old])):
         return None
     compared = ((known.order, found.order), (known.likeness, found.likeness), (known.reach, found.reach))
-    rows = np.flatnonzero(np.logical_or.reduce([~old, *(is_other(*both) for both in compared)]))
-    count = len(known.labels)
+    rows = np.flatnonzero(mine & np.logical_or.reduce([~old, *(is_other(*both) for both in compared)]))
+    count = int(mine.sum())
     return rows if dataset.count_rows() - len(found.centroids) + len(rows) <= (1 + LEFT) * count else None
 
 
@@ -184,8 +185,8 @@ def of_clusters(found: Clustering, version: int) -> pa.Table:
 
 
 def of_patches(pool: Pool, rows: Rows | None, found: Clustering, gone: set[str]) -> Iterator[pa.Table]:
-    """What is written of the `rows` of a pool, or of all: some at a time, without those of the videos `gone`."""
-    every, ids, keys = np.arange(len(pool)) if rows is None else rows, pool.columns["patch_id"], pool.keys()
+    """What is written of the `rows` of a pool, or of all in a cluster: some at a time, without those of the videos `gone`."""
+    every, ids, keys = np.flatnonzero(found.labels >= 0) if rows is None else rows, pool.columns["patch_id"], pool.keys()
     known = np.full(len(pool), -1) if rows is None or pool.clustering is None else pool.clustering.labels
     for start in range(0, len(every), WRITTEN):
         some = every[start : start + WRITTEN]

@@ -20,7 +20,7 @@ from tests.bench.test_selection import BUDGET, WIDTH, hold, measured, stored, ta
 ROWS = int(10_000_000 * float(os.environ.get("BENCH_SCALE", "1")))
 # Of the 99 % the choice with 1 % more, and with finding and keeping what is known: "near 1 %", as far as it was ever seen to vary
 # (notebooks/LOG.md), and by a budget of a twentieth: of a quarter and more semdedup reads all clusters that what is new came to.
-SHARES = {"semdedup": (0.025, 0.035), "endocurate": (0.02, 0.03), "meddel": (0.06, 0.07)}
+SHARES = {"semdedup": (0.025, 0.035), "endocurate": (0.02, 0.03), "meddel": (0.06, 0.07), "d4": (0.05, 0.06), "density": (0.05, 0.06)}
 FEWER = {"kcenter": 50, "hierarchical": 10}
 
 
@@ -31,14 +31,6 @@ def timed(work, *arguments):
     return made, np.array([time.perf_counter() - wall, time.process_time() - cpu])
 
 
-def keep(store, pool, found, version):
-    """What the job keeps for the next choice."""
-    from engine.store import roundings
-
-    assert store.keep("x", pool, found, version)
-    roundings.keep(store, "x", pool, found, version)
-
-
 def solved_again(method, count, address):
     """Seconds (wall, processor) of 99 % of the patches, of all after them, and with what is kept; choices that entered and that left."""
     from engine import heap
@@ -47,7 +39,7 @@ def solved_again(method, count, address):
     from engine.selection import choose
     from engine.store import PatchStore
     from engine.store.vectors import StoredVectors
-    from jobs.choose import continued
+    from jobs.choose import continued, keep
 
     heap.keep_freed()  # as the job does
     config = SelectionConfig(method=method, budget=BUDGET, unit="patches")
@@ -56,10 +48,10 @@ def solved_again(method, count, address):
     store.create(WIDTH)
     part = Pool(whole.columns[:old], StoredVectors(address, 1, WIDTH, np.arange(old)))
     before, first = timed(choose, part, config)
-    keep(store, part, before.clustering, 1)
-    known, found = timed(continued, store, "x", whole)
+    keep(store, config, part, before.clustering, 1)
+    known, found = timed(continued, store, config, whole)
     after, second = timed(choose, known, config)
-    _, kept = timed(keep, store, known, after.clustering, 2)
+    _, kept = timed(keep, store, config, known, after.clustering, 2)
     came, gone = set(after.patch_ids) - set(before.patch_ids), set(before.patch_ids) - set(after.patch_ids)
     return (first, second, found + second + kept), (len(came), len(gone), len(after.patch_ids))
 
@@ -71,7 +63,7 @@ def load():
 
 @pytest.mark.bench
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("method", ["semdedup", "meddel", "endocurate", "kcenter", "hierarchical"])
+@pytest.mark.parametrize("method", ["semdedup", "meddel", "endocurate", "kcenter", "hierarchical", "d4", "density"])
 def test_one_percent_more_is_solved_again(tmp_path, load, method):
     rows = ROWS // FEWER.get(method, 1)
     made, (entered, left, count), peak = measured(solved_again, method, rows, stored(tmp_path, rows))
