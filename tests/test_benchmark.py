@@ -27,6 +27,7 @@ from jobs.costs import Costs
 from tests import rows
 from tests.test_report import Page
 
+pytestmark = pytest.mark.processes
 ROOT = Path(__file__).resolve().parent.parent
 MATRIX = """
 recipe: tiny
@@ -227,7 +228,6 @@ def test_a_pool_that_is_not_there_is_refused_before_anything_begins(tmp_path, do
         benchmark.run(*asked(str(tmp_path / "m.yaml")))
 
 
-@pytest.mark.processes
 def test_a_matrix_for_gpus_is_refused_on_a_cluster_without_before_anything_begins(done):
     path = Path(done[0]).with_name("mixed.yaml")
     mixed = "  architectures: {mae: {pretrain: {precision: bf16}}}\n"

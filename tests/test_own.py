@@ -66,6 +66,7 @@ def test_in_a_bucket_a_store_below_the_inbox_is_left_out_and_one_beside_it_leave
     assert [one.rpartition("in/")[2] for one in sorted(box.waiting)] == ["a.mp4", "stores/b.mp4"]
 
 
+@pytest.mark.processes
 def test_a_watcher_of_the_folder_that_its_store_lies_in_takes_in_the_video_and_ends(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     PatchStore(str(tmp_path / "store")).create(rows.WIDTH)

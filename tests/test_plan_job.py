@@ -10,6 +10,7 @@ from jobs import ingest, plan, pools
 from jobs.__main__ import main
 from jobs.recipes import tiny
 
+pytestmark = pytest.mark.processes
 STAGES = [step.stage.__name__ for step in ingest.steps(tiny(), ingest.PatchStore("nowhere"))]
 SMALL = ["where=here", "patches.proposer=crops", "patches.per_frame=4", "difficulty.draws=1", "plan.frames=6", "plan.videos=2"]
 

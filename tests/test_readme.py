@@ -82,6 +82,7 @@ def walk(words, data, *more):
     return main([*words, *([*SMALL, "frames.every_s=0.25"] if "tiny" in words else []), *more])
 
 
+@pytest.mark.processes
 def test_the_researchers_journey_ends_in_a_report(desk, capsys):
     walked = journey("Researcher")
     assert [words[0] for words in walked] == ["ingest", "query", "hardest", "choose", "pretrain", "evaluate", "report"]
