@@ -102,6 +102,7 @@ around
     published    what the papers report, to stand beside
     boards       a matrix's tables and curves as numbers
     trails       when a pre-training could have ended: what every rule of when to stop came to
+    repeats      pre-trainings that differ by their seed alone: what every rule came to over them
     tradeoffs    what rules of when to stop keep for the epochs that they take, as a picture
     pruning      the theory's figures as numbers, and what it says of a choice
     followed     what followed the batches of a watcher, as numbers for the page

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from engine import boards, files, followed, pruning
+from engine import boards, files, followed, pruning, repeats
 from engine.charts import Floats, amount, chart, funnel, histograms, number, seeds, share
 from engine.outcomes import Advantage, Outcome, Picture, comparisons
 from engine.standings import MatrixResults
@@ -108,6 +108,7 @@ def render(findings: Findings) -> str:
             charts=[(curve, chart(curve.name, curve.epochs, curve.values)) for curve in findings.curves],
             comparisons=comparisons(findings.outcomes, findings.advantages),
             trails=[(trail, drawn(trail)) for trail in findings.trails],
+            repeats=[(one, repeats.said(one)) for one in repeats.repeats(findings.trails)],
             matrices=[boards.matrix_drawing(one) for one in findings.matrices],
             pruned=pruning.drawn(findings.theory.figures),
             drift=followed.drawn(findings.arrivals.days),

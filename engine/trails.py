@@ -75,6 +75,8 @@ class Trail:
     length: int | None = None  # epochs of the recipe; None: a trail of before it was told
     judged: str = ""  # by what a model is best, as a vote says only when to end; "": a trail of before it was told, or by `score`
     unended: list[str] = field(default_factory=list)  # rules of which nobody knows what they come to, as the training was cut off
+    recipe: str = ""  # digits of all that made it but its seed; "": a trail of before they were told
+    seed: int = 0  # of the pre-training
 
     def __post_init__(self) -> None:
         if not self.epochs or self.epochs[0] < 0 or any(one >= other for one, other in zip(self.epochs, self.epochs[1:], strict=False)):

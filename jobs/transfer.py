@@ -183,7 +183,15 @@ def trail_of(
         gaps=gaps,
         length=length,
         unended=[rule for rule, at in made.items() if not at],
+        recipe=recipe(config, tags["selection"]),
+        seed=config.pretrain.seed,
     )
+
+
+def recipe(config: Config, selection_id: str) -> str:
+    """Names a pre-training and how it is looked at, whatever its seed."""
+    unseeded = config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"seed": 0})})
+    return f"{pretrain.key(unseeded, selection_id)}-{config.transfer.fingerprint()}"
 
 
 def rules(config: Config, epochs: list[int], found: Scores) -> dict[str, tuple[int, int] | None]:

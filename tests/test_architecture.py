@@ -76,8 +76,8 @@ LAYERS = [
     {"config"},
     TOOLS
     | {"knobs", "datasets", "scores", "charts", "ledger", "store", "tracking", "sql", "mucosa", "colon", "endoscope", "clutter", "encode"}
-    | {"leaks", "released", "stopping", "frontier", "foresight", "options", "aggregates", "trails", "tradeoffs", "published", "pruning"}
-    | {"backoff", "entries", "standings", "verdicts", "boards", "outcomes", "plain", "refusals"},
+    | {"leaks", "released", "stopping", "frontier", "foresight", "options", "aggregates", "trails", "repeats", "tradeoffs", "published"}
+    | {"backoff", "entries", "standings", "verdicts", "boards", "outcomes", "plain", "refusals", "pruning"},
     {
         "videos",
         "inbox",
