@@ -42,8 +42,8 @@ def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray, keys: Keys
     table, keys = f"{CLUSTERS}{name}", hashed(patch_ids) if keys is None else keys
     if not tables.is_made(table) or not is_distinct(keys):
         return None
-    dataset, bare = tables.open(table), centroids(tables, name)
-    if bare is None:
+    dataset = tables.open(table)
+    if (bare := centroids_of(dataset, table)) is None:
         return None
     rows = read(dataset, TOLD, "key IS NOT NULL")
     stored, labels, *numbers = (rows[column].to_numpy() for column in TOLD)
@@ -69,10 +69,12 @@ def read(dataset: lance.LanceDataset, columns: list[str], where: str) -> pa.Tabl
 
 def labels(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> NDArray[np.int32]:
     """The cluster of each patch (N,) by what is kept under a name; -1 where that is not known."""
-    keys, bare = hashed(patch_ids), centroids(tables, name)
-    if bare is None or not is_distinct(keys):
+    keys, table = hashed(patch_ids), f"{CLUSTERS}{name}"
+    dataset = tables.open(table) if tables.is_made(table) else None
+    bare = centroids_of(dataset, table) if dataset else None
+    if dataset is None or bare is None or not is_distinct(keys):
         return np.full(len(keys), -1, np.int32)
-    rows = tables.open(f"{CLUSTERS}{name}").to_table(columns=["key", "label"], filter=f"key IS NOT NULL AND label != {CHANGE}")
+    rows = dataset.to_table(columns=["key", "label"], filter=f"key IS NOT NULL AND label != {CHANGE}")
     found = np.append(rows["label"].to_numpy(), np.int32(-1))[matched(keys, rows["key"].to_numpy())]
     return np.where(found < len(bare.centroids), found, np.int32(-1))
 
@@ -80,9 +82,12 @@ def labels(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> NDArray[np.
 def centroids(tables: Tables, name: str) -> Clustering | None:
     """The clusters alone of what is kept under a name, without any patch; None where nothing is."""
     table = f"{CLUSTERS}{name}"
-    if not tables.is_made(table):
-        return None
-    dataset = tables.open(table)  # to find its clusters is to read all of its keys
+    return centroids_of(tables.open(table), table) if tables.is_made(table) else None
+
+
+def centroids_of(dataset: lance.LanceDataset, table: str) -> Clustering | None:
+    """The same of a table as it was opened: labels and centroids of one version belong together, while another job may write the next."""
+    # to find its clusters is to read all of its keys
     this = (dataset.uri, dataset.version, str([one.metadata.files for one in dataset.get_fragments()[:1]]))
     if this not in LAST:
         LAST.clear()
