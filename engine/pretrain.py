@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from engine import checkpoints, devices, footprint, loader, objectives, optimiser, pictures
@@ -272,7 +273,7 @@ def synchronised(model: nn.Module, accelerator: Accelerator) -> nn.Module:
     """The model with batch norms over all workers, as SimCLR's paper has them; ValueError as objectives.norms_apart."""
     if not objectives.norms_apart(model, accelerator.num_processes, torch.cuda.is_available()):
         return model
-    made: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    made: nn.Module = convert_sync_batchnorm(model)  # timm's: torch's drops the activations that timm's norms may hold
     return made
 
 

@@ -3,6 +3,7 @@
 import shutil
 import time
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -389,6 +390,21 @@ def test_a_precision_that_only_a_gpu_has_is_refused_without_one():
 )
 def test_batch_norms_of_several_workers_are_made_together_where_there_are_some(recipe, workers, gpus, apart):
     assert objectives.norms_apart(objectives.model(TrainConfig.model_validate(recipe)), workers, gpus) is apart
+
+
+@pytest.mark.parametrize("encoder", ["efficientnet_b0", "regnety_002", "resnet18"])
+def test_batch_norms_that_hold_an_activation_keep_it_when_several_workers_make_them_together(monkeypatch, encoder):
+    """In evaluation nothing is shared between workers, so the network has to be the one it was."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    recipe = TrainConfig.model_validate({"architecture": "simclr", "simclr": {"encoder": encoder, "side": 32}})
+    torch.manual_seed(0)
+    model, images = objectives.model(recipe).eval(), torch.randn(4, 3, 32, 32)
+    before = model.encode(images)
+    made = pretrain.synchronised(model, SimpleNamespace(num_processes=2))
+    norms = [one for one in made.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(isinstance(one, nn.SyncBatchNorm) for one in norms)
+    torch.testing.assert_close(made.encode(images), before)
 
 
 @pytest.mark.parametrize("where", ["ray", "here"])
