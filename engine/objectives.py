@@ -124,9 +124,14 @@ def check_fed(config: TrainConfig, count: int, gpus: bool) -> None:
         raise ValueError("precision=fp16 needs a GPU: without one take bf16, or no for float32")
 
 
+def normed(made: nn.Module) -> bool:
+    """Whether a model has batch norms."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in made.modules())
+
+
 def norms_apart(made: nn.Module, workers: int, gpus: bool) -> bool:
     """Whether a model has batch norms that several workers make together; ValueError where torch does not do that: without `gpus`."""
-    if workers == 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in made.modules()):
+    if workers == 1 or not normed(made):
         return False
     if not gpus:
         raise ValueError(

@@ -34,7 +34,7 @@ def of_pools(job: str, config: Config, words: Sequence[str] = ()) -> tuple[float
         return of_intake(job, config)
     if job in SCORING:
         return 2.25, SCORING[job] if config.patches.proposer == "sam" else 0.0  # what scores, what reads, and a processor beside them
-    return of_training(config.pretrain if job == "pretrain" else config.probe.train)
+    return of_training(recipe_of(job, config), config.where == "ray")
 
 
 def of_intake(job: str, config: Config) -> tuple[float, float]:
@@ -45,14 +45,33 @@ def of_intake(job: str, config: Config) -> tuple[float, float]:
     cpus, gpus = flow.cpus_of(steps), flow.gpus_of(steps) if config.patches.proposer == "sam" else 0.0
     if job == "watch" or config.difficulty.checkpoint:
         return cpus, gpus
-    first = of_training(config.probe.train)
+    first = of_training(recipe_of(job, config), config.where == "ray")
     return max(cpus, first[0]), max(gpus, first[1])
 
 
-def of_training(recipe: TrainConfig) -> tuple[float, float]:
-    """Processors and GPUs that a training needs at least; one processor is for what leads its workers."""
+def recipe_of(job: str, config: Config) -> TrainConfig:
+    """What a job trains with workers: a pre-training, or the scorer of difficulty.*."""
+    score = config.difficulty
+    own = {"architecture": score.scorer, "simclr": score.simclr}
+    return config.pretrain if job == "pretrain" else config.probe.train.model_copy(update=own)
+
+
+def of_training(recipe: TrainConfig, spread: bool = True) -> tuple[float, float]:
+    """Processors and GPUs that a training needs at least; one processor is for what leads its workers.
+
+    `spread` over a cluster, also GPUs for batch norms that its workers make together. ValueError for an encoder that timm does not know.
+    """
     workers = recipe.least_workers or recipe.workers
-    return workers + 1.0, float(workers) if recipe.precision != "no" else 0.0
+    return workers + 1.0, float(workers) if recipe.precision != "no" or (spread and normed(recipe)) else 0.0
+
+
+def normed(recipe: TrainConfig) -> bool:
+    """Whether workers make batch norms together, which torch does on GPUs only; ValueError for an encoder that timm does not know."""
+    if recipe.architecture != "simclr" or recipe.workers == 1:
+        return False
+    from engine import objectives, simclr  # seconds, which nobody else has to wait for
+
+    return objectives.normed(simclr.encoder(recipe.simclr))
 
 
 def of_matrix(words: Sequence[str]) -> tuple[float, float]:
@@ -97,7 +116,7 @@ def refuse_small(job: str, config: Config, found: dict[str, float], words: Seque
         told = {"benchmark": "pretrain.precision in its matrix says", "plan": "plan.gpus and patches.proposer say"}
         raise ValueError(
             f"{job} with these knobs is for GPUs and the cluster has none; "
-            f"{told.get(job, 'patches.proposer and precision say')} what it can do without; "
+            f"{told.get(job, 'patches.proposer and precision say')} what it can do without{norms_too(job, config)}; "
             "where its autoscaler keeps no GPU node, give it some first (step 4 of cluster/README.md)"
         )
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
@@ -106,6 +125,14 @@ def refuse_small(job: str, config: Config, found: dict[str, float], words: Seque
                 f"the smallest pools of {job} need {needed:g} {kind}s at once and the cluster has {found[kind]:g}: take a larger one"
                 + scorer_first(job, config, kind, found[kind])
             )
+
+
+def norms_too(job: str, config: Config) -> str:
+    """More of the sentence, where it is for batch norms over several workers that a training wants GPUs."""
+    trains = job in ("pretrain", "probe") or (job == "ingest" and not config.difficulty.checkpoint)
+    if not trains or config.where != "ray" or not normed(recipe_of(job, config)):
+        return ""
+    return "; batch norms over several workers want one each, workers=1 or an encoder without, such as vit_tiny_patch16_224, none"
 
 
 def scorer_first(job: str, config: Config, kind: str, there: float) -> str:

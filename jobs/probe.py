@@ -97,7 +97,7 @@ def run(config: Config) -> None:
         objectives.check(recipe_of(config, config.probe.train.batch))
     needs.await_nodes("probe", config)
     with typed():
-        training.check(config, config.probe.train, config.probe.train.batch)
+        training.check(config, recipe_of(config, config.probe.train.batch), config.probe.train.batch)
     sources, store = own.found(config), PatchStore(config.store.uri)
     forgotten = store.forgotten()
     tracking.reach(config)  # refused before video is read, and before anything is left in the store
@@ -153,9 +153,8 @@ def early_epochs(recipe: TrainConfig) -> int:
 
 def recipe_of(config: Config, count: int) -> TrainConfig:
     """How the scorer of difficulty.* is trained; crops that are fewer than a batch are one."""
-    recipe, score = config.probe.train, config.difficulty
-    batch = min(recipe.batch, count - count % recipe.workers)
-    return recipe.model_copy(update={"architecture": score.scorer, "simclr": score.simclr, "batch": batch})
+    recipe = needs.recipe_of("probe", config)
+    return recipe.model_copy(update={"batch": min(recipe.batch, count - count % recipe.workers)})
 
 
 def keep(recipe: TrainConfig, read: training.ArrowReader, count: int, uri: str, path: str) -> None:

@@ -15,11 +15,14 @@ from torch import nn
 
 from engine import checkpoints, devices, footprint, loader, mae, objectives, optimiser, pretrain, simclr, weights
 from engine.config import Config, SimCLRConfig
+from engine.knobs import amend
 from engine.models import TrainConfig
 from engine.monitor import Looker
 from engine.settings import TransferConfig
 from engine.transfer import Readings
-from jobs import training
+from jobs import probe, training
+from jobs.recipes import tiny
+from jobs.troubles import CommandError
 from tests.test_pretrain import CONFIG, MAE, Recorder, Stripes, run
 
 ONCE = CONFIG.model_copy(update={"checkpoint_every": 3})  # files are what takes the time here
@@ -416,6 +419,13 @@ def test_batch_norms_of_several_workers_without_gpus_are_refused_before_a_traini
     said = r"^workers=2: torch does batch norms over several workers on GPUs only"
     with pytest.raises(ValueError, match=said) if where == "ray" else nullcontext():
         training.check(config, recipe, 16)
+
+
+def test_batch_norms_of_a_scorer_are_refused_like_those_of_a_pre_training(monkeypatch):
+    monkeypatch.setattr(training, "on_gpus", lambda config: False)
+    config = amend(tiny(), ["difficulty.scorer=simclr", "difficulty.simclr.encoder=resnet18", "probe.train.workers=2"])
+    with pytest.raises(CommandError, match=r"^workers=2: torch does batch norms over several workers on GPUs only"):
+        probe.run(config)
 
 
 def test_mixed_precision_stays_near_the_curve_and_the_mean_keeps_its_own_weights(tmp_path):

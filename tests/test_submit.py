@@ -501,6 +501,29 @@ def test_what_needs_gpus_is_told_from_what_takes_them_where_there_are_any():
     assert needs.of_entrypoint("evaluate", cluster()) == (1, 1)
 
 
+RESNETS = {
+    "pretrain": ["pretrain.architecture=simclr", "pretrain.simclr.encoder=resnet18", "pretrain.workers=2"],
+    "probe": ["difficulty.scorer=simclr", "difficulty.simclr.encoder=resnet18", "probe.train.workers=2"],
+}
+RESNETS["ingest"] = RESNETS["probe"]
+
+
+@pytest.mark.parametrize("job", RESNETS)
+def test_batch_norms_that_workers_make_together_ask_for_their_gpus_in_float32_too(job):
+    """A cluster that keeps no GPU node has its autoscaler bring those that it is asked for, and no others."""
+    config = amend(tiny(), RESNETS[job])
+    assert (config.pretrain.precision, config.probe.train.precision) == ("no", "no")
+    assert needs.least(job, config)[1] == 2
+    section = "pretrain" if job == "pretrain" else "probe.train"
+    assert needs.least(job, amend(config, [f"{section}.least_workers=1"]))[1] == 1
+    assert needs.least(job, amend(config, [f"{section}.workers=1"]))[1] == 0
+    assert needs.least(job, amend(config, [RESNETS[job][1].replace("resnet18", "vit_tiny_patch16_224")]))[1] == 0
+    assert needs.least(job, amend(config, ["where=here"]))[1] == 0, "one process sees the whole batch"
+    told = rf"^{job} with these knobs is for GPUs .*; batch norms over several workers want one each, workers=1"
+    with pytest.raises(ValueError, match=told):
+        needs.refuse_small(job, config, {"CPU": 16.0, "GPU": 0.0})
+
+
 SPREAD = {"ingest", "watch", "probe", "score", "rescore", "pretrain", "benchmark"}  # what Ray puts on the nodes, all by itself
 SUBMITTED = sorted(set(JOBS) - {"demo", "browse", "submit"})
 
