@@ -7,6 +7,9 @@ folder all of this lies, so what was said before is known by the fingerprint of 
 import json
 import logging
 from itertools import product
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
 
 from engine import files, objectives, targets, transfer
 from engine.config import Config
@@ -18,6 +21,33 @@ from jobs.looks import Score
 
 log = logging.getLogger("jobs.transfer")
 NOTHING = Readings({}, {})
+
+
+class Made(BaseModel):
+    """What a file of readings says."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    scores: dict[str, FiniteFloat]
+    gaps: dict[str, str]
+    weights: str
+
+    @model_validator(mode="after")
+    def are_one_or_the_other(self) -> Self:
+        if both := self.scores.keys() & self.gaps.keys():
+            raise ValueError(f"{min(both)} is both a score and a gap")
+        return self
+
+
+class Noted(BaseModel):
+    """What a file of looks says: see Kept.note and Monitor.state_dict."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    score: str
+    trained: int  # epochs
+    scores: dict[str, dict[int, FiniteFloat]]  # by reading and epoch
+    gaps: dict[int, dict[str, str]]  # by epoch and reading
+    seconds: dict[int, FiniteFloat]  # by epoch
+    weights: dict[int, str] = {}  # by epoch; earlier versions told none
 
 
 def of_kept(config: Config, name: str, epochs: list[int]) -> dict[int, Readings]:
@@ -72,21 +102,36 @@ def address(models: Kept, epoch: int) -> str:
 
 
 def before(models: Kept, epoch: int, weights: str) -> Readings:
-    """What an earlier start made of a model with these weights."""
+    """What an earlier start made of a model with these weights; a damaged file is removed, with a warning."""
     fs, path = files.locate(address(models, epoch))
     fs.invalidate_cache()
     if not fs.exists(path):
         return NOTHING
-    found = Readings(**json.loads(fs.cat_file(path)))
-    return found if found.weights == weights else NOTHING
+    try:
+        found = Made.model_validate_json(fs.cat_file(path))
+    except ValidationError as error:
+        log.warning("%s is damaged: %s; it is removed, and what it said made anew", address(models, epoch), wrong(error))
+        fs.rm_file(path)
+        return NOTHING
+    return Readings(found.scores, found.gaps, found.weights) if found.weights == weights else NOTHING
 
 
 def heard(models: Kept) -> Monitor:
-    """What the training heard; nothing where that is not known."""
-    monitor = Monitor(models.config.transfer)
+    """What the training heard; nothing where that is not known or, with a warning, damaged."""
+    monitor, (fs, path) = Monitor(models.config.transfer), files.locate(models.looks)
     if models.are_noted:
-        monitor.load_state_dict(models.noted())
+        try:
+            monitor.load_state_dict(Noted.model_validate_json(fs.cat_file(path)).model_dump())
+        except ValidationError as error:
+            log.warning("%s is damaged: %s; what the looks of the training found is made anew", models.looks, wrong(error))
     return monitor
+
+
+def wrong(error: ValidationError) -> str:
+    """What is wrong with a file first of all, and where in it."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def at_look(monitor: Monitor, epoch: int, weights: str) -> Readings:

@@ -1,6 +1,7 @@
 """What target images say of kept models is made once: counted by the blocks of the real models that are called."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -109,6 +110,81 @@ def test_looks_of_an_earlier_version_which_tell_no_weights_are_not_taken_over(vo
     with counted() as called:
         job.scored(config, "one", epochs, {})
     assert len(called) == len(epochs) * VIEWS * DEPTH
+
+
+def path_of(config, name):
+    return Path(config.store.uri, "models/one", name)
+
+
+def damaged(text, damage):
+    """What is left of JSON by a kind of damage."""
+    told = json.loads(text)
+    return damage(text, told) or json.dumps(told)
+
+
+ANY_FILE = {
+    "nothing": lambda text, told: " ",
+    "cut off": lambda text, told: text[: len(text) // 2],
+    "no JSON": lambda text, told: "no readings at all",
+    "no mapping": lambda text, told: "[1, 2]",
+    "a key too many": lambda text, told: told.update(more=1),
+    "a key missing": lambda text, told: told.pop("scores") and None,
+    "no mapping of scores": lambda text, told: told.update(scores=[0.5]),
+    "gaps without words": lambda text, told: told.update(gaps={"0": 1.0}),
+}
+READINGS = ANY_FILE | {
+    "no number": lambda text, told: told["scores"].update(knn="0.5"),
+    "not finite": lambda text, told: told["scores"].update(knn=math.nan),
+    "infinite": lambda text, told: text.replace('"knn": ', '"knn": 1e999'),
+    "a score that is a gap": lambda text, told: told["gaps"].update(knn="too few"),
+    "no weights": lambda text, told: told.update(weights=None),
+}
+LOOKS = ANY_FILE | {
+    "no epochs": lambda text, told: told["scores"].update(knn={"first": 0.5}),
+    "not finite": lambda text, told: told["scores"]["knn"].update({"3": math.inf}),
+    "no seconds": lambda text, told: told.update(seconds={"3": "long"}),
+    "no weights": lambda text, told: told.update(weights="abc"),
+}
+
+
+@pytest.mark.parametrize("damage", READINGS)
+def test_damaged_readings_are_named_and_made_anew(voted, tmp_path, caplog, damage):
+    config, epoch = copied(voted[0], tmp_path), voted[1][1]
+    without(config, "looks")
+    before = readings.of_kept(config, "one", [epoch])
+    path = path_of(config, f"readings-{epoch:05}.json")
+    whole = path.read_text()
+    path.write_text(damaged(whole, READINGS[damage]))
+    with counted() as called:
+        assert readings.of_kept(config, "one", [epoch]) == before
+    assert len(called) == VIEWS * DEPTH
+    assert f"{path} is damaged: " in caplog.text
+    assert json.loads(path.read_text()) == json.loads(whole)
+
+
+@pytest.mark.parametrize("damage", LOOKS)
+def test_damaged_looks_are_named_and_count_as_nothing(voted, tmp_path, caplog, damage):
+    config, epoch = copied(voted[0], tmp_path), voted[1][1]
+    path = path_of(config, "looks.json")
+    path.write_text(damaged(path.read_text(), LOOKS[damage]))
+    with counted() as called:
+        found = readings.of_kept(config, "one", [epoch])
+    assert len(called) == VIEWS * DEPTH
+    assert f"{path} is damaged: " in caplog.text
+    assert len(found[epoch].scores) == 10
+
+
+def test_damaged_readings_go_where_looks_know_all_that_can_be_had(voted, tmp_path, monkeypatch, caplog):
+    """Nothing is made then that could take their place, and the warning came with every start."""
+    config, epoch = copied(voted[0], tmp_path), voted[1][1]
+    monkeypatch.setattr(readings, "obtainable", lambda score: {"knn": "knn"})
+    path = path_of(config, f"readings-{epoch:05}.json")
+    path.write_text("{")
+    with counted() as called:
+        readings.of_kept(config, "one", [epoch])
+    assert not called
+    assert f"{path} is damaged: " in caplog.text
+    assert not path.exists()
 
 
 def test_a_score_that_was_not_watched_takes_only_the_views_that_it_needs(voted, tmp_path):
