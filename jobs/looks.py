@@ -55,6 +55,17 @@ class Score:
     def check(self) -> None:
         """ValueError for target images, or levels, that the model of the recipe cannot be scored by, before any training."""
         targets.check(encoder_of(objectives.model(self.config.pretrain)), self.targets, self.config.transfer)
+        self.warn_unpaired(targets.watched(self.targets, self.config.transfer))
+
+    def warn_unpaired(self, names: Sequence[str]) -> None:
+        """Say where one of these scores pairs an image with itself, as the published pairing of negatives does one of an odd number."""
+        how, count = self.config.transfer, len(self.targets.images)
+        if "robustness" in names and how.negatives == "published" and count % 2:
+            log.warning(
+                "transfer.uri has %d target images, an odd number, and the published pairing makes one of these its own negative in the "
+                "robustness: take transfer.images=%d, or transfer.negatives=others, with either of which a pre-training begins anew",
+                count, count - 1,
+            )  # fmt: skip
 
 
 def fingerprint(config: Config) -> str:

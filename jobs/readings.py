@@ -56,6 +56,7 @@ def of_kept(config: Config, name: str, epochs: list[int]) -> dict[int, Readings]
     What is made is kept with each model, so a start that is killed loses what it made of one model at most.
     """
     models, score = Kept(config, name), Score(config)
+    score.warn_unpaired(targets.obtainable(score.targets))
     monitor = heard(models)
     return {epoch: of_model(models, score, epoch, monitor) for epoch in epochs}
 

@@ -1,5 +1,6 @@
 """A pre-training that is watched by target images, and what the job transfer makes of the models that it kept."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from engine.monitor import TITLES, Looker, Monitor
 from engine.ranks import mean_ranks
 from engine.trails import FULL_LENGTH, Gap
 from engine.transfer import Readings
-from jobs import looks, training
+from jobs import looks, readings, training
 from jobs import transfer as job
 from jobs.kept import Kept
 from jobs.pretrain import chosen_of
@@ -578,3 +579,27 @@ def test_all_that_was_kept_is_scored_and_measured_once_and_told_in_a_trail(watch
     assert trail.gaps == [(1, "lidar", "it collapsed")]
     assert len(datasets.pairs(str(targets), 0.5, 0, 8).test) == 4
     assert "4 images trained, 4 tested" in trail.setting
+
+
+@pytest.mark.parametrize(
+    ("knobs", "warned"),
+    [
+        (["transfer.images=7"], True),
+        (["transfer.images=7", "transfer.score=ranks"], True),
+        (["transfer.images=6"], False),
+        (["transfer.images=7", "transfer.negatives=others"], False),
+        (["transfer.images=7", "transfer.score=rankme"], False),
+    ],
+)
+def test_an_image_that_is_its_own_negative_is_told_of_with_what_to_do(tmp_path, targets, caplog, knobs, warned):
+    looks.Score(config_of(tmp_path, targets, *knobs)).check()
+    said = "transfer.uri has 7 target images, an odd number, .* take transfer.images=6, or transfer.negatives=others, "
+    assert bool(re.search(said, caplog.text)) is warned
+
+
+@pytest.mark.parametrize("images", [6, 7])
+def test_the_job_transfer_tells_of_it_too_whatever_was_watched(watched, tmp_path, caplog, images):
+    store = watched[0].store
+    config = config_of(tmp_path, watched[0].transfer.uri, f"transfer.images={images}", "transfer.score=rankme")
+    readings.of_kept(config.model_copy(update={"store": store}), "one", [])
+    assert ("an odd number" in caplog.text) is (images == 7)
