@@ -1,7 +1,8 @@
 """What rules of when to stop keep for the epochs that they take, as one picture: SVG that stands by itself.
 
 Two panels over the same mean epochs, regret above and TIS below, the better end of both up; names stand in the order of the lines' ends.
-A bar at a point is what fixed lengths have for as many epochs and the interval of the point's difference to that.
+A bar at a point is what fixed lengths have for as many epochs and the interval of the point's difference to that. A goal is a corner: what
+reaches it in a panel lies within, above its one side and left of the other.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from engine.stopping import Interval
 
 WIDTH, LEFT, TOP, WIDE, TALL = 1120, 64, 44, 680, 320  # px of the picture, of its margins, and of the plot of a panel
 BETWEEN = 60  # px from a panel to the next
+GOAL = "#3f7d20"
 APART = 34  # px at least between two names, which take two lines each
 Side = Literal["above", "below", "right", "left", "none"]
 SIDES: dict[Side, tuple[int, int, str]] = {  # px from a point to what is told of it
@@ -92,16 +94,18 @@ class Panel:
     x: list[Tick]
     y: list[Tick]
     names: list[float]  # how far down the name of each curve stands
+    goal: Place | None = None  # the corner
 
 
-def panel(curves: Sequence[Curve], shown: Quantity) -> Panel:
+def panel(curves: Sequence[Curve], shown: Quantity, goal: Point | None = None) -> Panel:
     """That of one quantity. ValueError for a curve without points."""
     if empty := [one.name for one in curves if not one.points]:
         raise ValueError(f"the curve {empty[0]!r} has no points")
     every = [point for one in curves for point in [*one.points, *one.also]]
-    right, of = max(one.epochs for one in every), shown.of
+    within, of = [*every, *([goal] if goal else [])], shown.of
+    right = max(one.epochs for one in within)
     ends = [end for one in every for end in shown.bar(one) or ()]
-    frame, y = better_up([*(of(one) for one in every), *ends], right, shown.lower)
+    frame, y = better_up([*(of(one) for one in within), *ends], right, shown.lower)
     placed = [[(*pixels(frame, point.epochs, of(point)), point.told) for point in merged(one.points)] for one in curves]
     dots = [[pixels(frame, point.epochs, of(point)) for point in one.also] for one in curves]
     return Panel(
@@ -114,6 +118,7 @@ def panel(curves: Sequence[Curve], shown: Quantity) -> Panel:
         x=axis(ticks(0, right, 6), 0, right),
         y=y,
         names=spread([max(points)[1] for points in placed]),
+        goal=(*pixels(frame, goal.epochs, of(goal)), goal.told) if goal else None,
     )
 
 
@@ -186,9 +191,9 @@ def spread(wanted: Sequence[float]) -> list[float]:
     return [found[order.index(place)] for place in range(len(order))]
 
 
-def picture(curves: Sequence[Curve], title: str) -> str:
-    """The curves as SVG."""
-    panels = [panel(curves, REGRET), panel(curves, TIS)]
+def picture(curves: Sequence[Curve], title: str, goal: Point | None = None) -> str:
+    """The curves as SVG, with the corner of a goal."""
+    panels = [panel(curves, REGRET, goal), panel(curves, TIS, goal)]
     height = TOP + 2 * TALL + BETWEEN + 92
     drawn = "".join(drawing(one, curves, TOP + place * (TALL + BETWEEN)) for place, one in enumerate(panels))
     drawn += word(LEFT + WIDE / 2, height - 50, "mean epochs of pre-training that were paid", "middle")
@@ -201,17 +206,24 @@ def picture(curves: Sequence[Curve], title: str) -> str:
 
 
 def drawing(one: Panel, curves: Sequence[Curve], top: float) -> str:
-    """A panel as SVG: the grid, then each curve with its name."""
+    """A panel as SVG: the grid, the goal, then each curve with its name."""
     parts = [f'<g transform="translate({LEFT} {top})"><text y="-14" font-weight="600">{escape(one.title)}</text>']
     for tick in one.y:
         y = TALL - TALL * tick.at / 100
         parts.append(f'<path d="M0 {y:.1f}H{WIDE}" stroke="#e3e1db"/>{word(-8, y + 4, tick.label, "end")}')
     parts += [word(WIDE * tick.at / 100, TALL + 26, tick.label, "middle") for tick in one.x]
+    parts += [corner(*one.goal)] if one.goal else []
     for place, curve in enumerate(curves):
         parts.append(drawn_curve(one, curve, place))
     for curve, labels in zip(curves, one.labels, strict=True):
         parts += [halo(word(x, y, told, anchor, curve.colour, 10)) for x, y, anchor, told in labels]
     return "".join([*parts, "</g>"])
+
+
+def corner(x: float, y: float, told: str) -> str:
+    """The corner of a goal as SVG, with its name within; x and y in px."""
+    shape = f'<path d="M0 {y:.1f}H{x:.1f}V0H0Z" fill="{GOAL}" opacity=".12"/><path d="M0 {y:.1f}H{x:.1f}V0" fill="none" stroke="{GOAL}"/>'
+    return shape + halo(word(6, 14, told, colour=GOAL, size=11))
 
 
 def drawn_curve(one: Panel, curve: Curve, place: int) -> str:

@@ -20,6 +20,7 @@ from engine.foresight import Lessons, Rule
 from engine.released import Release
 from engine.settings import TransferConfig, Watched
 from engine.stopping import Draws, Stop
+from engine.tradeoffs import Point
 from jobs import oracles, output, tradeoff, uses
 from jobs.oracles import BUDGETS, Row
 
@@ -81,7 +82,7 @@ def run(config: Config) -> None:
     rows += [*tradeoff.rows(drawn), *(row | {"table": "uses"} for row in tradeoff.rows(by_use))]
     if config.study.picture:
         drawn += [curve for one, curve in zip(dials, by_use, strict=True) if one.colour]
-        files.put(tradeoffs.picture(drawn, TITLE).encode(), config.study.picture)
+        files.put(tradeoffs.picture(drawn, TITLE, aim(release)).encode(), config.study.picture)
     show(rows, config)
     log.info("%s", verdict(rows, tried, study))
 
@@ -168,6 +169,11 @@ def said(rule: Rule) -> str:
     """A rule in words."""
     cells = "pooled" if rule.pooled else "+".join(rule.cells)
     return f"{cells}, {rule.progress}, {'+'.join(rule.losses)}" + (f", slack {rule.slack:g}" if rule.slack else "")
+
+
+def aim(release: Release) -> Point:
+    """The corner that a rule is to reach: with the regret of the longest pre-training."""
+    return Point(GOAL_EPOCHS, oracles.longest(release), GOAL_TIS, "the goal")
 
 
 def verdict(rows: list[Row], tried: list[Row], study: Study) -> str:

@@ -858,6 +858,18 @@ def test_the_picture_has_every_point_where_it_belongs_the_better_end_up():
         tradeoffs.picture([tradeoffs.Curve("none", "", [])], "")
 
 
+def test_the_corner_of_a_goal_stands_where_its_epochs_and_values_are_in_both_panels():
+    curve = tradeoffs.Curve("one", "", [tradeoffs.Point(0, 1.0, 0.0), tradeoffs.Point(100, 0.0, 1.0)])
+    goal = tradeoffs.Point(50, 0.25, 0.5, "the goal")
+    found = [tradeoffs.panel([curve], shown, goal).goal for shown in (tradeoffs.REGRET, tradeoffs.TIS)]
+    middle, tall = tradeoffs.WIDE / 2, tradeoffs.TALL
+    assert found == [(pytest.approx(middle), pytest.approx(part * tall), "the goal") for part in (0.25, 0.5)]
+    far = tradeoffs.Point(200, -1.0, 2.0, "the goal")
+    assert tradeoffs.panel([curve], tradeoffs.REGRET, far).goal == (pytest.approx(2 * middle), pytest.approx(0), "the goal")
+    assert tradeoffs.picture([curve], "", goal).count(">the goal<") == 2
+    assert "the goal" not in tradeoffs.picture([curve], "")
+
+
 def test_a_bar_is_what_a_point_is_held_against_with_the_ends_of_its_difference():
     """Regret .4, by .1 less than .5 has; the difference may be from -.25 to +.05, so regret from .25 to .55."""
     ends = tradeoffs.Point(0, 1.0, 0.0), tradeoffs.Point(100, 0.0, 1.0)
