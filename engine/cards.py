@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from engine import files, mae, pictures, simclr, vits, weights
+from engine import files, mae, pictures, simclr, transfer, vits, weights
 from engine.models import Section, SimCLRConfig
 from engine.objectives import Trained, fingerprint
 
@@ -58,6 +58,7 @@ class Origin:
     epochs: int  # after how many the training had this model
     why: str  # this one, in a sentence
     trained: int | None = None  # epochs until the training ended; None: all of the recipe's
+    scores: Mapping[str, float] | None = None  # by reading, of the look at this very model; None: nobody looked at the training
 
 
 def export(model: Trained, origin: Origin, uri: str) -> None:
@@ -97,13 +98,20 @@ def facts(model: Trained, origin: Origin) -> dict[str, Any]:
         "input": {"side_px": model.config.side, "colours": "RGB, 0 to 1", "mean": pictures.MEAN, "deviation": pictures.STD},
         "data": dict(origin.data),
         "chosen": {"epochs": origin.epochs, "why": origin.why, "trained": origin.trained},
+        "scores": None if origin.scores is None else dict(origin.scores),
         "recipe": {"fingerprint": origin.recipe.fingerprint(), **origin.recipe.model_dump(mode="json")},
         "commit": origin.commit,
-        "metrics": dict(origin.metrics),
+        "metrics": {name: value for name, value in origin.metrics.items() if not of_a_look(name)},
         "use": USE,
         "limits": LIMITS,
         "load": loading(name, told),
     }
+
+
+def of_a_look(metric: str) -> bool:
+    """Whether a metric is of one look, so at the end of the training of the last, which may be at another model than the card's."""
+    found = metric.removeprefix("transfer/")
+    return found != metric and (found == "gaps" or found.partition("/")[0] in transfer.SCORES)
 
 
 def loading(name: str, told: Mapping[str, Any]) -> dict[str, str]:
@@ -172,6 +180,9 @@ def card(told: Mapping[str, Any]) -> str:
         f"and divided by the deviation {seen['deviation']}.",
         "Data": rows(told["data"]),
         "Which epoch": f"The model after epoch {told['chosen']['epochs']}: {told['chosen']['why']}.{beside(told)}",
+        **(
+            {} if told["scores"] is None else {"What target images said of it": rows(told["scores"]) or "Nothing: there is no score of it."}
+        ),
         "At the end of the training": end,
         "Recipe": rows(told["recipe"] | ended(told)),
         "Origin": f"Commit {told['commit']} of endocurate; fingerprint of the weights {model['fingerprint']}.",

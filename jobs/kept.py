@@ -77,6 +77,12 @@ class Kept:
         fs.invalidate_cache()
         return dict(json.loads(fs.cat_file(path)))
 
+    def scores(self, epoch: int) -> dict[str, float]:
+        """What the look at the model after so many epochs found, by reading; nothing where there was none, or only gaps."""
+        monitor = Monitor(self.config.transfer)
+        monitor.load_state_dict(self.noted())
+        return {reading: one[epoch] for reading, one in monitor.heard.items() if epoch in one}
+
     def remove(self, epochs: Iterable[int]) -> None:
         """Remove the models of these epochs, unless all are to stay."""
         for epoch in [] if self.config.transfer.keep else list(epochs):

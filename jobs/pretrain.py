@@ -77,7 +77,8 @@ def train(config: Config, selection_id: str, retained: float) -> None:
         if config.transfer.uri:
             record.log({"transfer/exported_epochs": export.epoch}, step=export.epoch)
         data = {"budget": amount(made["budget"], made["unit"]), **tags}
-        origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export)
+        scores = Kept(config, name).scores(export.epoch) if config.transfer.uri else None
+        origin = cards.Origin(data, config.pretrain, tracking.code_commit(), record.latest(), *export, scores)
         cards.export(best, origin, store.address(trainings.folder(name)))
         objectives.save(best, store.address(file))  # last: from then on it counts as trained
         record.note({"model": objectives.fingerprint(best), "exported": f"after epoch {export.epoch}: {export.why}"})

@@ -354,6 +354,8 @@ def test_a_watched_pre_training_is_refused_what_it_cannot_look_at_and_its_card_s
     assert one["tags"]["exported"].startswith(f"after epoch {filled.pretrain.epochs}: the last of {filled.pretrain.epochs} epochs, because")
     card = PatchStore(filled.store.uri).address(f"models/{pretrain.key(watched, one['tags']['selection'])}/README.md")
     assert f"- transfer/exported_epochs: {filled.pretrain.epochs}" in Path(card).read_text()
+    said = Path(card).read_text().partition("## What target images said of it\n\n")[2].partition("\n\n")[0]
+    assert f"- robustness/level -1: {one['metrics']['transfer/robustness/level -1']}" in said.splitlines()
     made_of = PatchStore(filled.store.uri).open("selections").to_table(filter=f"selection_id = '{one['tags']['selection']}'")
     (version,) = set(made_of["patches_version"].to_pylist())
     assert one["tags"]["patches_version"] == str(version)

@@ -166,6 +166,25 @@ def test_the_card_says_which_epoch_it_is_and_why(tmp_path) -> None:
     )
 
 
+def test_the_card_has_the_scores_of_the_exported_model_and_not_of_the_last_look(tmp_path) -> None:
+    config = config_of(tmp_path, "transfer.score=ranks")
+    curve = [(0.9, 1.0), (0.5, 2.0), (0.2, 5.0), (0.4, 4.0)]
+    train(config, curve)
+    model, told = pretrain.chosen_of(config, "k", model_of(config, 3))
+    assert told.epoch == 2
+    last = {"transfer/robustness": 0.4, "transfer/rankme": 4.0, "transfer/gaps": 0.0, "transfer/gpu_hours": 0.5, "train/loss": 0.1}
+    for scores in (Kept(config, "k").scores(told.epoch), {}, None):
+        cards.export(model, cards.Origin({}, config.pretrain, "c", last, *told, scores), str(tmp_path / "out"))
+        text = (tmp_path / "out/README.md").read_text()
+        said = {None: "", 0: "Nothing: there is no score of it."}.get(
+            None if scores is None else len(scores), "- robustness: 0.2\n- rankme: 5.0"
+        )
+        assert text.partition("## What target images said of it\n\n")[2].partition("\n\n")[0] == said
+        assert text.partition("## At the end of the training\n\n")[2].startswith("- transfer/gpu_hours: 0.5\n- train/loss: 0.1\n\n")
+    last_level = {"transfer/robustness/level -2": 0.4, "transfer/exported_epochs": 2.0, cards.BEST: 2.0}
+    assert [name for name in last_level if cards.of_a_look(name)] == ["transfer/robustness/level -2"]
+
+
 def test_the_card_tells_the_exported_model_from_the_best_of_all_looks(tmp_path) -> None:
     config, curve = config_of(tmp_path), [0.1, 0.5, 0.3, 0.4]
     train(config, curve)
