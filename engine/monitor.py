@@ -104,10 +104,12 @@ class Monitor:
     with it among the levels patience 1, 2, 3 takes 52, 169, 219 epochs instead of 28, 106, 178, for a regret of .392, .238, .173 where
     lengths mixed to as many epochs have .337, .230, .192; each difference's interval, in TIS too, holds 0. A loss that rises is seen in
     MLflow, one that is no number ends the training. Whether the encoder will be frozen changes no score of it, so it could only move the
-    patience. On the released scores (jobs.uses), each data set left out, one chosen by frozen or not is told apart from mixed lengths at no
-    price of an epoch, so there is no default by use; one by encoder and frozen is, of encoders and looks that are not ours. The one
-    training of ours that was measured both ways (LOG) harmed, and the untrained encoder was best either way: such a bed cannot tell when
-    to end one that helps. Where there are masks the linear probe, which is a frozen use, has a vote.
+    patience. On the released scores (jobs.uses), each data set left out, the regret of one chosen by frozen or not is told apart from that
+    of mixed lengths at no price of an epoch (with the price itself as its rate at one of seven), so there is no default by use; in TIS
+    that last is worse than these at two of seven, as one for all is at prices .5 to 2. One by encoder and frozen has less regret, of
+    encoders and looks that are not ours, and a TIS that is told apart at none. The one training of ours that was measured both ways (LOG)
+    harmed, and the untrained encoder was best either way: such a bed cannot tell when to end one that helps. Where there are masks the
+    linear probe, which is a frozen use, has a vote.
     """
 
     def __init__(self, config: TransferConfig, last: int | None = None) -> None:

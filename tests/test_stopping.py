@@ -1226,6 +1226,8 @@ def test_readme_says_of_stopping_what_the_study_came_to():
     ):
         row = found[table, rule]
         assert f"{words} | {short(row['tis'], 4)} | {short(row['regret'], 3)} | {row['epochs']:.0f} |" in readme
+    late = found["baselines", "offline, mean z of depths, late prior"]
+    assert f"(not told from the full length: {interval(late, 'regret', 3)} of regret, {interval(late, 'tis', 4)} of TIS)" in readme
     votes = [found["ours", f"live, vote of levels, patience {patience}, keep last"] for patience in (1, 2, 3)]
     curve = [found["curve", f"vote of levels by patience, last kept: {patience}"] for patience in (1, 2, 3)]
     epochs = " / ".join(f"{row['epochs']:.0f}" for row in votes)
@@ -1266,6 +1268,7 @@ def test_readme_says_of_encoder_and_use_what_the_study_came_to():
     assert f"{beside} of as many epochs, {interval(full, 'regret', 3)} and {interval(full, 'tis', 4)} beside the full" in readme
     (_, at_most), (mark, epochs) = transfer_study.MARKS.values()
     assert [price for price, row in table.items() if transfer_study.beats(row, mark, epochs)] == ["0", "0.5", "1", "2"]
+    assert f"at price 0 by {table['0']['epochs']:.2f} epochs, against {epochs}" in readme
     assert not any(transfer_study.beats(row, 0.125, at_most) for row in table.values())
     cells = {price: found["uses", f"table, cells and rate chosen, by price: {price}"] for price in ("0", "0.5", "1", "2")}
     assert {at(cells[price]) for price in ("0", "0.5", "1")} == {".164 at 225"}
@@ -1291,9 +1294,18 @@ def test_readme_says_of_patience_by_use_what_the_study_came_to():
     direct = {price: found["uses", f"vote, patience by frozen, the price its rate: {price}"] for price in votes}
     assert [at(row) for row in direct.values() if row["regret_high"] < 0] == [".125 at 239"]
     assert "itself taken at one of seven, 1: .125 at 239)" in readme
+    lost = {price: interval(rows[0], "tis", 4) for price, rows in votes.items() if rows[0]["tis_high"] < 0}
+    (worse,) = set(lost.values())
+    assert list(lost) == ["0.5", "1", "2"]
+    assert f"one patience for all is worse than mixed lengths at prices 0.5 to 2 ({worse})" in readme
+    two, four = (interval(row, "tis", 4) for row in direct.values() if row["tis_high"] < 0)
+    assert [price for price, row in direct.items() if row["tis_high"] < 0] == ["2", "4"]
+    assert f"with the price itself taken at 2 ({two}) and 4 ({four})" in readme
+    assert all(rows[2]["tis_low"] < 0 < rows[2]["tis_high"] for rows in votes.values())
     both = {price: at(found["uses", f"length or vote's patience by encoder and frozen, by price: {price}"]) for price in ("0", "1")}
     assert f"has {both['0']} at price 0 and {both['1']} at 1" in readme
     left = prose("docs", "left.md")
+    assert f"in TIS worse than these at 2 and 4: {two}, {four}; so is one patience for all at .5 to 2: {worse})" in left
     assert f"that gives {at(votes['2'][1])} epochs up to price 2, {at(votes['4'][1])} at 4, {at(votes['8'][1])} from 8" in left
     assert f"by encoder and frozen it is ({at(votes['1'][2])} at price 1)" in left
 
