@@ -311,6 +311,20 @@ def test_a_larger_budget_goes_on_from_clusters_that_a_smaller_one_compared_witho
     assert chosen(known, method, 60_000).patch_ids == large.patch_ids == chosen(bare, method, 60_000).patch_ids
 
 
+@pytest.mark.parametrize("method", EMBEDDED)
+def test_a_patch_without_direction_that_a_smaller_budget_had_no_room_for_is_told_by_a_larger_one(method):
+    many, sizes = pool(160), np.full(160, 100)
+    sizes[5:20] = 4000
+    many.vectors.array[7] = 0
+    many = replace(many, columns=many.columns.set_column(many.columns.schema.get_field_index("bytes"), "bytes", pa.array(sizes)))
+    small = chosen(many, method, 3000)
+    known = replace(many, clustering=small.clustering)
+    assert np.flatnonzero(small.clustering.labels < 0).tolist() == [7]
+    assert chosen(known, method, 3000).patch_ids == small.patch_ids
+    with pytest.raises(ValueError, match="1 of 160 embeddings are zero or hold what is not a finite number"):
+        chosen(known, method, 60_000)
+
+
 @pytest.mark.parametrize("unit", ["patches", "bytes", "images"])
 @pytest.mark.parametrize("method", ["hierarchical", "density", "kcenter", "meddel", "random"])
 def test_any_budget_above_what_there_is_takes_all_that_the_method_takes(method, unit):
