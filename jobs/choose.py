@@ -37,7 +37,7 @@ def run(config: Config, kept_by: str = "") -> None:
     if config.selection.named:
         lay_out(config, store, version)
         return
-    pool, name = pool_of(config, store, version), selection.clustering_of(config.selection)
+    pool = pool_of(config, store, version)
     group, speed = config.synthesis.patches, throughput.known(config)
     seconds = speed.seconds(config.pretrain.epochs) if speed else 0
     solve = partial(selection.choose, config=config.selection, group=group, seconds_per_image=seconds)
@@ -46,14 +46,14 @@ def run(config: Config, kept_by: str = "") -> None:
     tags = {"selection": chosen.selection_id, "patches_version": version, "raters": raters(store), **(speed.tags if speed else {})}
     tags |= unlearnable(config, chosen)
     tags |= {"few": chosen.few} if chosen.few else {}
-    tags |= {"clustering": f"{name}/{chosen.clustering.name}"} if chosen.clustering else {}
+    tags |= {"clustering": clusterings_of(config.selection, chosen.clustering)} if chosen.clustering else {}
     with store.writing("choose"), tracking.running(config, "choose", f"{chosen.selection_id} {version}", tags) as record:
-        if chosen.clustering:
-            keep(store, config.selection, pool, chosen.clustering, version)
         if kept_by:  # before it is there, so that none is there untold
             journal.enter(store, "selections", chosen.selection_id, {"step": "made", "by": kept_by}, tracking.code_commit())
             record.note({"kept_by": kept_by})
         images = store.save(chosen.rows(config.selection, version), images_of(config, store, chosen, version))
+        if chosen.clustering:  # after what took so long to find is there
+            keep(store, config.selection, pool, chosen.clustering, version)
         counts = {"choose/patches": len(chosen.patch_ids), "choose/images": images, "choose/retained": chosen.retained}
         told = {f"choose/{name}": value for name, value in chosen.told.items()}
         record.log({**counts, f"choose/unspent_{config.selection.unit}": chosen.unspent, **told}, step=0)
@@ -144,21 +144,32 @@ def continued(store: PatchStore, config: SelectionConfig, pool: Pool) -> Pool:
 
 
 def keep(store: PatchStore, config: SelectionConfig, pool: Pool, found: Clustering, version: int) -> None:
-    """Keep what a choice from a pool, of a version of the patch table, found out, for the next one."""
+    """Keep what a choice from a pool, of a version of the patch table, found out, for the next one.
+
+    Nothing of a pool in which two patches have one key, nor in place of what was found out of a newer version.
+    """
     name = selection.clustering_of(config)
-    store.keep(name, pool, found, version)
-    roundings.keep(store, name, pool, found, version)
+    if store.keep(name, pool, found, version):
+        roundings.keep(store, name, pool, found, version)
     if found.left:
         store.keep(selection.left_of(config), replace(pool, clustering=pool.left), found.left, version)
 
 
+def clusterings_of(config: SelectionConfig, found: Clustering) -> str:
+    """The names of what a choice went by, each with that of its centroids: that of the pool, and that of what SemDeDup left of it."""
+    first = f"{selection.clustering_of(config)}/{found.name}"
+    return f"{first}, {selection.left_of(config)}/{found.left.name}" if found.left else first
+
+
 def clustered(config: Config, store: PatchStore, pool: Pool) -> Pool:
     """The pool with the clusters alone that a choice by other methods or budgets left, where its own settings left none that fit it."""
-    if pool.clustering and fits(pool.clustering, pool):
+    width, count = pool.embeddings().width, selection.has_room(pool, config.selection)
+    if pool.clustering and fits(pool.clustering, width, count):
         return pool
     names = [table.removeprefix(CLUSTERS) for table in store.clusterings()]
     others = (store.clustering(name, pool.columns["patch_id"], pool.keys()) for name in selection.of_same_clusters(config.selection, names))
-    return next((replace(pool, clustering=one.bare()) for one in others if one and fits(one, pool)), pool)
+    found = next((one.bare() for one in others if one and fits(one, width, count)), None)
+    return replace(pool, clustering=replace(found, left=pool.left)) if found else pool
 
 
 def raters(store: PatchStore) -> str:
@@ -172,7 +183,10 @@ def reused(pool: Pool, chosen: Selection, of: str) -> dict[str, float]:
         return {}
     known, fitted = pool.clustering, pool.clustering is None or chosen.clustering.name != pool.clustering.name
     new = len(pool) if known is None else int(np.sum(known.labels < 0))
-    log.info("%d of %d %s are new; the clusters were %s", new, len(pool), of, "fitted anew" if fitted else "kept from an earlier choice")
+    how = "fitted anew" if fitted else "kept from an earlier choice"
+    if not fitted and chosen.told.get("clustered_anew"):
+        how += ", those of what SemDeDup leaves fitted anew"
+    log.info("%d of %d %s are new; the clusters were %s", new, len(pool), of, how)
     return {"choose/new": new, "choose/fitted": fitted}
 
 

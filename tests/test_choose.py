@@ -2,15 +2,16 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from engine import appearance, selection, tracking
+from engine import appearance, pool, selection, tracking
 from engine.knobs import amend
 from engine.pool import Pool
-from engine.store import PatchStore, roundings
+from engine.store import PatchStore, clusterings, roundings
 from jobs import choose, named, selections, thrift
 from jobs.recipes import tiny
 from tests import rows
@@ -50,8 +51,8 @@ def kept(config):
 def solved(config, known):
     """What the selection is by itself, from what is known of the clusters."""
     store = PatchStore(config.store.uri)
-    pool = Pool(store.patches(selection.columns(config.selection)), store.vectors(store.complete_version()), clustering=known)
-    return selection.choose(pool, config.selection).patch_ids
+    every = Pool(store.patches(selection.columns(config.selection)), store.vectors(store.complete_version()), clustering=known)
+    return selection.choose(every, config.selection).patch_ids
 
 
 def test_a_choice_keeps_the_clusters_of_the_one_before_until_much_has_come_and_tells_what_changed(config, caplog, monkeypatch):
@@ -121,9 +122,66 @@ def test_choices_by_centres_by_trees_and_by_what_is_left_are_gone_on_with_after_
     assert second["metrics"]["choose/entered"] == len(set(after) - set(before)) > 0
     assert second["metrics"]["choose/left"] == len(set(before) - set(after)) > 0
     assert after == solved(mine, known)
+    names = [f"{selection.clustering_of(mine.selection)}/{known.name}"]
     if method in ("d4", "density"):
         assert [one["metrics"]["choose/clustered_anew"] for one in (first, second)] == [1, 0]
+        names.append(f"{selection.left_of(mine.selection)}/{known.left.name}")
         assert kept(mine).left.name == known.left.name
+    assert second["tags"]["clustering"] == ", ".join(names)
+
+
+@pytest.mark.parametrize("table", ["clusters-left-", "clusters-outside-in-"])
+def test_a_damaged_table_of_clusters_is_made_anew_and_what_was_fitted_is_said(config, tmp_path, caplog, table):
+    mine = amend(config, [f"store.uri={tmp_path}/store", "selection.method=d4", "selection.budget=20"])
+    store = PatchStore(mine.store.uri)
+    store.create(rows.WIDTH)
+    take_in(mine, *VIDEOS[:12])
+    first, before = chosen(mine)
+    (damaged,) = [name for name in store.clusterings() if name.startswith(table)]
+    next(Path(store.place(damaged), "data").iterdir()).unlink()
+    with caplog.at_level(logging.INFO):
+        second, after = chosen(mine)
+    assert f"the table {damaged} is damaged, so what it tells is found out anew: data/" in caplog.text
+    assert after == before
+    is_left = table == "clusters-left-"
+    assert (second["metrics"]["choose/fitted"], second["metrics"]["choose/clustered_anew"]) == (not is_left, 1)
+    said = "the clusters were kept from an earlier choice, those of what SemDeDup leaves fitted anew"
+    assert (said in caplog.text) == is_left
+    assert second["tags"]["clustering"] == first["tags"]["clustering"]  # of the same patches
+    third, _ = chosen(mine)
+    assert (third["metrics"]["choose/fitted"], third["metrics"]["choose/clustered_anew"]) == (0, 0)
+
+
+@pytest.mark.parametrize("method", ["semdedup", "d4"])
+def test_where_many_patches_exceed_the_budget_the_clusters_of_the_others_are_kept(config, tmp_path, method):
+    """Before, they were taken for those of another pool, and another method's, of all patches, for fitting ones: at each choice anew."""
+    mine = amend(config, [f"store.uri={tmp_path}/store", "synthesis.patches=1", f"selection.method={method}"])
+    store = PatchStore(mine.store.uri)
+    store.create(rows.WIDTH)
+    take_in(mine, *VIDEOS[:12])
+    sizes = store.patches(["bytes"])["bytes"].to_numpy()
+    chosen(amend(mine, ["selection.method=endocurate"]))
+    mine = amend(mine, [f"selection.budget={int(np.median(sizes))}", "selection.unit=bytes"])
+    assert 20 < np.sum(sizes <= int(np.median(sizes))) < 50
+    first, _ = chosen(mine)
+    take_in(mine, VIDEOS[12])
+    second, _ = chosen(mine)
+    assert [one["metrics"]["choose/fitted"] for one in (first, second)] == [1, 0]
+    assert second["tags"]["clustering"] == first["tags"]["clustering"]
+    assert method == "semdedup" or second["metrics"]["choose/clustered_anew"] == 0
+
+
+def test_a_choice_among_patches_of_which_two_have_one_key_is_kept_and_nothing_else(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(roundings, "FEWEST", 1)
+    monkeypatch.setattr(roundings, "SHARE", 1.0)
+    mine = amend(config, [f"store.uri={tmp_path}/store"])
+    store, true = PatchStore(mine.store.uri), clusterings.hashed
+    store.create(rows.WIDTH)
+    take_in(mine, *VIDEOS[:12])
+    for module in (clusterings, pool):
+        monkeypatch.setattr(module, "hashed", lambda column, seed=0: true(column, seed) % np.uint64(50))
+    assert len(chosen(mine)[1]) == 36
+    assert (store.clusterings(), store.roundings()) == ([], [])
 
 
 def test_of_the_clusters_of_another_method_nothing_is_taken_over_but_the_clusters(config):

@@ -1,6 +1,11 @@
 """Clusterings beside the patches: whole or as they were, never of what was forgotten, and a choice goes on from them."""
 
+import os
+import shutil
 from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from unittest.mock import Mock
 
 import lance
 import numpy as np
@@ -16,12 +21,35 @@ from engine.config import SelectionConfig
 from engine.pool import Clustering, Pool
 from engine.selection import choose
 from engine.settings import UpkeepConfig
-from engine.store import PatchStore, clusterings, commits
+from engine.store import PatchStore, caches, clusterings, commits
 from tests import rows
 from tests.rows import take_in
 
 VIDEOS = tuple(f"{number:02d}" + "a" * (6 + number) for number in range(12))  # rows of ids of one length look the same
 SEMDEDUP = SelectionConfig(method="semdedup", budget=1.0, unit="patches", clusters=3)
+
+
+def files_of(dataset, below):
+    return sorted(path for path in Path(dataset.uri, below).iterdir() if path.is_file())
+
+
+def cut_short(dataset):
+    for file in files_of(dataset, "data"):
+        os.truncate(file, file.stat().st_size // 2)
+
+
+def removed(dataset):
+    files_of(dataset, "data")[0].unlink()
+
+
+def garbled(dataset):
+    for file in files_of(dataset, "data"):
+        file.write_bytes(bytes(file.stat().st_size))
+
+
+def torn(dataset):
+    for file in files_of(dataset, "_versions"):
+        os.truncate(file, 8)
 
 
 @pytest.fixture
@@ -281,14 +309,85 @@ def test_patches_that_share_a_hash_are_solved_anew(store, monkeypatch):
         lambda kept: kept.delete("key IS NULL AND label = 2"),
         lambda kept: kept.update({"label": "99"}, where="key IS NOT NULL AND nearness > 0.5"),
         lambda kept: kept.update({"label": "1"}, where="key IS NULL AND label = 2"),
+        cut_short,
+        removed,
+        garbled,
+        torn,
     ],
-    ids=["a cluster is missing", "a patch is in a cluster that is none", "a cluster is there twice"],
+    ids=[
+        "a cluster is missing",
+        "a patch is in a cluster that is none",
+        "a cluster is there twice",
+        "cut short",
+        "gone",
+        "garbled",
+        "torn",
+    ],
 )
-def test_a_damaged_one_is_as_none(store, damage):
-    store.keep("x", of(ids(store)), invented(60), store.complete_version())
-    assert store.clustering("x", ids(store)) is not None
+def test_a_damaged_one_is_as_none_and_told_and_the_next_takes_its_place(store, caplog, damage):
+    names, version = ids(store), store.complete_version()
+    assert store.keep("x", of(names), invented(60), version)
+    known = store.clustering("x", names)
     damage(lance.dataset(store.address("clusters-x.lance")))
-    assert store.clustering("x", ids(store)) is None
+    assert store.clustering("x", names) is None
+    assert "the table clusters-x is damaged, so what it tells is found out anew: " in caplog.text
+    assert store.keep("x", of(names, known), invented(60, 1), version)  # by one who read it before
+    assert_same(store.clustering("x", names), invented(60, 1))
+    assert store.open("clusters-x").count_rows() == 64
+    store.maintain(UpkeepConfig())
+
+
+@pytest.mark.parametrize("damage", [cut_short, removed, garbled, torn], ids=lambda one: one.__name__)
+def test_whoever_asks_a_damaged_one_for_its_clusters_hears_that_there_are_none(store, damage):
+    store.keep("x", of(ids(store)), invented(60), 1)
+    damage(store.open("clusters-x"))
+    assert clusterings.centroids(store, "x") is None
+    assert (clusterings.labels(store, "x", ids(store)) == -1).all()
+
+
+@pytest.mark.parametrize("table", ["clusters-x", "rounded-x"])
+@pytest.mark.parametrize("damage", [removed, torn], ids=lambda one: one.__name__)
+def test_upkeep_says_which_damaged_table_may_be_removed_and_then_goes_on(store, table, damage):
+    store.keep("x", of(ids(store)), invented(60), 1)
+    if table == "rounded-x":
+        shutil.copytree(store.place("clusters-x"), store.place("rounded-x"))
+    damage(store.open(table))
+    with pytest.raises(OSError, match=f"{table} of .*; remove its folder, since the next choice makes it anew"):
+        store.maintain(UpkeepConfig())
+    shutil.rmtree(store.place(table))
+    store.maintain(UpkeepConfig())
+
+
+def test_a_store_that_cannot_be_reached_is_no_damaged_table(store, monkeypatch):
+    names = ids(store)
+    store.keep("x", of(names), invented(60), 1)
+
+    def away(*_):
+        raise OSError("the store cannot be reached: the network is down")
+
+    monkeypatch.setattr(type(store), "holds", away)
+    monkeypatch.setattr(caches, "sound", Mock(side_effect=caches.BrokenError("connection reset")))
+    with pytest.raises(OSError, match="the network is down"):
+        store.clustering("x", names)
+
+
+def test_what_is_kept_while_another_reads_is_not_mixed_with_what_that_one_reads(store, monkeypatch):
+    """Labels of one version in the clusters of another would put patches where they never were."""
+    names, true = ids(store), clusterings.centroids_of
+
+    def late(dataset):
+        monkeypatch.setattr(clusterings, "centroids_of", true)
+        store.keep("x", of(names), invented(60, 1), 2)
+        return true(dataset)
+
+    for read in (partial(store.clustering, "x", names), partial(clusterings.centroids, store, "x")):
+        store.keep("x", of(names), invented(60), 2)
+        monkeypatch.setattr(clusterings, "centroids_of", late)
+        np.testing.assert_array_equal(read().centroids, invented(60).centroids)
+        assert_same(store.clustering("x", names), invented(60, 1))
+    store.keep("x", of(names), invented(60), 2)
+    monkeypatch.setattr(clusterings, "centroids_of", late)
+    np.testing.assert_array_equal(clusterings.labels(store, "x", names), invented(60).labels)
 
 
 def test_one_of_other_embeddings_is_fitted_anew(store):

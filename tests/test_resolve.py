@@ -279,5 +279,5 @@ def test_a_new_vector_without_direction_is_told():
     one = pool(20)
     known = solved(one, "semdedup").clustering
     one.vectors.array[4] = 0
-    with pytest.raises(ValueError, match="1 of 2 embeddings are zero or hold what is not a finite number"):
+    with pytest.raises(ValueError, match="1 of 20 embeddings are zero or hold what is not a finite number"):
         solved(one, "semdedup", known.at(np.where(np.isin(np.arange(20), [4, 9]), -1, np.arange(20))))

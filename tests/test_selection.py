@@ -290,7 +290,8 @@ def test_what_alone_exceeds_the_budget_in_bytes_has_no_part_in_the_choice_of_the
     part = whole.part(np.flatnonzero(sizes == 100))
     made, alone = chosen(whole, method, 8000), chosen(part, method, 8000)
     assert made.patch_ids == alone.patch_ids
-    assert (made.told, made.few) == (alone.told, alone.few)
+    assert made.told == alone.told
+    assert made.few == (alone.few and f"by itself each of 30 of 160 patches exceeds it, and of the others {alone.few}")
     assert made.unspent == alone.unspent == 8000 - 100 * len(made.patch_ids)
 
 
@@ -308,6 +309,20 @@ def test_a_larger_budget_goes_on_from_clusters_that_a_smaller_one_compared_witho
     part = bare.part(np.flatnonzero(sizes == 100))
     assert small.patch_ids == chosen(replace(part, clustering=bare.clustering.at(np.flatnonzero(sizes == 100))), method, 3000).patch_ids
     assert chosen(known, method, 60_000).patch_ids == large.patch_ids == chosen(bare, method, 60_000).patch_ids
+
+
+@pytest.mark.parametrize("method", EMBEDDED)
+def test_a_patch_without_direction_that_a_smaller_budget_had_no_room_for_is_told_by_a_larger_one(method):
+    many, sizes = pool(160), np.full(160, 100)
+    sizes[5:20] = 4000
+    many.vectors.array[7] = 0
+    many = replace(many, columns=many.columns.set_column(many.columns.schema.get_field_index("bytes"), "bytes", pa.array(sizes)))
+    small = chosen(many, method, 3000)
+    known = replace(many, clustering=small.clustering)
+    assert np.flatnonzero(small.clustering.labels < 0).tolist() == [7]
+    assert chosen(known, method, 3000).patch_ids == small.patch_ids
+    with pytest.raises(ValueError, match="1 of 160 embeddings are zero or hold what is not a finite number"):
+        chosen(known, method, 60_000)
 
 
 @pytest.mark.parametrize("unit", ["patches", "bytes", "images"])

@@ -45,6 +45,7 @@ __all__ = [
     "choose",
     "clustering_of",
     "columns",
+    "has_room",
     "in_process",
     "left_of",
     "of_kind",
@@ -162,9 +163,7 @@ def choose(
     number or has no direction, and for a budget too small for one image.
     """
     pool = of_kind(pool if isinstance(pool, Pool) else Pool(pool), config.of)
-    if missing := pool.columns["bytes"].null_count:
-        raise ValueError(f"{missing:,} of {len(pool):,} {config.of} do not tell their bytes, which is what a budget counts")
-    budget = budget_of(pool, config, group, seconds_per_image)
+    budget = priced(pool, config, group, seconds_per_image)
     solve = METHODS[config.method].order
     order = room.order(pool, budget, lambda pool, budget: solve(pool, budget, config, run))
     taken = budget.within(order.rows)
@@ -175,6 +174,21 @@ def choose(
             f"({total_bytes(pool):,} bytes) holds no image of {group} patch{'es' * (group > 1)} in the order of choice: {why}"
         )
     return selected(pool, taken, config, budget, order)
+
+
+def priced(pool: Pool, config: SelectionConfig, group: int = GROUP, seconds_per_image: Fraction | int = 0) -> Budget:
+    """What each patch of a pool takes of its budget; ValueError where one does not tell its bytes, and as `budget_of` says."""
+    if missing := pool.columns["bytes"].null_count:
+        raise ValueError(f"{missing:,} of {len(pool):,} {config.of} do not tell their bytes, which is what a budget counts")
+    return budget_of(pool, config, group, seconds_per_image)
+
+
+def has_room(pool: Pool, config: SelectionConfig) -> int:
+    """How many patches of a pool do not exceed the budget each by itself: those that a method chooses from, and clusters."""
+    if config.unit != "bytes":  # one is one, in every other unit
+        return len(pool)
+    budget = priced(pool, config)
+    return int(np.sum(budget.costs <= budget.limit))
 
 
 def too_few(pool: Pool, config: SelectionConfig, group: int) -> str:

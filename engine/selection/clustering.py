@@ -20,7 +20,7 @@ def clustered(pool: Pool, config: SelectionConfig) -> Clustering:
     ValueError where the pool has no embeddings, or some that are looked at are zero or not finite.
     """
     vectors, known = pool.embeddings(), pool.clustering
-    if known is None or not fits(known, pool):
+    if known is None or not fits(known, vectors.width, len(pool)):
         centroids = clusters.fit(vectors, cluster_count(pool, config), pool.keys(config.seed), config.iterations)
         return Clustering.bare_of(centroids, *clusters.assigned(vectors, centroids))
     return extended(vectors, known)
@@ -30,15 +30,15 @@ def extended(vectors: Vectors, known: Clustering) -> Clustering:
     """A clustering with the rows that were added, each in the cluster of its nearest centroid: only their embeddings are looked at."""
     new, labels, nearness = np.flatnonzero(known.labels < 0), known.labels.copy(), known.nearness.copy()
     added = Part(vectors, new)
-    for _ in clusters.checked(added):
+    for _ in clusters.checked(added, len(vectors)):
         pass
     labels[new], nearness[new] = clusters.assigned(added, known.centroids)
     return replace(known, labels=labels, nearness=nearness)
 
 
-def fits(known: Clustering, pool: Pool) -> bool:
-    """Whether a clustering is of such embeddings as the pool has, and about as many."""
-    return known.centroids.shape[1] == pool.embeddings().width and abs(len(pool) - known.fitted) <= CHANGE * known.fitted
+def fits(known: Clustering, width: int, count: int) -> bool:
+    """Whether a clustering is of embeddings of such a width, and of about as many."""
+    return known.centroids.shape[1] == width and abs(count - known.fitted) <= CHANGE * known.fitted
 
 
 def compared(pool: Pool, found: Clustering, order: NDArray[np.float32], run: Run, level: float = 1.0) -> Clustering:

@@ -49,7 +49,7 @@ def clusters_by(config: SelectionConfig) -> str:
 def lowest(pool: Pool, config: SelectionConfig) -> Clustering:
     """The lowest clusters: those of an earlier choice with the rows that were added, as clustering.clustered, or new ones."""
     vectors, known = pool.embeddings(), pool.clustering
-    if known is not None and fits(known, pool):
+    if known is not None and fits(known, vectors.width, len(pool)):
         return extended(vectors, known)
     return resampled(vectors, cluster_count(pool, config), pool.keys(config.seed), config)
 

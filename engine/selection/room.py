@@ -23,7 +23,8 @@ def order(pool: Pool, budget: Budget, solve: Solve) -> Order:
         return Order(rows)
     found = solve(narrowed(pool, rows), replace(budget, costs=budget.costs[rows]))
     clustering = widened(found.clustering, pool, rows) if found.clustering else None
-    return replace(found, rows=rows[found.rows], clustering=clustering)
+    few = found.few and f"by itself each of {len(pool) - len(rows):,} of {len(pool):,} patches exceeds it, and of the others {found.few}"
+    return replace(found, rows=rows[found.rows], clustering=clustering, few=few)
 
 
 def narrowed(pool: Pool, rows: Rows) -> Pool:
@@ -38,9 +39,16 @@ def narrowed(pool: Pool, rows: Rows) -> Pool:
 
 
 def widened(found: Clustering, pool: Pool, rows: Rows) -> Clustering:
-    """The clustering of some rows as one of the whole pool: the others have their cluster, and took no part in comparing it."""
+    """The clustering of some rows as one of the whole pool: the others have their cluster, and took no part in comparing it.
+
+    Those that have no direction have none: whatever chooses among them looks at them, and refuses them.
+    """
     places = np.full(len(pool), -1)
     places[rows] = np.arange(len(rows))
-    whole, others = found.at(places), np.flatnonzero(places < 0)
-    whole.labels[others], whole.nearness[others] = clusters.assigned(Part(pool.embeddings(), others), found.centroids)
+    whole, known, away = found.at(places), pool.clustering, places < 0
+    if known and known.name == found.name:
+        whole.labels[away], whole.nearness[away] = known.labels[away], known.nearness[away]
+    new = np.flatnonzero(away & (whole.labels < 0))
+    new = new[clusters.have_direction(Part(pool.embeddings(), new))]
+    whole.labels[new], whole.nearness[new] = clusters.assigned(Part(pool.embeddings(), new), found.centroids)
     return whole

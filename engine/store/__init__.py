@@ -4,6 +4,7 @@
 
     tables                  opened and made
     lock, writers           one committer at a time; who else is at work
+    caches                  tables that may be lost
     commits                 what lands once, and in place of what
     versions                which one readers open, which may go
     journal                 what was done that is no intake

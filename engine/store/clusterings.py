@@ -8,9 +8,9 @@ it is not what the choice went on from, and where too much of it holds no more. 
 ten million two are equal in one of 370,000 pools, whose clusterings are not kept.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace as replaced
+from functools import partial
 from itertools import chain
 
 import lance
@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from engine import schema
 from engine.pool import Block, Clustering, Pool
 from engine.rows import ROWS, Keys, Rows, hashed
+from engine.store import caches
 from engine.store.commits import committing, replace
 from engine.store.lock import Lease
 from engine.store.matches import is_distinct, matched
 from engine.store.tables import CLUSTERS, Tables, fragments_of
 from engine.store.tombstones import forgotten, without
 
-log = logging.getLogger("engine.store")
-DAMAGED = "the table %s is damaged: clusters are fitted anew"
 WRITTEN = ROWS * 16  # patches whose rows are in memory at a time
 CHANGE = -1  # the label of a row that says anew what was compared of a patch that has its row already
 LEFT = 0.2  # of the rows of patches that hold no more, beside the patches, from which on the table is replaced as a whole
@@ -39,17 +38,18 @@ LATER = {"reach": 1.0, "level": 1.0}  # columns that tables of older engines lac
 
 def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray, keys: Keys | None = None) -> Clustering | None:
     """What is kept under a name, for patches (N,) in the order of their ids, or of `keys`, their hashes; None where nothing is."""
-    table, keys = f"{CLUSTERS}{name}", hashed(patch_ids) if keys is None else keys
-    if not tables.is_made(table) or not is_distinct(keys):
-        return None
-    dataset = tables.open(table)
-    if (bare := centroids_of(dataset, table)) is None:
+    keys = hashed(patch_ids) if keys is None else keys
+    return caches.found(tables, f"{CLUSTERS}{name}", partial(known_of, keys)) if is_distinct(keys) else None
+
+
+def known_of(keys: Keys, dataset: lance.LanceDataset) -> Clustering | None:
+    """What a table tells of the patches of some keys (N,); None where it tells of no clusters."""
+    if (bare := centroids_of(dataset)) is None:
         return None
     rows = read(dataset, TOLD, "key IS NOT NULL")
     stored, labels, *numbers = (rows[column].to_numpy() for column in TOLD)
     if not ((labels >= CHANGE) & (labels < len(bare.centroids))).all():
-        log.warning(DAMAGED, table)
-        return None
+        raise caches.BrokenError("patches are in clusters that it does not have")
     told, changes = np.flatnonzero(labels != CHANGE), np.flatnonzero(labels == CHANGE)
     nearness, order, likeness, reach = (values[told] for values in numbers)
     every = replaced(bare, labels=labels[told], nearness=nearness, order=order, likeness=likeness, reach=reach)
@@ -61,7 +61,7 @@ def clustering(tables: Tables, name: str, patch_ids: pa.ChunkedArray, keys: Keys
 
 def read(dataset: lance.LanceDataset, columns: list[str], where: str) -> pa.Table:
     """Columns of the rows of a filter, also of a table, or of files, that lack some of LATER."""
-    rows = dataset.to_table(columns=[name for name in columns if name in dataset.schema.names], filter=where)
+    rows = caches.read(dataset, [name for name in columns if name in dataset.schema.names], where)
     for name in set(columns) - set(rows.column_names):
         rows = rows.append_column(name, pa.nulls(len(rows), pa.float32()))
     return pa.table({name: pc.fill_null(rows[name], LATER[name]) if name in LATER else rows[name] for name in columns})
@@ -69,44 +69,46 @@ def read(dataset: lance.LanceDataset, columns: list[str], where: str) -> pa.Tabl
 
 def labels(tables: Tables, name: str, patch_ids: pa.ChunkedArray) -> NDArray[np.int32]:
     """The cluster of each patch (N,) by what is kept under a name; -1 where that is not known."""
-    keys, table = hashed(patch_ids), f"{CLUSTERS}{name}"
-    dataset = tables.open(table) if tables.is_made(table) else None
-    bare = centroids_of(dataset, table) if dataset else None
-    if dataset is None or bare is None or not is_distinct(keys):
-        return np.full(len(keys), -1, np.int32)
-    rows = dataset.to_table(columns=["key", "label"], filter=f"key IS NOT NULL AND label != {CHANGE}")
+    keys = hashed(patch_ids)
+    told = caches.found(tables, f"{CLUSTERS}{name}", partial(labels_of, keys)) if is_distinct(keys) else None
+    return np.full(len(keys), -1, np.int32) if told is None else told
+
+
+def labels_of(keys: Keys, dataset: lance.LanceDataset) -> NDArray[np.int32] | None:
+    """The cluster of the patch of each key (N,) by a table, -1 where it does not tell; None where it tells of no clusters."""
+    if (bare := centroids_of(dataset)) is None:
+        return None
+    rows = read(dataset, ["key", "label"], f"key IS NOT NULL AND label != {CHANGE}")
     found = np.append(rows["label"].to_numpy(), np.int32(-1))[matched(keys, rows["key"].to_numpy())]
     return np.where(found < len(bare.centroids), found, np.int32(-1))
 
 
 def centroids(tables: Tables, name: str) -> Clustering | None:
     """The clusters alone of what is kept under a name, without any patch; None where nothing is."""
-    table = f"{CLUSTERS}{name}"
-    return centroids_of(tables.open(table), table) if tables.is_made(table) else None
+    return caches.found(tables, f"{CLUSTERS}{name}", centroids_of)
 
 
-def centroids_of(dataset: lance.LanceDataset, table: str) -> Clustering | None:
+def centroids_of(dataset: lance.LanceDataset) -> Clustering | None:
     """The same of a table as it was opened: labels and centroids of one version belong together, while another job may write the next."""
     # to find its clusters is to read all of its keys
     this = (dataset.uri, dataset.version, str([one.metadata.files for one in dataset.get_fragments()[:1]]))
     if this not in LAST:
         LAST.clear()
-        LAST[this] = found_in(dataset, table)
+        LAST[this] = found_in(dataset)
     return LAST[this]
 
 
 LAST: dict[tuple[str, int, str], Clustering | None] = {}  # asked for last, by table, version and first file
 
 
-def found_in(dataset: lance.LanceDataset, table: str) -> Clustering | None:
-    """The clusters of a table without their patches; None, with a warning, where the table is damaged."""
+def found_in(dataset: lance.LanceDataset) -> Clustering | None:
+    """The clusters of a table without their patches; None where it tells of none, BrokenError where the table is damaged."""
     clusters = read(dataset, ["label", "centroid", "members", "fitted", "level"], "key IS NULL").sort_by("label")
     if not len(clusters) or clusters["centroid"].null_count:
         return None
     found = np.concatenate([chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in clusters["centroid"].chunks])
     if not is_sound(clusters["label"].to_numpy(), found):
-        log.warning(DAMAGED, table)
-        return None
+        raise caches.BrokenError("clusters are missing, or there twice")
     nothing, members, version = np.zeros(0, np.float32), clusters["members"].to_numpy(), int(dataset.version)
     fitted, level = clusters["fitted"][0].as_py(), clusters["level"][0].as_py()
     return Clustering(found, fitted, np.zeros(0, np.int32), nothing, nothing, nothing, members, nothing, level, version=version)
@@ -126,9 +128,8 @@ def keep(tables: Tables, name: str, pool: Pool, found: Clustering, version: int)
     table, known = f"{CLUSTERS}{name}", pool.clustering
     if known is None and not is_distinct(pool.keys()):  # what is known was found by them
         return False
-    if not tables.is_made(table):
-        tables.make(table, schema.clustering_table(found.centroids.shape[1]))
     with committing(tables) as lease:
+        caches.make(tables, table, schema.clustering_table(found.centroids.shape[1]))
         widened(tables, table, lease)
         dataset, gone = tables.open(table), forgotten(tables)
         if (kept := version_of(tables, name)) is not None and kept > version:
@@ -170,8 +171,8 @@ def is_other(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray
 
 def version_of(tables: Tables, name: str) -> int | None:
     """The version of the patch table that what is kept under a name is of; None where nothing is."""
-    clusters = tables.open(f"{CLUSTERS}{name}").to_table(columns=["patches_version"], filter="key IS NULL")["patches_version"]
-    return int(clusters[0].as_py()) if len(clusters) else None
+    told = caches.found(tables, f"{CLUSTERS}{name}", lambda dataset: caches.read(dataset, ["patches_version"], "key IS NULL"))
+    return int(told["patches_version"][0].as_py()) if told else None
 
 
 def of_clusters(found: Clustering, version: int) -> pa.Table:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata
 
+from engine.store import caches
 from engine.store.lock import Lease, locked
 from engine.store.tables import ENDURING, NEIGHBOURS, Tables, fragments_of, quoted
 from engine.store.tombstones import forgotten
@@ -27,10 +28,16 @@ def committing(tables: Tables) -> Iterator[Lease]:
     """Be the only one who changes the tables; the rows of one that died before it was done are swept first."""
     with locked(tables, "commit") as lease:
         if lease.inherited:
-            for table in (*filter(tables.is_made, GUARDED), *tables.scores(), *tables.clusterings(), *tables.roundings()):
+            for table in fenceable(tables):
                 fence(tables, table, lease)
             sweep(tables, lease)
         yield lease
+
+
+def fenceable(tables: Tables) -> Iterator[str]:
+    """The tables on which something may land late; of those that may be lost not the damaged ones, which are made anew."""
+    yield from (*filter(tables.is_made, GUARDED), *tables.scores())
+    yield from (table for table in (*tables.clusterings(), *tables.roundings()) if caches.is_whole(tables, table))
 
 
 def fence(tables: Tables, table: str, lease: Lease) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from engine.store.journal import deed
-from engine.store.tables import Tables, filesystem, first_line
+from engine.store.tables import Tables, advice, filesystem, first_line
 
 KEPT_IN = ("data/", "_indices/", "_deletions/", "_transactions/")  # where Lance puts what a version refers to; never tags or hints
 
@@ -37,7 +37,7 @@ def refuse_incomplete(tables: Tables) -> None:
         if lost := sorted(referred - set(dataset.all_files().read_all()["path"].to_pylist())):
             raise OSError(
                 f"the table {table} of {tables.uri} lacks {len(lost)} of the {len(referred)} files of its newest version, among them "
-                f"{lost[0]}: put them back from a copy; nothing was changed"
+                f"{lost[0]}{advice(table) or ': put them back from a copy'}; nothing was changed"
             )
 
 
@@ -46,7 +46,9 @@ def readable(tables: Tables, table: str) -> None:
     try:
         tables.lance(table).versions()
     except (OSError, ValueError, RuntimeError) as error:
-        raise OSError(f"the table {table} of {tables.uri} has a damaged version: {first_line(error)}; nothing was changed") from error
+        raise OSError(
+            f"the table {table} of {tables.uri} has a damaged version: {first_line(error)}{advice(table)}; nothing was changed"
+        ) from error
 
 
 def hours_ago(hours: float) -> datetime:

@@ -5,6 +5,7 @@ is read and rounded as ever, so nothing hangs on it but time, and it may be remo
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import lance
 import numpy as np
@@ -15,6 +16,7 @@ from engine import schema
 from engine.clusters import Rounded, whole
 from engine.pool import Clustering, Pool
 from engine.rows import ROWS, Rows
+from engine.store import caches
 from engine.store.clusterings import version_of, videos_of
 from engine.store.commits import committing, replace
 from engine.store.matches import matched
@@ -29,10 +31,11 @@ LEFT = 0.2  # rows of patches that are compared no more, beside those that are, 
 
 def rounded(tables: Tables, name: str, pool: Pool, known: Clustering | None) -> Rounded | None:
     """The embeddings of a pool, rounded, whose clustering is kept under a name; None where none of them are kept so."""
-    table = f"{ROUNDED}{name}"
-    if known is None or not tables.is_made(table):
-        return None
-    dataset, compared = tables.open(table), rows_compared(known)
+    return None if known is None else caches.found(tables, f"{ROUNDED}{name}", partial(rounded_of, pool, rows_compared(known)))
+
+
+def rounded_of(pool: Pool, compared: Rows, dataset: lance.LanceDataset) -> Rounded | None:
+    """The embeddings of a pool, those of the rows `compared` (n,) rounded that a table holds; None where it holds none."""
     found = places_in(dataset, pool, compared)
     if not len(found):
         return None
@@ -51,7 +54,7 @@ def rows_compared(found: Clustering) -> Rows:
 
 def places_in(dataset: lance.LanceDataset, pool: Pool, rows: Rows) -> Rows:
     """The places in the table of some rows of a pool (n,), -1 where one is not there; none where the table holds nothing."""
-    kept = dataset.to_table(columns=["key"])["key"].to_numpy()
+    kept = caches.read(dataset, ["key"])["key"].to_numpy()
     return matched(pool.keys()[rows], kept) if len(kept) else np.zeros(0, np.int64)
 
 
@@ -65,11 +68,10 @@ def keep(tables: Tables, name: str, pool: Pool, found: Clustering, version: int)
     pays = len(pool) >= FEWEST and 0 < len(compared) <= SHARE * len(pool)
     if not pays and not tables.is_made(table):
         return 0
-    if not tables.is_made(table):
-        tables.make(table, schema.rounded_table(pool.embeddings().width))
     with committing(tables) as lease:
         if version_of(tables, name) != version:
             return 0
+        caches.make(tables, table, schema.rounded_table(pool.embeddings().width))
         dataset = tables.open(table)
         new, stale = missing(dataset, pool, compared) if pays else (compared[:0], True)
         made = written(pool, new, forgotten(tables))

@@ -122,7 +122,7 @@ class Tables:
             return lance.dataset(self.place(table), version=version)
         except (ValueError, OSError) as error:
             at = "" if version is None else f" at version {version}"
-            raise OSError(f"the table {table} of {self.uri} cannot be opened{at}: {first_line(error)}") from error
+            raise OSError(f"the table {table} of {self.uri} cannot be opened{at}: {first_line(error)}{advice(table)}") from error
 
     def check_schemas(self) -> None:
         """ValueError where any table has another schema version: whoever writes finds out before the first row."""
@@ -197,6 +197,11 @@ class Tables:
             latest = self.open(table).version  # writing took its time, and the version from before may have been cleaned away
             lance.LanceDataset.commit(target.uri, lance.LanceOperation.Append(fragments), read_version=latest)
         return sum(fragment.num_rows for fragment in fragments)
+
+
+def advice(table: str) -> str:
+    """What to do about a damaged table on which nothing hangs but time; nothing of others."""
+    return "; remove its folder, since the next choice makes it anew" if table.startswith((CLUSTERS, ROUNDED)) else ""
 
 
 def stamp(version: int = schema.VERSION) -> dict[str, str]:
