@@ -170,7 +170,7 @@ def trail_of(
         lower=watching.lower,
         measure="Dice",
         setting=f"{len(split.train)} images trained, {len(split.test)} tested, fine-tuned {'but for the encoder ' * how.frozen}"
-        f"for {how.steps(len(split.train))} iterations, {len(how.seeds)} seeds"
+        f"for {how.steps(len(split.train))} iterations, {len(how.seeds)} seed{'s' * (len(how.seeds) > 1)}"
         + "; of the scores heard together the mean rank is drawn"
         * watching.several,
         epochs=epochs,

@@ -92,6 +92,7 @@ def test_only_a_rule_whose_interval_lies_apart_is_told_from_the_full_length():
 def test_the_page_tells_them_after_the_trails_and_nothing_of_the_kind_of_one():
     page = Page(report.render(Findings("t", "now", trails=several()))).words()
     assert "3 pre-trainings: vit_tiny on optidel-3f2a, 99 images" in page
+    assert [page.count(f"99 images seed {one.seed}") for one in several()] == [1, 1, 1]
     assert "They differ by their seed alone: 0, 1, 2." in page
     assert "pre-trainings:" not in Page(report.render(Findings("t", "now", trails=[trail(recipe="r")]))).words()
 
