@@ -8,7 +8,6 @@ centroid first, `cosines` its `left`, all that compares rows with those before t
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import faiss
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine.pool import Block, Vectors
 from engine.products import single, times
-from engine.rows import ROWS, Keys, Rows, together
+from engine.rows import Keys, Rows, together
 
 Floats = NDArray[np.float32]
 
@@ -83,40 +82,6 @@ def whole(vectors: NDArray[np.number]) -> Block:
     np.rint(found, out=found)
     found[scales == 0] = 0
     return found
-
-
-@dataclass
-class Rounded:
-    """The embeddings of a pool, rounded (int16), some of which are `kept` so: those with a place there (N,), which is -1 for the others."""
-
-    vectors: Vectors
-    kept: Vectors
-    places: Rows
-
-    def __post_init__(self) -> None:
-        self.width = self.vectors.width
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def blocks(self) -> Iterator[Block]:
-        """All rows in their order, ROWS at a time."""
-        return (self.take(np.arange(start, min(start + ROWS, len(self)))) for start in range(0, len(self), ROWS))
-
-    def take(self, rows: Rows) -> Block:
-        """These rows (n, width), in float32."""
-        return single(self.held(rows))
-
-    def held(self, rows: Rows) -> NDArray[np.number]:
-        """These rows (n, width), in int16."""
-        places = self.places[rows]
-        there, others = np.flatnonzero(places >= 0), np.flatnonzero(places < 0)
-        if not len(others):
-            return self.kept.held(places)
-        found = np.empty((len(rows), self.width), np.int16)
-        found[there] = self.kept.held(places[there])
-        found[others] = whole(self.vectors.held(rows[others]))
-        return found
 
 
 def directed(vectors: Block) -> Floats:

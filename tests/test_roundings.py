@@ -20,7 +20,7 @@ from engine.store.lock import locked
 from jobs.choose import continued
 from tests import rows
 from tests.rows import take_in
-from tests.test_clusterings import VIDEOS
+from tests.test_clusterings import VIDEOS, cut_short, garbled, removed
 from tests.test_resolve import Watched, assert_equal, emptied, picked, places, solved
 from tests.test_selection import pool
 
@@ -66,7 +66,7 @@ def kept_of(one, some):
     """The rows `some` of a pool as they are kept when they were compared, in that order."""
     at = np.full(len(one), -1)
     at[some] = np.arange(len(some))
-    return clusters.Rounded(one.vectors, Held(clusters.whole(one.vectors.take(some)).astype(np.int16)), at)
+    return roundings.Rounded(one.vectors, Held(clusters.whole(one.vectors.take(some)).astype(np.int16)), at)
 
 
 @pytest.mark.parametrize("method", ["semdedup", "endocurate"])
@@ -158,6 +158,22 @@ def test_a_lost_table_is_made_again(store):
     made, one, count = resolved(store)
     assert (one.rounded, count) == (None, 48)
     assert is_that_of_solving_anew(store, made)
+
+
+@pytest.mark.parametrize("damage", [cut_short, removed, garbled], ids=lambda one: one.__name__)
+def test_one_that_is_damaged_while_a_choice_reads_it_costs_time_alone_and_is_made_anew(store, caplog, damage):
+    resolved(store)
+    take_in(store, VIDEOS[8])
+    one = continued(store, SEMDEDUP, fresh(store))
+    damage(store.open(f"rounded-{NAME}"))
+    made = choose(one, SEMDEDUP, group=1)
+    assert f"rounded-{NAME}.lance is damaged: " in caplog.text
+    assert is_that_of_solving_anew(store, made)
+    assert store.keep(NAME, one, made.clustering, store.complete_version())
+    assert roundings.keep(store, NAME, one, made.clustering, store.complete_version()) == 54
+    again, one, count = resolved(store)
+    assert (list(one.rounded.places), count) == (list(range(54)), 0)
+    assert again.patch_ids == made.patch_ids
 
 
 def test_much_that_is_compared_no_more_is_removed(store):

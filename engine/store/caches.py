@@ -61,9 +61,9 @@ def read(dataset: lance.LanceDataset, columns: list[str], where: str | None = No
         raise BrokenError(first_line(error)) from error
 
 
-def make(tables: Tables, table: str, columns: pa.Schema) -> None:
-    """Make a table where there is none, or in place of a damaged one; to be called under the lock `commit`."""
-    if tables.is_made(table) and found(tables, table, readable) is None:
+def make(tables: Tables, table: str, columns: pa.Schema, anew: bool = False) -> None:
+    """Make a table where there is none, or `anew`, or in place of a damaged one; to be called under the lock `commit`."""
+    if tables.is_made(table) and (anew or found(tables, table, readable) is None):
         filesystem(tables.uri).rm(tables.place(table), recursive=True)
     if not tables.is_made(table):
         tables.make(table, columns)
